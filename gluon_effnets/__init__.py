@@ -1,0 +1,11 @@
+"""gluon_effnets: efficient image-recognition networks on Apache MXNet/Gluon."""
+
+__version__ = "0.1.0"
+
+from ._requirements import require_mxnet
+
+require_mxnet()
+
+from .models import get_model, list_models, model_info, register_with_gluoncv  # noqa: E402
+
+__all__ = ["__version__", "get_model", "list_models", "model_info", "register_with_gluoncv"]

@@ -1,0 +1,204 @@
+"""The command line: python -m gluon_effnets list | info | train | validate | convert | export | benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import yaml
+
+from . import __version__, get_model, list_models, model_info
+from .complexity import RULES, count
+
+
+def _options(pairs: Sequence[str]) -> Dict[str, Any]:
+    """Turn ['bn_epsilon=1e-3', ...] into constructor options; values are read as YAML."""
+    options = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator:
+            raise ValueError(f"--option {pair!r} is not of the form name=value")
+        value = yaml.safe_load(text)
+        try:
+            # YAML 1.1 takes 1e-3 for a text.
+            options[key] = float(value) if isinstance(value, str) else value
+        except ValueError:
+            options[key] = value
+    return options
+
+
+def _table(rows: List[Tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def _list(args) -> None:
+    rows = [("model", "params", "MAdds", "family", "recipes")]
+    for name in list_models(args.pattern, family=args.family):
+        info = model_info(name)
+        params = f"{info.params / 1e6:.2f} M" if info.params else ""
+        madds = f"{info.madds / 1e6:.1f} M" if info.madds else ""
+        rows.append((name, params, madds, info.family, " ".join(info.recipes)))
+    if len(rows) == 1:
+        raise ValueError(f"no model matches {args.pattern!r}; python -m gluon_effnets list shows all")
+    print(_table(rows))
+
+
+def _info(args) -> None:
+    info = model_info(args.name)
+    net = get_model(info.name, classes=args.classes, **_options(args.option))
+    size = args.image_size or info.input_size
+    rows = [("model", info.name), ("", info.summary), ("paper", info.paper)]
+    if info.reconstruction:
+        rows.append(("reconstruction", info.reconstruction))
+    if info.aliases:
+        rows.append(("also called", ", ".join(info.aliases)))
+    for rule, meaning in RULES.items():
+        cost = count(net, size, rule)
+        if rule == "conv_fc":
+            rows.append(("parameters", f"{cost.params:,}"))
+        rows.append(("MAdds", f"{cost.madds:,} at {size} x {size} ({rule}: {meaning})"))
+    rows += [
+        (f"stage {i}", f"{stage.channels} channels, stride {stage.stride}") for i, stage in enumerate(net.stage_info, 1)
+    ]
+    rows.append(("features", f"{net.num_features}, {net.num_classes} classes"))
+    preprocessing = f"RGB 0..255, mean {info.mean}, std {info.std}, {info.interpolation}, crop {info.crop}"
+    rows.append(("evaluation", preprocessing))
+    rows += [("published", f"{row['what']}: {row['value']} ({row['source']})") for row in info.published]
+    rows += [("recipe", name) for name in info.recipes] or [("recipe", "none of its own")]
+    print(_table(rows))
+
+
+def _train(args) -> int:
+    from .train.run import main as train
+
+    return train(args.arguments)
+
+
+def _validate(args) -> None:
+    from .train.validate import validate
+
+    scores = validate(args.name, args.weights, args.data, args.overrides, _options(args.option))
+    loss = scores.pop("loss")
+    print(_table([(key, f"{value:.3%}") for key, value in scores.items()] + [("loss", f"{loss:.4f}")]))
+    published = [row for row in model_info(args.name).published if "top-1" in row["what"]]
+    for row in published:
+        print(f"published: {row['what']} {row['value']} ({row['source']})")
+
+
+def _convert(args) -> None:
+    from .weights import convert
+
+    print(convert(args.model, args.checkpoint, args.out, ema=args.ema, source=args.source, **_options(args.option)))
+
+
+def _export(args) -> None:
+    from .deploy import export
+
+    net = get_model(args.name, pretrained=args.weights, classes=args.classes, **_options(args.option))
+    exported = export(net, args.out, args.image_size or model_info(args.name).input_size)
+    print(f"{exported.symbol}\n{exported.params}")
+    print(f"loaded again: largest difference {exported.difference:.1e} of the largest logit")
+
+
+def _benchmark_latency(args) -> None:
+    from .deploy import measure_latency
+
+    rows = [("model", "plain, ms", "fused, ms", "plain median", "fused median")]
+    for name in args.names:
+        net = get_model(name)
+        net.initialize()
+        latency = measure_latency(net, args.image_size or model_info(name).input_size, args.batch, args.repeats)
+        cells = [f"{latency[kind].minimum:.2f}" for kind in ("plain", "fused")]
+        rows.append((name, *cells, *(f"{latency[kind].median:.2f}" for kind in ("plain", "fused"))))
+    print(_table(rows))
+
+
+def _benchmark_idle_forms(args) -> None:
+    from .deploy.idle_forms import compare_forms, forms_table
+
+    print(forms_table(compare_forms(args.name, args.baseline, args.repeats)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m gluon_effnets", description=__doc__.split(":")[0])
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name, function, text, parent=commands):
+        added = parent.add_parser(name, help=text, description=text)
+        added.set_defaults(function=function)
+        return added
+
+    def network_options(added):
+        added.add_argument("--option", "-o", action="append", default=[], metavar="NAME=VALUE",
+                           help="constructor option, e.g. bn_epsilon=1e-3 (may be repeated)")  # fmt: skip
+
+    added = command("list", _list, "the models, with parameters, multiply-adds and recipes")
+    added.add_argument("pattern", nargs="?", default="*", help="wildcard, e.g. 'idle_*'")
+    added.add_argument("--family")
+
+    added = command("info", _info, "all about one model")
+    added.add_argument("name")
+    added.add_argument("--image-size", type=int)
+    added.add_argument("--classes", type=int, default=1000)
+    network_options(added)
+
+    added = command("train", _train, "train by a recipe; as train_imagenet.py, whose arguments follow")
+    added.add_argument("arguments", nargs=argparse.REMAINDER)
+
+    added = command("validate", _validate, "accuracy of weights on the evaluation images of a data set")
+    added.add_argument("name")
+    added.add_argument("weights", help=".params file")
+    added.add_argument("--data", required=True, metavar="KIND[:PATH]", help="as in train_imagenet.py")
+    added.add_argument("--set", dest="overrides", action="append", default=[], metavar="data.KEY=VALUE",
+                       help="setting of the data, e.g. data.image_size=32 (may be repeated)")  # fmt: skip
+    network_options(added)
+
+    added = command("convert", _convert, "official checkpoint (.pth, .pth.tar, .safetensors, .params) to .params")
+    added.add_argument("--model", required=True)
+    added.add_argument("checkpoint")
+    added.add_argument("out")
+    added.add_argument("--ema", action="store_true", help="take the averaged weights of the checkpoint")
+    added.add_argument("--source", help="the definition, where the keys do not tell, e.g. timm_tf")
+    network_options(added)
+
+    added = command("export", _export, "weights to OUT-symbol.json and OUT-0000.params, loaded again and compared")
+    added.add_argument("name")
+    added.add_argument("weights", help=".params file")
+    added.add_argument("out", help="prefix of the files")
+    added.add_argument("--image-size", type=int)
+    added.add_argument("--classes", type=int, help="default: as in the weights")
+    network_options(added)
+
+    what = command("benchmark", None, "measurements on this machine").add_subparsers(required=True, metavar="WHAT")
+    added = command("latency", _benchmark_latency, "inference of one batch, hybridized and with oneDNN fusion", what)
+    added.add_argument("names", nargs="+")
+    added.add_argument("--image-size", type=int)
+    added.add_argument("--batch", type=int, default=1)
+    added.add_argument("--repeats", type=int, default=20)
+    text = "the forms of an IdleBlock network side by side (processor time; set OMP_NUM_THREADS=1)"
+    added = command("idle-forms", _benchmark_idle_forms, text, what)
+    added.add_argument("name", nargs="?", default="idle_mbv3")
+    added.add_argument("--baseline", default="mobilenet_v3_large")
+    added.add_argument("--repeats", type=int, default=10)
+    return parser
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run a command; return the exit code. Users' mistakes are one message, not a trace."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    args = _parser().parse_args(argv)
+    try:
+        return args.function(args) or 0
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""The registry: networks by name, as GluonCV's model zoo gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+import functools
+import logging
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import mxnet as mx
+
+from .. import _resources
+from . import params
+from .base import ClassificationNet
+
+__all__ = ["ModelInfo", "get_model", "list_models", "model_info", "register_model", "register_with_gluoncv"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """All that is known about a registered model without building it.
+
+    `params` and `madds` (convolutions and fully connected layers, one image of `input_size`) come from
+    results/computed.json, `published` from results/published.json; None or empty if the number is not there.
+    `mean`, `std` (of 0..255 RGB), `crop` and `interpolation` are the preprocessing of the evaluation.
+    """
+
+    name: str
+    family: str
+    summary: str
+    paper: str
+    reconstruction: str = ""
+    aliases: Tuple[str, ...] = ()
+    input_size: int = 224
+    mean: Tuple[float, ...] = (123.68, 116.779, 103.939)
+    std: Tuple[float, ...] = (58.393, 57.12, 57.375)
+    crop: float = 0.875
+    interpolation: str = "bilinear"
+    params: Optional[int] = None
+    madds: Optional[int] = None
+    published: Tuple[dict, ...] = ()
+    recipes: Tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    build: Callable[..., ClassificationNet]
+    info: ModelInfo
+    hidden: bool
+
+
+_entries: Dict[str, _Entry] = {}
+_aliases: Dict[str, str] = {}
+
+
+def register_model(*, family: str, paper: str, reconstruction: str = "", aliases: Tuple[str, ...] = (), hidden=False):
+    """Decorator that registers a function `name(**options) -> network` under its own name.
+
+    The decorated function also takes GluonCV's `pretrained`, `classes`, `ctx` and `root`, as `get_model` does.
+    `reconstruction` says what the paper does not fix; `hidden` models are built by name but not listed.
+    Raises ValueError if the name or an alias is taken.
+    """
+
+    def decorate(build):
+        name = build.__name__
+        taken = {name, *aliases} & (_entries.keys() | _aliases.keys())
+        if taken:
+            raise ValueError(f"model name {', '.join(sorted(taken))} is registered already")
+        summary = (build.__doc__ or "").strip().split("\n")[0]
+        info = ModelInfo(name, family, summary, paper, reconstruction, aliases)
+        _entries[name] = _Entry(build, info, hidden)
+        _aliases.update(dict.fromkeys(aliases, name))
+
+        @functools.wraps(build)
+        def model(pretrained=False, classes=1000, ctx=mx.cpu(), root=_ROOT, **options):
+            return get_model(name, pretrained, classes, ctx, root, **options)
+
+        return model
+
+    return decorate
+
+
+_ROOT = "~/.mxnet/models"
+
+
+def _resolve(name: str) -> str:
+    plain = name.lower().replace(".", "_").replace("-", "_")
+    plain = _aliases.get(plain, plain)
+    if plain in _entries:
+        return plain
+    near = difflib.get_close_matches(plain, [*_entries, *_aliases], 3, 0.4) or sorted(_entries)[:3]
+    raise ValueError(
+        f"unknown model {name!r}. Nearest: {', '.join(near)}.\n"
+        "All names: python -m gluon_effnets list, or gluon_effnets.list_models()."
+    )
+
+
+def get_model(
+    name: str, pretrained=False, classes: Optional[int] = 1000, ctx=mx.cpu(), root: str = _ROOT, **kwargs
+) -> ClassificationNet:
+    """Build a network by name.
+
+    Parameters
+    ----------
+    name : as in `list_models()`; GluonCV's spellings, dots and upper case are understood.
+    pretrained : False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide the
+        outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given.
+    classes : number of classes; None: that of the file, or 1000. If the file has another number, everything but the
+        classifier is taken from it.
+    ctx : context of the loaded weights. Without `pretrained` the network is not initialized.
+    kwargs : options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`.
+
+    Raises ValueError for an unknown name or weights of another network, TypeError for an unknown option,
+    FileNotFoundError if `pretrained` finds no file.
+    """
+    name = _resolve(name)
+    if not pretrained:
+        return _build(name, classes or 1000, kwargs)
+    path = _weights_path(name, pretrained, root)
+    stored = params.read(path)
+    if stored.identity.get("model", name) != name:
+        raise ValueError(f"{path} holds the weights of {stored.identity['model']}, not of {name}")
+    stored_options = {key: value for key, value in stored.identity.items() if key != "model"}
+    heads = [array.shape[0] for key, array in stored.arrays.items() if key.endswith(("output.bias", "output_bias"))]
+    net = _build(name, heads[0] if heads else classes or 1000, {**stored_options, **kwargs})
+    params.assign(net, stored, path, ctx=ctx)
+    if classes not in (None, net.num_classes):
+        log.warning("%s has %d classes: the classifier is new, for %d", path, net.num_classes, classes)
+        net.reset_class(classes)
+    return net
+
+
+# Options that leave the outputs of a network in use as they are.
+_TRAINING_OPTIONS = {
+    "bn_momentum",
+    "carry_idle",
+    "drop_connect",
+    "dropout",
+    "merged_concat",
+    "norm_kwargs",
+    "norm_layer",
+    "params",
+    "prefix",
+}
+
+
+def _build(name: str, classes: int, options: Dict[str, Any]) -> ClassificationNet:
+    entry = _entries[name]
+    try:
+        net = entry.build(classes=classes, **options)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise TypeError(f"{name}: {str(error).split(') ')[-1]}; its doc-string names the options") from None
+    net.info = entry.info
+    net.options = {k: v for k, v in options.items() if k not in _TRAINING_OPTIONS}
+    return net
+
+
+def _weights_path(name: str, pretrained, root: str) -> Path:
+    path = Path(root if pretrained is True else pretrained).expanduser()
+    path = path / f"{name}.params" if pretrained is True else path
+    if not path.is_file():
+        hint = "no weights of this model are published by us; " if pretrained is True else ""
+        raise FileNotFoundError(
+            f"no weights at {path}: {hint}train them, or convert an official checkpoint:\n"
+            f"  python -m gluon_effnets convert --model {name} CHECKPOINT {path}"
+        )
+    return path
+
+
+def list_models(
+    pattern: str = "*", *, family: Optional[str] = None, has_recipe: Optional[bool] = None, exclude: str = ""
+) -> List[str]:
+    """Sorted names of the registered models that match a wildcard, e.g. `list_models('idle_*', family='idle')`.
+
+    `has_recipe`: only models with (True) or without (False) a recipe in configs/. `exclude`: a wildcard to leave out.
+    """
+    return [
+        name
+        for name, entry in sorted(_entries.items())
+        if not entry.hidden
+        and fnmatch.fnmatch(name, pattern.lower())
+        and not (exclude and fnmatch.fnmatch(name, exclude.lower()))
+        and family in (None, entry.info.family)
+        and has_recipe in (None, bool(_resources.recipes(name)))
+    ]
+
+
+def model_info(name: str) -> ModelInfo:
+    """Facts about a model, without building it. Raises ValueError for an unknown name."""
+    name = _resolve(name)
+    computed: Dict[str, Any] = _resources.results("computed").get(name, {})
+    published = tuple(row for row in _resources.results("published").get("rows", ()) if row.get("model") == name)
+    return dataclasses.replace(
+        _entries[name].info,
+        params=computed.get("params"),
+        madds=computed.get("madds"),
+        published=published,
+        recipes=tuple(path.name for path in _resources.recipes(name)),
+    )
+
+
+def register_with_gluoncv() -> List[str]:
+    """Make all models known to `gluoncv.model_zoo.get_model`, so that GluonCV's scripts can use them.
+
+    Returns the registered names. A name that GluonCV has itself (`efficientnet_b0`) keeps GluonCV's network there;
+    ours gets `_effnets` appended.
+    """
+    from gluoncv.model_zoo import model_zoo
+
+    def is_foreign(name):
+        return name in model_zoo._models and getattr(model_zoo._models[name], "func", None) is not get_model
+
+    added = {f"{n}_effnets" if is_foreign(n) else n: functools.partial(get_model, n) for n in list_models()}
+    model_zoo._models.update(added)
+    return sorted(added)

@@ -1,0 +1,37 @@
+"""Joining and shuffling channels, in forms that train on a CPU and export."""
+
+from __future__ import annotations
+
+from mxnet.gluon.block import HybridBlock
+
+__all__ = ["ChannelShuffle", "concat_channels"]
+
+
+def concat_channels(F, left, right, merged: bool = True):
+    """Concatenate two maps (N, C1, H, W) and (N, C2, H, W) into (N, C1 + C2, H, W).
+
+    With `merged` the spatial axes are folded into one for the concatenation. The plain 4-D form cannot be
+    trained on a CPU unless C1 and C2 are multiples of 16 (oneDNN: "could not construct a sub-memory"),
+    but it is the one that ONNX can express.
+    """
+    if not merged:
+        return F.concat(left, right, dim=1)
+    flat = F.concat(F.reshape(left, (0, 0, -3)), F.reshape(right, (0, 0, -3)), dim=1)
+    return F.reshape_like(flat, left, lhs_begin=2, lhs_end=3, rhs_begin=2, rhs_end=4)
+
+
+class ChannelShuffle(HybridBlock):
+    """Reorder channels (N, C, H, W) so that consecutive ones come from different groups (ShuffleNetV1, figure 1).
+
+    Raises ValueError if `groups` does not divide `channels`.
+    """
+
+    def __init__(self, channels: int, groups: int = 2, **kwargs):
+        super().__init__(**kwargs)
+        if channels % groups:
+            raise ValueError(f"cannot shuffle {channels} channels in {groups} groups")
+        self._shape = (0, groups, channels // groups, -1)
+
+    def hybrid_forward(self, F, x):
+        # Spatial axes merged: the fastest of the formulations, and the only one whose codes ONNX knows.
+        return F.reshape_like(F.transpose(F.reshape(x, self._shape), (0, 2, 1, 3)), x)

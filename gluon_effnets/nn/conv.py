@@ -1,0 +1,77 @@
+"""ConvBN: convolution, batch normalization and activation as one unit, with symmetric or TensorFlow 'SAME' padding."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, NamedTuple, Optional
+
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from .activations import make_activation
+
+__all__ = ["ConvBN", "Norm"]
+
+PADDINGS = ("symmetric", "same")
+
+
+class Norm(NamedTuple):
+    """How every normalization layer of a network is made.
+
+    `momentum` is the share of the old running value that is kept (MXNet's convention; PyTorch's is 1 minus it).
+    `layer` may be `mxnet.gluon.contrib.nn.SyncBatchNorm`, with its `num_devices` in `kwargs`.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    layer: Any = nn.BatchNorm
+    kwargs: Mapping[str, Any] = {}
+
+    def __call__(self, channels: int) -> HybridBlock:
+        return self.layer(in_channels=channels, epsilon=self.epsilon, momentum=self.momentum, **self.kwargs)
+
+
+class ConvBN(HybridBlock):
+    """k x k convolution without bias -> BN -> activation: (N, in, H, W) -> (N, channels, H/stride, W/stride).
+
+    `padding='same'` reproduces TensorFlow at stride 2: for an even input the one extra pixel lies right and below.
+    (For an odd input TensorFlow pads symmetrically; such sizes do not occur when the image side is a multiple of 32.)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        kernel: int = 1,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        act: Optional[str] = None,
+        norm: Norm = Norm(),
+        padding: str = "symmetric",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self._kernel, self._stride = kernel, stride
+        with self.name_scope():
+            self.conv = nn.Conv2D(
+                channels, kernel, stride, kernel // 2, groups=groups, use_bias=False, in_channels=in_channels
+            )
+            self.bn = norm(channels)
+            self.act = make_activation(act) if act else None
+        self.set_padding(padding)
+
+    def set_padding(self, padding: str) -> None:
+        """Choose 'symmetric' or 'same'. Call it before the first hybridized forward, or hybridize again."""
+        if padding not in PADDINGS:
+            raise ValueError(f"padding is {padding!r}; choose one of {', '.join(PADDINGS)}")
+        self.padding = padding
+        self._pad_end = padding == "same" and self._stride == 2 and self._kernel > 1
+        before = (self._kernel - 2) // 2 if self._pad_end else self._kernel // 2
+        self.conv._kwargs["pad"] = (0, 0) if self._pad_end else (before, before)
+        self._pad_width = (0, 0, 0, 0, before, before + 1, before, before + 1)
+
+    def hybrid_forward(self, F, x):
+        if self._pad_end:
+            x = F.pad(x, mode="constant", constant_value=0, pad_width=self._pad_width)
+        x = self.bn(self.conv(x))
+        return self.act(x) if self.act is not None else x

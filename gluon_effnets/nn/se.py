@@ -1,0 +1,26 @@
+"""Squeeze-and-excitation: channel weights computed from the global average."""
+
+from __future__ import annotations
+
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from .activations import make_activation
+
+__all__ = ["SqueezeExcite"]
+
+
+class SqueezeExcite(HybridBlock):
+    """x * gate(W2 act(W1 mean_HW(x))): (N, C, H, W) -> the same shape; both 1x1 convolutions have a bias."""
+
+    def __init__(self, channels: int, reduced: int, act: str = "relu", gate: str = "hard_sigmoid", **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.pool = nn.GlobalAvgPool2D()
+            self.reduce = nn.Conv2D(reduced, 1, in_channels=channels)
+            self.act = make_activation(act)
+            self.expand = nn.Conv2D(channels, 1, in_channels=reduced)
+            self.gate = make_activation(gate)
+
+    def hybrid_forward(self, F, x):
+        return F.broadcast_mul(x, self.gate(self.expand(self.act(self.reduce(self.pool(x))))))

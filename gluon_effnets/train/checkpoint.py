@@ -1,0 +1,275 @@
+"""Checkpoints: folders that are complete or not there, without pickles, and the way back from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import mxnet as mx
+
+from .durations import to_updates
+from .hooks.average_statistics import average_statistics
+from .hooks.base import Hook
+from .hooks.logs import NotFinite
+from .state import TrainState
+
+__all__ = ["Checkpoint", "list_checkpoints", "load_last", "save"]
+
+log = logging.getLogger(__name__)
+
+# Counters and buffers that MXNet's optimizers keep outside of the per-parameter states.
+_OPTIMIZER_FIELDS = (
+    "num_update",
+    "_index_update_count",
+    "cumgrads",
+    "lbmult",
+    "m_schedule",
+    "cur_lr",
+    "last_lr",
+)
+_LOSS_SCALER_FIELDS = ("_loss_scale", "_next_loss_scale", "_unskipped")
+_SUMS = "SHA256SUMS"  # as sha256sum writes it: `sha256sum -c` checks a folder
+FORMAT = 1
+
+
+class Checkpoint(Hook):
+    """Saves every `every` (a duration) and at the end; keeps the last `keep` folders, and the best by `best_of`."""
+
+    def __init__(self, hooks: Sequence[Hook], recipe: dict, every: str = "1ep", keep: int = 2, best_of: str = "top1"):
+        self._hooks, self._recipe = hooks, recipe
+        self.every, self.keep, self.best_of = every, keep, best_of
+        self.best: Dict[str, Any] = {}
+
+    def train_begin(self, state):
+        self._every = max(1, to_updates(self.every, state.updates_per_epoch, state.total_updates))
+
+    def batch_end(self, state):
+        evaluates = state.update % state.evaluate_every == 0 or state.update == state.total_updates
+        if state.update % self._every == 0 and not evaluates:
+            self._save(state)
+
+    def eval_end(self, state):
+        score = max((state.scores.get(key, 0) for key in (self.best_of, f"ema_{self.best_of}")), default=0)
+        improved = score > self.best.get("score", -1) and bool(state.scores)
+        if improved:
+            which = self.best_of if state.scores.get(self.best_of, 0) == score else f"ema_{self.best_of}"
+            self.best = {"score": score, "which": which, "update": state.update}
+        if improved or state.update % self._every == 0 or state.update == state.total_updates:
+            self._save(state)
+
+    def _save(self, state):
+        average_statistics(state)
+        _refuse_non_finite(state)
+        if state.workers.is_writer:
+            save(state, self._hooks, self._recipe)
+            _prune(state.out, self.keep, self.best.get("update"))
+
+    def state_dict(self):
+        return {"best": self.best}
+
+    def load_state_dict(self, values):
+        self.best = values["best"]
+
+
+def _refuse_non_finite(state: TrainState) -> None:
+    for name, param in state.net._collect_params_with_prefix().items():
+        if not mx.nd.all_finite(param.data()).asscalar():
+            raise NotFinite(
+                f"{name} is not finite after update {state.update}; the last checkpoint in {state.out} is from before.\n"
+                "Try a lower optimizer.lr, a longer schedule.warmup or hooks.clip_gradients."
+            )
+
+
+def list_checkpoints(out: Path) -> List[Path]:
+    """Complete checkpoints of a run folder, oldest first."""
+    return sorted(path for path in (Path(out) / "checkpoints").glob("update-*") if path.suffix != ".tmp")
+
+
+def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
+    """Write a checkpoint folder under a temporary name, make it durable, and rename it.
+
+    Raises OSError naming the folder when it cannot be written (disk full); earlier checkpoints are untouched.
+    """
+    final = state.out / "checkpoints" / f"update-{state.update:08d}"
+    temporary = final.with_suffix(".tmp")
+    for leftover in final.parent.glob("*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
+        run["scores"] = state.scores
+        params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
+        _save_arrays(temporary / "net.params", params)
+        run["trainer"], arrays = _flatten(_trainer_state(state))
+        _save_arrays(temporary / "trainer.params", arrays)
+        run["hooks"], arrays = _flatten({type(hook).__name__: hook.state_dict() for hook in hooks})
+        _save_arrays(temporary / "hooks.params", arrays)
+        _write_durably(temporary / "run.json", json.dumps(run, indent=1))
+        sums = "".join(f"{_digest(path)}  {path.name}\n" for path in sorted(temporary.iterdir()))
+        _write_durably(temporary / _SUMS, sums)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)
+        _sync(final.parent)
+    except (OSError, mx.base.MXNetError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = (
+            error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip().splitlines()[-1]
+        )
+        raise OSError(
+            f"cannot save a checkpoint in {final.parent}: {reason}. Is the disk full? The earlier checkpoints are "
+            "untouched; the same command goes on from the last one."
+        ) from None
+    return final
+
+
+def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
+    """Restore the newest complete checkpoint of `state.out` and return its record (run.json); None if there is none.
+
+    A damaged one is passed over with a warning. Raises ValueError if the checkpoint is of another network.
+    """
+    for folder in reversed(list_checkpoints(state.out)):
+        try:
+            _check(folder)
+            run = json.loads((folder / "run.json").read_text())
+        except (OSError, ValueError) as error:
+            log.warning("checkpoint %s cannot be used (%s); trying an older one", folder, error)
+            continue
+        _restore(state, hooks, folder, run)
+        return run
+    return None
+
+
+def _check(folder: Path) -> None:
+    sums = [line.split("  ", 1) for line in (folder / _SUMS).read_text().splitlines()]
+    expected = {name: digest for digest, name in sums}
+    for name in sorted({"run.json", *expected, *(path.name for path in folder.iterdir())} - {_SUMS}):
+        if expected.get(name) != _digest(folder / name):
+            raise ValueError(f"{name} is damaged")
+
+
+def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, run: dict) -> None:
+    params, loaded = state.net._collect_params_with_prefix(), mx.nd.load(str(folder / "net.params"))
+    if params.keys() != loaded.keys() or any(params[key].shape != loaded[key].shape for key in params):
+        raise ValueError(
+            f"{folder} is a checkpoint of another network ({run['recipe'].get('model')}); "
+            "choose another --out, or --fresh to start over"
+        )
+    for key, param in params.items():
+        param.set_data(loaded[key])
+    _set_trainer_state(state, _unflatten(run["trainer"], _load_arrays(folder / "trainer.params")))
+    values = _unflatten(run["hooks"], _load_arrays(folder / "hooks.params"))
+    for hook in hooks:
+        name = type(hook).__name__
+        if name in values:
+            hook.load_state_dict(values[name])
+        elif hook.state_dict():
+            log.warning("hook %s has no state in %s: it starts anew", name, folder)
+    state.update, state.scores = run["update"], run["scores"]
+
+
+def _trainer_state(state: TrainState) -> dict:
+    """States of the optimizer, by the names of the parameters within the network."""
+    trainer = state.trainer
+    names = {param.name: key for key, param in state.net._collect_params_with_prefix().items()}
+    keys = {index: names[param.name] for index, param in enumerate(trainer._params)}
+    optimizer, scaler = trainer._optimizer, getattr(trainer, "_amp_loss_scaler", None)
+    return {
+        "optimizer": type(optimizer).__name__,
+        # None stands for "no momentum"; left out, it is made when a later recipe wants one.
+        "states": {keys[i]: value for i, value in trainer._updaters[0].states.items() if value is not None},
+        "fields": {name: getattr(optimizer, name) for name in _OPTIMIZER_FIELDS if hasattr(optimizer, name)},
+        "loss_scaler": {name: getattr(scaler, name) for name in _LOSS_SCALER_FIELDS} if scaler else {},
+    }
+
+
+def _set_trainer_state(state: TrainState, saved: dict) -> None:
+    trainer = state.trainer
+    scaler = getattr(trainer, "_amp_loss_scaler", None)
+    for name, value in saved["loss_scaler"].items() if scaler else ():
+        setattr(scaler, name, value)
+    if saved["optimizer"] != type(trainer._optimizer).__name__:
+        now = type(trainer._optimizer).__name__
+        log.warning("optimizer %s cannot go on with the states of %s: it starts anew", now, saved["optimizer"])
+        return
+    names = {param.name: key for key, param in state.net._collect_params_with_prefix().items()}
+    for updater in trainer._updaters:
+        updater.states = {
+            index: saved["states"][names[param.name]]
+            for index, param in enumerate(trainer._params)
+            if names[param.name] in saved["states"]
+        }
+        updater.states_synced = dict.fromkeys(updater.states, False)  # moved to the weights' context on first use
+    for name, value in saved["fields"].items():
+        setattr(trainer._optimizer, name, value)
+    counts = trainer._optimizer._index_update_count
+    trainer._optimizer._all_index_update_counts = {ctx.device_id: dict(counts) for ctx in trainer._contexts}
+
+
+def _flatten(value) -> Tuple[Any, Dict[str, mx.nd.NDArray]]:
+    """Split a nested value into JSON and arrays; arrays stand in the JSON as {"array": key}."""
+    arrays: Dict[str, mx.nd.NDArray] = {}
+
+    def walk(item):
+        if isinstance(item, mx.nd.NDArray):
+            arrays[str(len(arrays))] = item
+            return {"array": str(len(arrays) - 1)}
+        if isinstance(item, (list, tuple)):
+            return {type(item).__name__: [walk(part) for part in item]}
+        if isinstance(item, dict):
+            return {"dict": [[key, walk(part)] for key, part in item.items()]}
+        if item is None or isinstance(item, (bool, int, float, str)):
+            return item
+        raise TypeError(f"a checkpoint cannot hold a {type(item).__name__}: {item!r}")
+
+    return walk(value), arrays
+
+
+def _unflatten(tree, arrays):
+    if not isinstance(tree, dict):
+        return tree
+    kind, content = next(iter(tree.items()))
+    if kind == "array":
+        return arrays[content]
+    if kind == "dict":
+        return {key: _unflatten(part, arrays) for key, part in content}
+    return {"list": list, "tuple": tuple}[kind](_unflatten(part, arrays) for part in content)
+
+
+def _save_arrays(path: Path, arrays: Dict[str, mx.nd.NDArray]) -> None:
+    mx.nd.save(str(path), arrays)
+    _sync(path)
+    # MXNet does not report what was lost when the file was closed; reading it back does.
+    _load_arrays(path)
+
+
+def _load_arrays(path: Path) -> Dict[str, mx.nd.NDArray]:
+    return mx.nd.load(str(path)) or {}
+
+
+def _write_durably(path: Path, content: str) -> None:
+    path.write_text(content)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _prune(out: Path, keep: int, best_update: Optional[int]) -> None:
+    checkpoints = list_checkpoints(out)
+    for path in checkpoints[: max(0, len(checkpoints) - keep)]:
+        if path.name != f"update-{best_update or 0:08d}":
+            shutil.rmtree(path, ignore_errors=True)

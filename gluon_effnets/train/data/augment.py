@@ -1,0 +1,147 @@
+"""Augmentation and evaluation transforms on uint8 images, drawing from a generator given by the caller."""
+
+from __future__ import annotations
+
+import math
+from typing import Sequence
+
+import numpy as np
+
+from ..._requirements import optional_import
+from .settings import DataSettings
+
+# Principal components of ImageNet's RGB values (Krizhevsky et al. 2012, section 4.1) on the scale 0..255.
+_PCA_SCALE = np.array([55.46, 4.794, 1.148], np.float32)
+_PCA_VECTORS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
+)
+_GREY = np.array([0.299, 0.587, 0.114])
+_CROP_ATTEMPTS = 10
+
+
+def cv2_module():
+    """OpenCV, with the pip command in the error where it is missing."""
+    return optional_import("cv2", extra="train", why="decode and resize images")
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear resize of an (h, w, c) image; as in MXNet's image pipeline there is no low-pass filter."""
+    if image.shape[:2] == (height, width):
+        return image
+    cv2 = cv2_module()
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return resized.reshape(height, width, image.shape[2])
+
+
+def crop_window(
+    height: int, width: int, area: Sequence[float], aspect: Sequence[float], random: np.random.RandomState
+) -> tuple[int, int, int, int]:
+    """Draws (top, left, height, width) of a random resized crop: area uniform, aspect log-uniform.
+
+    Where no draw fits into the image the largest centred window of an allowed aspect is taken.
+    """
+    for _ in range(_CROP_ATTEMPTS):
+        target = height * width * random.uniform(*area)
+        ratio = math.exp(random.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        crop_w, crop_h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < crop_w <= width and 0 < crop_h <= height:
+            return random.randint(height - crop_h + 1), random.randint(width - crop_w + 1), crop_h, crop_w
+    ratio = min(max(width / height, aspect[0]), aspect[1])
+    crop_w, crop_h = min(width, round(height * ratio)), min(height, round(width / ratio))
+    return (height - crop_h) // 2, (width - crop_w) // 2, max(crop_h, 1), max(crop_w, 1)
+
+
+def jitter_color(image: np.ndarray, strength: float, random: np.random.RandomState) -> np.ndarray:
+    """Scales brightness, contrast and saturation by 1 +- `strength` in random order; float32 in 0..255.
+
+    Each change blends the image with black, its mean grey, or its own grey pixels.
+    """
+    cv2 = cv2_module()
+    image = image.astype(np.float32)
+    factors = 1 + random.uniform(-strength, strength, 3)
+    for change in random.permutation(3):
+        factor = factors[change]
+        color_map = np.zeros((3, 4))
+        color_map[:, :3] = factor * np.eye(3)
+        if change == 1:
+            color_map[:, 3] = (1 - factor) * (_GREY @ cv2.mean(image)[:3])
+        elif change == 2:
+            color_map[:, :3] += (1 - factor) * _GREY
+        image = np.clip(cv2.transform(image, color_map), 0, 255)
+    return image
+
+
+def pca_shift(std: float, random: np.random.RandomState) -> np.ndarray:
+    """One RGB offset along the principal components of ImageNet's colours, shape (3,), float32."""
+    return _PCA_VECTORS @ (random.normal(0, std, 3).astype(np.float32) * _PCA_SCALE)
+
+
+def augment_imagenet(image: np.ndarray, settings: DataSettings, random: np.random.RandomState) -> np.ndarray:
+    """Random resized crop and mirror, on RGB also colour jitter and PCA noise.
+
+    (h, w, c) uint8 -> (image_size, image_size, c) float32.
+    """
+    top, left, height, width = crop_window(*image.shape[:2], settings.crop_area, settings.crop_aspect, random)
+    image = resize(image[top : top + height, left : left + width], settings.image_size, settings.image_size)
+    if settings.mirror and random.randint(2):
+        image = image[:, ::-1]
+    if image.shape[2] != 3:
+        return image.astype(np.float32)
+    if settings.color_jitter:
+        image = jitter_color(image, settings.color_jitter, random)
+    if settings.pca_noise:
+        color_map = np.column_stack([np.eye(3), pca_shift(settings.pca_noise, random)])
+        image = cv2_module().transform(image.astype(np.float32), color_map)
+    return image.astype(np.float32)
+
+
+def shift_and_mirror(images: np.ndarray, pad: int, mirror: bool, random: np.random.RandomState) -> np.ndarray:
+    """Black border, random crop to the old size, half of them mirrored: (n, h, w, c) uint8 -> the same."""
+    num, height, width, _ = images.shape
+    padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    rows = random.randint(2 * pad + 1, size=(num, 1)) + np.arange(height)
+    columns = random.randint(2 * pad + 1, size=(num, 1)) + np.arange(width)
+    if mirror:
+        flip = random.randint(2, size=num).astype(bool)
+        columns[flip] = columns[flip, ::-1]
+    return padded[np.arange(num)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
+    """Resizes so that the shorter side has `size` pixels (the longer one rounded down)."""
+    height, width = image.shape[:2]
+    if height > width:
+        return resize(image, size * height // width, size)
+    return resize(image, size, size * width // height)
+
+
+def eval_resize(settings: DataSettings) -> int:
+    """Length of the shorter side before the evaluation crop."""
+    # In floating point 224 / 0.7 lies just above 320.
+    return math.ceil(settings.image_size / settings.eval_crop - 1e-6)
+
+
+def center_crop(image: np.ndarray, size: int, shorter: int) -> np.ndarray:
+    """Shorter side to `shorter`, then the central `size` x `size` window."""
+    image = resize_shorter(image, shorter)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def augment_photo(image: np.ndarray, settings: DataSettings, random: np.random.RandomState) -> np.ndarray:
+    """The training transform of one decoded image of any size: (h, w, c) uint8 -> (s, s, c)."""
+    if settings.augment == "imagenet":
+        return augment_imagenet(image, settings, random)
+    image = center_crop(image, settings.image_size, settings.image_size)
+    if settings.augment == "none":
+        return image
+    mirror = settings.mirror and settings.augment == "small"
+    return shift_and_mirror(image[None], settings.pad, mirror, random)[0]
+
+
+def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """(..., h, w, c) on the scale 0..255 -> (..., c, h, w) float32, minus mean, divided by std."""
+    scaled = np.array(np.moveaxis(images, -1, -3), np.float32, order="C")
+    scaled -= np.array(mean, np.float32)[:, None, None]
+    scaled /= np.array(std, np.float32)[:, None, None]
+    return scaled

@@ -1,0 +1,138 @@
+"""The contract every source of images keeps towards the trainer."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+import mxnet as mx
+import numpy as np
+
+from .settings import Batch, DataSettings
+
+
+class Data:
+    """Training and evaluation batches of one worker.
+
+    Attributes
+    ----------
+    settings : DataSettings
+    num_classes, num_train, num_val, in_channels, image_size : int
+        Numbers of images count all workers; `num_train` or `num_val` is 0 where the source has no such part.
+    class_names : list of str or None
+    description : str
+        One line for the log.
+    reader : str
+        What reads the training images: "memory", "threads" or "MXNet's reader".
+    """
+
+    reader: str
+
+    def __init__(
+        self,
+        settings: DataSettings,
+        seed: int,
+        rank: int,
+        world: int,
+        num_classes: int,
+        num_train: int,
+        num_val: int,
+        class_names: list[str] | None = None,
+        in_channels: int = 3,
+    ):
+        if not 0 <= rank < world:
+            raise ValueError(f"rank is {rank}; it must be in 0..{world - 1} (world {world}).")
+        if settings.classes not in (None, num_classes):
+            raise ValueError(
+                f"data.classes is {settings.classes}, but {settings.source} has {num_classes} classes.\n"
+                "Leave data.classes out to take the number from the data."
+            )
+        if len(settings.mean) != in_channels:
+            raise ValueError(
+                f"data.mean and data.std have {len(settings.mean)} entries; images of {settings.source} have "
+                f"{in_channels} channel(s)."
+            )
+        self.settings, self.seed, self.rank, self.world = settings, seed, rank, world
+        self.num_classes, self.num_train, self.num_val = num_classes, num_train, num_val
+        self.class_names, self.in_channels, self.image_size = class_names, in_channels, settings.image_size
+        self.eval_batch_size = settings.eval_batch_size or settings.batch_size
+
+    @property
+    def description(self) -> str:
+        """What is read, in one line."""
+        return (
+            f"{self.settings.source}: {self.num_train:,} training and {self.num_val:,} evaluation images, "
+            f"{self.num_classes} classes, {self.in_channels}x{self.image_size}x{self.image_size}, "
+            f"augment {self.settings.augment}, from {self.reader}"
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch, equal on every worker; 0 where there is nothing to train on.
+
+        Raises
+        ------
+        ValueError
+            If the training set is smaller than one global batch.
+        """
+        global_batch = self.settings.batch_size * self.world
+        if 0 < self.num_train < global_batch:
+            raise ValueError(
+                f"{self.settings.source} has {self.num_train} training images, fewer than one global batch "
+                f"({self.settings.batch_size} x {self.world} workers).\nSet data.batch_size to at most "
+                f"{max(1, self.num_train // self.world)}."
+            )
+        return self.num_train // global_batch
+
+    def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch` from `first_step` on.
+
+        What step s holds depends on (seed, epoch, s, rank, world) alone, so an epoch resumed in its middle
+        goes on with bit-identical batches. Over the workers the images of one epoch are disjoint,
+        and complete up to the remainder that does not fill a global batch.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to train on, or `first_step` lies outside the epoch.
+        """
+        if not self.num_train:
+            raise ValueError(_missing_part(self.settings.source, "training", "train"))
+        if not 0 <= first_step <= self.steps_per_epoch:
+            raise ValueError(f"first_step is {first_step}; an epoch has {self.steps_per_epoch} steps.")
+        return self._train_batches(epoch, first_step)
+
+    def val_batches(self) -> Iterator[Batch]:
+        """This worker's share of the evaluation images, in fixed order; all workers see each image once.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to evaluate on.
+        """
+        if not self.num_val:
+            raise ValueError(_missing_part(self.settings.source, "evaluation", "val"))
+        return self._val_batches()
+
+    def _train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        raise NotImplementedError
+
+    def _val_batches(self) -> Iterator[Batch]:
+        raise NotImplementedError
+
+
+def _missing_part(source: str, purpose: str, name: str) -> str:
+    return (
+        f"{source} has no {purpose} images.\n"
+        f"They are looked for in DIR/{name}.rec (recordio:DIR) or DIR/{name}/CLASS/ (folder:DIR)."
+    )
+
+
+def to_batch(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Batch:
+    """Makes a batch of `batch_size` rows, repeating the last image where there are fewer."""
+    missing = batch_size - len(images)
+    if missing:
+        images = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+        labels = np.concatenate([labels, np.repeat(labels[-1:], missing)])
+    # mx.nd.array does the same after a look at SciPy's sparse types that warns each time.
+    array = mx.ndarray.ndarray.array
+    return Batch(array(images, dtype="float32"), array(labels, dtype="int32"), batch_size - missing)

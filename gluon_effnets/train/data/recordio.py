@@ -1,0 +1,178 @@
+"""The RecordIO source: training through MXNet's C++ pipeline where that serves, all else by threads."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import shutil
+import tempfile
+import weakref
+from typing import Iterator
+
+import mxnet as mx
+import numpy as np
+
+from .records import (
+    RecordFile,
+    check_images,
+    find_unreadable,
+    read_class_names,
+    scan_records,
+    write_index,
+)
+from .sampling import ENGINE, private_random
+from .settings import Batch, DataSettings, missing_path_message
+from .threaded import ThreadedData
+
+_log = logging.getLogger("gluon_effnets")
+
+
+def open_recordio(settings: DataSettings, seed: int, rank: int, world: int, path: str) -> ThreadedData:
+    """``DIR/train.rec`` and ``DIR/val.rec`` (or ``test.rec``), or a ``.rec`` file for evaluation only.
+
+    Class names come from ``classes.txt`` beside the files; without it ``data.classes`` or the highest label
+    tells the number of classes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no such file exists.
+    ValueError
+        If a file is damaged, or a label is out of range.
+    """
+    folder, train, val = _find_files(path)
+    files = [records for records in (train, val) if records]
+    names = read_class_names(folder)
+    num_classes = _count_classes(settings, names, files)
+    if settings.on_error == "raise":
+        for records in files:
+            check_images(records)
+    kind = RecordData if train and _reader_serves(settings, len(train.labels), world) else ThreadedData
+    return kind(settings, seed, rank, world, train, val, num_classes, names)
+
+
+class RecordData(ThreadedData):
+    """Trains from `mx.io.ImageRecordIter`, evaluates with threads, which give the same pixels.
+
+    Worker `rank` reads the contiguous part of the file that MXNet assigns it, in a new order each epoch. Each
+    epoch gets a fresh reader: the order of a reused one depends on how often it was read. Evaluation stays
+    away from MXNet's reader, where a damaged image under ``resize`` divides by zero and ends the process.
+    """
+
+    reader = "MXNet's reader"
+
+    def __init__(self, settings, seed, rank, world, train: RecordFile, val, num_classes, class_names):
+        super().__init__(settings, seed, rank, world, train, val, num_classes, class_names)
+        if train.index_path is None:
+            folder = tempfile.mkdtemp(prefix="gluon_effnets-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._train = train._replace(index_path=os.path.join(folder, "rebuilt.idx"))
+            write_index(self._train, self._train.index_path)
+            _log.warning("%s has no .idx beside it; it was rebuilt for this run", train.path)
+
+    def _train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        batches = self._read_epoch(epoch)
+        # The reader cannot jump: steps before `first_step` are decoded and dropped.
+        for batch in itertools.islice(batches, first_step, self.steps_per_epoch):
+            # The copies leave the reader's buffers, which it fills again, behind.
+            data, label = batch.data[0].copy(), batch.label[0].astype("int32")
+            data.wait_to_read()
+            label.wait_to_read()
+            yield Batch(data, label, self.settings.batch_size)
+
+    def _read_epoch(self, epoch: int) -> Iterator[mx.io.DataBatch]:
+        """This worker's part, once; an error about a damaged image becomes one that names the record."""
+        records, settings = self._train, self.settings
+        try:
+            yield from mx.io.ImageRecordIter(
+                path_imgrec=records.path,
+                path_imgidx=records.index_path,
+                data_shape=(3, self.image_size, self.image_size),
+                batch_size=settings.batch_size,
+                preprocess_threads=settings.num_threads,
+                num_parts=self.world,
+                part_index=self.rank,
+                shuffle=True,
+                seed=int(private_random(ENGINE, self.seed, epoch).randint(1 << 31)),
+                seed_aug=int(private_random(ENGINE, self.seed, epoch, self.rank).randint(1 << 31)),
+                device_id=-1,
+                verbose=False,
+                **_augment_options(settings),
+            )
+        except mx.base.MXNetError as error:
+            part = np.arange(*_part(self.num_train, self.rank, self.world))
+            culprit = find_unreadable(records, part, settings.num_threads)
+            raise culprit or ValueError(
+                f"MXNet's reader failed on {records.path}: {str(error).splitlines()[-1]}"
+            ) from error
+
+
+def _find_files(path: str) -> tuple[str, RecordFile | None, RecordFile | None]:
+    """The folder, the training and the evaluation records."""
+    if path.endswith(".rec"):
+        return os.path.dirname(path), None, scan_records(path)
+    found = {
+        name: scan_records(os.path.join(path, name + ".rec"))
+        for name in ("train", "val", "test")
+        if os.path.exists(os.path.join(path, name + ".rec"))
+    }
+    if not found:
+        looked_at = f"{path}/train.rec and {path}/val.rec" if os.path.isdir(path) else path
+        raise FileNotFoundError(missing_path_message(looked_at, path))
+    return path, found.get("train"), found.get("val") or found.get("test")
+
+
+def _count_classes(settings: DataSettings, names: list[str] | None, files: list[RecordFile]) -> int:
+    num_classes = len(names) if names else settings.classes
+    if num_classes is None:
+        return int(max(records.labels.max() for records in files)) + 1
+    for records in files:
+        outside = np.flatnonzero(records.labels >= num_classes)
+        if len(outside):
+            stated = "classes.txt" if names else "data.classes"
+            raise ValueError(
+                f"{records.where(outside[0])} has label {records.labels[outside[0]]}, but {stated} names "
+                f"{num_classes} classes (labels 0..{num_classes - 1})."
+            )
+    return num_classes
+
+
+def _part(num_records: int, rank: int, world: int) -> tuple[int, int]:
+    """First and last + 1 record of a worker's part, as MXNet's reader cuts the file."""
+    step = -(-num_records // world)
+    return min(rank * step, num_records), min((rank + 1) * step, num_records)
+
+
+def _reader_serves(settings: DataSettings, num_train: int, world: int) -> bool:
+    """Whether MXNet's reader can keep the promises of `Data`; threads keep them in every case.
+
+    It cannot go on after an unreadable image, nor survive one together with ``resize``, which every
+    augmentation but ``imagenet`` needs. The last worker's part, the smallest, may hold too few images for
+    its steps.
+    """
+    first, last = _part(num_train, world - 1, world)
+    needed = num_train // (settings.batch_size * world) * settings.batch_size
+    return settings.on_error == "raise" and settings.augment == "imagenet" and last - first >= needed
+
+
+def _augment_options(settings: DataSettings) -> dict[str, object]:
+    """``imagenet`` and the normalisation, as MXNet's reader spells them."""
+    normalise = {
+        f"{name}_{channel}": value
+        for name, values in (("mean", settings.mean), ("std", settings.std))
+        for channel, value in zip("rgb", values)
+    }
+    return {
+        **normalise,
+        "random_resized_crop": True,
+        "min_random_area": settings.crop_area[0],
+        "max_random_area": settings.crop_area[1],
+        "min_aspect_ratio": settings.crop_aspect[0],
+        "max_aspect_ratio": settings.crop_aspect[1],
+        "rand_mirror": settings.mirror,
+        "brightness": settings.color_jitter,
+        "contrast": settings.color_jitter,
+        "saturation": settings.color_jitter,
+        "pca_noise": settings.pca_noise,
+    }

@@ -1,0 +1,306 @@
+"""RecordIO files: finding them, checking every header before use, and reading single records."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import struct
+from typing import Iterator, NamedTuple
+
+import numpy as np
+
+from ..._requirements import optional_import
+from .decode import UnreadableImageError, decode_image, ordered_map
+from .settings import missing_path_message
+
+_MAGIC = 0xCED7230A
+_LENGTH_BITS = 29
+# Magic and length of the record (8 bytes); flag, label and two 64-bit numbers of the image header (24 bytes).
+_RECORD_HEADER, _IMAGE_HEADER = 8, 24
+_CHUNK = 1 << 16
+_PER_TASK = 64
+_JPEG_START, _JPEG_END, _PNG_START = 0xFFD8FF, (0xFF, 0xD9), 0x474E5089
+_log = logging.getLogger("gluon_effnets")
+
+
+class RecordFile(NamedTuple):
+    """A checked RecordIO file.
+
+    Attributes
+    ----------
+    path : str
+    index_path : str or None
+        None where the file came without an index.
+    content : ndarray
+        The mapped file, uint8.
+    keys, offsets, starts, ends : ndarray
+        Per record, shape (n,), ascending by offset: its key in the index, where it begins, and the byte range
+        of the encoded image; `ends` is -1 for a record stored in parts.
+    labels : ndarray
+        Class indices, shape (n,), int32.
+    """
+
+    path: str
+    index_path: str | None
+    content: np.ndarray
+    keys: np.ndarray
+    offsets: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    labels: np.ndarray
+
+    def where(self, position: int) -> str:
+        """How messages name a record."""
+        return f"{self.path}, record {self.keys[position]} (byte {self.offsets[position]})"
+
+    def encoded(self, position: int) -> bytes:
+        """The encoded image of one record."""
+        start, end = int(self.starts[position]), int(self.ends[position])
+        if end < 0:
+            header = start - int(self.offsets[position]) - _RECORD_HEADER
+            return _read_parts(self.content, int(self.offsets[position]))[header:]
+        return self.content[start:end].tobytes()
+
+    def read(self, position: int) -> np.ndarray:
+        """The decoded image of one record, (h, w, 3) uint8 RGB."""
+        return decode_image(self.encoded(position), self.where(position))
+
+
+def read_class_names(folder: str) -> list[str] | None:
+    """The lines of ``classes.txt`` in `folder`, or None where there is no such file."""
+    path = os.path.join(folder, "classes.txt")
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        return [line.strip() for line in file if line.strip()]
+
+
+def scan_records(path: str) -> RecordFile:
+    """Reads the headers of all records of a ``.rec`` file (not the images) and checks them.
+
+    MXNet's reader ends the process on a missing index, and passes over a damaged record without a word;
+    hence the check before it opens the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the index does not fit, the file was cut short, or a record is damaged.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(missing_path_message(path, os.path.dirname(path) or "."))
+    size = os.path.getsize(path)
+    if not size:
+        raise ValueError(f"{path} is empty; make or copy it again.")
+    if size % 4:
+        raise ValueError(f"{path} was cut short: its size ({size} bytes) is no multiple of 4; copy it again.")
+    words = np.memmap(path, np.dtype("<u4"), mode="r")
+    index_path = os.path.splitext(path)[0] + ".idx"
+    if os.path.exists(index_path):
+        keys, offsets = _read_index(index_path, path, size)
+    else:
+        index_path = None
+        offsets = _walk(words, path)
+        keys = np.arange(len(offsets))
+    return _check_records(path, index_path, words, keys, offsets)
+
+
+def write_index(records: RecordFile, path: str) -> None:
+    """Writes the index that `records` lacks."""
+    with open(path, "w", encoding="ascii") as file:
+        file.writelines(f"{key}\t{offset}\n" for key, offset in zip(records.keys, records.offsets))
+
+
+def read_images(records: RecordFile, num_threads: int, on_error: str) -> tuple[list[np.ndarray], list[int]]:
+    """The images of all records and their positions, the unreadable ones left out if `on_error` is skip."""
+    images, kept = [], []
+    positions = np.arange(len(records.keys))
+    for position, found in enumerate(_decode_all(records, positions, num_threads, f"reading {records.path}")):
+        if not isinstance(found, UnreadableImageError):
+            images.append(found)
+            kept.append(position)
+        elif on_error == "raise":
+            raise found
+    if len(kept) < len(positions):
+        _log.warning("%s: %d unreadable image(s) left out", records.path, len(positions) - len(kept))
+    return images, kept
+
+
+def check_images(records: RecordFile) -> None:
+    """Decodes the records that do not begin as PNG or begin and end as JPEG.
+
+    MXNet's reader takes a JPEG that was cut short for whole, and stops on other damage only on reaching it.
+
+    Raises
+    ------
+    UnreadableImageError
+        If one of them is no readable image.
+    """
+    content = records.content
+    first_words = content.view("<u4")[np.minimum(records.starts // 4, len(content) // 4 - 1)]
+    ended = (content[records.ends - 2] == _JPEG_END[0]) & (content[records.ends - 1] == _JPEG_END[1])
+    whole = (first_words & 0xFFFFFF == _JPEG_START) & ended | (first_words == _PNG_START)
+    for position in np.flatnonzero(~whole | (records.starts >= records.ends)):
+        records.read(position)
+
+
+def find_unreadable(records: RecordFile, positions: np.ndarray, num_threads: int) -> UnreadableImageError | None:
+    """The error about the first record among `positions` that does not decode, or None."""
+    text = f"looking for the damaged record in {records.path}"
+    found = _decode_all(records, positions, num_threads, text)
+    return next((image for image in found if isinstance(image, UnreadableImageError)), None)
+
+
+def _decode_all(
+    records: RecordFile, positions: np.ndarray, num_threads: int, text: str
+) -> Iterator[np.ndarray | UnreadableImageError]:
+    """The image, or the error, of each record in the order of `positions`."""
+
+    def decode(part: np.ndarray) -> list[np.ndarray | UnreadableImageError]:
+        results = []
+        for position in part:
+            try:
+                results.append(records.read(position))
+            except UnreadableImageError as error:
+                results.append(error)
+        return results
+
+    # Handing over small images one by one would cost more than decoding them.
+    parts = [positions[first : first + _PER_TASK] for first in range(0, len(positions), _PER_TASK)]
+    decoded = ordered_map(decode, parts, num_threads, ahead=2 * num_threads)
+    return progress(itertools.chain.from_iterable(decoded), len(positions), text)
+
+
+def progress(items, total: int, text: str):
+    """A progress bar on standard error that appears only if the work takes more than two seconds."""
+    tqdm = optional_import("tqdm", extra="train", why="show progress")
+    return tqdm.tqdm(items, total=total, desc=text, delay=2, leave=False, disable=None)
+
+
+def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    keys, offsets = [], []
+    with open(index_path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                key, offset = (int(part) for part in line.split())
+            except ValueError:
+                raise ValueError(
+                    f"{index_path}, line {number} is not 'key<TAB>offset'.\nDelete the file, it is rebuilt from {path}."
+                ) from None
+            keys.append(key)
+            offsets.append(offset)
+    if not keys:
+        raise ValueError(f"{index_path} is empty; delete it, it is rebuilt from {path}.")
+    keys, offsets = np.array(keys, np.int64), np.array(offsets, np.int64)
+    ascending = np.argsort(offsets, kind="stable")
+    keys, offsets = keys[ascending], offsets[ascending]
+    outside = offsets + _RECORD_HEADER + _IMAGE_HEADER > size
+    if outside.any():
+        raise ValueError(
+            f"{index_path} names record {keys[outside][0]} at byte {offsets[outside][0]}, but {path} ends "
+            f"at {size}.\nThe .rec file was cut short, or the two do not belong together: copy both again."
+        )
+    if (offsets < 0).any() or (offsets % 4).any() or (np.diff(offsets) == 0).any():
+        raise ValueError(f"{index_path} does not belong to {path}; delete it, it is rebuilt from the .rec file.")
+    return keys, offsets
+
+
+def _walk(words: np.ndarray, path: str) -> np.ndarray:
+    """Offsets of all records, found by stepping from one to the next."""
+    offsets, at, size = [], 0, len(words) * 4
+    with open(path, "rb") as file:
+        while at < size:
+            file.seek(at)
+            head = file.read(_RECORD_HEADER)
+            if len(head) < _RECORD_HEADER:
+                raise ValueError(f"{path} was cut short within the record at byte {at}; copy it again.")
+            magic, length = struct.unpack("<II", head)
+            if magic != _MAGIC:
+                raise ValueError(f"{path} is damaged at byte {at}: no record begins there; copy or make it again.")
+            if length >> _LENGTH_BITS in (0, 1):
+                offsets.append(at)
+            at += _RECORD_HEADER + _padded(length & ((1 << _LENGTH_BITS) - 1))
+    return np.array(offsets, np.int64)
+
+
+def _padded(length):
+    return (length + 3) // 4 * 4
+
+
+def _check_records(
+    path: str, index_path: str | None, words: np.ndarray, keys: np.ndarray, offsets: np.ndarray
+) -> RecordFile:
+    """Checks magic, length and label of every record at `offsets`."""
+    size = len(words) * 4
+    if offsets[-1] + _RECORD_HEADER + _IMAGE_HEADER > size:
+        raise ValueError(f"{path} was cut short within record {keys[-1]} at byte {offsets[-1]}; copy it again.")
+    part, lengths, labels, extra = (np.empty(len(offsets), np.int64) for _ in range(4))
+    chunks = range(0, len(offsets), _CHUNK)
+    for first in progress(chunks, len(chunks), f"checking {path} (x{_CHUNK:,})"):
+        span = slice(first, first + _CHUNK)
+        at = offsets[span] // 4
+        damaged = words[at] != _MAGIC
+        if damaged.any():
+            bad = first + int(np.argmax(damaged))
+            raise ValueError(
+                f"{path}, record {keys[bad]}: no record begins at byte {offsets[bad]}.\n"
+                "The file is damaged, or its .idx belongs to another file: delete the .idx, it is rebuilt."
+            )
+        part[span], lengths[span] = words[at + 1] >> _LENGTH_BITS, words[at + 1] & ((1 << _LENGTH_BITS) - 1)
+        num_labels = words[at + 2].astype(np.int64)
+        if (num_labels > 1).any():
+            bad = first + int(np.argmax(num_labels > 1))
+            raise ValueError(
+                f"{path}, record {keys[bad]} has {num_labels[bad - first]} labels; one class index is needed."
+            )
+        # A label packed as a list of one number stands behind the header instead of in it.
+        label_at = np.where(num_labels == 1, at + (_RECORD_HEADER + _IMAGE_HEADER) // 4, at + 3)
+        labels[span] = _class_indices(words[np.minimum(label_at, len(words) - 1)], path, keys[span])
+        extra[span] = 4 * num_labels
+    ends = offsets + _RECORD_HEADER + lengths
+    _check_ends(path, keys, offsets, part, offsets + _RECORD_HEADER + _padded(lengths), size)
+    starts = offsets + _RECORD_HEADER + _IMAGE_HEADER + extra
+    ends = np.where(part == 0, ends, -1)
+    return RecordFile(path, index_path, words.view(np.uint8), keys, offsets, starts, ends, labels.astype(np.int32))
+
+
+def _class_indices(words: np.ndarray, path: str, keys: np.ndarray) -> np.ndarray:
+    labels = words.view("<f4")
+    with np.errstate(invalid="ignore"):
+        bad = ~((labels >= 0) & (labels < 1 << 24) & (labels == np.floor(labels)))
+    if bad.any():
+        record = int(np.argmax(bad))
+        raise ValueError(f"{path}, record {keys[record]} has label {labels[record]:g}; it must be 0, 1, 2, ...")
+    return labels.astype(np.int64)
+
+
+def _check_ends(
+    path: str, keys: np.ndarray, offsets: np.ndarray, part: np.ndarray, ends: np.ndarray, size: int
+) -> None:
+    following = np.append(offsets[1:], size)
+    if ends[-1] > size:
+        raise ValueError(
+            f"{path} was cut short: record {keys[-1]} ends at byte {ends[-1]}, the file at {size}.\nCopy it again."
+        )
+    wrong = np.where(part == 0, ends != following, ends >= following)
+    if wrong.any():
+        bad = int(np.argmax(wrong))
+        raise ValueError(
+            f"{path}, record {keys[bad]} ends at byte {ends[bad]}, but the next record of the .idx begins at "
+            f"{following[bad]}.\nThe .idx lacks records or belongs to another file: delete it, it is rebuilt."
+        )
+
+
+def _read_parts(content: np.ndarray, at: int) -> bytes:
+    """A record stored in parts, because its bytes contain the magic number, which stands between them."""
+    parts = []
+    while True:
+        _, length = struct.unpack("<II", content[at : at + _RECORD_HEADER].tobytes())
+        kind, length = length >> _LENGTH_BITS, length & ((1 << _LENGTH_BITS) - 1)
+        at += _RECORD_HEADER
+        parts.append(content[at : at + length].tobytes())
+        if kind in (0, 3):
+            return struct.pack("<I", _MAGIC).join(parts)
+        at += _padded(length)

@@ -1,0 +1,188 @@
+"""The data section of a recipe, the batch handed to the trainer, and the way a source is named."""
+
+# The loader of recipes resolves these hints at run time, where Python 3.8 and 3.9 need the old spelling.
+# ruff: noqa: UP006, UP045
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from typing import NamedTuple, Optional, Tuple
+
+import mxnet as mx
+
+UNSET = "???"
+IMAGENET_VARIABLE = "GLUON_EFFNETS_IMAGENET"
+KINDS = ("digits", "cifar10", "folder", "recordio", "synthetic")
+AUGMENTATIONS = ("imagenet", "small", "shift", "none")
+IMAGENET_MEAN = (123.68, 116.779, 103.939)
+IMAGENET_STD = (58.393, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The ``data:`` section of a recipe; the defaults are those of GluonCV's ImageNet recipe.
+
+    Attributes
+    ----------
+    source : str
+        ``KIND[:PATH]``: ``digits``, ``cifar10:DIR``, ``folder:DIR``, ``recordio:DIR`` (or one ``.rec`` file,
+        for evaluation), ``synthetic[:N]``.
+    image_size : int
+        Side of the square network input, in pixels.
+    batch_size, eval_batch_size : int
+        Images per worker and step; evaluation uses `batch_size` unless told.
+    eval_crop : float
+        Evaluation resizes the shorter side to ``ceil(image_size / eval_crop)`` and takes the centre.
+    classes : int or None
+        None counts the classes in the data; a number is checked against the data.
+    num_threads : int
+        Decoding threads per worker.
+    augment : str
+        ``imagenet`` (random resized crop, mirror, colour jitter, PCA noise), ``small`` (pad, random crop,
+        mirror), ``shift`` (pad, random crop) or ``none``.
+    crop_area, crop_aspect : (float, float)
+        Ranges of the random resized crop: part of the image's area, width / height.
+    mirror : bool
+        Whether ``imagenet`` and ``small`` mirror half of the images.
+    color_jitter : float
+        Strength of brightness, contrast and saturation changes of ``imagenet``.
+    pca_noise : float
+        Standard deviation of the lighting noise of ``imagenet``.
+    pad : int
+        Black border of ``small`` and ``shift``, in pixels.
+    mean, std : (float, float, float)
+        Normalisation on the scale 0..255, RGB.
+    on_error : str
+        ``raise`` or ``skip``: what an unreadable image does.
+    """
+
+    source: str = UNSET
+    image_size: int = 224
+    batch_size: int = 32
+    eval_batch_size: Optional[int] = None
+    eval_crop: float = 0.875
+    classes: Optional[int] = None
+    num_threads: int = 4
+    augment: str = "imagenet"
+    crop_area: Tuple[float, float] = (0.08, 1.0)
+    crop_aspect: Tuple[float, float] = (3 / 4, 4 / 3)
+    mirror: bool = True
+    color_jitter: float = 0.4
+    pca_noise: float = 0.1
+    pad: int = 4
+    mean: Tuple[float, ...] = IMAGENET_MEAN
+    std: Tuple[float, ...] = IMAGENET_STD
+    on_error: str = "raise"
+
+    def __post_init__(self):
+        for name in ("crop_area", "crop_aspect", "mean", "std"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        for name, choices in (("augment", AUGMENTATIONS), ("on_error", ("raise", "skip"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"data.{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}.")
+        for name in ("image_size", "batch_size", "num_threads", "eval_batch_size", "classes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"data.{name} is {value}; it must be at least 1.")
+        if not 0 < self.eval_crop <= 1:
+            raise ValueError(f"data.eval_crop is {self.eval_crop}; it must be above 0 and at most 1.")
+        for name, limit in (("crop_area", 1.0), ("crop_aspect", float("inf"))):
+            low, high = _pair(name, getattr(self, name))
+            if not 0 < low <= high <= limit:
+                raise ValueError(f"data.{name} is [{low}, {high}]; it must be [low, high], 0 < low <= high.")
+        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise ValueError(f"data.mean {self.mean} and data.std {self.std} must have one entry per channel, std > 0.")
+
+
+@dataclass
+class Batch:
+    """One batch for one worker.
+
+    Attributes
+    ----------
+    data : NDArray
+        Normalised images, shape (n, c, h, w), float32.
+    label : NDArray
+        Class indices, shape (n,), int32.
+    num_valid : int
+        The rows from `num_valid` on only fill the batch and are to be ignored; training batches are full.
+    """
+
+    data: mx.nd.NDArray
+    label: mx.nd.NDArray
+    num_valid: int
+
+
+class Source(NamedTuple):
+    """A parsed ``KIND[:PATH]``."""
+
+    kind: str
+    argument: str
+
+
+def _pair(name: str, values: Tuple[float, ...]) -> Tuple[float, float]:
+    if len(values) != 2:
+        raise ValueError(f"data.{name} has {len(values)} entries; it must be [low, high].")
+    return values[0], values[1]
+
+
+def make_records_help(folder: str = "DIR") -> str:
+    """The two commands that make RecordIO files of ``IMAGES/train`` and ``IMAGES/val`` (a folder per class).
+
+    IMAGES must be another folder than the target: im2rec takes a prefix that is a folder for something else.
+    """
+    call = "python -m mxnet.tools.im2rec"
+    return (
+        f'for s in train val; do {call} --list --recursive "{folder}/$s" IMAGES/$s; done\n'
+        f'for s in train val; do {call} --pass-through "{folder}/$s" IMAGES/$s; done'
+    )
+
+
+def no_source_message() -> str:
+    """What a user reads who named no data: where was looked, how to make files, how to do without."""
+    return (
+        f"no data: neither --data, data.source of the recipe nor {IMAGENET_VARIABLE} names any. "
+        "Without files: --data digits. "
+        "For --data recordio:DIR, from IMAGES/train/CLASS/*.jpg and IMAGES/val/CLASS/*.jpg:\n" + make_records_help()
+    )
+
+
+def missing_path_message(looked_at: str, folder: str) -> str:
+    """What a user reads whose path does not exist: where was looked and how to make the files."""
+    return (
+        f"no data at {looked_at}. RecordIO files are made from IMAGES/train/CLASS/*.jpg, "
+        "IMAGES/val/CLASS/*.jpg by\n" + make_records_help(folder)
+    )
+
+
+def parse_source(source: str) -> Source:
+    """Splits ``KIND[:PATH]``; an unset source is taken from the variable GLUON_EFFNETS_IMAGENET.
+
+    Raises
+    ------
+    ValueError
+        If nothing is named, or the kind is unknown.
+    """
+    if source in (UNSET, "", None):
+        source = os.environ.get(IMAGENET_VARIABLE, "")
+        if not source:
+            raise ValueError(no_source_message())
+        if source.partition(":")[0] not in KINDS:
+            kind = "folder" if os.path.isdir(os.path.join(source, "val")) else "recordio"
+            source = f"{kind}:{source}"
+    kind, _, argument = source.partition(":")
+    if kind not in KINDS:
+        if os.path.exists(source):
+            nearest = f"write folder:{source} or recordio:{source}"
+        else:
+            nearest = f"did you mean {difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.0)[0]!r}?"
+        raise ValueError(
+            f"unknown kind of data {kind!r}: {nearest}\n"
+            "Kinds: digits, cifar10:DIR, folder:DIR, recordio:DIR, synthetic[:N]."
+        )
+    if kind in ("cifar10", "folder", "recordio") and not argument:
+        raise ValueError(f"data source {kind!r} needs a folder: {kind}:DIR.")
+    if kind == "digits" and argument:
+        raise ValueError(f"data source 'digits' takes no path, got {argument!r}.")
+    return Source(kind, os.path.expanduser(argument))

@@ -1,0 +1,125 @@
+"""Photos of any size, decoded and augmented in Python threads: bit-identical for every number of threads."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from typing import Callable, Iterator, Protocol
+
+import numpy as np
+
+from . import augment as aug
+from .base import Data, to_batch
+from .decode import UnreadableImageError, ordered_map
+from .sampling import AUGMENT, SUBSTITUTE, epoch_order, private_random, step_positions, val_share
+from .settings import Batch, DataSettings
+
+_SUBSTITUTES = 20
+_log = logging.getLogger("gluon_effnets")
+
+
+class Photos(Protocol):
+    """Images read one by one.
+
+    Attributes
+    ----------
+    labels : ndarray
+        Class indices, shape (n,), int32.
+    """
+
+    labels: np.ndarray
+
+    def read(self, position: int) -> np.ndarray:
+        """One decoded image, (h, w, 3) uint8 RGB; raises UnreadableImageError."""
+
+
+class ThreadedData(Data):
+    """Batches from `Photos`; any step of an epoch can be reached without decoding the ones before."""
+
+    reader = "threads"
+
+    def __init__(
+        self,
+        settings: DataSettings,
+        seed: int,
+        rank: int,
+        world: int,
+        train: Photos | None,
+        val: Photos | None,
+        num_classes: int,
+        class_names: list[str] | None = None,
+    ):
+        sizes = [len(part.labels) if part else 0 for part in (train, val)]
+        super().__init__(settings, seed, rank, world, num_classes, *sizes, class_names)
+        self._train, self._val = train, val
+
+    def _train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        order = epoch_order(self.num_train, self.seed, epoch)
+        size, skipped = self.settings.batch_size, set()
+
+        def load(position: int):
+            index, image = self._readable(order[position], position, epoch, skipped)
+            random = private_random(AUGMENT, self.seed, epoch, position)
+            image = aug.augment_photo(image, self.settings, random)
+            return aug.normalise(image, self.settings.mean, self.settings.std), self._train.labels[index]
+
+        steps = range(first_step, self.steps_per_epoch)
+        positions = itertools.chain.from_iterable(step_positions(step, size, self.rank, self.world) for step in steps)
+        yield from self._collect(load, positions, size)
+        _report(skipped, f"epoch {epoch}: %d unreadable training image(s) replaced by others")
+
+    def _val_batches(self) -> Iterator[Batch]:
+        settings, skipped = self.settings, set()
+        shorter = aug.eval_resize(settings)
+
+        def load(index: int):
+            try:
+                image = aug.center_crop(self._val.read(index), self.image_size, shorter)
+                pixels = aug.normalise(image, settings.mean, settings.std)
+            except UnreadableImageError:
+                if settings.on_error == "raise":
+                    raise
+                skipped.add(index)
+                # Left out, it would flatter the accuracy; a blank image counts as not recognised.
+                pixels = np.zeros((self.in_channels, self.image_size, self.image_size), np.float32)
+            return pixels, self._val.labels[index]
+
+        share = val_share(self.num_val, self.rank, self.world)
+        yield from self._collect(load, share, self.eval_batch_size)
+        _report(skipped, "evaluation: %d unreadable image(s) taken as blank")
+
+    def _collect(self, load: Callable, items, batch_size: int) -> Iterator[Batch]:
+        threads = self.settings.num_threads
+        loaded = ordered_map(load, items, threads, ahead=2 * batch_size + threads)
+        try:
+            while True:
+                rows = list(itertools.islice(loaded, batch_size))
+                if not rows:
+                    return
+                pixels, labels = zip(*rows)
+                yield to_batch(np.stack(pixels), np.array(labels, np.int32), batch_size)
+        finally:
+            loaded.close()
+
+    def _readable(self, index: int, position: int, epoch: int, skipped: set[int]) -> tuple[int, np.ndarray]:
+        """(index, image) of the image asked for, or with on_error=skip of another if it is unreadable."""
+        try:
+            return index, self._train.read(index)
+        except UnreadableImageError:
+            if self.settings.on_error == "raise":
+                raise
+            skipped.add(int(index))
+        random = private_random(SUBSTITUTE, self.seed, epoch, position)
+        for candidate in random.randint(self.num_train, size=_SUBSTITUTES):
+            try:
+                return candidate, self._train.read(candidate)
+            except UnreadableImageError:
+                skipped.add(int(candidate))
+        raise UnreadableImageError(
+            f"{self.settings.source}: {_SUBSTITUTES} images drawn one after another are unreadable."
+        )
+
+
+def _report(skipped: set[int], text: str) -> None:
+    if skipped:
+        _log.warning(text, len(skipped))

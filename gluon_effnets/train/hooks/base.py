@@ -1,0 +1,57 @@
+"""Hook: the moments of a run at which something can be added."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from ..data import Batch
+from ..state import TrainState
+
+__all__ = ["Hook", "as_float"]
+
+
+def as_float(value) -> float:
+    """The number in a scalar of a task, an NDArray (1,), which is waited for, or a number already."""
+    return float(value.asscalar() if hasattr(value, "asscalar") else value)
+
+
+class Hook:
+    """What happens around a step. All methods do nothing unless overridden.
+
+    `state_dict` returns NDArrays and plain values (numbers, texts, lists, dicts of them) under texts as keys; a
+    checkpoint keeps them and `load_state_dict` gets them back before `train_begin` of the resumed run.
+    """
+
+    def train_begin(self, state: TrainState) -> None:
+        """Once, before the first epoch; after a checkpoint was loaded."""
+
+    def epoch_begin(self, state: TrainState) -> None:
+        """Before the first batch of an epoch, or of the rest of one."""
+
+    def batch_begin(self, state: TrainState, batch: Batch) -> Optional[Batch]:
+        """Before the forward pass of every batch; may return another batch."""
+
+    def before_update(self, state: TrainState) -> None:
+        """Gradients are complete and summed over the workers; times `state.grad_scale` they are the mean."""
+
+    def batch_end(self, state: TrainState) -> None:
+        """After every update of the weights; `state.update` counts it, `state.scalars` holds its losses."""
+
+    def eval_begin(self, state: TrainState) -> None:
+        """Before an evaluation."""
+
+    def eval_end(self, state: TrainState) -> None:
+        """After an evaluation; `state.scores` holds the results and may be added to."""
+
+    def epoch_end(self, state: TrainState) -> None:
+        """After the last batch of an epoch."""
+
+    def train_end(self, state: TrainState) -> None:
+        """Once, after the last epoch and its evaluation."""
+
+    def state_dict(self) -> Dict[str, Any]:
+        """What a resumed run needs to go on as if it had never stopped."""
+        return {}
+
+    def load_state_dict(self, values: Dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""

@@ -1,0 +1,64 @@
+"""EMA: an exponential moving average of the weights, evaluated beside the network."""
+
+from __future__ import annotations
+
+from .base import Hook
+
+__all__ = ["EMA"]
+
+
+class EMA(Hook):
+    """average = d * average + (1 - d) * weight after every update, BN statistics included.
+
+    d = min(decay, (1 + u) / (10 + u)) at update u, so that the first averages are not dominated by the random start
+    (TensorFlow's `num_updates` rule); `warmup=False` uses `decay` from the beginning.
+    Evaluations add the scores of the averaged weights as `ema_top1`, `ema_top5`, `ema_loss`.
+    """
+
+    def __init__(self, decay: float = 0.9999, warmup: bool = True):
+        if not 0 < decay < 1:
+            raise ValueError(f"hooks.ema.decay is {decay}; it must be between 0 and 1")
+        self.decay, self.warmup = decay, warmup
+        self.average = None  # parameter name -> NDArray
+
+    def train_begin(self, state):
+        if self.average is None:
+            self.average = {name: param.data().copy() for name, param in _params(state)}
+        # Out of a checkpoint they come in main memory.
+        self.average = {name: array.as_in_context(state.ctx) for name, array in self.average.items()}
+
+    def batch_end(self, state):
+        decay = min(self.decay, (1 + state.update) / (10 + state.update)) if self.warmup else self.decay
+        for name, param in _params(state):
+            self.average[name] *= decay
+            self.average[name] += (1 - decay) * param.data()
+
+    def eval_begin(self, state):
+        # The statistics among the averages are of this worker's shard alone.
+        names = sorted(name for name, param in _params(state) if param.grad_req == "null")
+        state.workers.average_([self.average[name] for name in names], "ema")
+
+    def eval_end(self, state):
+        if not state.scores:
+            return
+        own = {name: param.data().copy() for name, param in _params(state)}
+        _load(state, self.average)
+        try:
+            state.scores.update({f"ema_{key}": value for key, value in state.evaluate().items()})
+        finally:
+            _load(state, own)
+
+    def state_dict(self):
+        return {"average": self.average}
+
+    def load_state_dict(self, values):
+        self.average = values["average"]
+
+
+def _params(state):
+    return state.net._collect_params_with_prefix().items()
+
+
+def _load(state, arrays):
+    for name, param in _params(state):
+        param.set_data(arrays[name])

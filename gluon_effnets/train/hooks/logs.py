@@ -1,0 +1,145 @@
+"""What a run tells while it works: a progress bar for people, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+from tqdm import tqdm
+
+from .base import Hook, as_float
+
+__all__ = ["JsonLines", "NotFinite", "Progress"]
+
+
+class NotFinite(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+class JsonLines(Hook):
+    """Appends to <run folder>/log.jsonl: mean loss, rate and images/s every `every` updates, and every evaluation.
+
+    Lines of updates that a resumed run repeats are dropped first. Stops the run when a loss is not finite.
+    """
+
+    def __init__(self, every: int = 10):
+        self.every = every
+        self._pending = []  # scalars of the updates since the last line, not waited for yet
+
+    def train_begin(self, state):
+        self._path = state.out / "log.jsonl"
+        if state.workers.is_writer and self._path.exists():
+            kept = [line for line in self._path.read_text().splitlines() if _update_of(line) <= state.update]
+            self._path.write_text("".join(f"{line}\n" for line in kept))
+        self._restart_clock(state)
+
+    def state_dict(self):
+        return {"pending": [{key: as_float(value) for key, value in s.items()} for s in self._pending]}
+
+    def load_state_dict(self, values):
+        self._pending = values["pending"]
+
+    def batch_end(self, state):
+        self._pending.append(state.scalars)
+        if state.update % self.every == 0 or state.update % state.updates_per_epoch == 0:
+            self._write_losses(state)
+
+    def eval_begin(self, state):
+        if self._pending:
+            self._write_losses(state)
+
+    def eval_end(self, state):
+        self._append(state, {"kind": "eval", **state.scores})
+        self._restart_clock(state)  # the time of the evaluation is none of the training
+
+    def _restart_clock(self, state):
+        self._since, self._timed_from = time.perf_counter(), state.update
+
+    def _write_losses(self, state):
+        count = len(self._pending)
+        values = {key: sum(as_float(s[key]) for s in self._pending) / count for key in self._pending[0]}
+        images = (
+            (state.update - self._timed_from) * state.accumulate * state.data.settings.batch_size * state.workers.size
+        )
+        speed = images / (time.perf_counter() - self._since)
+        first = state.update - count + 1
+        self._append(state, {"kind": "train", **values, "lr": state.trainer.learning_rate, "images_per_s": speed})
+        self._pending = []
+        self._restart_clock(state)
+        bad = [key for key, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise NotFinite(
+                f"{bad[0]} is not finite within updates {first} to {state.update}; the last checkpoint in {state.out} is "
+                "from before.\nTry a lower optimizer.lr, a longer schedule.warmup or hooks.clip_gradients."
+            )
+
+    def _append(self, state, values):
+        if state.workers.is_writer:
+            line = {"update": state.update, "epoch": state.update / state.updates_per_epoch, **values}
+            with open(self._path, "a") as file:
+                file.write(json.dumps({k: _round(v) for k, v in line.items()}) + "\n")
+
+
+def _update_of(line: str) -> int:
+    try:
+        return json.loads(line)["update"]
+    except (ValueError, KeyError):  # a line cut short when the run was killed
+        return 2**62
+
+
+def _round(value):
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+class Progress(Hook):
+    """A bar per epoch with loss, rate, images/s and the time the whole run still needs; a line per evaluation."""
+
+    def epoch_begin(self, state):
+        self._bar = None
+        if state.workers.is_writer:
+            begun = state.epoch * state.updates_per_epoch
+            end = min(state.total_updates, begun + state.updates_per_epoch)
+            epochs = math.ceil(state.total_updates / state.updates_per_epoch)
+            self._bar = tqdm(
+                total=end - begun,
+                initial=state.update - begun,
+                desc=f"epoch {state.epoch + 1}/{epochs}",
+                unit="up",
+                leave=False,
+                bar_format="{desc} {percentage:3.0f}%|{bar:20}| {n}/{total} {postfix}",
+            )
+            self._since, self._first, self._shown = time.perf_counter(), state.update, 0.0
+
+    def batch_end(self, state):
+        if self._bar is None:
+            return
+        self._bar.update(1)
+        now = time.perf_counter()
+        # Reading the loss waits for the device: not more than once in half a second.
+        if now - self._shown > 0.5:
+            self._shown = now
+            loss = as_float(state.scalars["loss"])
+            rate = (state.update - self._first) / (time.perf_counter() - self._since)
+            images = rate * state.accumulate * state.data.settings.batch_size * state.workers.size
+            left = tqdm.format_interval((state.total_updates - state.update) / rate)
+            lr = state.trainer.learning_rate
+            self._bar.set_postfix_str(f"loss {loss:.3f}, lr {lr:.4g}, {images:.0f} img/s, {left} left in all")
+
+    def eval_begin(self, state):
+        self._paused = time.perf_counter()
+
+    def eval_end(self, state):
+        if self._bar is not None:
+            self._since += time.perf_counter() - self._paused
+            loss = as_float(state.scalars["loss"])
+            scores = ", ".join(f"{key} {_format(key, value)}" for key, value in state.scores.items())
+            tqdm.write(f"epoch {state.update / state.updates_per_epoch:g}: training loss {loss:.4f}; {scores}")
+
+    def epoch_end(self, state):
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _format(key: str, value: float) -> str:
+    return f"{value:.2%}" if "top" in key else f"{value:.4f}"

@@ -1,0 +1,49 @@
+"""Precision: float32, or MXNet's automatic mixed precision (float16 on a GPU, bfloat16 on a CPU)."""
+
+from __future__ import annotations
+
+import mxnet as mx
+
+__all__ = ["Precision"]
+
+CHOICES = ("float32", "float16", "bfloat16")
+
+
+class Precision:
+    """How forward and backward passes compute. Weights and optimizer states stay float32 in all of them.
+
+    float16 scales the loss dynamically: an update whose gradients overflow is skipped and the scale halved.
+    bfloat16 on a CPU exists for testing: it is about four times slower than float32 there.
+
+    Automatic mixed precision changes MXNet's operators for the whole process; make this object before the network.
+    Raises ValueError for an unknown name, or float16 on a CPU.
+    """
+
+    def __init__(self, name: str, ctx: mx.Context):
+        if name not in CHOICES:
+            raise ValueError(f"precision is {name!r}; choose one of {', '.join(CHOICES)}")
+        if name == "float16" and ctx.device_type != "gpu":
+            raise ValueError(
+                "precision float16 needs a GPU: MXNet has no float16 convolutions on a CPU.\n"
+                "Use --set precision=float32 (or bfloat16, slow, to test mixed precision)."
+            )
+        self.name = name
+        self._amp = None
+        if name != "float32":
+            from mxnet.contrib import amp
+
+            amp.init(name)
+            self._amp = amp
+
+    def prepare(self, trainer: mx.gluon.Trainer) -> None:
+        """Give the trainer its loss scaler."""
+        if self._amp:
+            self._amp.init_trainer(trainer)
+
+    def backward(self, loss, trainer: mx.gluon.Trainer) -> None:
+        """Back-propagate a loss, scaled if need be; the trainer undoes the scale."""
+        if not self._amp:
+            loss.backward()
+            return
+        with self._amp.scale_loss(loss, trainer) as scaled:
+            scaled.backward()

@@ -1,0 +1,247 @@
+"""A training run from the command line: recipe in, run folder out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
+
+import mxnet as mx
+import yaml
+
+from .. import __version__
+from ..complexity import count
+from ..models import get_model
+from . import loop
+from .checkpoint import Checkpoint, list_checkpoints, load_last
+from .config import Recipe, differences, find_recipe, load_recipe
+from .data import Data, open_data, parse_source
+from .dist import Workers, start_workers
+from .durations import to_updates
+from .hooks import Hook, make_hooks
+from .hooks.average_statistics import AverageStatistics
+from .hooks.logs import JsonLines, NotFinite, Progress
+from .optim import base_learning_rate, make_optimizer
+from .precision import Precision
+from .report import write_report
+from .schedules import make_schedule
+from .state import TrainState
+from .tasks import Task, make_task
+
+__all__ = ["build", "main", "model_options", "resume"]
+
+log = logging.getLogger(__name__)
+
+SMALL_IMAGE = 96  # below this side the first convolution keeps the resolution
+
+
+def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Read the command line of train_imagenet.py."""
+    parser = argparse.ArgumentParser(
+        prog="train_imagenet.py",
+        description="Train a network by a recipe of configs/. The same command goes on with an interrupted run.",
+    )
+    parser.add_argument("--model", help="name, see python -m gluon_effnets list")
+    parser.add_argument(
+        "--config", help="recipe file; default: configs/<model>.<data>.yaml or <data>.yaml or <model>.yaml"
+    )
+    parser.add_argument("--data", help="KIND[:PATH]: recordio:DIR, folder:DIR, cifar10:DIR, digits, synthetic")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key of the recipe, e.g. --set optimizer.lr=0.1 (may be repeated)",
+    )
+    parser.add_argument("--hvd", action="store_true", help="train with Horovod; start with horovodrun -np N")
+    parser.add_argument("--out", help="run folder (default: runs/<model>.<recipe>)")
+    parser.add_argument("--fresh", action="store_true", help="delete the run folder's checkpoints and start over")
+    return parser.parse_args(argv)
+
+
+def read_recipe(args: argparse.Namespace) -> Tuple[Recipe, Path]:
+    """Find and load the recipe the arguments name."""
+    kind = parse_source(args.data).kind if args.data else None
+    if not args.config and not args.model:
+        raise ValueError("name a model (--model idle_mbv3) or a recipe (--config FILE)")
+    path = Path(args.config) if args.config else find_recipe(args.model, kind)
+    overrides = list(args.overrides)
+    overrides += [f"model={json.dumps(args.model)}"] if args.model else []
+    overrides += [f"data.source={json.dumps(args.data)}"] if args.data else []
+    return load_recipe(path, overrides), path
+
+
+def build(recipe: Recipe, out: Path, workers: Workers) -> Tuple[TrainState, Task, List[Hook]]:
+    """Make everything a run needs, with weights initialized and equal on all workers.
+
+    Raises ValueError, FileNotFoundError or ImportError with what to change.
+    """
+    ctx = mx.gpu(workers.local_rank) if mx.context.num_gpus() else mx.cpu()
+    task, hooks = make_task(recipe.task, recipe.task_options), make_hooks(recipe.hooks)
+    precision = Precision(recipe.precision, ctx)
+    data = open_data(recipe.data, seed=recipe.seed, rank=workers.rank, world=workers.size)
+    net = _make_net(recipe, data, ctx)
+    workers.broadcast_([p.data() for _, p in sorted(net._collect_params_with_prefix().items())], "weights")
+
+    per_epoch = data.steps_per_epoch // recipe.accumulate
+    if per_epoch < 1:
+        raise ValueError(
+            f"accumulate={recipe.accumulate} needs more batches than the {data.steps_per_epoch} of an epoch"
+        )
+    total = to_updates(recipe.duration, per_epoch)
+    lr = base_learning_rate(recipe.optimizer, recipe.data.batch_size * workers.size * recipe.accumulate)
+    trainer = workers.make_trainer(net, make_optimizer(recipe.optimizer, net, lr))
+    precision.prepare(trainer)
+    state = TrainState(
+        net=net,
+        trainer=trainer,
+        data=data,
+        workers=workers,
+        out=out,
+        total_updates=total,
+        updates_per_epoch=per_epoch,
+        base_lr=lr,
+        schedule=make_schedule(recipe.schedule, per_epoch, total),
+        precision=precision,
+        ctx=ctx,
+        accumulate=recipe.accumulate,
+        evaluate_every=max(1, to_updates(recipe.evaluate_every, per_epoch, total)),
+        seed=recipe.seed,
+    )
+    if workers.size > 1:
+        hooks.append(AverageStatistics())
+    hooks += [JsonLines(), Progress()]
+    hooks.append(Checkpoint(hooks, recipe.as_dict(), every=recipe.checkpoint_every))
+    return state, task, hooks
+
+
+def model_options(recipe: Recipe, data: Data) -> dict:
+    """Constructor options: those of the recipe, and what follows from the data."""
+    small = {"stem_stride": 1} if data.image_size < SMALL_IMAGE else {}
+    return {**small, **recipe.model_options, "classes": data.num_classes, "in_channels": data.in_channels}
+
+
+def _make_net(recipe: Recipe, data: Data, ctx: mx.Context):
+    # Initializers draw from MXNet's global generator.
+    mx.random.seed(recipe.seed)
+    try:
+        net = get_model(recipe.model, pretrained=recipe.pretrained or False, ctx=ctx, **model_options(recipe, data))
+    except TypeError as error:
+        raise ValueError(f"model_options: {error}") from None
+    if not recipe.pretrained:
+        net.initialize(ctx=ctx)
+    net.hybridize(static_alloc=True, static_shape=True)
+    return net
+
+
+def resume(state: TrainState, hooks: Sequence[Hook], recipe: Recipe) -> None:
+    """Go on from the last checkpoint of the run folder, if there is one, and say what is different from then."""
+    run = load_last(state, hooks)
+    if run is None:
+        return
+    _say(state, f"resuming from update {state.update} of {state.total_updates}")
+    for line in differences(run["recipe"], recipe.as_dict()):
+        _say(state, f"  changed since that checkpoint: {line}")
+    if run["workers"] != state.workers.size:
+        _say(state, f"  changed since that checkpoint: workers {run['workers']} -> {state.workers.size}")
+
+
+def _say(state: TrainState, text: str) -> None:
+    if state.workers.is_writer:
+        print(text, flush=True)
+
+
+def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
+    cost = count(state.net, recipe.data.image_size)
+    optimizer, world = recipe.optimizer, state.workers.size
+    batch = recipe.data.batch_size * world * recipe.accumulate
+    scaling = f" = {optimizer.lr:g} x {batch} / {optimizer.lr_for_batch}" if optimizer.lr_for_batch else ""
+    _say(
+        state,
+        f"model     {recipe.model}: {cost.params / 1e6:.3f} M parameters, {cost.madds / 1e6:.2f} M MAdds",
+    )
+    if recipe.data.image_size < SMALL_IMAGE and "stem_stride" not in recipe.model_options:
+        _say(state, f"          stem stride 1, for images of {recipe.data.image_size} pixels")
+    _say(state, f"data      {state.data.description}")
+    _say(state, f"recipe    {path} -> {state.out / 'recipe.yaml'}")
+    _say(
+        state,
+        f"batch     {batch} = {recipe.data.batch_size} x {world} worker(s) x {recipe.accumulate} accumulated",
+    )
+    _say(state, f"rate      {optimizer.name}, lr {state.base_lr:g}{scaling}")
+    _say(state, f"duration  {state.total_updates} updates, {state.updates_per_epoch} per epoch, on {state.ctx}")
+
+
+def _record(state: TrainState, recipe: Recipe) -> None:
+    """Write the resolved recipe and the circumstances into the run folder."""
+    if not state.workers.is_writer:
+        return
+    (state.out / "recipe.yaml").write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    circumstances = {
+        "command": sys.argv,
+        "commit": _commit(),
+        "versions": {
+            "gluon_effnets": __version__,
+            "mxnet": mx.__version__,
+            "python": platform.python_version(),
+        },
+        "workers": state.workers.size,
+        "lr": state.base_lr,
+        "global_batch": recipe.data.batch_size * state.workers.size * recipe.accumulate,
+    }
+    (state.out / "run.json").write_text(json.dumps(circumstances, indent=1) + "\n")
+
+
+def _commit() -> Optional[str]:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, evaluate, export and report, as the arguments say."""
+    workers = start_workers(args.hvd)
+    recipe, path = read_recipe(args)
+    out = Path(args.out or f"runs/{recipe.model}.{path.stem}")
+    if workers.is_writer:
+        out.mkdir(parents=True, exist_ok=True)
+        if args.fresh:
+            _remove_checkpoints(out)
+    state, task, hooks = build(recipe, out, workers)
+    _introduce(state, recipe, path)
+    resume(state, hooks, recipe)
+    _record(state, recipe)
+    loop.train(state, task, hooks)
+    if workers.is_writer:
+        write_report(state, recipe)
+    workers.finish()
+
+
+def _remove_checkpoints(out: Path) -> None:
+    for folder in list_checkpoints(out):
+        shutil.rmtree(folder)
+    (out / "log.jsonl").unlink(missing_ok=True)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Entry of train_imagenet.py; returns the exit code. Users' mistakes are one message, not a trace."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    args = parse_arguments(argv)
+    try:
+        run(args)
+    except (ValueError, OSError, ImportError, NotFinite) as error:
+        print(f"\nerror: {error}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr, flush=True)
+        return 130
+    return 0

@@ -1,0 +1,50 @@
+"""TrainState: what the loop, the task and the hooks share. No logic."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional
+
+import mxnet as mx
+
+from ..models import ClassificationNet
+from .data import Data
+from .dist import Workers
+from .precision import Precision
+
+__all__ = ["TrainState"]
+
+
+@dataclasses.dataclass
+class TrainState:
+    """The run at one moment. An *update* is one step of the optimizer, over `accumulate` batches per worker."""
+
+    net: ClassificationNet
+    trainer: Any  # gluon.Trainer, or Horovod's
+    data: Data
+    workers: Workers
+    out: Path  # the run folder
+    total_updates: int
+    updates_per_epoch: int
+    base_lr: float
+    schedule: Callable[[int], float]
+    precision: Precision
+    ctx: mx.Context
+    accumulate: int = 1
+    evaluate_every: int = 0  # in updates
+    seed: int = 0
+    update: int = 0  # updates done
+    scalars: Dict[str, Any] = dataclasses.field(default_factory=dict)  # of the last update; values may be NDArrays
+    scores: Dict[str, float] = dataclasses.field(default_factory=dict)  # of the last evaluation
+    evaluate: Optional[Callable[[], Dict[str, float]]] = None  # one pass over the evaluation images, all workers
+
+    @property
+    def grad_scale(self) -> float:
+        """Factor that turns the gradient buffers into the gradient of the mean loss over the whole update."""
+        return self.trainer._scale / self.accumulate
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next update belongs to, from 0."""
+        return self.update // self.updates_per_epoch

@@ -1,0 +1,7 @@
+"""Importers of official checkpoints: `load_official`, `read_checkpoint`, `convert`."""
+
+from .conversion import Conversion, convert
+from .files import read_checkpoint
+from .load import load_official
+
+__all__ = ["Conversion", "convert", "load_official", "read_checkpoint"]

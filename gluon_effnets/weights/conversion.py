@@ -1,0 +1,79 @@
+"""convert: an official checkpoint file becomes a `.params` file of one of our models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Optional
+
+from ..complexity import count_params
+from ..models import ClassificationNet, get_model
+from .files import read_checkpoint
+from .load import find_source, load, official_state
+from .mbnet import PLAIN
+
+__all__ = ["Conversion", "convert"]
+
+
+class Conversion(NamedTuple):
+    """What `convert` did. `options` must be given to `get_model` whenever the file is loaded."""
+
+    model: str
+    source: str
+    num_parameters: int
+    options: Dict[str, Any]
+    path: str
+
+    def __str__(self) -> str:
+        options = "".join(f", {key}={value!r}" for key, value in self.options.items())
+        loading = f"get_model({self.model!r}, pretrained={self.path!r}{options})"
+        how = "Load them with these options, which the file does not hold:" if self.options else "Load them:"
+        return f"{self.source} weights, {self.num_parameters:,} parameters. {how}\n  {loading}"
+
+
+def convert(
+    model: str, checkpoint, out, *, ema: bool = False, source: Optional[str] = None, **options: Any
+) -> Conversion:
+    """Read an official checkpoint, check that it fits `model`, and write `out` (.params) in one step.
+
+    Parameters
+    ----------
+    model : a name of `list_models()`.
+    checkpoint, ema : see `read_checkpoint`.
+    out : the file to write; its folder is made if need be, a file there is replaced.
+    source : see `load_official`.
+    options : of the model. `classes` is that of the checkpoint if it is not given.
+
+    Raises what `read_checkpoint`, `get_model` and `load_official` raise; nothing is written then.
+    """
+    state = official_state(read_checkpoint(checkpoint, ema))
+    net = get_model(model, **options)
+    if "classes" not in options:
+        classes = _num_classes(net, state, source)
+        if classes and classes != net.num_classes:
+            net.reset_class(classes)
+            options["classes"] = classes
+    loaded = load(net, state, source)
+    out = Path(out).expanduser()
+    _save(net, out)
+    # BN epsilon and padding are no parameters, so whoever loads the file must ask for them again.
+    options.update({key: value for key, value in loaded.definition.items() if PLAIN.get(key) != value})
+    return Conversion(net.info.name, loaded.source, count_params(net), options, str(out))
+
+
+def _num_classes(net: ClassificationNet, state: Dict[str, Any], source: Optional[str]) -> Optional[int]:
+    keys = find_source(net, state, source).keys(net)
+    bias = next(key for key, param in keys.items() if param is net.output.bias)
+    return len(state[bias]) if bias in state and state[bias].ndim == 1 else None
+
+
+def _save(net: ClassificationNet, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Never a half-written file under the final name.
+    part = out.with_name(f"{out.name}.{os.getpid()}.part")
+    try:
+        net.save_parameters(str(part))
+        os.replace(part, out)
+    finally:
+        if part.exists():
+            part.unlink()

@@ -1,0 +1,160 @@
+"""Reading checkpoint files of PyTorch, safetensors, NumPy and MXNet, without running code that they carry."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, Dict, Mapping
+
+import mxnet as mx
+import numpy as np
+
+from .._requirements import optional_import
+
+__all__ = ["read_checkpoint", "to_array"]
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = ("state_dict", "model")
+EMA_WEIGHTS = ("state_dict_ema", "model_ema")
+
+_SAFETENSORS_TYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+
+
+def to_array(value: Any) -> np.ndarray:
+    """Return a NumPy, MXNet or PyTorch array as NumPy's; every floating type becomes float32."""
+    if isinstance(value, mx.nd.NDArray):
+        return value.astype("float32").asnumpy()
+    if hasattr(value, "detach"):  # PyTorch; NumPy has no bfloat16 to receive
+        value = value.detach().cpu()
+        return (value.float() if value.is_floating_point() else value).numpy()
+    array = np.asarray(value)
+    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
+
+
+def read_checkpoint(path, ema: bool = False) -> Dict[str, np.ndarray]:
+    """Read the tensors of a checkpoint file by name; floating types become float32.
+
+    Understands `.pth`, `.pt`, `.bin` and `.pth.tar` (PyTorch) and `.safetensors`, with the extra `torch`;
+    `.npz` and `.params`. Weights wrapped in `state_dict` or `model` are taken out; with `ema` those in
+    `state_dict_ema` or `model_ema`, the moving average that many recipes evaluate.
+
+    Raises FileNotFoundError without the file, ValueError for a file that is damaged, of another kind, without
+    the weights asked for, or that wants to run code, and ImportError without the package that reads it.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    reader = next((read for ending, read in _READERS.items() if path.name.lower().endswith(ending)), None)
+    if reader is None:
+        raise ValueError(f"{path}: unknown kind of file; checkpoints end in {', '.join(_READERS)}")
+    content = reader(path)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not tensors by name: save the state_dict() instead")
+    tensors = _unwrap(path, content, ema)
+    others = [key for key, value in tensors.items() if not hasattr(value, "shape")]
+    if others or not tensors:
+        found = ", ".join(map(str, others[:3])) or "nothing"
+        raise ValueError(
+            f"{path}: no tensors but {found}; looked for at the top level and in {', '.join(WEIGHTS)}.\n"
+            "Save them alone: torch.save(model.state_dict(), ...)"
+        )
+    return {str(key): to_array(value) for key, value in tensors.items()}
+
+
+def _unwrap(path: Path, content: Mapping, ema: bool) -> Mapping:
+    averaged = [key for key in EMA_WEIGHTS if isinstance(content.get(key), Mapping)]
+    current = [key for key in WEIGHTS if isinstance(content.get(key), Mapping)]
+    if ema:
+        if not averaged:
+            raise ValueError(f"{path} has no EMA weights ({' or '.join(EMA_WEIGHTS)}): read it without ema")
+        return content[averaged[0]]
+    if averaged and current:
+        log.warning("%s also has EMA weights (%s), which usually score higher: ema=True", path, averaged[0])
+    elif averaged:
+        raise ValueError(f"{path} has EMA weights alone ({averaged[0]}): read it with ema=True")
+    return content[current[0]] if current else content
+
+
+def _read_torch(path: Path):
+    torch = optional_import("torch", extra="torch", why=f"read {path.name}")
+    # The arguments that training scripts of timm and torchvision store beside the weights; plain data.
+    safe_globals = getattr(torch.serialization, "safe_globals", None)
+    with safe_globals([argparse.Namespace]) if safe_globals else contextlib.nullcontext():
+        try:
+            return torch.load(str(path), map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            wanted = re.search(r"GLOBAL (\S+)", str(error))
+            if wanted is None:
+                raise _damaged(path, "PyTorch", error) from None
+            raise ValueError(
+                f"{path} is refused: besides tensors it holds {wanted.group(1)}, and a pickle can run code.\n"
+                "If you trust its author, load it in PyTorch and save the tensors alone: "
+                "torch.save(model.state_dict(), ...)"
+            ) from None
+        except (RuntimeError, EOFError, ValueError, KeyError) as error:
+            raise _damaged(path, "PyTorch", error) from None
+
+
+def _read_safetensors(path: Path):
+    safetensors = optional_import("safetensors", extra="torch", why=f"read {path.name}")
+    try:
+        entries = safetensors.deserialize(path.read_bytes())
+    except safetensors.SafetensorError as error:
+        raise _damaged(path, "safetensors", error) from None
+    return {name: _decode(path, entry).reshape(entry["shape"]) for name, entry in entries}
+
+
+def _decode(path: Path, entry: Mapping) -> np.ndarray:
+    if entry["dtype"] == "BF16":
+        # A bfloat16 is the upper half of a float32.
+        return (np.frombuffer(entry["data"], "<u2").astype(np.uint32) << 16).view(np.float32)
+    if entry["dtype"] not in _SAFETENSORS_TYPES:
+        raise ValueError(f"{path}: tensors of type {entry['dtype']} cannot be read; save them as F32")
+    return np.frombuffer(entry["data"], _SAFETENSORS_TYPES[entry["dtype"]])
+
+
+def _read_npz(path: Path):
+    try:
+        with np.load(str(path), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise _damaged(path, ".npz", error) from None
+
+
+def _read_params(path: Path):
+    try:
+        return mx.nd.load(str(path))
+    except mx.base.MXNetError as error:
+        raise _damaged(path, ".params", error) from None
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    return ValueError(f"{path} is not a complete {kind} file of arrays: {reason[:200]}")
+
+
+_READERS = {
+    ".pth": _read_torch,
+    ".pt": _read_torch,
+    ".bin": _read_torch,
+    ".pth.tar": _read_torch,
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".params": _read_params,
+}

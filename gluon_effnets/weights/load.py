@@ -1,0 +1,225 @@
+"""load_official: recognise an official checkpoint, check it, write it into a network, adapt that."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import Parameter
+from mxnet.gluon.block import HybridBlock
+
+from ..models import ClassificationNet, get_model
+from ..nn import ConvBN
+from .files import to_array
+from .gluoncv import GLUONCV
+from .lukemelas import LUKEMELAS
+from .source import Source
+from .timm import TIMM, TIMM_TF
+from .torchvision import TORCHVISION
+
+__all__ = ["SOURCES", "Loaded", "find_source", "load", "load_official", "official_state"]
+
+# A new importer is a module with a `Source`, and its entry here.
+SOURCES = (TIMM, TIMM_TF, TORCHVISION, LUKEMELAS, GLUONCV)
+
+# What wrappers put before every key, and bookkeeping that is no weight.
+PREFIXES = ("module.", "_orig_mod.")
+BOOKKEEPING = ("num_batches_tracked", "n_averaged")
+
+Shape = Tuple[int, ...]
+
+
+class Loaded(NamedTuple):
+    """The source of a loaded checkpoint, and the options of the network that belong to it."""
+
+    source: str
+    definition: Dict[str, Any]
+
+
+class _Misfit(NamedTuple):
+    missing: List[str]
+    unexpected: List[str]
+    shapes: Dict[str, Tuple[Parameter, Shape]]  # official key -> parameter, official shape
+
+
+def load_official(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str] = None) -> str:
+    """Load the weights of an official implementation into a network and return the name of the source.
+
+    Parameters
+    ----------
+    net : a network of this package, initialized or not, hybridized or not.
+    state : official key -> array (NumPy, MXNet or PyTorch), for example from `read_checkpoint`.
+    source : 'timm', 'timm_tf', 'torchvision', 'lukemelas' or 'gluoncv'; None: recognised by the keys.
+        'timm_tf' must be named: timm's tf_* networks have its usual keys, but another BN epsilon and padding.
+
+    The BN epsilon and the padding of the source are set in the network, unless it was built with explicit
+    values (`net.fixed_options`); a hybridized network stays hybridized and follows. A file of parameters does
+    not hold the two: give them to `get_model` when you load one (`convert` reports which).
+
+    Raises ValueError, with the network as it was, if the keys or shapes do not fit, the source is unknown, or
+    an explicit option contradicts it. Another number of classes does not fit either: build the network with
+    the classes of the checkpoint and call `reset_class` afterwards.
+    """
+    return load(net, state, source).source
+
+
+def load(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str] = None) -> Loaded:
+    """`load_official` that also returns the options of the source. Same parameters and errors."""
+    state = official_state(state)
+    chosen = find_source(net, state, source)
+    misfit = _compare(net, chosen, state)
+    if any(misfit):
+        raise ValueError(_describe(net, chosen, state, misfit))
+    definition = _definition(net, chosen)
+    values = {param: _numbers(key, state[key]) for key, param in chosen.keys(net).items()}
+    values.update({param: np.zeros(param.shape, np.float32) for param in chosen.lacks(net)})
+    # From here on nothing can fail.
+    _write(values)
+    _adapt(net, definition)
+    return Loaded(chosen.name, definition)
+
+
+def official_state(state: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the weights of a state dict under their bare keys. Raises ValueError if it is no mapping."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"the state is a {type(state).__name__}, not a mapping of keys to arrays; see read_checkpoint")
+    bare = {}
+    for key, value in state.items():
+        key = str(key)
+        while key.startswith(PREFIXES):
+            key = key.split(".", 1)[1]
+        if key.rsplit(".", 1)[-1] not in BOOKKEEPING:
+            bare[key] = value
+    return bare
+
+
+def find_source(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str] = None) -> Source:
+    """Return the source named or recognised by the keys of `state`. Raises ValueError if there is none."""
+    known = {candidate.name: candidate for candidate in SOURCES if isinstance(net, candidate.network)}
+    if not known:
+        raise ValueError(f"there is no importer of official weights for {_name(net)}")
+    if source is not None:
+        if source not in known:
+            raise ValueError(f"unknown source {source!r} for {_name(net)}; choose one of {', '.join(known)}")
+        return known[source]
+    if next(iter(net._collect_params_with_prefix())) in state:
+        raise ValueError(
+            "these weights are a file of this package already: load it with get_model(NAME, pretrained=PATH)"
+        )
+    for candidate in known.values():
+        if candidate.mark in state:
+            return candidate
+    raise ValueError(
+        f"not recognised: a checkpoint whose keys are {_some(list(state)) or 'none'}.\n"
+        f"Known for {_name(net)}: {', '.join(known)} (flat keys as of state_dict() or save_parameters())."
+    )
+
+
+def _compare(net: ClassificationNet, source: Source, state: Mapping[str, Any]) -> _Misfit:
+    wanted = source.keys(net)
+    covered = {*wanted.values(), *source.lacks(net)}
+    missing = [key for key in wanted if key not in state]
+    missing += [f"{key} (ours)" for key, p in net._collect_params_with_prefix().items() if p not in covered]
+    official = {key: _matrix_shape(np.shape(value)) for key, value in state.items()}
+    shapes = {
+        key: (param, official[key])
+        for key, param in wanted.items()
+        if key in official and official[key] != _matrix_shape(param.shape)
+    }
+    return _Misfit(missing, [key for key in state if key not in wanted], shapes)
+
+
+def _matrix_shape(shape) -> Shape:
+    """A 1x1 convolution of one definition is a fully connected layer in another."""
+    shape = tuple(int(size) for size in shape)
+    return shape[:2] if shape[2:] == (1, 1) else shape
+
+
+def _explain(net: ClassificationNet, source: Source, misfit: _Misfit) -> Optional[Dict[str, Any]]:
+    if misfit.missing or misfit.unexpected:
+        return None
+    return source.explain(net, dict(misfit.shapes.values()))
+
+
+def _describe(net: ClassificationNet, source: Source, state: Mapping[str, Any], misfit: _Misfit) -> str:
+    shapes = [f"{key} {have} instead of {_matrix_shape(p.shape)}" for key, (p, have) in misfit.shapes.items()]
+    parts = (("missing", misfit.missing), ("unexpected", misfit.unexpected), ("other shape", shapes))
+    problems = "; ".join(f"{what}: {_some(keys)}" for what, keys in parts if keys)
+    advice = _advice(net, source, state, misfit)
+    return f"the {source.name} weights do not fit {_name(net)}: {problems}.\n{advice}"
+
+
+def _advice(net: ClassificationNet, source: Source, state: Mapping[str, Any], misfit: _Misfit) -> str:
+    options = _explain(net, source, misfit)
+    if options:
+        advice = f"Build the network with {_arguments(options)}"
+        if "classes" in options:
+            return f"{advice}; net.reset_class({net.num_classes}) after loading gives it your classes."
+        return f"{advice}."
+    for name, defaults in source.models:
+        model = get_model(name, **defaults)
+        found = _explain(model, source, _compare(model, source, state))
+        if found is not None:
+            options = {**defaults, **found}
+            return f"They fit get_model({', '.join(filter(None, (repr(name), _arguments(options))))})."
+    names = ", ".join(name for name, _ in source.models)
+    return f"They are of none of our models that {source.name} has weights of ({names}), or incomplete."
+
+
+def _definition(net: ClassificationNet, source: Source) -> Dict[str, Any]:
+    fixed = getattr(net, "fixed_options", {})
+    variants = source.definitions(net)
+    for variant in variants:
+        if all(fixed.get(key, value) == value for key, value in variant.items()):
+            return dict(variant)
+    if len(variants) > 1:
+        # The keys do not tell which definition it is; whoever set the options knows.
+        return {**variants[0], **fixed}
+    right = {key: value for key, value in variants[0].items() if fixed.get(key, value) != value}
+    raise ValueError(
+        f"the {source.name} weights need {_arguments(right)}, but {_name(net)} was built with "
+        f"{_arguments({key: fixed[key] for key in right})}.\n"
+        f"Build it with {_arguments(right)}, or leave {' and '.join(right)} out."
+    )
+
+
+def _numbers(key: str, value: Any) -> np.ndarray:
+    try:
+        return to_array(value).astype(np.float32, copy=False)
+    except (TypeError, ValueError):
+        raise ValueError(f"{key} in the state holds no numbers but {type(value).__name__}") from None
+
+
+def _write(values: Mapping[Parameter, np.ndarray]) -> None:
+    ctx = next((param.list_ctx() for param in values if param._data is not None), [mx.current_context()])
+    for param, value in values.items():
+        if param._data is None:
+            param.initialize(init=mx.init.Zero(), ctx=ctx)
+        param.set_data(mx.nd.array(value.reshape(param.shape), dtype=param.dtype))
+
+
+def _adapt(net: ClassificationNet, definition: Mapping[str, Any]) -> None:
+    def adapt(block):
+        if isinstance(block, ConvBN):
+            block.bn._kwargs["eps"] = definition["bn_epsilon"]
+            block.set_padding(definition["padding"])
+        if isinstance(block, HybridBlock):
+            # A cached graph has the old epsilon and padding in it; the flags of hybridize() stay.
+            block._clear_cached_op()
+
+    net.apply(adapt)
+
+
+def _name(net: ClassificationNet) -> str:
+    info = getattr(net, "info", None)
+    return info.name if info else type(net).__name__
+
+
+def _arguments(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in options.items())
+
+
+def _some(texts: List[str]) -> str:
+    more = f" and {len(texts) - 3} more" if len(texts) > 3 else ""
+    return ", ".join(texts[:3]) + more

@@ -1,0 +1,36 @@
+"""Names of lukemelas/EfficientNet-PyTorch: efficientnet-b0, converted from TensorFlow's weights."""
+
+from __future__ import annotations
+
+from ..models.mbnet import MBNet
+from .mbnet import TENSORFLOW, Named, conv_bn, explain, layers
+from .source import Source
+
+__all__ = ["LUKEMELAS"]
+
+
+def _layers(net: MBNet) -> Named:
+    parts = layers(net)
+    yield from conv_bn(parts.stem, "_conv_stem", "_bn0")
+    for number, block in enumerate(parts.blocks):
+        at = f"_blocks.{number}."
+        if block.expand is not None:
+            yield from conv_bn(block.expand, at + "_expand_conv", at + "_bn0")
+        yield from conv_bn(block.depthwise, at + "_depthwise_conv", at + "_bn1")
+        if block.se is not None:
+            yield at + "_se_reduce", block.se.reduce
+            yield at + "_se_expand", block.se.expand
+        yield from conv_bn(block.project, at + "_project_conv", at + "_bn2")
+    yield from conv_bn(parts.head, "_conv_head", "_bn1")
+    yield "_fc", parts.classifier
+
+
+LUKEMELAS = Source(
+    name="lukemelas",
+    mark="_conv_stem.weight",
+    network=MBNet,
+    layers=_layers,
+    definitions=lambda net: (TENSORFLOW,),
+    explain=explain,
+    models=(("efficientnet_b0", {}),),
+)

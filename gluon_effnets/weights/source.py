@@ -1,0 +1,54 @@
+"""Source: what an importer has to know about one official repository."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
+
+from mxnet.gluon import Parameter
+from mxnet.gluon.block import HybridBlock
+
+from ..models import ClassificationNet
+
+__all__ = ["PYTORCH", "Source"]
+
+# Our names of a layer's tensors -> PyTorch's; those that are not here are the same.
+PYTORCH = {"gamma": "weight", "beta": "bias"}
+
+
+def _nothing(net: ClassificationNet) -> Tuple[Parameter, ...]:
+    return ()
+
+
+class Source(NamedTuple):
+    """An official repository, and how its checkpoints name the layers of one type of our networks.
+
+    mark : a key by which its checkpoints are recognised; None: the user must name the source.
+    network : the type of the networks.
+    layers : net -> pairs (official layer name, our convolution, BN or dense layer).
+    definitions : net -> what the official code fixes without a parameter, as constructor options of ours.
+        More than one if the same keys serve several definitions, the usual one first.
+    explain : (net, {parameter: official shape}) -> constructor options that give these shapes, or None.
+    models : (name, options) of our models that the repository has weights of.
+    tensor_names : our tensor name -> official tensor name.
+    lacks : net -> parameters that the official network does not have and that work as 0.
+    """
+
+    name: str
+    mark: Optional[str]
+    network: type
+    layers: Callable[[Any], Iterator[Tuple[str, HybridBlock]]]
+    definitions: Callable[[Any], Tuple[Dict[str, Any], ...]]
+    explain: Callable[[Any, Mapping[Parameter, Tuple[int, ...]]], Optional[Dict[str, Any]]]
+    models: Tuple[Tuple[str, Dict[str, Any]], ...]
+    tensor_names: Mapping[str, str] = PYTORCH
+    lacks: Callable[[Any], Tuple[Parameter, ...]] = _nothing
+
+    def keys(self, net: ClassificationNet) -> Dict[str, Parameter]:
+        """Return {official key: our parameter} in the order of the network."""
+        lacking = self.lacks(net)
+        return {
+            f"{name}.{self.tensor_names.get(tensor, tensor)}": param
+            for name, layer in self.layers(net)
+            for tensor, param in layer._reg_params.items()
+            if param not in lacking
+        }

@@ -1,0 +1,47 @@
+"""Names of timm (huggingface/pytorch-image-models): mobilenetv3_*_100, efficientnet_b0, and tf_* variants."""
+
+from __future__ import annotations
+
+from ..models.mbnet import MBNet
+from .mbnet import BASELINES, PLAIN, TENSORFLOW, Named, conv_bn, explain, layers, staged
+from .source import Source
+
+__all__ = ["TIMM", "TIMM_TF"]
+
+
+def _layers(net: MBNet) -> Named:
+    parts = layers(net)
+    yield from conv_bn(parts.stem, "conv_stem", "bn1")
+    stage = 0
+    for stage, index, block in staged(net):
+        at = f"blocks.{stage}.{index}."
+        # BNs are counted from 1 within a block; the projection of a block without expansion is `conv_pw`.
+        number = 1
+        if block.expand is not None:
+            yield from conv_bn(block.expand, at + "conv_pw", at + "bn1")
+            number = 2
+        yield from conv_bn(block.depthwise, at + "conv_dw", f"{at}bn{number}")
+        if block.se is not None:
+            yield at + "se.conv_reduce", block.se.reduce
+            yield at + "se.conv_expand", block.se.expand
+        project = "conv_pw" if block.expand is None else "conv_pwl"
+        yield from conv_bn(block.project, at + project, f"{at}bn{number + 1}")
+    if parts.hidden is not None:
+        yield from conv_bn(parts.head, f"blocks.{stage + 1}.0.conv", f"blocks.{stage + 1}.0.bn1")
+        yield "conv_head", parts.hidden
+    else:
+        yield from conv_bn(parts.head, "conv_head", "bn2")
+    yield "classifier", parts.classifier
+
+
+# timm's conversions of the TensorFlow weights (tf_*) have the same keys.
+TIMM = Source(
+    name="timm",
+    mark="conv_stem.weight",
+    network=MBNet,
+    layers=_layers,
+    definitions=lambda net: (PLAIN, TENSORFLOW),
+    explain=explain,
+    models=BASELINES,
+)
+TIMM_TF = TIMM._replace(name="timm_tf", mark=None, definitions=lambda net: (TENSORFLOW,))

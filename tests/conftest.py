@@ -1,0 +1,92 @@
+"""Fixtures of the training tests: a recipe that trains in a second, and runs made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from gluon_effnets.train import loop
+from gluon_effnets.train.config import Recipe, load_recipe
+from gluon_effnets.train.dist import Workers
+from gluon_effnets.train.hooks import Hook
+from gluon_effnets.train.run import build, resume
+from gluon_effnets.train.state import TrainState
+from gluon_effnets.train.tasks import Task
+
+TINY = """
+model: idle_tiny
+data: {source: "synthetic:32", image_size: 16, batch_size: 8, augment: none}
+duration: 4it
+optimizer: {name: nag, lr: 0.05, weight_decay: 1.0e-4, options: {momentum: 0.9}}
+schedule: {name: cosine, warmup: 1it}
+evaluate_every: 4it
+checkpoint_every: 2it
+"""
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+class KillAfter(Hook):
+    """Ends the run after an update; as the last hook, when everything else is done with it."""
+
+    def __init__(self, update: int):
+        self.update = update
+
+    def batch_end(self, state):
+        if state.update == self.update:
+            raise Killed
+
+
+@dataclasses.dataclass
+class Run:
+    """What `build` makes of a recipe."""
+
+    recipe: Recipe
+    state: TrainState
+    task: Task
+    hooks: List[Hook]
+
+    def train(self, *more: Hook) -> Run:
+        loop.train(self.state, self.task, [*self.hooks, *more])
+        return self
+
+    def train_until_killed(self, update: int) -> None:
+        with pytest.raises(Killed):
+            self.train(KillAfter(update))
+
+    def resume(self) -> Run:
+        resume(self.state, self.hooks, self.recipe)
+        return self
+
+    def weights(self) -> dict:
+        return {k: p.data().asnumpy() for k, p in self.state.net._collect_params_with_prefix().items()}
+
+    def log(self) -> List[dict]:
+        return [json.loads(line) for line in (self.state.out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def recipe_file(tmp_path) -> Path:
+    """A complete recipe of `idle_tiny`: 4 updates of 8 images, one epoch, evaluated at its end, saved after 2 and 4."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture
+def start(tmp_path, recipe_file):
+    """Function (*overrides, out='run') -> Run: new objects as another process would make them."""
+
+    def start(*overrides: str, out: str = "run") -> Run:
+        folder = tmp_path / out
+        folder.mkdir(exist_ok=True)
+        recipe = load_recipe(recipe_file, overrides)
+        return Run(recipe, *build(recipe, folder, Workers()))
+
+    return start

@@ -1,0 +1,107 @@
+"""With equal weights the networks give the logits of the official implementations."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import detrand
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_effnets import complexity, get_model
+from gluon_effnets.weights import load_official
+
+COMMITTED = Path(__file__).parent / "fixtures" / "parity"
+
+
+class Reference(NamedTuple):
+    """What an official network is here, and how far float32 rounding takes its logits from the exact ones.
+
+    Much for MobileNetV3-Large: with random weights it is ill-conditioned.
+    """
+
+    model: str
+    source: str
+    tolerance: float = 1e-4
+
+
+REFERENCES = {
+    "timm_mobilenetv3_large_100": Reference("mobilenet_v3_large", "timm", 1e-3),
+    "timm_mobilenetv3_small_100": Reference("mobilenet_v3_small", "timm"),
+    "timm_efficientnet_b0": Reference("efficientnet_b0", "timm"),
+    "timm_tf_mobilenetv3_large_100": Reference("mobilenet_v3_large", "timm_tf", 1e-3),
+    "timm_tf_mobilenetv3_small_100": Reference("mobilenet_v3_small", "timm_tf"),
+    "timm_tf_efficientnet_b0": Reference("efficientnet_b0", "timm_tf"),
+    "torchvision_mobilenet_v3_large": Reference("mobilenet_v3_large", "torchvision", 5e-3),
+    "torchvision_mobilenet_v3_small": Reference("mobilenet_v3_small", "torchvision"),
+    "torchvision_efficientnet_b0": Reference("efficientnet_b0", "torchvision"),
+    "lukemelas_efficientnet-b0": Reference("efficientnet_b0", "lukemelas"),
+}
+
+
+def _files():
+    """Files by name; those of GLUON_EFFNETS_PARITY go before the committed ones."""
+    more = os.environ.get("GLUON_EFFNETS_PARITY")
+    folders = [COMMITTED, *([Path(more)] if more else [])]
+    return {
+        path.stem: path for folder in folders for path in folder.glob("*.json") if path.stem in REFERENCES
+    }
+
+
+def deviation(ours: np.ndarray, official: np.ndarray) -> float:
+    """Largest difference of a logit, in standard deviations of the logits over the classes."""
+    return float((np.abs(ours - official).max(axis=1) / official.std(axis=1)).max())
+
+
+@pytest.mark.parametrize("name", sorted(_files()))
+def test_logits_parameters_and_multiply_adds_equal_the_official_ones(name):
+    reference, data = REFERENCES[name], json.loads(_files()[name].read_text())
+    # References computed in float64 leave no rounding to allow for, whatever the network.
+    exact = data.get("precision") == "float64"
+    tolerance = 1e-4 if exact else reference.tolerance
+    # Ours in float64 where float32 would add to the rounding of the reference.
+    dtype = "float64" if exact or reference.tolerance > 1e-4 else "float32"
+
+    net = get_model(reference.model)
+    state = {key: detrand.tensor(key, shape) for key, shape in data["state"]}
+    source = None if reference.source != "timm_tf" else "timm_tf"
+    assert load_official(net, state, source) == reference.source
+    net.cast(dtype)
+    net.hybridize()
+    logits = net(mx.nd.array(detrand.images(**data["input"]), dtype=dtype)).asnumpy()
+
+    assert deviation(logits, np.array(data["logits"])) < tolerance
+    cost = complexity.count(net, data["input"]["size"])
+    assert (cost.params, cost.madds) == (data["params"], data["madds"])
+
+
+@pytest.mark.parametrize(
+    "theirs, model, options",
+    [
+        ("mobilenetv3_large", "mobilenet_v3_large", {}),
+        ("mobilenetv3_small", "mobilenet_v3_small", {"head_hidden": 1280}),
+    ],
+)
+def test_logits_equal_those_of_gluoncv(theirs, model, options, tmp_path):
+    from gluoncv.model_zoo import get_model as gluoncv_model
+
+    from gluon_effnets.weights import read_checkpoint
+
+    official = gluoncv_model(theirs, pretrained=False)
+    official.initialize()
+    official(mx.nd.zeros((1, 3, 64, 64)))  # only now it knows the shapes
+    for key, param in official._collect_params_with_prefix().items():
+        leaf = {"gamma": "weight", "beta": "bias"}.get(key.split(".")[-1], key.split(".")[-1])
+        param.set_data(mx.nd.array(detrand.tensor(f"{key}.{leaf}", param.shape)))
+    official.save_parameters(str(tmp_path / "official.params"))
+
+    net = get_model(model, **options)
+    assert load_official(net, read_checkpoint(tmp_path / "official.params")) == "gluoncv"
+    for network in (net, official):
+        network.cast("float64")
+    x = mx.nd.array(detrand.images(2, 224, 0), dtype="float64")
+    assert deviation(net(x).asnumpy(), official(x).asnumpy()) < 1e-4

@@ -1,0 +1,360 @@
+"""A run that was stopped and goes on is the run that was never stopped, bit for bit; checkpoints survive accidents."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_effnets.train import checkpoint
+from gluon_effnets.train.checkpoint import list_checkpoints
+from gluon_effnets.train.hooks import HOOKS
+from gluon_effnets.train.tasks import TASKS
+
+# What a hook or a task needs to have an effect within four updates; others run with their defaults.
+HOOK_OPTIONS = {
+    "clip_gradients": {"max_norm": 0.1},
+    "mixup": {"alpha": 1.0, "off_last": "1it"},
+    "tensorboard": {"every": 1},
+}
+TASK_OVERRIDES = {"classification": ["task_options.label_smoothing=0.1"]}
+OPTIMIZERS = {
+    "sgd": {"momentum": 0.9},
+    "nag": {"momentum": 0.9},
+    "adam": {},
+    "nadam": {},
+    "rmsprop": {},
+    "lars": {"momentum": 0.9},
+    "lamb": {},
+    "lbsgd": {"momentum": 0.9, "batch_scale": 2, "warmup_epochs": 1, "updates_per_epoch": 3},
+}
+
+
+def content(run, update):
+    """Everything a checkpoint holds, as bytes."""
+    folder = run.state.out / "checkpoints" / f"update-{update:08d}"
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def logged(run):
+    """The log without what depends on the clock."""
+    return [{k: v for k, v in line.items() if k != "images_per_s"} for line in run.log()]
+
+
+def assert_resumes(start, *overrides, killed_after=3, saved=2):
+    whole = start(*overrides, out="whole").train()
+    start(*overrides, out="parts").train_until_killed(killed_after)
+    again = start(*overrides, out="parts").resume()
+    assert again.state.update == saved, "the last checkpoint before the kill"
+    again.train()
+    assert content(again, again.state.total_updates) == content(whole, whole.state.total_updates)
+    assert logged(again) == logged(whole)
+    return whole
+
+
+def assert_has_effect(run, start):
+    plain = start(out="plain").train()
+    same = all((run.weights()[key] == plain.weights()[key]).all() for key in plain.weights())
+    assert not same or run.state.scores != plain.state.scores
+
+
+def test_plain_in_the_middle_of_an_epoch(start):
+    assert_resumes(start)
+
+
+def test_at_the_end_of_an_epoch_after_its_evaluation(start):
+    assert_resumes(start, "data.source=synthetic:16", "evaluate_every=1ep")
+
+
+def test_at_the_end_of_an_epoch_without_evaluation(start):
+    assert_resumes(start, "data.source=synthetic:16")
+
+
+def test_in_the_middle_of_the_second_epoch(start):
+    assert_resumes(start, "data.source=synthetic:24", "duration=2ep", killed_after=5, saved=4)
+
+
+def test_accumulated_batches(start):
+    assert_resumes(start, "data.source=synthetic:64", "accumulate=2")
+
+
+def test_everything_random_at_once(start):
+    overrides = ["model_options={dropout: 0.5, drop_connect: 0.5}", "data.augment=imagenet", "accumulate=2"]
+    overrides += ["hooks={mixup: {alpha: 1.0}, ema: {}}", "data.source=synthetic:64"]
+    assert_resumes(start, *overrides)
+
+
+@pytest.mark.parametrize("name", sorted(HOOKS))
+def test_hook(start, name):
+    if name == "tensorboard":
+        pytest.importorskip("tensorboardX")
+    whole = assert_resumes(start, f"hooks={json.dumps({name: HOOK_OPTIONS.get(name, {})})}")
+    if name != "tensorboard":
+        assert_has_effect(whole, start)
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_task(start, name):
+    assert_resumes(start, f"task={name}", *TASK_OVERRIDES.get(name, ()))
+
+
+@pytest.mark.parametrize("saved", [1, 2])
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_optimizer(start, name, saved):
+    optimizer = {"name": name, "lr": 0.01, "weight_decay": 1e-4, "options": OPTIMIZERS[name]}
+    overrides = [f"optimizer={json.dumps(optimizer)}", "schedule.warmup=0it", f"checkpoint_every={saved}it"]
+    whole = assert_resumes(start, *overrides, killed_after=saved + (saved > 1), saved=saved)
+    assert_has_effect(whole, start)
+
+
+def test_a_finished_run_stays_as_it_is(start):
+    done = start().train()
+    again = start().resume().train()
+    assert again.state.scores == done.state.scores
+    assert logged(again) == logged(done)
+    assert all((again.weights()[key] == value).all() for key, value in done.weights().items())
+
+
+def test_nothing_to_resume_from(start):
+    run = start().resume()
+    assert run.state.update == 0
+
+
+def test_changes_of_the_recipe_are_listed(start, capsys):
+    start().train()
+    start("optimizer.lr=0.01", "hooks.ema.decay=0.5").resume()
+    told = capsys.readouterr().out
+    assert "optimizer.lr: 0.05 -> 0.01" in told
+    assert "hooks.ema.decay: None -> 0.5" in told
+    assert "duration" not in told
+
+
+def test_another_optimizer_starts_with_fresh_states(start, caplog):
+    start().train_until_killed(3)
+    run = start("optimizer={name: adam, lr: 0.01}").resume().train()
+    assert run.state.update == 4
+    assert "optimizer" in caplog.text
+
+
+def test_momentum_can_be_added_on_resume(start):
+    start("optimizer.options={}").train_until_killed(3)
+    run = start().resume().train()
+    states = [state for state in run.state.trainer._updaters[0].states.values()]
+    assert states and all(np.abs(state.asnumpy()).max() > 0 for state in states)
+
+
+def test_a_hook_added_on_resume_leaves_the_others_their_states(start, caplog):
+    start("hooks={ema: {}}").train_until_killed(3)
+    kept = start("hooks={clip_gradients: {max_norm: 1.0}, ema: {}}").resume()
+    fresh = start("hooks={ema: {}}").resume()
+    (ema,) = (hook for hook in kept.hooks if type(hook).__name__ == "EMA")
+    for name, array in fresh.hooks[0].average.items():
+        assert (ema.average[name].asnumpy() == array.asnumpy()).all()
+    assert not caplog.records
+
+
+def test_a_hook_without_states_in_the_checkpoint_is_named(start, caplog):
+    start().train_until_killed(3)
+    start("hooks={ema: {}}").resume().train()
+    assert "EMA" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["data.classes=7", "model=mobilenet_v3_small"])
+def test_checkpoint_of_another_network_is_refused(start, change):
+    start().train()
+    other = start(change)
+    before = other.weights()
+    with pytest.raises(ValueError, match="another network.*idle_tiny.*--out.*--fresh"):
+        other.resume()
+    assert all((value == before[key]).all() for key, value in other.weights().items())
+
+
+def test_no_pickle_anywhere(start, monkeypatch):
+    run = start("hooks={ema: {}, mixup: {}}", "optimizer={name: lbsgd, options: {momentum: 0.9}}").train()
+    for name, start_of_file in ((name, data[:8]) for name, data in content(run, 4).items()):
+        arrays = int.from_bytes(start_of_file, "little") == 0x112
+        text = start_of_file.decode("ascii", "replace").isprintable() or start_of_file.startswith(b"{")
+        assert arrays if name.endswith(".params") else text, name
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a checkpoint was unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    monkeypatch.setattr(np, "load", refuse)
+    again = start("hooks={ema: {}, mixup: {}}", "optimizer={name: lbsgd, options: {momentum: 0.9}}").resume()
+    assert again.state.update == 4
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty, Path.unlink])
+def test_damaged_newest_checkpoint_falls_back_to_the_older(start, tmp_path, caplog, damage):
+    start("hooks={ema: {}}").train()
+    for name in sorted(path.name for path in list_checkpoints(tmp_path / "run")[-1].iterdir()):
+        shutil.copytree(tmp_path / "run", tmp_path / name)
+        damage(tmp_path / name / "checkpoints" / "update-00000004" / name)
+        caplog.clear()
+        assert start("hooks={ema: {}}", out=name).resume().state.update == 2, name
+        (warning,) = caplog.records
+        assert "update-00000004" in warning.getMessage()
+
+
+def test_a_wrong_number_in_the_record_is_noticed(start, tmp_path):
+    start().train()
+    path = tmp_path / "run" / "checkpoints" / "update-00000004" / "run.json"
+    path.write_text(path.read_text().replace('"update": 4', '"update": 3', 1))
+    assert start().resume().state.update == 2
+
+
+def test_resume_after_a_damaged_checkpoint_repairs_it(start, tmp_path):
+    whole = start(out="whole").train()
+    start().train()
+    cut(tmp_path / "run" / "checkpoints" / "update-00000004" / "net.params")
+    again = start().resume().train()
+    assert content(again, 4) == content(whole, 4)
+    assert logged(again) == logged(whole)
+
+
+def test_all_checkpoints_damaged_starts_anew(start, tmp_path, caplog):
+    start().train()
+    for folder in list_checkpoints(tmp_path / "run"):
+        cut(folder / "net.params")
+    assert start().resume().state.update == 0
+    assert len(caplog.records) == 2
+
+
+def test_leftovers_of_a_killed_save_are_ignored_and_removed(start, tmp_path, caplog):
+    start().train_until_killed(3)
+    leftover = tmp_path / "run" / "checkpoints" / "update-00000003.tmp"
+    leftover.mkdir()
+    (leftover / "net.params").write_bytes(b"\x12\x01")
+    again = start().resume()
+    assert (again.state.update, caplog.records) == (2, [])
+    again.train()
+    names = sorted(path.name for path in leftover.parent.iterdir())
+    assert names == ["update-00000002", "update-00000004"]
+
+
+def test_old_checkpoints_go_and_the_best_stays(start, tmp_path):
+    run = start("duration=8it", "checkpoint_every=1it", "evaluate_every=2it")
+    scores = iter([0.5, 0.9, 0.7, 0.6])
+    run.task.evaluate = lambda state, batch: {"count": batch.num_valid, "top1": next(scores) * batch.num_valid}
+    run.train()
+    names = [path.name for path in list_checkpoints(tmp_path / "run")]
+    assert names == ["update-00000004", "update-00000007", "update-00000008"]
+    assert run.hooks[-1].best == {"score": 0.9, "which": "top1", "update": 4}
+
+
+def disk_full(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+def mxnet_full(*args, **kwargs):
+    raise mx.base.MXNetError("Traceback ...\nCheck failed: fwrite")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "fault", "reason"),
+    [
+        (checkpoint.os, "fsync", disk_full, "No space left on device"),
+        (checkpoint.Path, "mkdir", disk_full, "No space left on device"),
+        (checkpoint.mx.nd, "save", mxnet_full, "Check failed: fwrite"),
+        (checkpoint.os, "replace", disk_full, "No space left on device"),
+    ],
+)
+def test_failure_to_save_is_told_and_harms_nothing(start, monkeypatch, owner, name, fault, reason):
+    run = start(out="whole")
+    run.train_until_killed(3)
+    before = content(run, 2)
+    again = start(out="whole").resume()
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fault)
+        with pytest.raises(OSError, match=f"cannot save a checkpoint .*: {reason}. Is the disk full?"):
+            again.train()
+    assert content(again, 2) == before
+    assert [path.name for path in (again.state.out / "checkpoints").iterdir()] == ["update-00000002"]
+    start(out="whole").resume().train()
+    assert content(again, 4) == content(start(out="other").train(), 4)
+
+
+def run_python(code, *arguments, before=()):
+    program = textwrap.dedent(code)
+    command = [*before, sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def can_mount() -> bool:
+    try:
+        command = ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"]
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a small file system")
+def test_a_disk_that_really_fills_up(recipe_file, tmp_path):
+    code = """
+        import os, subprocess, sys
+        from gluon_effnets.train.run import main
+        out, recipe = sys.argv[1:]
+        os.makedirs(out)
+        # Room for the first checkpoint (about 180 kB), not for the second.
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=800k", "none", out], check=True)
+        code = main(["--config", recipe, "--out", out])
+        kept = os.listdir(out + "/checkpoints")
+        sys.exit(3 if code == 1 and kept == ["update-00000002"] else 4)
+    """
+    done = run_python(code, tmp_path / "small", recipe_file, before=["unshare", "-m"])
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "cannot save a checkpoint" in done.stderr
+    assert "Is the disk full?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("file", ["net.params", "run.json"])
+def test_kill_during_a_save(start, recipe_file, tmp_path, file):
+    code = """
+        import os, signal, sys
+        from gluon_effnets.train import checkpoint
+        from gluon_effnets.train.run import main
+        out, recipe, file = sys.argv[1:]
+        sync = checkpoint._sync
+        def kill_in_second_save(path):
+            sync(path)
+            if "update-00000004.tmp" in str(path) and path.name == file:
+                os.kill(os.getpid(), signal.SIGKILL)
+        checkpoint._sync = kill_in_second_save
+        main(["--config", recipe, "--out", out])
+    """
+    done = run_python(code, tmp_path / "run", recipe_file, file)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    left = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert left == ["update-00000002", "update-00000004.tmp"]
+    again = start().resume()
+    assert again.state.update == 2
+    again.train()
+    whole = start(out="whole").train()
+    assert content(again, 4) == content(whole, 4)
+    assert logged(again) == logged(whole)
