@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import List
 
 import pytest
+from mxnet.gluon import nn
 
+from gluon_effnets.models import ClassificationNet, register_model
 from gluon_effnets.train import loop
 from gluon_effnets.train.config import Recipe, load_recipe
 from gluon_effnets.train.dist import Workers
@@ -22,10 +24,33 @@ model: idle_tiny
 data: {source: "synthetic:32", image_size: 16, batch_size: 8, augment: none}
 duration: 4it
 optimizer: {name: nag, lr: 0.05, weight_decay: 1.0e-4, options: {momentum: 0.9}}
-schedule: {name: cosine, warmup: 1it}
+schedule: {name: cosine, final: 0.2}  # above 0, so that the last updates have an effect
 evaluate_every: 4it
 checkpoint_every: 2it
 """
+
+
+class PlainNet(ClassificationNet):
+    """Two convolutions without BN: the gradient of a batch is the mean of those of its parts."""
+
+    def __init__(self, stem_stride=1, **options):
+        super().__init__(**options)
+        with self.name_scope():
+            self.features = nn.HybridSequential()
+            self.features.add(
+                nn.Conv2D(8, 3, stem_stride, 1, in_channels=self.in_channels, activation="relu"),
+                nn.Conv2D(16, 3, 2, 1, in_channels=8, activation="relu"),
+                nn.GlobalAvgPool2D(),
+                nn.Flatten(),
+            )
+            self.num_features = 16
+            self._make_output()
+
+
+@register_model(family="tests", paper="none", hidden=True)
+def plain_tiny(**options) -> PlainNet:
+    """PlainNet under a name that recipes can use."""
+    return PlainNet(**options)
 
 
 class Killed(Exception):

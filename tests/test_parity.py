@@ -47,9 +47,7 @@ def _files():
     """Files by name; those of GLUON_EFFNETS_PARITY go before the committed ones."""
     more = os.environ.get("GLUON_EFFNETS_PARITY")
     folders = [COMMITTED, *([Path(more)] if more else [])]
-    return {
-        path.stem: path for folder in folders for path in folder.glob("*.json") if path.stem in REFERENCES
-    }
+    return {path.stem: path for folder in folders for path in folder.glob("*.json") if path.stem in REFERENCES}
 
 
 def deviation(ours: np.ndarray, official: np.ndarray) -> float:

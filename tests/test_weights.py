@@ -166,7 +166,7 @@ def test_a_shape_that_no_option_gives_is_listed(states):
     state = dict(states["timm"], **{"blocks.2.0.conv_dw.weight": np.zeros((72, 1, 3, 3))})
     text = refused(get_model("mobilenet_v3_large"), state)
     assert "other shape: blocks.2.0.conv_dw.weight (72, 1, 3, 3) instead of (72, 1, 5, 5)" in text
-    assert "none of our models" in text
+    assert "of another source, or of none of the models known of timm" in text
 
 
 def test_a_value_that_is_no_array_is_refused(states):

@@ -1,6 +1,6 @@
 """The networks, one file per family, and their registry."""
 
-from . import efficientnet, idle, mobilenetv3
+from . import efficientnet, idle, mobilenetv2, mobilenetv3, mobilenext
 from .base import ClassificationNet, StageInfo
 from .registry import ModelInfo, get_model, list_models, model_info, register_model, register_with_gluoncv
 
@@ -12,7 +12,9 @@ __all__ = [
     "get_model",
     "idle",
     "list_models",
+    "mobilenetv2",
     "mobilenetv3",
+    "mobilenext",
     "model_info",
     "register_model",
     "register_with_gluoncv",

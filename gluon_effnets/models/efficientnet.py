@@ -15,7 +15,7 @@ stage  ratio  k    out   repeats  first stride  size
 Stem 32, head 1x1 to 1280, swish everywhere (also inside squeeze-and-excitation, whose gate is the true sigmoid and
 whose width is a quarter of the block's *input*). timm and torchvision use BN epsilon 1e-5 and symmetric padding (the
 default here), the TensorFlow code and lukemelas' port 1e-3 and SAME padding: `bn_epsilon=1e-3, padding='same'`.
-Drop-connect (0.2 in the paper's recipe) is off by default: `drop_connect=0.2`.
+Drop-connect (0.2 in the TensorFlow code) is off by default: `drop_connect=0.2`.
 """
 
 from __future__ import annotations
@@ -77,5 +77,5 @@ B0 = Architecture(
 
 @register_model(family="efficientnet", paper=PAPER)
 def efficientnet_b0(*, se_rounding: str = "exact", **options) -> MBNet:
-    """EfficientNet-B0: 5.29 M parameters, 385.8 M MAdds (the paper says 5.3 M, 390 M). Options: those of `MBNet`."""
+    """EfficientNet-B0: 5.29 M parameters, 385.8 M MAdds. Options: those of `MBNet`."""
     return MBNet(B0._replace(rows=unroll(B0.stem, TABLE_1, se_rounding)), **options)

@@ -88,7 +88,11 @@ def scale(
     se_rounding: str = "nearest",
     head_hidden: Optional[int] = None,
 ) -> Architecture:
-    """Return the table with all widths scaled and the SE widths rounded as asked."""
+    """Return the table with all widths scaled and the SE widths rounded as asked.
+
+    Hidden widths are scaled as torchvision does; timm and TensorFlow multiply the rounded input width by the ratio
+    instead, so that their networks of other widths than 1.0 differ in a few numbers.
+    """
 
     def widen(row: Row) -> Row:
         hidden = round_channels(row.hidden * multiplier)

@@ -77,7 +77,7 @@ def register_model(*, family: str, paper: str, reconstruction: str = "", aliases
         _aliases.update(dict.fromkeys(aliases, name))
 
         @functools.wraps(build)
-        def model(pretrained=False, classes=1000, ctx=mx.cpu(), root=_ROOT, **options):
+        def model(pretrained=False, classes=None, ctx=mx.cpu(), root=_ROOT, **options):
             return get_model(name, pretrained, classes, ctx, root, **options)
 
         return model
@@ -101,7 +101,7 @@ def _resolve(name: str) -> str:
 
 
 def get_model(
-    name: str, pretrained=False, classes: Optional[int] = 1000, ctx=mx.cpu(), root: str = _ROOT, **kwargs
+    name: str, pretrained=False, classes: Optional[int] = None, ctx=mx.cpu(), root: str = _ROOT, **kwargs
 ) -> ClassificationNet:
     """Build a network by name.
 
@@ -110,8 +110,8 @@ def get_model(
     name : as in `list_models()`; GluonCV's spellings, dots and upper case are understood.
     pretrained : False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide the
         outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given.
-    classes : number of classes; None: that of the file, or 1000. If the file has another number, everything but the
-        classifier is taken from it.
+    classes : number of classes; None: that of the file, or 1000 without one. If the file has another number,
+        everything but the classifier is taken from it.
     ctx : context of the loaded weights. Without `pretrained` the network is not initialized.
     kwargs : options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`.
 
@@ -120,7 +120,7 @@ def get_model(
     """
     name = _resolve(name)
     if not pretrained:
-        return _build(name, classes or 1000, kwargs)
+        return _build(name, 1000 if classes is None else classes, kwargs)
     path = _weights_path(name, pretrained, root)
     stored = params.read(path)
     if stored.identity.get("model", name) != name:
@@ -209,14 +209,10 @@ def model_info(name: str) -> ModelInfo:
 def register_with_gluoncv() -> List[str]:
     """Make all models known to `gluoncv.model_zoo.get_model`, so that GluonCV's scripts can use them.
 
-    Returns the registered names. A name that GluonCV has itself (`efficientnet_b0`) keeps GluonCV's network there;
-    ours gets `_effnets` appended.
+    Returns the registered names. None of them is a name of GluonCV's own; our aliases, which are, stay GluonCV's.
     """
     from gluoncv.model_zoo import model_zoo
 
-    def is_foreign(name):
-        return name in model_zoo._models and getattr(model_zoo._models[name], "func", None) is not get_model
-
-    added = {f"{n}_effnets" if is_foreign(n) else n: functools.partial(get_model, n) for n in list_models()}
-    model_zoo._models.update(added)
-    return sorted(added)
+    models = {name: functools.partial(get_model, name) for name in list_models()}
+    model_zoo._models.update(models)
+    return list(models)

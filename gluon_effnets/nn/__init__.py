@@ -6,12 +6,14 @@ from .conv import ConvBN, Norm
 from .idle import IdleBlock, IdleRun
 from .init import FanOutNormal
 from .mbblock import BlockStyle, MBBlock
+from .sandglass import ConvChain, SandGlass, Unit
 from .se import SqueezeExcite
 
 __all__ = [
     "BlockStyle",
     "ChannelShuffle",
     "ConvBN",
+    "ConvChain",
     "FanOutNormal",
     "HardSigmoid",
     "HardSwish",
@@ -20,8 +22,10 @@ __all__ = [
     "MBBlock",
     "Norm",
     "ReLU6",
+    "SandGlass",
     "SqueezeExcite",
     "Swish",
+    "Unit",
     "concat_channels",
     "make_activation",
 ]

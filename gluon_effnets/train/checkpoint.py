@@ -79,10 +79,7 @@ class Checkpoint(Hook):
 def _refuse_non_finite(state: TrainState) -> None:
     for name, param in state.net._collect_params_with_prefix().items():
         if not mx.nd.all_finite(param.data()).asscalar():
-            raise NotFinite(
-                f"{name} is not finite after update {state.update}; the last checkpoint in {state.out} is from before.\n"
-                "Try a lower optimizer.lr, a longer schedule.warmup or hooks.clip_gradients."
-            )
+            raise NotFinite(name, f"update {state.update}", state.out)
 
 
 def list_checkpoints(out: Path) -> List[Path]:

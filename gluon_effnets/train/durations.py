@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 __all__ = ["to_updates"]
@@ -24,6 +25,6 @@ def to_updates(duration: str, updates_per_epoch: int, total_updates: int = 0) ->
     unit = {"ep": updates_per_epoch, "it": 1, "run": total_updates}[match.group(2)]
     if unit == 0:
         raise ValueError(f"duration {duration!r}: a share of the run cannot define the length of the run")
-    if number < 0:
-        raise ValueError(f"duration {duration!r} is negative")
+    if not 0 <= number < math.inf:
+        raise ValueError(f"duration {duration!r} must be finite and not negative")
     return round(number * unit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional
 
@@ -16,7 +15,7 @@ __all__ = ["Conversion", "convert"]
 
 
 class Conversion(NamedTuple):
-    """What `convert` did. `options` must be given to `get_model` whenever the file is loaded."""
+    """What `convert` did. `options` belong to the network of the file, which holds them: `get_model` need not be told."""
 
     model: str
     source: str
@@ -25,10 +24,10 @@ class Conversion(NamedTuple):
     path: str
 
     def __str__(self) -> str:
-        options = "".join(f", {key}={value!r}" for key, value in self.options.items())
-        loading = f"get_model({self.model!r}, pretrained={self.path!r}{options})"
-        how = "Load them with these options, which the file does not hold:" if self.options else "Load them:"
-        return f"{self.source} weights, {self.num_parameters:,} parameters. {how}\n  {loading}"
+        options = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
+        network = f"{self.model} with {options}" if options else self.model
+        loading = f"get_model({self.model!r}, pretrained={self.path!r})"
+        return f"{self.source} weights, {self.num_parameters:,} parameters, for {network}. Load them:\n  {loading}"
 
 
 def convert(
@@ -55,8 +54,8 @@ def convert(
             options["classes"] = classes
     loaded = load(net, state, source)
     out = Path(out).expanduser()
-    _save(net, out)
-    # BN epsilon and padding are no parameters, so whoever loads the file must ask for them again.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    net.save_parameters(str(out))
     options.update({key: value for key, value in loaded.definition.items() if PLAIN.get(key) != value})
     return Conversion(net.info.name, loaded.source, count_params(net), options, str(out))
 
@@ -65,15 +64,3 @@ def _num_classes(net: ClassificationNet, state: Dict[str, Any], source: Optional
     keys = find_source(net, state, source).keys(net)
     bias = next(key for key, param in keys.items() if param is net.output.bias)
     return len(state[bias]) if bias in state and state[bias].ndim == 1 else None
-
-
-def _save(net: ClassificationNet, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Never a half-written file under the final name.
-    part = out.with_name(f"{out.name}.{os.getpid()}.part")
-    try:
-        net.save_parameters(str(part))
-        os.replace(part, out)
-    finally:
-        if part.exists():
-            part.unlink()

@@ -164,7 +164,7 @@ def _advice(net: ClassificationNet, source: Source, state: Mapping[str, Any], mi
             options = {**defaults, **found}
             return f"They fit get_model({', '.join(filter(None, (repr(name), _arguments(options))))})."
     names = ", ".join(name for name, _ in source.models)
-    return f"They are of none of our models that {source.name} has weights of ({names}), or incomplete."
+    return f"They are incomplete, of another source, or of none of the models known of {source.name} ({names})."
 
 
 def _definition(net: ClassificationNet, source: Source) -> Dict[str, Any]:
@@ -196,7 +196,7 @@ def _write(values: Mapping[Parameter, np.ndarray]) -> None:
     for param, value in values.items():
         if param._data is None:
             param.initialize(init=mx.init.Zero(), ctx=ctx)
-        param.set_data(mx.nd.array(value.reshape(param.shape), dtype=param.dtype))
+        param.set_data(mx.nd.array(value.reshape(param.shape)))
 
 
 def _adapt(net: ClassificationNet, definition: Mapping[str, Any]) -> None:

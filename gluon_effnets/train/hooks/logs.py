@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -14,7 +15,13 @@ __all__ = ["JsonLines", "NotFinite", "Progress"]
 
 
 class NotFinite(RuntimeError):
-    """The loss became NaN or infinite."""
+    """A loss or a weight became NaN or infinite."""
+
+    def __init__(self, what: str, when: str, out: Path):
+        super().__init__(
+            f"{what} is not finite ({when}); the last checkpoint in {out} is from before.\n"
+            "Try a lower optimizer.lr, a longer schedule.warmup or hooks.clip_gradients."
+        )
 
 
 class JsonLines(Hook):
@@ -69,10 +76,7 @@ class JsonLines(Hook):
         self._restart_clock(state)
         bad = [key for key, value in values.items() if not math.isfinite(value)]
         if bad:
-            raise NotFinite(
-                f"{bad[0]} is not finite within updates {first} to {state.update}; the last checkpoint in {state.out} is "
-                "from before.\nTry a lower optimizer.lr, a longer schedule.warmup or hooks.clip_gradients."
-            )
+            raise NotFinite(bad[0], f"updates {first} to {state.update}", state.out)
 
     def _append(self, state, values):
         if state.workers.is_writer:

@@ -1,0 +1,127 @@
+"""Numbers into tables: results/*.json -> the marked places in README.md and docs/*.md.
+
+    python dev/make_tables.py            write the tables
+    python dev/make_tables.py --count    count all models anew into results/computed.json first
+    python dev/make_tables.py --check    exit 1 if a file would change
+
+A place is marked by <!-- table NAME --> and <!-- end -->; what stands between is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+from gluon_effnets import get_model, list_models, model_info
+from gluon_effnets.complexity import RULES, count
+
+ROOT = Path(__file__).resolve().parent.parent
+PLACE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def count_all() -> dict:
+    """Parameters and multiply-adds of every listed model at its input size, by both counting rules."""
+    rows = {}
+    for name in list_models():
+        size, net = model_info(name).input_size, get_model(name)
+        costs = {rule: count(net, size, rule) for rule in RULES}
+        rows[name] = {
+            "params": costs["conv_fc"].params,
+            "madds": costs["conv_fc"].madds,
+            "madds_conv_fc_relu_pool": costs["conv_fc_relu_pool"].madds,
+            "image_size": size,
+        }
+    return rows
+
+
+def results(name: str) -> dict:
+    """Content of results/<name>.json."""
+    return json.loads((ROOT / "results" / f"{name}.json").read_text())
+
+
+def markdown(header, rows) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+
+
+def models_table(family: str = "") -> str:
+    """Published beside computed, a line per model; an empty cell is a number that no source gives."""
+    computed, published = results("computed"), results("published")["rows"]
+    header = ["model", "params", "MAdds", "published params", "published MAdds", "published top-1"]
+    rows = []
+    for name, cost in computed.items():
+        info = model_info(name)
+        if family and info.family != family:
+            continue
+
+        def cell(what, name=name):
+            values = [row["value"] for row in published if row["model"] == name and row["what"].startswith(what)]
+            return ", ".join(dict.fromkeys(values))
+
+        label = f"`{name}`" + (" (reconstruction)" if info.reconstruction else "")
+        own = [label, f"{cost['params'] / 1e6:.3f} M", f"{cost['madds'] / 1e6:.2f} M"]
+        rows.append([*own, cell("parameters"), cell("MAdds"), cell("top-1")])
+    return markdown(header, rows)
+
+
+def rules_table() -> str:
+    """The same networks by both counting rules."""
+    header = ["model", *(f"`{rule}`" for rule in RULES)]
+    rows = [
+        [f"`{name}`", f"{cost['madds'] / 1e6:.2f} M", f"{cost['madds_conv_fc_relu_pool'] / 1e6:.2f} M"]
+        for name, cost in results("computed").items()
+    ]
+    return markdown(header, rows)
+
+
+def published_table() -> str:
+    """Every published number with its source."""
+    rows = [[f"`{r['model']}`", r["what"], r["value"], r["source"]] for r in results("published")["rows"]]
+    return markdown(["model", "what", "value", "source"], rows)
+
+
+def trained_table() -> str:
+    """What was trained with this code, with the command that did it."""
+    header = ["model", "data", "recipe", "top-1", "seed", "command"]
+    rows = [
+        [f"`{r['model']}`", r["data"], r["recipe"], r["top1"], r["seed"], f"`{r['command']}`"]
+        for r in results("trained")["rows"]
+    ]
+    return markdown(header, rows)
+
+
+TABLES = {
+    "models": models_table,
+    "idle": lambda: models_table("idle"),
+    "rules": rules_table,
+    "published": published_table,
+    "trained": trained_table,
+}
+
+
+def main() -> int:
+    """Regenerate the tables; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    if args.count:
+        (ROOT / "results" / "computed.json").write_text(json.dumps(count_all(), indent=1) + "\n")
+    stale = []
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = path.read_text()
+        new = PLACE.sub(lambda match: match.group(1) + TABLES[match.group(2)]() + match.group(3), text)
+        if new != text:
+            stale.append(path.name)
+            if not args.check:
+                path.write_text(new)
+    print("\n".join(f"{'stale' if args.check else 'written'}: {name}" for name in stale) or "all tables are up to date")
+    return 1 if args.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

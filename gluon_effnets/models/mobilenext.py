@@ -1,0 +1,450 @@
+"""MobileNeXt (Zhou et al., arXiv 2007.02269), and the networks that the paper compares it with.
+
+====  =====  ====  =======  ============
+k     ratio  out   repeats  first stride
+====  =====  ====  =======  ============
+3     2      96    1        2
+3     6      144   1        1
+3     6      192   3        2
+3     6      288   3        2
+3     6      384   4        1
+3     6      576   4        2
+3     6      960   3        1
+3     6      1280  1        1
+====  =====  ====  =======  ============
+
+Stem 32, global pooling, dropout, classifier; no last 1x1 convolution. The published numbers belong to the official
+code, which differs from the text and is followed here (docs/mobilenext.md; `blocks='paper'` builds what the text says):
+
+* where the width changes there is no first depthwise convolution, and without a stride no second one either;
+* except in a stage of a single block with stride 1 (144, 1280): both, but no shortcut;
+* a bottleneck narrower than a sixth of the output becomes a sixth, to the nearest multiple of 16;
+* the last stage keeps its 1280 channels below width 1; 960 is repeated 3 times (2 in the text, an error).
+
+`identity_divisor` d adds only the first C // d channels of an identity. No parameter shows it.
+
+`mobilenext_s` and `mobilenext_l` are the rows with squeeze-and-excitation and swish. Their definition has BN epsilon
+1e-3 and SAME padding: `bn_epsilon=1e-3, padding='same'`, as `load_official` sets them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple
+
+import mxnet as mx
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from ..nn import BlockStyle, ConvBN, ConvChain, FanOutNormal, MBBlock, Norm, SandGlass, Unit
+from .base import ClassificationNet, StageInfo
+from .mbnet import Architecture, Row, _head, round_channels
+from .mobilenetv2 import FanOutOfAllGroups, table_2
+from .registry import register_model
+
+__all__ = [
+    "BlockNet",
+    "BlockRow",
+    "Table",
+    "mobilenet_v2_extra_dw",
+    "mobilenext",
+    "mobilenext_fig4a",
+    "mobilenext_fig4b",
+    "mobilenext_fig4c",
+    "mobilenext_l",
+    "mobilenext_s",
+    "mobilenext_x0_35",
+    "mobilenext_x0_5",
+    "mobilenext_x0_75",
+    "mobilenext_x1_0",
+    "mobilenext_x1_4",
+    "with_sandglass",
+]
+
+PAPER = "Rethinking Bottleneck Structure for Efficient Mobile Network Design, arXiv 2007.02269"
+DEFINITIONS = ("official", "paper")
+
+
+class Stage(NamedTuple):
+    """A row of the table above."""
+
+    kernel: int
+    ratio: int
+    out: int
+    repeats: int
+    stride: int
+
+
+STAGES = (
+    Stage(3, 2, 96, 1, 2),
+    Stage(3, 6, 144, 1, 1),
+    Stage(3, 6, 192, 3, 2),
+    Stage(3, 6, 288, 3, 2),
+    Stage(3, 6, 384, 4, 1),
+    Stage(3, 6, 576, 4, 2),
+    Stage(3, 6, 960, 3, 1),
+    Stage(3, 6, 1280, 1, 1),
+)
+# The stride stands one stage later, and some kernels are 5 x 5.
+SE_STAGES = (
+    Stage(3, 2, 96, 1, 1),
+    Stage(3, 6, 144, 1, 2),
+    Stage(5, 6, 192, 3, 2),
+    Stage(3, 6, 288, 3, 2),
+    Stage(5, 6, 384, 4, 1),
+    Stage(5, 6, 576, 4, 2),
+    Stage(3, 6, 960, 3, 1),
+    Stage(3, 6, 1280, 1, 1),
+)
+
+
+class BlockRow(NamedTuple):
+    """A block: `make(in_channels, style=..., drop_connect=...)`, its output width and stride."""
+
+    make: Callable
+    out: int
+    stride: int
+
+
+class Table(NamedTuple):
+    """The numbers of a network of any blocks. `definition`: what its shapes do not show, as constructor options."""
+
+    stem: int
+    rows: Tuple[BlockRow, ...]
+    act: str = "relu6"
+    se_act: Optional[str] = "relu"
+    se_gate: str = "hard_sigmoid"
+    head: Optional[int] = None  # width of a last 1x1 convolution
+    head_hidden: Optional[int] = None
+    definition: Mapping[str, Any] = {}
+
+
+class BlockNet(ClassificationNet):
+    """(N, in_channels, H, W) -> (N, classes): stem, the blocks of a `Table`, pooling, classifier.
+
+    Parameters
+    ----------
+    classes, in_channels : int
+    dropout : probability before the classifier.
+    drop_connect : probability at the last block, rising linearly from 0 at the first one.
+    bn_epsilon, bn_momentum, padding, norm_layer, norm_kwargs : as of `MBNet`.
+    stem_stride : 2, or 1 for images of about 32 pixels.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        classes: int = 1000,
+        in_channels: int = 3,
+        *,
+        dropout: float = 0.2,
+        drop_connect: float = 0.0,
+        bn_epsilon: Optional[float] = None,
+        bn_momentum: float = 0.9,
+        padding: Optional[str] = None,
+        stem_stride: int = 2,
+        norm_layer=nn.BatchNorm,
+        norm_kwargs=None,
+        **kwargs,
+    ):
+        super().__init__(classes, in_channels, **kwargs)
+        self.table = table
+        # What the caller left open may be adapted to the definition of an imported checkpoint.
+        self.fixed_options = {k: v for k, v in (("bn_epsilon", bn_epsilon), ("padding", padding)) if v is not None}
+        norm = Norm(1e-5 if bn_epsilon is None else bn_epsilon, bn_momentum, norm_layer, norm_kwargs or {})
+        style = BlockStyle(norm, padding or "symmetric", table.se_act, table.se_gate)
+        conv = {"act": table.act, "norm": norm, "padding": style.padding}
+        width, self.stage_info = table.stem, [StageInfo(table.stem, stem_stride)]
+        with self.name_scope():
+            self.features = nn.HybridSequential()
+            self.features.add(nn.HybridSequential())
+            self.features[0].add(ConvBN(in_channels, width, 3, stride=stem_stride, **conv))
+            for number, row in enumerate(table.rows):
+                if row.stride > 1:
+                    self.features.add(nn.HybridSequential())
+                    self.stage_info.append(StageInfo(row.out, self.stage_info[-1].stride * row.stride))
+                # Linear rule of the EfficientNet code: rate * index / number of blocks.
+                rate = drop_connect * number / len(table.rows)
+                self.features[-1].add(row.make(width, style=style, drop_connect=rate))
+                width = row.out
+                self.stage_info[-1] = self.stage_info[-1]._replace(channels=width)
+            self.features.add(_head(table, width, dropout, conv) if table.head else _pool(dropout))
+            self.num_features = table.head_hidden or table.head or width
+            self._make_output()
+
+    def definition(self) -> Dict[str, Any]:
+        stem = self.stages[0][0]
+        return {
+            "in_channels": self.in_channels,
+            "stem_stride": self.stage_info[0].stride,
+            "bn_epsilon": stem.bn._kwargs["eps"],
+            "padding": stem.padding,
+            **self.table.definition,
+        }
+
+    def set_identity_divisor(self, divisor: int) -> None:
+        """Change the divisor of a MobileNeXt, to run weights with another one than they were trained with.
+
+        `load_parameters` refuses such weights: load them first. Raises ValueError for a network without divisor.
+        """
+        if "identity_divisor" not in self.table.definition:
+            raise ValueError("this network has no identity divisor")
+
+        def change(block):
+            if isinstance(block, ConvChain):
+                block.set_identity_divisor(divisor)
+            if isinstance(block, HybridBlock):
+                block._clear_cached_op()
+
+        self.apply(change)
+        self.table = self.table._replace(definition={**self.table.definition, "identity_divisor": divisor})
+
+    def default_initializer(self) -> mx.init.Initializer:
+        """That of the official code: EfficientNet's for swish networks, else MobileNetV2's."""
+        return FanOutNormal() if self.table.act == "swish" else FanOutOfAllGroups()
+
+
+def _pool(dropout: float) -> nn.HybridSequential:
+    head = nn.HybridSequential()
+    head.add(nn.GlobalAvgPool2D(), nn.Flatten())
+    if dropout:
+        head.add(nn.Dropout(dropout))
+    return head
+
+
+class _Place(NamedTuple):
+    """Where a block stands: what the rules of the official code decide before a block is chosen."""
+
+    hidden: int
+    stage: Stage
+    stride: int
+    first: bool  # depthwise convolution before the bottleneck
+    last: bool  # and behind it
+    residual: bool
+
+
+def _places(stem: int, stages: Iterable[Stage], hidden: Callable, official=True, lone_full=True) -> Iterator[_Place]:
+    width = stem
+    for stage in stages:
+        lone = official and lone_full and stage.repeats == 1 and stage.stride == 1
+        for repeat in range(stage.repeats):
+            stride = stage.stride if repeat == 0 else 1
+            bare = official and stage.ratio != 2 and width != stage.out and not lone
+            residual = not (official and (stage.ratio == 2 or lone))
+            yield _Place(hidden(width, stage), stage, stride, not bare, not bare or stride == 2, residual)
+            width = stage.out
+
+
+def _sandglass(place: _Place, **options) -> BlockRow:
+    make = functools.partial(
+        SandGlass,
+        hidden=place.hidden,
+        channels=place.stage.out,
+        kernel=place.stage.kernel,
+        stride=place.stride,
+        first_depthwise=place.first,
+        last_depthwise=place.last,
+        residual=place.residual,
+        **options,
+    )
+    return BlockRow(make, place.stage.out, place.stride)
+
+
+def _chain(units: Iterable[Unit], residual: bool = True) -> BlockRow:
+    units = tuple(units)
+    make = functools.partial(ConvChain, units=units, residual=residual)
+    return BlockRow(make, units[-1].channels, math.prod(unit.stride for unit in units))
+
+
+def _at_least_a_sixth(width: int, stage: Stage) -> int:
+    hidden = width // stage.ratio
+    # Nearest multiple of 16: twice that of 8 of the half.
+    return 2 * round_channels(math.ceil(stage.out / 6) / 2) if hidden < stage.out / 6 else hidden
+
+
+def _widened(width: float) -> Tuple[int, Tuple[Stage, ...]]:
+    """Stem and stages with all widths times `width`."""
+    stages = [stage._replace(out=round_channels(stage.out * width)) for stage in STAGES]
+    stages[-1] = stages[-1]._replace(out=round_channels(STAGES[-1].out * max(1.0, width)))
+    return round_channels(32 * width), tuple(stages)
+
+
+def mobilenext(
+    width: float = 1.0, *, identity_divisor: int = 1, shortcut: str = "slice", blocks: str = "official", **options
+) -> BlockNet:
+    """Build a MobileNeXt of any width.
+
+    Parameters
+    ----------
+    width : multiplier of all widths but 1280 below 1.
+    identity_divisor : 1, 2, 3, 4 or 6 in paper and code; the identity tensor multiplier is its inverse.
+    shortcut : see `gluon_effnets.nn.ConvChain`.
+    blocks : 'official', or 'paper' for the text taken literally: every block whole, a shortcut where the shapes agree,
+        hidden width input // ratio. No official checkpoint fits that.
+    options : those of `BlockNet`.
+
+    Raises ValueError for another value of `blocks`, or a divisor or shortcut that `ConvChain` refuses.
+    """
+    if blocks not in DEFINITIONS:
+        raise ValueError(f"blocks is {blocks!r}; choose one of {', '.join(DEFINITIONS)}")
+    stem, stages = _widened(width)
+    hidden = _at_least_a_sixth if blocks == "official" else lambda width, stage: width // stage.ratio
+    identity = {"identity_divisor": identity_divisor}
+    places = _places(stem, stages, hidden, official=blocks == "official")
+    rows = tuple(_sandglass(place, shortcut=shortcut, **identity) for place in places)
+    return BlockNet(Table(stem, rows, definition=identity), **options)
+
+
+def _with_se(depth: float, groups: int, identity_divisor: int = 1, shortcut: str = "slice", **options) -> BlockNet:
+    def hidden(width, stage):
+        return round_channels(4 * (width // stage.ratio)) // 4  # even
+
+    def row(place: _Place) -> BlockRow:
+        return _sandglass(
+            place,
+            act="swish",
+            se=max(1, int(place.stage.out / place.stage.ratio * 0.25)),
+            groups=groups if place.first else 1,
+            shortcut=shortcut,
+            **identity,
+        )
+
+    identity = {"identity_divisor": identity_divisor}
+    stages = [stage._replace(repeats=math.ceil(stage.repeats * depth)) for stage in SE_STAGES]
+    rows = tuple(row(place) for place in _places(32, stages, hidden, lone_full=False))
+    return BlockNet(Table(32, rows, "swish", None, "sigmoid", definition=identity), **options)
+
+
+def with_sandglass(arch: Architecture, numbers: Iterable[int], ratio: int = 6) -> Table:
+    """Exchange blocks of an inverted-residual network (`LARGE`, `B0`, ...) for SandGlass blocks.
+
+    `numbers` of the blocks, from 1. Each keeps kernel, stride, activation, SE and output width; its bottleneck has a
+    `ratio`-th of its input's channels, to the nearest multiple of 8. `BlockNet(with_sandglass(...))` is the network.
+
+    Raises ValueError for a number that is no block, or for a table with IdleBlocks.
+    """
+    chosen = set(numbers)
+    unknown = chosen - set(range(1, len(arch.rows) + 1))
+    if unknown or any(row.idle for row in arch.rows):
+        raise ValueError(f"cannot exchange {sorted(unknown) or 'IdleBlocks'}: blocks are 1 to {len(arch.rows)}")
+
+    def make(number: int, width: int, row: Row) -> BlockRow:
+        common = {"channels": row.out, "kernel": row.kernel, "stride": row.stride, "act": row.act, "se": row.se}
+        if number in chosen:
+            block = functools.partial(SandGlass, hidden=round_channels(width / ratio), **common)
+        else:
+            block = functools.partial(MBBlock, hidden=row.hidden, expand=row.expand, **common)
+        return BlockRow(block, row.out, row.stride)
+
+    rows = tuple(make(*item) for item in zip(range(1, len(arch.rows) + 1), arch.inputs(), arch.rows))
+    return Table(arch.stem, rows, arch.act, arch.se_act, arch.se_gate, arch.head, arch.head_hidden)
+
+
+@register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext", "mobilenext_1_0"))
+def mobilenext_x1_0(**options) -> BlockNet:
+    """MobileNeXt 1.0: 3.54 M parameters, 311.3 M MAdds (the paper says 3.4 M, 300 M). Options: see `mobilenext`."""
+    return mobilenext(1.0, **options)
+
+
+@register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext_0_35",))
+def mobilenext_x0_35(**options) -> BlockNet:
+    """MobileNeXt 0.35: 1.91 M parameters, 75.1 M MAdds (the authors say 1.8 M, 80 M)."""
+    return mobilenext(0.35, **options)
+
+
+@register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext_0_5",))
+def mobilenext_x0_5(**options) -> BlockNet:
+    """MobileNeXt 0.5: 2.15 M parameters, 103.3 M MAdds (the paper says 1.8 M, 110 M)."""
+    return mobilenext(0.5, **options)
+
+
+@register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext_0_75",))
+def mobilenext_x0_75(**options) -> BlockNet:
+    """MobileNeXt 0.75: 2.77 M parameters, 207.9 M MAdds (the paper says 2.5 M, 210 M)."""
+    return mobilenext(0.75, **options)
+
+
+@register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext_1_4",))
+def mobilenext_x1_4(**options) -> BlockNet:
+    """MobileNeXt 1.4: 6.13 M parameters, 588.3 M MAdds (the paper says 6.1 M, 590 M)."""
+    return mobilenext(1.4, **options)
+
+
+@register_model(family="mobilenext", paper=PAPER)
+def mobilenext_s(**options) -> BlockNet:
+    """MobileNeXt-1.0 with SE and swish: 3.93 M parameters, 330.2 M MAdds (the paper says 3.94 M, 330 M)."""
+    return _with_se(1.0, 1, **options)
+
+
+@register_model(family="mobilenext", paper=PAPER)
+def mobilenext_l(**options) -> BlockNet:
+    """MobileNeXt-1.1, SE, swish, grouped 1x1: 4.28 M parameters, 415.1 M MAdds (the paper says 4.28 M, 420 M)."""
+    return _with_se(1.1, 2, **options)
+
+
+def _in_bottleneck(num_depthwise: int, **options) -> BlockNet:
+    def units(place: _Place) -> Iterator[Unit]:
+        yield Unit(place.hidden)
+        if place.last:
+            for left in reversed(range(num_depthwise)):
+                yield Unit(place.hidden, 3, act=None if left else "relu6", depthwise=True)
+        yield Unit(place.stage.out, stride=place.stride, act="relu6")
+
+    stem, stages = _widened(1.0)
+    places = _places(stem, stages, _at_least_a_sixth)
+    return BlockNet(Table(stem, tuple(_chain(units(place), place.residual) for place in places)), **options)
+
+
+@register_model(
+    family="mobilenext", paper=PAPER, reconstruction="no official code for (a): that of (b) with one depthwise less"
+)
+def mobilenext_fig4a(**options) -> BlockNet:
+    """Figure 4 (a): one depthwise convolution in the bottleneck, shortcut between wide ends. 3.38 M, 240.7 M MAdds."""
+    return _in_bottleneck(1, **options)
+
+
+@register_model(family="mobilenext", paper=PAPER)
+def mobilenext_fig4b(**options) -> BlockNet:
+    """Figure 4 (b): two depthwise convolutions in the bottleneck, shortcut between wide ends. 3.40 M, 246.1 M MAdds."""
+    return _in_bottleneck(2, **options)
+
+
+@register_model(family="mobilenext", paper=PAPER)
+def mobilenext_fig4c(**options) -> BlockNet:
+    """Figure 4 (c): MobileNetV2 with depthwise convolutions at the thin ends of the block. 3.46 M, 295.6 M MAdds."""
+
+    def units(width: int, row: Row) -> Tuple[Unit, ...]:
+        end = Unit(row.out, 3, act="relu6", depthwise=True)
+        if not row.expand:
+            first = Unit(width, 3, depthwise=True)
+            return first, first._replace(stride=row.stride, act="relu6"), Unit(row.out)
+        first = Unit(width, 3, act="relu6", depthwise=True)
+        return first, Unit(row.hidden, act="relu6"), Unit(row.out, stride=row.stride), end
+
+    return BlockNet(_from_table_2(units), **{"dropout": 0.0, **options})
+
+
+@register_model(
+    family="mobilenext",
+    paper=PAPER,
+    reconstruction="place of the convolution and activation behind it: commented lines of the official code, and ours",
+)
+def mobilenet_v2_extra_dw(*, extra_act: Optional[str] = "relu6", **options) -> BlockNet:
+    """MobileNetV2 with one more depthwise convolution before that of every block: 3.58 M parameters, 334.4 M MAdds."""
+
+    def units(width: int, row: Row) -> Iterator[Unit]:
+        if row.expand:
+            yield Unit(row.hidden, act="relu6")
+        yield Unit(row.hidden, 3, act=extra_act, depthwise=True)
+        yield Unit(row.hidden, 3, row.stride, "relu6", depthwise=True)
+        yield Unit(row.out)
+
+    table = _from_table_2(units)._replace(definition={"extra_act": extra_act})
+    return BlockNet(table, **options)
+
+
+def _from_table_2(units: Callable) -> Table:
+    arch = table_2()
+    rows = tuple(_chain(units(width, row)) for width, row in zip(arch.inputs(), arch.rows))
+    return Table(arch.stem, rows, head=arch.head)

@@ -1,0 +1,154 @@
+"""SandGlass, the block of MobileNeXt, and ConvChain, of which it and the blocks it is compared with are made."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional, Sequence
+
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from .channels import concat_channels
+from .conv import ConvBN
+from .mbblock import BlockStyle
+from .se import SqueezeExcite
+
+__all__ = ["SHORTCUTS", "ConvChain", "SandGlass", "Unit"]
+
+SHORTCUTS = ("slice", "mask")
+
+
+class Unit(NamedTuple):
+    """One convolution -> BN -> activation of a chain; `depthwise` keeps the number of channels."""
+
+    channels: int
+    kernel: int = 1
+    stride: int = 1
+    act: Optional[str] = None
+    depthwise: bool = False
+    groups: int = 1
+
+
+class ConvChain(HybridBlock):
+    """Units one after the other [-> SE] [+ the first 1 / identity_divisor of the input's channels].
+
+    (N, in_channels, H, W) -> (N, channels of the last unit, H / strides, W / strides). The identity is added where the
+    shapes agree (stride 1, equal channels) unless `residual` is False. `se` is the reduced width of
+    squeeze-and-excitation behind the last unit, `drop_connect` the probability, per sample, of dropping the branch.
+
+    `shortcut` is the form of an identity with a divisor above 1; both give the same numbers (docs/mobilenext.md):
+    'slice' adds a slice and joins it with the rest; 'mask' adds a depthwise 1x1 convolution of the input with ones
+    and zeros, which costs less in an exported graph, exports to ONNX, and is for float32 alone.
+
+    Raises ValueError for an unknown form or a divisor below 1 or above the number of channels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        units: Sequence[Unit],
+        *,
+        se: Optional[int] = None,
+        residual: bool = True,
+        identity_divisor: int = 1,
+        shortcut: str = "slice",
+        drop_connect: float = 0.0,
+        style: BlockStyle = BlockStyle(),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if shortcut not in SHORTCUTS:
+            raise ValueError(f"shortcut is {shortcut!r}; choose one of {', '.join(SHORTCUTS)}")
+        channels, strides = in_channels, 1
+        with self.name_scope():
+            self.units = nn.HybridSequential()
+            with self.units.name_scope():
+                for unit in units:
+                    self.units.add(_conv_bn(channels, unit, style))
+                    channels, strides = unit.channels, strides * unit.stride
+            act = style.se_act or next(unit.act for unit in reversed(units) if unit.act)
+            self.se = SqueezeExcite(channels, se, act, style.se_gate) if se else None
+            self.has_residual = residual and strides == 1 and in_channels == channels
+            drops = self.has_residual and drop_connect > 0
+            self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
+        self.channels, self.shortcut = channels, shortcut
+        self.set_identity_divisor(identity_divisor)
+
+    def set_identity_divisor(self, divisor: int) -> None:
+        """Add the first channels // divisor of the input. Call it before the first hybridized forward, or hybridize again."""
+        if not 1 <= divisor <= self.channels:
+            raise ValueError(f"identity_divisor={divisor} must be from 1 to {self.channels}, the number of channels")
+        self.identity_channels = self.channels // divisor
+
+    def hybrid_forward(self, F, x):
+        y = self.units(x)
+        if self.se is not None:
+            y = self.se(y)
+        if self.drop is not None:
+            y = self.drop(y)
+        if not self.has_residual:
+            return y
+        if self.identity_channels == self.channels:
+            return y + x
+        return (self._add_mask if self.shortcut == "mask" else self._add_slice)(F, y, x)
+
+    def _add_slice(self, F, y, x):
+        def part(array, begin, end):
+            return F.slice_axis(array, axis=1, begin=begin, end=end)
+
+        kept = self.identity_channels
+        return concat_channels(F, part(y, 0, kept) + part(x, 0, kept), part(y, kept, None))
+
+    def _add_mask(self, F, y, x):
+        # kept, kept - 1, ..., 1, 0, -1, ...: clipped, a one for every channel to keep, in the fewest operators.
+        kept = self.identity_channels
+        ones = F.clip(F.arange(start=kept, stop=kept - self.channels, step=-1), 0, 1)
+        mask = F.reshape(ones, shape=(self.channels, 1, 1, 1))
+        return y + F.Convolution(
+            x, mask, kernel=(1, 1), num_filter=self.channels, num_group=self.channels, no_bias=True
+        )
+
+
+def _conv_bn(in_channels: int, unit: Unit, style: BlockStyle) -> ConvBN:
+    return ConvBN(
+        in_channels,
+        unit.channels,
+        unit.kernel,
+        stride=unit.stride,
+        groups=unit.channels if unit.depthwise else unit.groups,
+        act=unit.act,
+        norm=style.norm,
+        padding=style.padding,
+    )
+
+
+class SandGlass(ConvChain):
+    """[k x k depthwise, act] -> 1x1 reduce -> 1x1 expand, act -> [k x k depthwise, stride] [-> SE] [+ x].
+
+    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride) (arXiv 2007.02269), BN behind every convolution.
+    `hidden` is the width of the bottleneck. The arguments are those of `MBBlock`, whose place it can take; it has no `expand`.
+
+    The official network leaves depthwise convolutions out where the width changes: `first_depthwise`,
+    `last_depthwise`; a stride needs the last one (ValueError). `groups` is for both 1x1 convolutions.
+    `residual`, `identity_divisor`, `shortcut`, `drop_connect` and `style`: see `ConvChain`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden: int,
+        channels: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        act: str = "relu6",
+        groups: int = 1,
+        first_depthwise: bool = True,
+        last_depthwise: bool = True,
+        **chain,
+    ):
+        if stride > 1 and not last_depthwise:
+            raise ValueError(f"stride={stride} needs the last depthwise convolution, which has the stride")
+        first = [Unit(in_channels, kernel, act=act, depthwise=True)] if first_depthwise else []
+        last = [Unit(channels, kernel, stride, depthwise=True)] if last_depthwise else []
+        pointwise = [Unit(hidden, groups=groups), Unit(channels, act=act, groups=groups)]
+        super().__init__(in_channels, [*first, *pointwise, *last], **chain)

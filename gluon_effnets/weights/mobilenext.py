@@ -1,0 +1,112 @@
+"""Names of the official MobileNeXt repository: mnext, mnext_s, mnext_l and the networks of its ablations."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+
+from mxnet.gluon import Parameter
+
+from ..models.mobilenext import BlockNet
+from ..nn import ConvBN, ConvChain
+from .mbnet import PLAIN, TENSORFLOW, Named, conv_bn
+from .source import Source
+
+__all__ = ["MOBILENET_V2_EXTRA", "MOBILENEXT", "MOBILENEXT_FIG4C", "MOBILENEXT_SE"]
+
+
+def _chains(net: BlockNet) -> Iterator[ConvChain]:
+    return (block for stage in net.stages for block in stage._children.values() if isinstance(block, ConvChain))
+
+
+def _flat(block: ConvChain, at: str) -> Named:
+    """Convolution, BN and activation are counted one by one."""
+    position = 0
+    for unit in block.units:
+        yield from conv_bn(unit, f"{at}.{position}", f"{at}.{position + 1}")
+        position += 2 if unit.act is None else 3
+
+
+def _nested(block: ConvChain, at: str) -> Named:
+    """Units with an activation are counted as one, as in torchvision's MobileNetV2."""
+    position = 0
+    for unit in block.units:
+        if unit.act is None:
+            yield from conv_bn(unit, f"{at}.{position}", f"{at}.{position + 1}")
+        else:
+            yield from conv_bn(unit, f"{at}.{position}.0", f"{at}.{position}.1")
+        position += 2 if unit.act is None else 1
+
+
+def _layers_by(name_units, head: str, classifier: str):
+    """Stem `features.0`, blocks `features.<number>.conv`, the last 1x1 convolution, if there is one, and the rest."""
+
+    def layers(net: BlockNet) -> Named:
+        yield from conv_bn(net.stages[0][0], "features.0.0", "features.0.1")
+        number = 0
+        for number, block in enumerate(_chains(net), 1):
+            yield from name_units(block, f"features.{number}.conv")
+        last = net.features[-1][0]
+        if isinstance(last, ConvBN):
+            at = head.format(number + 1)
+            yield from conv_bn(last, at + ".0", at + ".1")
+        yield classifier, net.output
+
+    return layers
+
+
+def _layers_se(net: BlockNet) -> Named:
+    yield from conv_bn(net.stages[0][0], "_conv_stem", "_bn0")
+    for number, block in enumerate(_chains(net)):
+        yield from _flat(block, f"_blocks.{number}.features")
+        if block.se is not None:
+            yield f"_blocks.{number}._se_reduce", block.se.reduce
+            yield f"_blocks.{number}._se_expand", block.se.expand
+    yield "_fc", net.output
+
+
+def _explain(net: BlockNet, wrong: Mapping[Parameter, Tuple[int, ...]]) -> Optional[Dict[str, Any]]:
+    axes = {
+        net.stages[0][0].conv.weight: {1: "in_channels"},
+        net.output.weight: {0: "classes"},
+        net.output.bias: {0: "classes"},
+    }
+    options: Dict[str, Any] = {}
+    for param, shape in wrong.items():
+        differing = [axis for axis, sizes in enumerate(zip(shape, param.shape)) if sizes[0] != sizes[1]]
+        if any(axis not in axes.get(param, {}) for axis in differing):
+            return None
+        options.update({axes[param][axis]: shape[axis] for axis in differing})
+    return options
+
+
+MOBILENEXT = Source(
+    name="mobilenext",
+    mark="features.0.0.weight",
+    network=BlockNet,
+    layers=_layers_by(_flat, "none", "classifier.1"),
+    definitions=lambda net: (PLAIN,),
+    explain=_explain,
+    models=tuple((f"mobilenext_{name}", {}) for name in ("x1_0", "x0_75", "x0_5", "x0_35", "x1_4", "fig4a", "fig4b")),
+)
+MOBILENEXT_SE = MOBILENEXT._replace(
+    name="mobilenext_se",
+    mark="_conv_stem.weight",
+    layers=_layers_se,
+    definitions=lambda net: (TENSORFLOW,),
+    models=(("mobilenext_s", {}), ("mobilenext_l", {})),
+    # A BN that the official networks create behind the last block, and never use.
+    ignores=("_bn1.",),
+)
+MOBILENEXT_FIG4C = MOBILENEXT._replace(
+    name="mobilenext_fig4c",
+    mark="conv.0.weight",
+    layers=_layers_by(_flat, "conv", "classifier"),
+    models=(("mobilenext_fig4c", {}),),
+)
+# Not official: the names that torchvision's MobileNetV2 gets by one more unit in every block.
+MOBILENET_V2_EXTRA = MOBILENEXT._replace(
+    name="mobilenet_v2_extra",
+    mark="features.1.conv.0.0.weight",
+    layers=_layers_by(_nested, "features.{}", "classifier.1"),
+    models=(("mobilenet_v2_extra_dw", {}),),
+)

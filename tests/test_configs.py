@@ -1,0 +1,69 @@
+"""Every recipe that comes with the package loads, builds its own network and trains for one update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import gluon_effnets
+from gluon_effnets.models import list_models
+from gluon_effnets.train import loop
+from gluon_effnets.train.config import UNSET, Recipe, load_recipe
+from gluon_effnets.train.dist import Workers
+from gluon_effnets.train.durations import to_updates
+from gluon_effnets.train.optim import base_learning_rate
+from gluon_effnets.train.run import build
+from gluon_effnets.train.schedules import make_schedule
+
+RECIPES = sorted((Path(gluon_effnets.__file__).resolve().parents[1] / "configs").glob("*.yaml"))
+# Recipes for any model take the smallest one here.
+ANY_MODEL = "model=idle_tiny"
+IMAGES = 1_281_167
+
+
+def load(path: Path, *overrides: str) -> Recipe:
+    any_model = f"model: {UNSET}" in path.read_text().replace('"', "")
+    return load_recipe(path, [*([ANY_MODEL] if any_model else []), *overrides])
+
+
+def test_there_are_recipes():
+    assert {"digits.yaml"} <= {path.name for path in RECIPES}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_is_named_after_its_model_and_introduced(path):
+    recipe = load(path)
+    if path.stem in list_models():
+        assert recipe.model == path.stem
+    elif path.stem.split(".")[0] in list_models():
+        assert recipe.model == path.stem.split(".")[0]
+    assert path.read_text().startswith("# "), "a comment says where the recipe is from"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_durations_and_rates_fit_imagenet(path):
+    recipe = load(path)
+    per_epoch = max(1, IMAGES // (recipe.data.batch_size * recipe.accumulate))
+    total = to_updates(recipe.duration, per_epoch)
+    schedule = make_schedule(recipe.schedule, per_epoch, total)
+    rate = base_learning_rate(recipe.optimizer, recipe.data.batch_size * recipe.accumulate)
+    assert 0 < rate < 20
+    assert all(0 <= schedule(n) <= 1 for n in range(1, total + 1, max(1, total // 100)))
+    for duration in (recipe.evaluate_every, recipe.checkpoint_every):
+        assert 0 < to_updates(duration, per_epoch, total) <= total
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_one_update(path, tmp_path):
+    overrides = ["data.source=synthetic:8", "data.image_size=32", "data.batch_size=2", "data.eval_batch_size=2"]
+    overrides += ["data.classes=10", "precision=float32", "duration=1it", "pretrained=null"]
+    # The last update of a decay is at rate 0.
+    overrides += ["schedule={name: constant}"]
+    recipe = load(path, *overrides, "accumulate=1")
+    state, task, hooks = build(recipe, tmp_path, Workers())
+    before = state.net.output.weight.data().asnumpy()
+    loop.train(state, task, hooks)
+    assert state.update == 1
+    assert {"loss", "top1", "top5"} <= state.scores.keys()
+    assert (state.net.output.weight.data().asnumpy() != before).any()

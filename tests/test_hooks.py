@@ -1,0 +1,276 @@
+"""Hooks against NumPy, and what a run tells while it works."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_effnets.train import loop
+from gluon_effnets.train.checkpoint import list_checkpoints
+from gluon_effnets.train.hooks import HOOKS, Hook, make_hooks
+from gluon_effnets.train.hooks.logs import NotFinite
+from gluon_effnets.train.tasks import Classification, make_task
+
+
+def mixed_batches(run, update, count=1):
+    """Batches of one update before and after the hook mixup."""
+    hook, (batch, *_) = run.hooks[0], list(run.state.data.train_batches(0))
+    run.state.update = update
+    hook.train_begin(run.state)
+    return batch, [hook.batch_begin(run.state, batch) for _ in range(count)]
+
+
+def test_mixup_against_numpy(start):
+    run = start("hooks={mixup: {alpha: 0.7}}", "seed=3")
+    batch, mixed = mixed_batches(run, update=2, count=2)
+    one_hot = np.eye(10)[batch.label.asnumpy()]
+    x = batch.data.asnumpy()
+    for micro, seen in enumerate(mixed):
+        lam = np.random.RandomState([3, 2, micro, 0]).beta(0.7, 0.7)
+        assert seen.data.asnumpy() == pytest.approx(lam * x + (1 - lam) * x[::-1], abs=1e-5)
+        assert seen.label.asnumpy() == pytest.approx(lam * one_hot + (1 - lam) * one_hot[::-1], abs=1e-6)
+        assert seen.num_valid == batch.num_valid
+    assert not (mixed[0].data.asnumpy() == mixed[1].data.asnumpy()).all(), "each batch of an update has its own lam"
+
+
+def test_mixup_draws_from_beta(start):
+    run = start("hooks={mixup: {alpha: 0.2}}")
+    hook, (batch, *_) = run.hooks[0], list(run.state.data.train_batches(0))
+    hook.train_begin(run.state)
+    shares = []
+    for update in range(run.state.total_updates - 1, -400, -1):
+        run.state.update = abs(update)
+        if run.state.update < run.state.total_updates:
+            hook._end = 10**9
+        shares.append(hook.batch_begin(run.state, batch).label.asnumpy()[0].max())
+    # Beta(0.2, 0.2) has variance 1 / (4 (2 alpha + 1)) around a half; the larger share is seen.
+    around = 2 * (np.array(shares) - 0.5) ** 2
+    assert around.mean() == pytest.approx(0.357, abs=0.06)
+
+
+def test_mixup_is_off_at_the_end(start):
+    run = start("hooks={mixup: {off_last: 1it}}")
+    assert mixed_batches(run, update=2)[1] != [None]
+    assert mixed_batches(run, update=3)[1] == [None]
+
+
+def weights_over_time(run, **kept):
+    """Train; return the weights (as NumPy) before the first and after every update."""
+    history = [run.weights()]
+
+    class History(Hook):
+        def batch_end(self, state):
+            history.append(run.weights())
+
+    run.train(History())
+    return history
+
+
+@pytest.mark.parametrize("warmup", [True, False])
+def test_ema_against_numpy(start, warmup):
+    run = start(f"hooks={{ema: {{decay: 0.3, warmup: {str(warmup).lower()}}}}}")
+    history = weights_over_time(run)
+    expected = {key: value.astype(np.float64) for key, value in history[0].items()}
+    for number, weights in enumerate(history[1:], 1):
+        decay = min(0.3, (1 + number) / (10 + number)) if warmup else 0.3
+        for key in expected:
+            expected[key] = decay * expected[key] + (1 - decay) * weights[key]
+    average = run.hooks[0].average
+    assert average.keys() == expected.keys()
+    for key, value in expected.items():
+        assert average[key].asnumpy() == pytest.approx(value, rel=1e-4, abs=1e-5), key
+
+
+def test_ema_is_evaluated_beside_the_net_which_stays(start):
+    run = start("hooks={ema: {decay: 0.3}}")
+    history = weights_over_time(run)
+    scores = dict(run.state.scores)
+    for key, value in run.weights().items():
+        assert (value == history[-1][key]).all(), "the net has its own weights again"
+    own = loop.evaluate(run.state, run.task)
+    params = run.state.net._collect_params_with_prefix()
+    for name, array in run.hooks[0].average.items():
+        params[name].set_data(array)
+    averaged = loop.evaluate(run.state, run.task)
+    assert scores == {**own, **{f"ema_{key}": value for key, value in averaged.items()}}
+    assert averaged != own
+
+
+def test_ema_gives_the_weights_back_when_its_evaluation_fails(start):
+    run = start("hooks={ema: {decay: 0.3}}", "duration=1it")
+    run.train()
+    before = run.weights()
+
+    def fail():
+        raise KeyboardInterrupt
+
+    run.state.evaluate = fail
+    with pytest.raises(KeyboardInterrupt):
+        run.hooks[0].eval_end(run.state)
+    assert all((value == before[key]).all() for key, value in run.weights().items())
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("max_norm", [0.05, 1e6])
+def test_clipping_against_numpy(start, accumulate, max_norm):
+    run = start(f"accumulate={accumulate}", f"hooks={{clip_gradients: {{max_norm: {max_norm}}}}}", "duration=2it")
+
+    class Gradients(Hook):
+        def __init__(self):
+            self.seen = []
+
+        def before_update(self, state):
+            params = [p for p in state.net.collect_params().values() if p.grad_req != "null"]
+            self.seen.append([p.grad().asnumpy() * state.grad_scale for p in params])
+
+    before, after = Gradients(), Gradients()
+    loop.train(run.state, run.task, [before, *run.hooks, after])
+    for raw, clipped in zip(before.seen, after.seen):
+        norm = math.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in raw))
+        assert 0.05 < norm < 1e6
+        for g, c in zip(raw, clipped):
+            assert c == pytest.approx(g * min(1, max_norm / norm), rel=1e-4, abs=1e-8)
+        if max_norm > norm:
+            assert all((g == c).all() for g, c in zip(raw, clipped))
+
+
+def test_log_lines(start):
+    run = start("data.source=synthetic:24", "duration=2ep", "evaluate_every=1ep", "hooks={ema: {}}").train()
+    lines = run.log()
+    assert [(line["kind"], line["update"]) for line in lines] == [("train", 3), ("eval", 3), ("train", 6), ("eval", 6)]
+    assert [line["epoch"] for line in lines] == [1, 1, 2, 2]
+    train, evaluation = lines[2:]
+    assert train.keys() == {"update", "epoch", "kind", "loss", "lr", "images_per_s"}
+    assert evaluation.keys() >= {"loss", "top1", "top5", "ema_loss", "ema_top1", "ema_top5"}
+    assert train["lr"] == pytest.approx(0.05 * run.state.schedule(6), rel=1e-5)
+    assert train["images_per_s"] > 0
+    assert evaluation["top1"] == pytest.approx(run.state.scores["top1"], rel=1e-5)
+
+
+def test_logged_loss_is_the_mean_since_the_last_line(start):
+    run, losses = start("duration=6it"), []
+
+    class Losses(Hook):
+        def batch_end(self, state):
+            losses.append(float(state.scalars["loss"].asscalar()))
+
+    run.train(Losses())
+    lines = [line for line in run.log() if line["kind"] == "train"]
+    assert [line["update"] for line in lines] == [4, 6]
+    expected = [np.mean(losses[:4]), np.mean(losses[4:])]
+    assert [line["loss"] for line in lines] == pytest.approx(expected, rel=1e-5)
+
+
+def test_lines_of_repeated_updates_and_cut_lines_are_dropped(start):
+    run = start().train()
+    path = run.state.out / "log.jsonl"
+    whole = path.read_text()
+    path.write_text(json.dumps({"update": 1, "kind": "train"}) + "\n" + whole + '{"update": 4, "ki')
+    again = start("duration=8it").resume()
+    again.state.update = 3
+    again.train()
+    updates = [line["update"] for line in again.log()]
+    assert updates == sorted(updates)
+    assert updates[0] == 1
+    assert updates.count(4) <= 2, "what the first run wrote for update 4 is gone"
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(start, tmp_path):
+    run = start("optimizer.lr=1.0e+30", "schedule.name=constant", "duration=8it", "checkpoint_every=1it")
+    with pytest.raises(NotFinite, match="is not finite .*from before.\nTry a lower optimizer.lr"):
+        run.train()
+    for folder in list_checkpoints(tmp_path / "run"):
+        for name, array in mx.nd.load(str(folder / "net.params")).items():
+            assert np.isfinite(array.asnumpy()).all(), f"{folder.name}: {name}"
+
+
+def test_a_nan_of_the_input_is_noticed_before_it_is_saved(start, tmp_path):
+    class Poison(Hook):
+        def batch_begin(self, state, batch):
+            if state.update == 2:
+                batch.data[:] = np.nan
+
+    run = start("duration=8it", "checkpoint_every=1it", "data.source=synthetic:64")
+    with pytest.raises(NotFinite):
+        loop.train(run.state, run.task, [Poison(), *run.hooks])
+    assert [path.name for path in list_checkpoints(tmp_path / "run")][-1] == "update-00000002"
+    again = start("duration=8it", "checkpoint_every=1it", "data.source=synthetic:64").resume()
+    assert again.state.update == 2
+    again.train()
+    assert again.state.update == 8
+
+
+def test_progress_without_a_terminal(start, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    start("duration=2ep", "evaluate_every=1ep").train()
+    assert "epoch 2: training loss" in capsys.readouterr().out
+
+
+def test_scalars_may_be_plain_numbers(start):
+    class Plain(Classification):
+        def step(self, state, batch, backward):
+            super().step(state, batch, backward)
+            return {"loss": 1.5, "extra": 3}
+
+    run = start()
+    run.task = Plain()
+    run.train()
+    assert {"loss": 1.5, "extra": 3.0}.items() <= run.log()[0].items()
+
+
+def test_a_run_without_evaluation_images(start):
+    run = start("hooks={ema: {}}")
+    run.state.data.num_val = 0
+    run.train()
+    assert run.state.scores == {}
+    assert [path.name for path in list_checkpoints(run.state.out)][-1] == "update-00000004"
+
+
+def test_tensorboard_writes_events(start):
+    pytest.importorskip("tensorboardX")
+    run = start("hooks={tensorboard: {every: 1}}").train()
+    assert list((run.state.out / "tensorboard").glob("events*"))
+
+
+@pytest.mark.fast
+def test_hooks_of_a_recipe_keep_their_order():
+    hooks = make_hooks({"mixup": {}, "ema": {"decay": 0.5}, "clip_gradients": {"max_norm": 1.0}})
+    assert [type(hook) for hook in hooks] == [HOOKS["mixup"], HOOKS["ema"], HOOKS["clip_gradients"]]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mixupp": {}}, "unknown hook 'mixupp' in hooks; did you mean 'mixup'"),
+        ({"mixup": {"alfa": 1}}, "hooks.mixup: .*alfa"),
+        ({"clip_gradients": {}}, "hooks.clip_gradients: .*max_norm"),
+        ({"mixup": {"alpha": 0}}, "hooks.mixup.alpha is 0"),
+        ({"ema": {"decay": 1.0}}, "hooks.ema.decay is 1.0"),
+        ({"clip_gradients": {"max_norm": -1}}, "hooks.clip_gradients.max_norm is -1"),
+        ({"ema": 3}, "hooks.ema"),
+    ],
+)
+def test_mistakes_in_hooks(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_hooks(settings)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("clasification", {}, "unknown task 'clasification'; did you mean 'classification'"),
+        ("classification", {"smoothing": 0.1}, "task_options of classification: .*smoothing"),
+        ("classification", {"label_smoothing": 1}, "label_smoothing is 1"),
+    ],
+)
+def test_mistakes_in_tasks(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_task(name, options)

@@ -1,0 +1,128 @@
+"""get_model, list_models, model_info and the parameter files, as a user of GluonCV's model zoo meets them."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+import gluon_effnets
+from gluon_effnets import get_model, list_models, model_info, register_with_gluoncv
+from gluon_effnets.models import register_model
+
+X = mx.nd.array(np.random.RandomState(0).standard_normal((2, 3, 32, 32)))
+
+
+def test_names_and_spellings():
+    for spelling in ("idle_mbv3", "Idle_MBV3", "idle-mbv3", "idle.mbv3"):
+        assert get_model(spelling).info.name == "idle_mbv3"
+    assert get_model("mobilenetv3_large").info.name == "mobilenet_v3_large"
+    assert get_model("mobilenetv3_small").info.name == "mobilenet_v3_small"
+
+
+def test_unknown_name_gives_the_nearest_in_three_lines():
+    with pytest.raises(ValueError) as caught:
+        get_model("idle_mbv4")
+    text = str(caught.value)
+    assert "unknown model 'idle_mbv4'" in text and "idle_mbv3" in text and len(text.splitlines()) <= 3
+
+
+def test_list_models_filters():
+    everything = list_models()
+    assert everything == sorted(everything) and "idle_tiny" not in everything
+    assert list_models("idle_*") == list_models(family="idle")
+    assert list_models("*small*", exclude="idle*") == ["mobilenet_v3_small"]
+    with_recipe = list_models(has_recipe=True)
+    assert "idle_mbv3" in with_recipe and sorted(with_recipe + list_models(has_recipe=False)) == everything
+    assert list_models("nothing*") == []
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_model_info_is_complete(name):
+    info = model_info(name)
+    assert info.name == name and info.summary and "arXiv" in info.paper
+    assert info.params and info.madds and info.input_size == 224
+    assert bool(info.reconstruction) == name.startswith("idle_")  # no text fixes a placement of IdleBlocks
+
+
+def test_model_functions_take_gluoncvs_arguments(tmp_path):
+    from gluon_effnets.models.mobilenetv3 import mobilenet_v3_small
+
+    net = mobilenet_v3_small(pretrained=False, classes=10, ctx=mx.cpu(), root=str(tmp_path))
+    assert net.num_classes == 10
+    with pytest.raises(FileNotFoundError, match="no weights of this model are published by us"):
+        mobilenet_v3_small(pretrained=True, root=str(tmp_path))
+
+
+def test_gluoncv_knows_our_models_after_one_call():
+    from gluoncv.model_zoo import get_model as gluoncv_get_model
+    from gluoncv.model_zoo import model_zoo
+
+    before = dict(model_zoo._models)
+    names = register_with_gluoncv()
+    assert names == list_models() and not set(names) & before.keys()  # GluonCV keeps what is its own
+    assert register_with_gluoncv() == names  # twice does no harm
+    net = gluoncv_get_model("idle_mbv3", pretrained=False, classes=12, ctx=mx.cpu())
+    assert net.num_classes == 12 and net.info.name == "idle_mbv3"
+
+
+def test_saved_weights_come_back_with_what_shapes_do_not_show(tmp_path):
+    path = str(tmp_path / "w.params")
+    net = get_model("idle_mbv3_small", classes=5, stem_stride=1, order="alternate", bn_epsilon=1e-3)
+    net.initialize()
+    net.save_parameters(path)
+    again = get_model("idle_mbv3_small", pretrained=path, classes=None)
+    np.testing.assert_array_equal(again(X).asnumpy(), net(X).asnumpy())
+    with pytest.raises(ValueError, match=r"stem_stride=1 \(here 2\)"):
+        get_model("idle_mbv3_small", pretrained=path, stem_stride=2)
+    with pytest.raises(ValueError, match="order='alternate'"):
+        get_model("idle_mbv3_small", classes=5, stem_stride=1, bn_epsilon=1e-3).load_parameters(path)
+
+
+def test_other_class_count_keeps_the_features(tmp_path, caplog):
+    path = str(tmp_path / "w.params")
+    net = get_model("idle_tiny", classes=5)
+    net.initialize()
+    net.save_parameters(path)
+    again = get_model("idle_tiny", pretrained=path, classes=3)
+    assert again(X).shape == (2, 3) and "the classifier is new" in caplog.text
+    np.testing.assert_array_equal(again.features(X).asnumpy(), net.features(X).asnumpy())
+
+
+def test_wrong_files(tmp_path):
+    path = tmp_path / "w.params"
+    net = get_model("idle_tiny", classes=5)
+    net.initialize()
+    net.save_parameters(str(path))
+    with pytest.raises(ValueError, match="holds the weights of idle_tiny, not of mobilenet_v3_small"):
+        get_model("mobilenet_v3_small", pretrained=str(path))
+    cut = tmp_path / "cut.params"
+    cut.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ValueError, match="cut short"):
+        get_model("idle_tiny", pretrained=str(cut))
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        net.load_parameters(str(tmp_path / "none.params"))
+    mx.nd.save(str(tmp_path / "other.params"), {"a.weight": mx.nd.ones((1,))})
+    before = net(X).asnumpy()
+    with pytest.raises(ValueError, match="missing: .*unknown: a.weight"):
+        net.load_parameters(str(tmp_path / "other.params"))
+    np.testing.assert_array_equal(net(X).asnumpy(), before)
+
+
+def test_plain_gluon_files_still_load(tmp_path):
+    """Files without our mark, as Gluon's own save_parameters writes them."""
+    net, again = (get_model("idle_tiny", classes=5) for _ in range(2))
+    net.initialize()
+    mx.gluon.HybridBlock.__mro__[1].save_parameters(net, str(tmp_path / "plain.params"))
+    again.load_parameters(str(tmp_path / "plain.params"))
+    np.testing.assert_array_equal(again(X).asnumpy(), net(X).asnumpy())
+
+
+def test_names_are_registered_once_and_options_checked():
+    with pytest.raises(ValueError, match="idle_mbv3 is registered already"):
+
+        @register_model(family="idle", paper="none")
+        def idle_mbv3(**options):
+            return None
+
+    with pytest.raises(TypeError, match="idle_mbv3: .*'colour'"):
+        get_model("idle_mbv3", colour="blue")
+    assert gluon_effnets.get_model is get_model

@@ -1,0 +1,99 @@
+"""Learning rates over a run, against GluonCV's scheduler and by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gluon_effnets.train.config import ScheduleSettings
+from gluon_effnets.train.durations import to_updates
+from gluon_effnets.train.schedules import make_schedule
+
+pytestmark = pytest.mark.fast
+PER_EPOCH, EPOCHS, RATE = 625, 360, 2.6
+
+
+def test_rates_logged_by_gluoncv():
+    schedule = make_schedule(ScheduleSettings("cosine", warmup="5ep"), PER_EPOCH, EPOCHS * PER_EPOCH)
+    assert RATE * schedule(50) == pytest.approx(0.041613, abs=5e-7)
+    assert RATE * schedule(100) == pytest.approx(0.083227, abs=5e-7)
+    assert schedule(EPOCHS * PER_EPOCH) == pytest.approx(0, abs=1e-12)
+
+
+def test_equals_gluoncv_scheduler_at_every_update():
+    from gluoncv.utils import LRScheduler, LRSequential
+
+    epochs, per_epoch = 12, 10
+    theirs = LRSequential(
+        [
+            LRScheduler("linear", base_lr=0, target_lr=RATE, nepochs=2, iters_per_epoch=per_epoch),
+            LRScheduler("cosine", base_lr=RATE, target_lr=0, nepochs=epochs - 2, iters_per_epoch=per_epoch),
+        ]
+    )
+    schedule = make_schedule(ScheduleSettings("cosine", warmup="2ep"), per_epoch, epochs * per_epoch)
+    for number in range(1, epochs * per_epoch):
+        assert RATE * schedule(number) == pytest.approx(theirs(number), abs=1e-9), number
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "constant"])
+def test_warm_up_rises_to_one(name):
+    schedule = make_schedule(ScheduleSettings(name, warmup="4it", warmup_from=0.1), 10, 20)
+    assert [schedule(n) for n in (1, 2, 3, 4)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_decay_ends_at_final(name):
+    schedule = make_schedule(ScheduleSettings(name, final=0.25), 10, 11)
+    values = [schedule(n) for n in range(1, 12)]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] == pytest.approx(0.25)
+    assert values[4] == pytest.approx(0.25 + 0.75 * 0.5)
+
+
+def test_cosine_by_hand():
+    schedule = make_schedule(ScheduleSettings("cosine"), 10, 9)
+    assert [schedule(n) for n in (2, 4, 8)] == pytest.approx([(1 + math.cos(math.pi * n / 8)) / 2 for n in (2, 4, 8)])
+
+
+def test_steps_take_effect_in_the_update_after():
+    settings = ScheduleSettings("step", steps=("0.75run", "2ep"), factor=0.1)
+    schedule = make_schedule(settings, 10, 40)
+    seen = [schedule(n) for n in (1, 20, 21, 30, 31, 40)]
+    assert seen == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "step", "constant"])
+@pytest.mark.parametrize("warmup", ["0it", "1it", "2it", "3it"])
+def test_short_runs(name, warmup):
+    for total in (3, 4):
+        schedule = make_schedule(ScheduleSettings(name, warmup=warmup, steps=("1it",)), 1, total)
+        assert all(0 <= schedule(n) <= 1 for n in range(1, total + 1))
+
+
+def test_unknown_name_and_long_warm_up():
+    with pytest.raises(ValueError, match="'cosin'; choose one of cosine, linear"):
+        make_schedule(ScheduleSettings("cosin"), 10, 20)
+    with pytest.raises(ValueError, match="warmup is 30 updates, longer than the run of 20"):
+        make_schedule(ScheduleSettings(warmup="3ep"), 10, 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "updates"),
+    [("5ep", 50), ("100it", 100), ("0.9run", 180), ("0.25ep", 2), ("1e2it", 100), (" 2ep ", 20), ("0ep", 0)],
+)
+def test_durations(text, updates):
+    assert to_updates(text, 10, 200) == updates
+
+
+@pytest.mark.parametrize(
+    "text", ["5", "ep", "5 epochs", "5epochs", "", "five it", "1.2.3ep", "-1ep", "nanit", "1e999it"]
+)
+def test_malformed_durations(text):
+    with pytest.raises(ValueError, match="duration"):
+        to_updates(text, 10, 200)
+
+
+def test_the_length_of_the_run_is_no_share_of_itself():
+    with pytest.raises(ValueError, match="cannot define the length"):
+        to_updates("0.5run", 10)
