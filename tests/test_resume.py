@@ -35,6 +35,7 @@ OPTIMIZERS = {
     "rmsprop": {},
     "lars": {"momentum": 0.9},
     "lamb": {},
+    "lb_sgd": {"momentum": 0.9, "batch_scale": 4, "warmup_updates": 3},
     "lbsgd": {"momentum": 0.9, "batch_scale": 2, "warmup_epochs": 1, "updates_per_epoch": 3},
 }
 
