@@ -164,9 +164,11 @@ def test_a_hook_without_options_is_a_difference(write):
 
 
 def test_find_recipe():
-    assert find_recipe("any_model", "digits").name == "digits.yaml"
+    assert find_recipe("idle_tiny", "digits").name == "digits.yaml"
     assert find_recipe(None, "digits").name == "digits.yaml"
-    with pytest.raises(FileNotFoundError, match="no recipe no_model.yaml in .*--config"):
-        find_recipe("no_model")
-    with pytest.raises(FileNotFoundError, match="no_model.nokind.yaml or nokind.yaml or no_model.yaml"):
-        find_recipe("no_model", "nokind")
+    with pytest.raises(FileNotFoundError, match="no recipe idle_tiny.yaml in (.|\n)*--config"):
+        find_recipe("idle_tiny")
+    with pytest.raises(FileNotFoundError, match="idle_tiny.nokind.yaml or nokind.yaml or idle_tiny.yaml"):
+        find_recipe("idle_tiny", "nokind")
+    with pytest.raises(ValueError, match="unknown model 'idle_tinny'"):
+        find_recipe("idle_tinny")

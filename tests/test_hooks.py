@@ -40,14 +40,11 @@ def test_mixup_against_numpy(start):
 
 
 def test_mixup_draws_from_beta(start):
-    run = start("hooks={mixup: {alpha: 0.2}}")
-    hook, (batch, *_) = run.hooks[0], list(run.state.data.train_batches(0))
+    run = start("hooks={mixup: {alpha: 0.2}}", "duration=400it")
+    hook, batch = run.hooks[0], next(iter(run.state.data.train_batches(0)))
     hook.train_begin(run.state)
     shares = []
-    for update in range(run.state.total_updates - 1, -400, -1):
-        run.state.update = abs(update)
-        if run.state.update < run.state.total_updates:
-            hook._end = 10**9
+    for run.state.update in range(400):
         shares.append(hook.batch_begin(run.state, batch).label.asnumpy()[0].max())
     # Beta(0.2, 0.2) has variance 1 / (4 (2 alpha + 1)) around a half; the larger share is seen.
     around = 2 * (np.array(shares) - 0.5) ** 2
@@ -60,7 +57,7 @@ def test_mixup_is_off_at_the_end(start):
     assert mixed_batches(run, update=3)[1] == [None]
 
 
-def weights_over_time(run, **kept):
+def weights_over_time(run):
     """Train; return the weights (as NumPy) before the first and after every update."""
     history = [run.weights()]
 
@@ -248,7 +245,7 @@ def test_hooks_of_a_recipe_keep_their_order():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mixupp": {}}, "unknown hook 'mixupp' in hooks; did you mean 'mixup'"),
+        ({"mixupp": {}}, "unknown hook 'mixupp'; did you mean 'mixup'"),
         ({"mixup": {"alfa": 1}}, "hooks.mixup: .*alfa"),
         ({"clip_gradients": {}}, "hooks.clip_gradients: .*max_norm"),
         ({"mixup": {"alpha": 0}}, "hooks.mixup.alpha is 0"),

@@ -209,6 +209,12 @@ def test_evaluation_is_without_dropout_and_leaves_the_net_alone(start):
     assert all((value == before[key]).all() for key, value in run.weights().items())
 
 
+def test_evaluations_leave_training_as_it_was(start):
+    often = start("evaluate_every=1it", "duration=8it", out="often").train()
+    once = start("evaluate_every=8it", "duration=8it", out="once").train()
+    assert all((often.weights()[key] == value).all() for key, value in once.weights().items())
+
+
 def test_a_task_that_miscounts_is_noticed(start):
     run = start()
     run.task.evaluate = lambda state, batch: {"count": 1, "loss": 0.0}

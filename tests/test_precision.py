@@ -22,7 +22,8 @@ CODE = """
     from gluon_effnets.train.hooks import Hook
     from gluon_effnets.train.run import build, resume
 
-    recipe, out = load_recipe(sys.argv[1], ["precision=bfloat16", "optimizer.lr=0.1", "duration=6it"]), Path(sys.argv[2])
+    recipe = load_recipe(sys.argv[1], ["precision=bfloat16", "optimizer.lr=0.1", "duration=6it"])
+    out = Path(sys.argv[2])
     seen = {"norms": [], "weights": [], "losses": []}
 
     class Watch(Hook):

@@ -54,6 +54,7 @@ __all__ = [
     "mobilenext_fig4c",
     "mobilenext_l",
     "mobilenext_s",
+    "mobilenext_se",
     "mobilenext_x0_35",
     "mobilenext_x0_5",
     "mobilenext_x0_75",
@@ -296,7 +297,14 @@ def mobilenext(
     return BlockNet(Table(stem, rows, definition=identity), **options)
 
 
-def _with_se(depth: float, groups: int, identity_divisor: int = 1, shortcut: str = "slice", **options) -> BlockNet:
+def mobilenext_se(
+    depth: float = 1.0, groups: int = 1, *, identity_divisor: int = 1, shortcut: str = "slice", **options
+) -> BlockNet:
+    """Build a MobileNeXt with SE and swish: repeats times `depth`, rounded up.
+
+    `groups`: of the 1x1 convolutions of whole blocks. The other arguments are those of `mobilenext`.
+    """
+
     def hidden(width, stage):
         return round_channels(4 * (width // stage.ratio)) // 4  # even
 
@@ -374,13 +382,13 @@ def mobilenext_x1_4(**options) -> BlockNet:
 @register_model(family="mobilenext", paper=PAPER)
 def mobilenext_s(**options) -> BlockNet:
     """MobileNeXt-1.0 with SE and swish: 3.93 M parameters, 330.2 M MAdds (the paper says 3.94 M, 330 M)."""
-    return _with_se(1.0, 1, **options)
+    return mobilenext_se(1.0, 1, **options)
 
 
 @register_model(family="mobilenext", paper=PAPER)
 def mobilenext_l(**options) -> BlockNet:
     """MobileNeXt-1.1, SE, swish, grouped 1x1: 4.28 M parameters, 415.1 M MAdds (the paper says 4.28 M, 420 M)."""
-    return _with_se(1.1, 2, **options)
+    return mobilenext_se(1.1, 2, **options)
 
 
 def _in_bottleneck(num_depthwise: int, **options) -> BlockNet:

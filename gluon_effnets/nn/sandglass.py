@@ -74,7 +74,7 @@ class ConvChain(HybridBlock):
         self.set_identity_divisor(identity_divisor)
 
     def set_identity_divisor(self, divisor: int) -> None:
-        """Add the first channels // divisor of the input. Call it before the first hybridized forward, or hybridize again."""
+        """Add the first channels // divisor of the input. A network hybridized before must be hybridized again."""
         if not 1 <= divisor <= self.channels:
             raise ValueError(f"identity_divisor={divisor} must be from 1 to {self.channels}, the number of channels")
         self.identity_channels = self.channels // divisor
@@ -125,7 +125,7 @@ class SandGlass(ConvChain):
     """[k x k depthwise, act] -> 1x1 reduce -> 1x1 expand, act -> [k x k depthwise, stride] [-> SE] [+ x].
 
     (N, in_channels, H, W) -> (N, channels, H / stride, W / stride) (arXiv 2007.02269), BN behind every convolution.
-    `hidden` is the width of the bottleneck. The arguments are those of `MBBlock`, whose place it can take; it has no `expand`.
+    `hidden` is the width of the bottleneck. The arguments are those of `MBBlock`, whose place it can take.
 
     The official network leaves depthwise convolutions out where the width changes: `first_depthwise`,
     `last_depthwise`; a stride needs the last one (ValueError). `groups` is for both 1x1 convolutions.

@@ -97,10 +97,11 @@ def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
         path = _resources.folder("configs") / f"{name}.yaml"
         if path.is_file():
             return path
-    near = [path.name for other in list_models(family=model_info(model).family) for path in _resources.recipes(other)]
+    with_recipe = difflib.get_close_matches(model, list_models(family=model_info(model).family, has_recipe=True), 1, 0)
+    near = model_info(with_recipe[0]).recipes[0] if with_recipe else "FILE"
     raise FileNotFoundError(
         f"no recipe {' or '.join(f'{name}.yaml' for name in names)} in {_resources.folder('configs')}.\n"
-        f"Any recipe goes with any model; of the same family: add --config configs/{near[0] if near else 'FILE'}"
+        f"Any recipe goes with any model; of the same family: add --config configs/{near}"
     )
 
 
@@ -140,12 +141,16 @@ def _set(tree: dict, override: str) -> None:
         tree = tree.setdefault(section, {})
         if tree is None or not isinstance(tree, dict):
             raise ValueError(f"--set {override}: {section!r} is a value, not a section")
-    tree[leaf] = yaml.safe_load(text)
+    try:
+        tree[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {override}: {' '.join(str(error).split())}") from None
 
 
 def _leaves(tree: dict, prefix: str = ""):
     for key, value in tree.items():
-        if isinstance(value, dict):
+        # An empty section within another one says something: a hook with its defaults.
+        if isinstance(value, dict) and (value or not prefix):
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
+import sys
+import time
+from typing import Dict, List, Optional
 
 import mxnet as mx
 
 from .._requirements import optional_import
+from .exit_codes import WORKER_LOST, record_verdict
+from .watchdog import Coordinator, Link
 
 __all__ = ["HorovodWorkers", "Workers", "start_workers"]
+
+# An exchange breaks when any worker leaves; that worker's own message, or the news of its death, comes first.
+_LATER_S = 3.0
 
 
 class Workers:
     """A single process. `HorovodWorkers` does the same over all processes of a job."""
 
     rank, size, local_rank = 0, 1, 0
+    _signal = 0
 
     @property
     def is_writer(self) -> bool:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
 
-    def make_trainer(self, net, optimizer) -> mx.gluon.Trainer:
-        """Return a trainer that sums (or averages) gradients over the workers; `update(1)` then takes their mean."""
+    def set_timeout(self, timeout_s: float) -> None:
+        """End the job when a worker makes no progress for so long; 0 for no limit. A single process is not watched."""
+
+    def make_trainer(self, net, optimizer, compression: str = "none") -> mx.gluon.Trainer:
+        """Return a trainer that exchanges gradients over the workers; `update(1)` then takes their mean.
+
+        With `compression` 'fp16' they travel as float16.
+        """
         return mx.gluon.Trainer(net.collect_params(), optimizer, kvstore=None)
 
     def sum(self, values: Dict[str, float]) -> Dict[str, float]:
@@ -39,44 +53,110 @@ class Workers:
         """Return rank 0's value on all workers."""
         return value
 
+    def progress(self, place: str, exchange: bool = False, update: bool = False) -> None:
+        """Note where this process is ('in update 7'), for the watchdog."""
+
+    def ask_to_stop(self, signum: int) -> None:
+        """Ask for the end of the run after the current update. May be called from any thread."""
+        self._signal = signum
+        _say_stopping(signum)
+
+    def must_stop(self, update: int) -> int:
+        """Before every update, `update` ones being done: the signal that ends the run here on all workers, or 0."""
+        return self._signal
+
+    def pass_last_boundary(self) -> None:
+        """No update is left; a wish to stop comes too late."""
+
+    def fail(self, text: str, code: int, error: Optional[BaseException] = None) -> int:
+        """End the job with one message, whichever worker failed first; returns the exit code if it comes to that."""
+        print(f"\nerror: {text}", file=sys.stderr, flush=True)
+        record_verdict(code)
+        return code
+
     def finish(self) -> None:
         """Wait for what is still computed, and for the other workers. A run that succeeds ends with it."""
         mx.nd.waitall()
 
 
-class HorovodWorkers(Workers):
-    """The processes of a `horovodrun` job."""
+def _say_stopping(signum: int) -> None:
+    print(f"\nsignal {signum}: stopping after this update, with a checkpoint; once more: at once", file=sys.stderr)
 
-    def __init__(self):
+
+class HorovodWorkers(Workers):
+    """The processes of a `horovodrun` job, under the watch of watchdog.py. Raises OSError if they cannot be watched."""
+
+    def __init__(self, timeout_s: float = 600.0):
         self._hvd = optional_import("horovod.mxnet", extra="hvd", why="--hvd")
         self._hvd.init()
         self.rank, self.size, self.local_rank = self._hvd.rank(), self._hvd.size(), self._hvd.local_rank()
+        self._coordinator = Coordinator(self.size, timeout_s) if self.is_writer else None
+        address = self._coordinator.address if self._coordinator else None
+        self._link = Link(self.rank, self._hvd.broadcast_object(address, root_rank=0, name="watchdog"), timeout_s)
 
-    def make_trainer(self, net, optimizer) -> mx.gluon.Trainer:
-        return self._hvd.DistributedTrainer(net.collect_params(), optimizer)
+    def set_timeout(self, timeout_s: float) -> None:
+        self._link.timeout_s = timeout_s
+        if self._coordinator:
+            self._coordinator.timeout_s = timeout_s
+
+    def make_trainer(self, net, optimizer, compression: str = "none") -> mx.gluon.Trainer:
+        kinds = {"none": self._hvd.Compression.none, "fp16": self._hvd.Compression.fp16}
+        # Divided before the sum, the buffers hold the mean with every version of NCCL, and float16 has room for many
+        # workers.
+        return self._hvd.DistributedTrainer(
+            net.collect_params(), optimizer, compression=kinds[compression], gradient_predivide_factor=self.size
+        )
 
     def sum(self, values: Dict[str, float]) -> Dict[str, float]:
         # With few images a worker other than the first may have none to evaluate, and so no keys.
         keys = self.broadcast_object(sorted(values), "sum.keys")
+        self.progress("adding scores over the workers", exchange=True)
         total = mx.nd.array([values.get(key, 0) for key in keys], dtype="float64")
         total = self._hvd.allreduce(total, average=False, name="sum")
         return dict(zip(keys, total.asnumpy().tolist()))
 
     def average_(self, arrays: List[mx.nd.NDArray], name: str) -> None:
+        self.progress(f"averaging {name} over the workers", exchange=True)
         for number, array in enumerate(arrays):
             self._hvd.allreduce_(array, average=True, name=f"average.{name}.{number}")
 
     def broadcast_(self, arrays: List[mx.nd.NDArray], name: str) -> None:
+        self.progress(f"receiving {name}", exchange=True)
         for number, array in enumerate(arrays):
             self._hvd.broadcast_(array, root_rank=0, name=f"broadcast.{name}.{number}")
 
     def broadcast_object(self, value, name: str):
+        self.progress(f"receiving {name}", exchange=True)
         return self._hvd.broadcast_object(value, root_rank=0, name=name)
+
+    def progress(self, place: str, exchange: bool = False, update: bool = False) -> None:
+        self._link.progress(place, exchange, update)
+
+    def ask_to_stop(self, signum: int) -> None:
+        if self.is_writer:
+            _say_stopping(signum)
+        self._link.ask_to_stop(signum)
+
+    def must_stop(self, update: int) -> int:
+        return self._link.must_stop(update)
+
+    def pass_last_boundary(self) -> None:
+        self._link.pass_last_boundary()
+
+    def fail(self, text: str, code: int, error: Optional[BaseException] = None) -> int:
+        if type(error).__module__.split(".")[0] in ("mxnet", "horovod"):
+            time.sleep(_LATER_S)
+        self._link.fail(text, code)
+        # Only without an answer of the coordinator.
+        print(f"\nerror on worker {self.rank}: {text}", file=sys.stderr, flush=True)
+        return WORKER_LOST
 
     def finish(self) -> None:
         # A process that leaves while another still communicates would end that one with an error.
         super().finish()
+        self.progress("waiting for all to finish", exchange=True)
         self._hvd.allreduce(mx.nd.zeros((1,)), name="finish").wait_to_read()
+        self._link.close()
 
 
 def start_workers(use_horovod: bool) -> Workers:

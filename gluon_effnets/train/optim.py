@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import sys
 from typing import Iterator, List, Sequence
@@ -14,6 +15,8 @@ from .config import OptimizerSettings
 from .durations import to_updates
 
 __all__ = ["LargeBatchSGD", "base_learning_rate", "make_optimizer"]
+
+log = logging.getLogger(__name__)
 
 # Biases, and gamma and beta of normalization layers: recipes leave them without weight decay, LARS without its factor.
 _VECTORS = ("bias", "gamma", "beta")
@@ -30,6 +33,8 @@ _UPDATE = {  # by (momentum, float32 master weights)
 _GROUP_ARRAYS, _GROUP_ELEMENTS = 60, 300_000
 # From about here BLAS beats multi_sum_sq on a CPU, and its sum is the more exact.
 _DOT_ELEMENTS = 50_000
+# Weights that move further in one update learn nothing, and nothing becomes NaN to show it.
+_LARGEST_STEP = 0.1
 
 
 class LargeBatchSGD(mx.optimizer.SGD):
@@ -65,6 +70,12 @@ class LargeBatchSGD(mx.optimizer.SGD):
         # All arrays of a device come in one call; `_groups` divides them.
         self.aggregate_num = sys.maxsize
         self._check_options()
+        if warmup_strategy == "lars" and self.learning_rate * eta > _LARGEST_STEP:
+            log.warning(
+                "LARS with lr * eta = %g moves weights by up to that share of their norm in every update.\n"
+                "Training needs about 0.001 to 0.02: set optimizer.options.eta.",
+                self.learning_rate * eta,
+            )
 
     def _check_options(self) -> None:
         if self.warmup_strategy not in (*_WARMUPS, "lars"):

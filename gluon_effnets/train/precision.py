@@ -45,5 +45,6 @@ class Precision:
         if not self._amp:
             loss.backward()
             return
-        with self._amp.scale_loss(loss, trainer) as scaled:
+        # Recorded, or the scaled loss would not be part of the graph.
+        with mx.autograd.record(), self._amp.scale_loss(loss, trainer) as scaled:
             scaled.backward()

@@ -85,8 +85,8 @@ def build(recipe: Recipe, out: Path, workers: Workers) -> Tuple[TrainState, Task
     """
     ctx = mx.gpu(workers.local_rank) if mx.context.num_gpus() else mx.cpu()
     task, hooks = make_task(recipe.task, recipe.task_options), make_hooks(recipe.hooks)
-    precision = Precision(recipe.precision, ctx)
     data = open_data(recipe.data, seed=recipe.seed, rank=workers.rank, world=workers.size)
+    precision = Precision(recipe.precision, ctx)
     net = _make_net(recipe, data, ctx)
     workers.broadcast_([p.data() for _, p in sorted(net._collect_params_with_prefix().items())], "weights")
 
@@ -96,6 +96,8 @@ def build(recipe: Recipe, out: Path, workers: Workers) -> Tuple[TrainState, Task
             f"accumulate={recipe.accumulate} needs more batches than the {data.steps_per_epoch} of an epoch"
         )
     total = to_updates(recipe.duration, per_epoch)
+    if total < 1:
+        raise ValueError(f"duration is {recipe.duration}; the run must have at least one update")
     lr = base_learning_rate(recipe.optimizer, recipe.data.batch_size * workers.size * recipe.accumulate)
     trainer = workers.make_trainer(net, make_optimizer(recipe.optimizer, net, lr))
     precision.prepare(trainer)

@@ -14,6 +14,7 @@ from ..nn import ConvBN
 from .files import to_array
 from .gluoncv import GLUONCV
 from .lukemelas import LUKEMELAS
+from .mobilenext import MOBILENET_V2_EXTRA, MOBILENEXT, MOBILENEXT_FIG4C, MOBILENEXT_SE
 from .source import Source
 from .timm import TIMM, TIMM_TF
 from .torchvision import TORCHVISION
@@ -21,7 +22,18 @@ from .torchvision import TORCHVISION
 __all__ = ["SOURCES", "Loaded", "find_source", "load", "load_official", "official_state"]
 
 # A new importer is a module with a `Source`, and its entry here.
-SOURCES = (TIMM, TIMM_TF, TORCHVISION, LUKEMELAS, GLUONCV)
+SOURCES = (
+    TIMM,
+    TIMM_TF,
+    TORCHVISION,
+    LUKEMELAS,
+    GLUONCV,
+    # Marks of the first two are in no checkpoint of the others, but not the other way round.
+    MOBILENET_V2_EXTRA,
+    MOBILENEXT_FIG4C,
+    MOBILENEXT_SE,
+    MOBILENEXT,
+)
 
 # What wrappers put before every key, and bookkeeping that is no weight.
 PREFIXES = ("module.", "_orig_mod.")
@@ -127,7 +139,7 @@ def _compare(net: ClassificationNet, source: Source, state: Mapping[str, Any]) -
         for key, param in wanted.items()
         if key in official and official[key] != _matrix_shape(param.shape)
     }
-    return _Misfit(missing, [key for key in state if key not in wanted], shapes)
+    return _Misfit(missing, [key for key in state if key not in wanted and not key.startswith(source.ignores)], shapes)
 
 
 def _matrix_shape(shape) -> Shape:

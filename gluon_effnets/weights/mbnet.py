@@ -10,13 +10,14 @@ from mxnet.gluon.block import HybridBlock
 from ..models.mbnet import MBNet, round_channels
 from ..nn import ConvBN, IdleBlock, IdleRun, MBBlock
 
-__all__ = ["BASELINES", "PLAIN", "TENSORFLOW", "Layers", "conv_bn", "explain", "layers", "staged"]
+__all__ = ["BASELINES", "MOBILENET_V2", "PLAIN", "TENSORFLOW", "Layers", "conv_bn", "explain", "layers", "staged"]
 
 # `PLAIN` is also what MBNet does when nothing is asked for.
 PLAIN = {"bn_epsilon": 1e-5, "padding": "symmetric"}
 TENSORFLOW = {"bn_epsilon": 1e-3, "padding": "same"}
 
 BASELINES = (("mobilenet_v3_large", {}), ("mobilenet_v3_small", {}), ("efficientnet_b0", {}))
+MOBILENET_V2 = tuple((f"mobilenet_v2_{width}", {}) for width in ("x1_0", "x0_75", "x0_5", "x0_35", "x1_4"))
 
 Named = Iterator[Tuple[str, HybridBlock]]
 
@@ -51,10 +52,10 @@ def _mb_blocks(blocks) -> Iterator[MBBlock]:
 
 
 def staged(net: MBNet) -> Iterator[Tuple[int, int, MBBlock]]:
-    """Yield (stage, index in it, block), both from 0. A stage is a run of blocks of equal output width."""
+    """Yield (stage, index in it, block), both from 0. A stage begins with a stride or another output width."""
     stage, index, width = -1, 0, None
     for block, row in zip(layers(net).blocks, net.arch.rows):
-        stage, index = (stage, index + 1) if row.out == width else (stage + 1, 0)
+        stage, index = (stage, index + 1) if row.out == width and row.stride == 1 else (stage + 1, 0)
         width = row.out
         yield stage, index, block
 

@@ -31,6 +31,7 @@ class Source(NamedTuple):
     models : (name, options) of our models that the repository has weights of.
     tensor_names : our tensor name -> official tensor name.
     lacks : net -> parameters that the official network does not have and that work as 0.
+    ignores : beginnings of keys that the official network has and never uses.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Source(NamedTuple):
     models: Tuple[Tuple[str, Dict[str, Any]], ...]
     tensor_names: Mapping[str, str] = PYTORCH
     lacks: Callable[[Any], Tuple[Parameter, ...]] = _nothing
+    ignores: Tuple[str, ...] = ()
 
     def keys(self, net: ClassificationNet) -> Dict[str, Parameter]:
         """Return {official key: our parameter} in the order of the network."""

@@ -1,9 +1,9 @@
-"""Names of timm (huggingface/pytorch-image-models): mobilenetv3_*_100, efficientnet_b0, and tf_* variants."""
+"""Names of timm (huggingface/pytorch-image-models): mobilenetv2_*, mobilenetv3_*_100, efficientnet_b0, tf_*."""
 
 from __future__ import annotations
 
 from ..models.mbnet import MBNet
-from .mbnet import BASELINES, PLAIN, TENSORFLOW, Named, conv_bn, explain, layers, staged
+from .mbnet import BASELINES, MOBILENET_V2, PLAIN, TENSORFLOW, Named, conv_bn, explain, layers, staged
 from .source import Source
 
 __all__ = ["TIMM", "TIMM_TF"]
@@ -42,6 +42,6 @@ TIMM = Source(
     layers=_layers,
     definitions=lambda net: (PLAIN, TENSORFLOW),
     explain=explain,
-    models=BASELINES,
+    models=BASELINES + MOBILENET_V2,
 )
 TIMM_TF = TIMM._replace(name="timm_tf", mark=None, definitions=lambda net: (TENSORFLOW,))

@@ -1,10 +1,11 @@
-"""Names of torchvision (pytorch/vision): mobilenet_v3_large, mobilenet_v3_small and efficientnet_b0."""
+"""Names of torchvision (pytorch/vision): mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small and efficientnet_b0."""
 
 from __future__ import annotations
 
 from ..models.mbnet import MBNet
+from ..models.mobilenetv2 import MobileNetV2
 from ..nn import MBBlock
-from .mbnet import BASELINES, PLAIN, Named, conv_bn, explain, layers, staged
+from .mbnet import BASELINES, MOBILENET_V2, PLAIN, Named, conv_bn, explain, layers, staged
 from .source import Source
 
 __all__ = ["TORCHVISION"]
@@ -13,19 +14,26 @@ __all__ = ["TORCHVISION"]
 def _layers(net: MBNet) -> Named:
     parts = layers(net)
     yield from conv_bn(parts.stem, "features.0.0", "features.0.1")
-    if parts.hidden is not None:
-        # MobileNetV3 numbers its blocks through, EfficientNet by stage and index.
+    if parts.hidden is not None or isinstance(net, MobileNetV2):
+        # MobileNetV2 and V3 number their blocks through, EfficientNet by stage and index.
         paths = [f"features.{number}" for number in range(1, len(parts.blocks) + 2)]
-        classifier = ("classifier.0", parts.hidden), ("classifier.3", parts.classifier)
     else:
         stages = [(stage, index) for stage, index, _ in staged(net)]
         paths = [f"features.{stage + 1}.{index}" for stage, index in stages]
         paths.append(f"features.{stages[-1][0] + 2}")
-        classifier = (("classifier.1", parts.classifier),)
     for path, block in zip(paths, parts.blocks):
-        yield from _block(path, block)
+        yield from (_block_v2 if isinstance(net, MobileNetV2) else _block)(path, block)
     yield from conv_bn(parts.head, paths[-1] + ".0", paths[-1] + ".1")
-    yield from classifier
+    if parts.hidden is not None:
+        yield "classifier.0", parts.hidden
+    yield "classifier.1" if parts.hidden is None else "classifier.3", parts.classifier
+
+
+def _block_v2(path: str, block: MBBlock) -> Named:
+    units = [unit for unit in (block.expand, block.depthwise) if unit is not None]
+    for position, unit in enumerate(units):
+        yield from conv_bn(unit, f"{path}.conv.{position}.0", f"{path}.conv.{position}.1")
+    yield from conv_bn(block.project, f"{path}.conv.{len(units)}", f"{path}.conv.{len(units) + 1}")
 
 
 def _block(path: str, block: MBBlock) -> Named:
@@ -54,5 +62,5 @@ TORCHVISION = Source(
     layers=_layers,
     definitions=_definitions,
     explain=explain,
-    models=BASELINES,
+    models=BASELINES + MOBILENET_V2,
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Dict, List, Type
 
+from ..registry import create
 from .base import Hook
 from .clip_gradients import ClipGradients
 from .ema import EMA
@@ -23,13 +23,4 @@ HOOKS: Dict[str, Type[Hook]] = {
 
 def make_hooks(settings: Dict[str, dict]) -> List[Hook]:
     """Return the hooks of a recipe in its order. Raises ValueError for an unknown name or option."""
-    hooks = []
-    for name, options in settings.items():
-        if name not in HOOKS:
-            near = difflib.get_close_matches(name, HOOKS, 1, 0)[0]
-            raise ValueError(f"unknown hook {name!r} in hooks; did you mean {near!r}?")
-        try:
-            hooks.append(HOOKS[name](**options))
-        except TypeError as error:
-            raise ValueError(f"hooks.{name}: {str(error).split(') ')[-1]}") from None
-    return hooks
+    return [create("hook", HOOKS, name, options, f"hooks.{name}") for name, options in settings.items()]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Dict, Type
 
+from ..registry import create
 from .base import Task
 from .classification import Classification
 
@@ -15,10 +15,4 @@ TASKS: Dict[str, Type[Task]] = {"classification": Classification}
 
 def make_task(name: str, options: dict) -> Task:
     """Return the task of a recipe. Raises ValueError for an unknown name or option."""
-    if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, 1, 0)[0]
-        raise ValueError(f"unknown task {name!r}; did you mean {near!r}?")
-    try:
-        return TASKS[name](**options)
-    except TypeError as error:
-        raise ValueError(f"task_options of {name}: {str(error).split(') ')[-1]}") from None
+    return create("task", TASKS, name, options, f"task_options of {name}")

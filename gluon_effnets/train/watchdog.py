@@ -1,0 +1,328 @@
+"""The watch over a job of several processes: it notices dead and hanging ones, and lets all end together.
+
+Horovod on Gloo waits for ever for a worker that hangs, and tells the others nothing of why one died. So every worker
+keeps a TCP connection to a coordinator within worker 0, apart from Horovod's: it reports how far it is, once a second,
+and the coordinator answers with what concerns all: to end, with which exit code, or after which update to stop.
+
+Who hangs follows from the number of exchanges (allreduce, broadcast) that each worker has entered: all go through the
+same sequence, so the one that others wait for has entered the fewest.
+
+Messages are lines of JSON; a random token, broadcast by Horovod, keeps strangers out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from typing import Callable, Dict, List, Optional, Tuple
+
+from .exit_codes import WORKER_LOST, record_verdict
+
+__all__ = ["Address", "Coordinator", "Link"]
+
+HEARTBEAT_S = 1.0
+CONNECT_S = 10.0
+STARTUP_FACTOR = 3  # opening the data and compiling the first step take longer than any later step
+_NEVER = 2**62
+
+_AGAIN = "The same command goes on from the last checkpoint."
+
+
+@dataclasses.dataclass
+class Address:
+    """Where the coordinator listens: `hosts` are names to try, the first that knows the token is right."""
+
+    hosts: List[str]
+    port: int
+    token: str
+
+
+def _say(text: str) -> None:
+    print(f"\n{text}", file=sys.stderr, flush=True)
+
+
+class _Connection:
+    """A socket that carries JSON objects, one a line, in both directions."""
+
+    def __init__(self, sock: socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket, self._lines, self._lock = sock, sock.makefile("rb"), threading.Lock()
+
+    def send(self, message: dict) -> None:
+        try:
+            with self._lock:
+                self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            pass  # who reads from it sees the end
+
+    def receive(self) -> Optional[dict]:
+        """The next message, or None at the end of the connection."""
+        try:
+            line = self._lines.readline()
+            return json.loads(line) if line.endswith(b"\n") else None
+        except (OSError, ValueError):
+            return None
+
+    def close(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._socket.close()
+
+
+@dataclasses.dataclass
+class _Worker:
+    """What the coordinator knows of a worker."""
+
+    connection: _Connection
+    rank: int
+    host: str
+    heard: float  # when, by time.monotonic()
+    place: str = "starting"
+    exchanges: int = 0
+    updates: int = 0  # in this process
+    idle: float = 0.0  # seconds without progress at `heard`
+    earliest_stop: Optional[int] = None
+
+    def __str__(self):
+        return f"worker {self.rank} ({self.host})"
+
+
+class Coordinator:
+    """Hears all workers, and decides for all. Lives in threads of worker 0.
+
+    `timeout_s` is the time without progress after which a worker counts as hanging, 0 for no limit.
+    """
+
+    def __init__(self, size: int, timeout_s: float, say: Callable[[str], None] = _say):
+        self._size, self.timeout_s, self._say = size, timeout_s, say
+        self._socket = socket.create_server(("", 0), backlog=size)
+        self._token = os.urandom(16).hex()
+        self._workers: Dict[int, _Worker] = {}
+        self._lock = threading.RLock()
+        self._ended = False
+        self._stop_signal: Optional[int] = None
+        for target in (self._accept, self._judge):
+            threading.Thread(target=target, name="watchdog", daemon=True).start()
+
+    @property
+    def address(self) -> Address:
+        """What workers need to connect."""
+        name = socket.gethostname()
+        hosts = [os.environ.get("HOROVOD_HOSTNAME", name), name]
+        try:
+            hosts.append(socket.gethostbyname(name))
+        except OSError:
+            pass
+        return Address([*dict.fromkeys(hosts), "127.0.0.1"], self._socket.getsockname()[1], self._token)
+
+    def _accept(self) -> None:
+        while True:
+            sock, _ = self._socket.accept()
+            threading.Thread(target=self._serve, args=(sock,), name="watchdog", daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        sock.settimeout(CONNECT_S)
+        connection = _Connection(sock)
+        hello = connection.receive() or {}
+        if hello.get("token") != self._token:
+            connection.close()
+            return
+        sock.settimeout(None)
+        worker = _Worker(connection, hello["rank"], hello["host"], time.monotonic())
+        with self._lock:
+            self._workers[worker.rank] = worker
+        connection.send({"welcome": True})
+        while True:
+            message = connection.receive()
+            with self._lock:
+                if message is None:
+                    self._lose(worker)
+                    return
+                if message.get("bye"):
+                    del self._workers[worker.rank]
+                    return
+                self._hear(worker, message)
+
+    def _hear(self, worker: _Worker, message: dict) -> None:
+        worker.heard = time.monotonic()
+        for name in ("place", "exchanges", "updates", "idle"):
+            setattr(worker, name, message.get(name, getattr(worker, name)))
+        if "failed" in message:
+            where = f" on {worker}" if worker.rank else ""
+            self._end(f"error{where}: {message['failed']}", message["code"])
+        if "stop" in message and self._stop_signal is None:
+            self._stop_signal = message["stop"]
+            self._send({"hold": True})
+        if "earliest_stop" in message:
+            worker.earliest_stop = message["earliest_stop"]
+            self._agree_on_stop()
+
+    def _agree_on_stop(self) -> None:
+        earliest = [worker.earliest_stop for worker in self._workers.values()]
+        if None not in earliest:
+            self._send({"stop_at": max(earliest), "signal": self._stop_signal})
+
+    def _lose(self, worker: _Worker) -> None:
+        self._end(
+            f"error: {worker} ended without a word, {worker.place}: killed, or out of memory?\n{_AGAIN}", WORKER_LOST
+        )
+
+    def _judge(self) -> None:
+        while not self._ended:
+            with self._lock:
+                workers = list(self._workers.values())
+                if self.timeout_s and len(workers) == self._size:
+                    text = _find_hanging(workers, self.timeout_s, time.monotonic())
+                    if text:
+                        self._end(f"error: {text}\n{_AGAIN}", WORKER_LOST)
+                self._send({"alive": True})
+            time.sleep(HEARTBEAT_S / 2)
+
+    def _end(self, text: str, code: int) -> None:
+        """End all workers, worker 0 last: with it goes the coordinator."""
+        if not self._ended:
+            self._ended = True
+            self._say(text)
+            record_verdict(code)
+            self._send({"end": code})
+
+    def _send(self, message: dict) -> None:
+        for worker in sorted(self._workers.values(), key=lambda worker: -worker.rank):
+            worker.connection.send(message)
+
+
+def _find_hanging(workers: List[_Worker], timeout_s: float, now: float) -> Optional[str]:
+    limit = timeout_s if min(worker.updates for worker in workers) else STARTUP_FACTOR * timeout_s
+    silent = [worker for worker in workers if now - worker.heard > limit]
+    if silent:
+        names = ", ".join(f"{worker} (last seen {worker.place})" for worker in silent)
+        return f"no sign of life for {limit:g} s from {names}: process stopped, or network down?"
+    fewest = min(worker.exchanges for worker in workers)
+    behind = [worker for worker in workers if worker.exchanges == fewest]
+    if any(worker.idle + now - worker.heard <= limit for worker in behind):
+        return None
+    if len(behind) == len(workers) > 1:
+        places = "; ".join(f"{worker} {worker.place}" for worker in workers[:4])
+        return f"no worker has made progress for {limit:g} s: {places}"
+    names = ", ".join(f"{worker} hangs {worker.place}" for worker in behind)
+    return f"{names}; no progress for {limit:g} s while the others wait"
+
+
+class Link:
+    """A worker's connection to the coordinator. `leave` ends the process at once; tests replace it.
+
+    Raises OSError if the coordinator cannot be reached.
+    """
+
+    def __init__(self, rank: int, address: Address, timeout_s: float, leave: Callable[[int], None] = os._exit):
+        self.rank, self.timeout_s, self._leave = rank, timeout_s, leave
+        self._place, self._exchanges, self._updates = "starting", 0, 0
+        self._moved = self._heard = time.monotonic()
+        self._state = threading.Condition()
+        self._next_boundary, self._holding = 0, False
+        self._stop_at: Optional[int] = None
+        self._signal = 0
+        self._closing = False
+        self._connection, self._server = _connect(rank, address)
+        for target in (self._listen, self._beat):
+            threading.Thread(target=target, name="watchdog", daemon=True).start()
+
+    def progress(self, place: str, exchange: bool = False, update: bool = False) -> None:
+        """Note that this process moves on, where it is, and whether it entered an exchange or finished an update."""
+        self._place = place
+        self._exchanges += exchange
+        self._updates += update
+        self._moved = time.monotonic()
+
+    def ask_to_stop(self, signum: int) -> None:
+        """Ask all workers to stop after the same update."""
+        self._connection.send({"stop": signum})
+
+    def must_stop(self, update: int) -> int:
+        """Before the next update, `update` ones being done: the signal that ends the run here, or 0."""
+        with self._state:
+            self._next_boundary = update
+            while self._holding and self._stop_at is None:
+                self._state.wait()
+            if self._stop_at is not None and update >= self._stop_at:
+                return self._signal
+            self._next_boundary = update + 1
+            return 0
+
+    def pass_last_boundary(self) -> None:
+        """No update is left: a wish to stop comes too late."""
+        with self._state:
+            self._next_boundary = _NEVER
+
+    def fail(self, text: str, code: int) -> None:
+        """End all workers with this message and exit code. Returns only if the coordinator does not answer."""
+        self._connection.send({"failed": text, "code": code})
+        time.sleep(CONNECT_S)
+
+    def close(self) -> None:
+        """The run is over for this worker, as it should be."""
+        self._closing = True
+        self._connection.send({"bye": True})
+
+    def _beat(self) -> None:
+        while not self._closing:
+            report = {"place": self._place, "exchanges": self._exchanges, "updates": self._updates}
+            self._connection.send({**report, "idle": time.monotonic() - self._moved})
+            silence = time.monotonic() - self._heard
+            limit = self.timeout_s if self._updates else STARTUP_FACTOR * self.timeout_s
+            # The coordinator beats too; it would speak if it could.
+            if limit and silence > limit:
+                self._lose_coordinator(f"has given no sign of life for {silence:.0f} s")
+            time.sleep(HEARTBEAT_S)
+
+    def _listen(self) -> None:
+        while True:
+            message = self._connection.receive()
+            if message is None:
+                self._lose_coordinator("ended without a word: killed, or out of memory?")
+                return
+            self._heard = time.monotonic()
+            if "end" in message:
+                self._leave(message["end"])
+                return
+            if "hold" in message:
+                with self._state:
+                    self._holding, earliest = True, self._next_boundary
+                self._connection.send({"earliest_stop": earliest})
+            if "stop_at" in message:
+                with self._state:
+                    self._stop_at, self._signal = message["stop_at"], message["signal"]
+                    self._state.notify_all()
+
+    def _lose_coordinator(self, what: str) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        if self.rank == 1:  # one of those that are left speaks
+            _say(f"error: worker 0 ({self._server}) {what}\n{_AGAIN}")
+        self._leave(WORKER_LOST)
+
+
+def _connect(rank: int, address: Address) -> Tuple[_Connection, str]:
+    for host in address.hosts:
+        try:
+            sock = socket.create_connection((host, address.port), timeout=CONNECT_S)
+        except OSError:
+            continue
+        connection = _Connection(sock)
+        connection.send({"token": address.token, "rank": rank, "host": socket.gethostname()})
+        if connection.receive():
+            sock.settimeout(None)
+            return connection, host
+        connection.close()
+    raise OSError(
+        f"worker {rank} on {socket.gethostname()} cannot reach worker 0: tried port {address.port} of "
+        f"{', '.join(address.hosts)}.\nThe hosts must let each other's TCP connections through, on all ports above 1023."
+    )

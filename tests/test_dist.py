@@ -1,0 +1,187 @@
+"""Two processes with Horovod: the training of one process with batches twice as large."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+HOROVODRUN = Path(sys.executable).with_name("horovodrun")
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = [
+    pytest.mark.dist,
+    pytest.mark.skipif(importlib.util.find_spec("horovod") is None, reason="Horovod is not installed"),
+]
+
+PLAIN = ["model=plain_tiny", "data.source=synthetic:64"]
+EQUAL = {
+    "sgd": [*PLAIN, "optimizer={name: sgd, lr: 0.5, options: {momentum: 0.9}}"],
+    "clipped": [*PLAIN, "hooks={clip_gradients: {max_norm: 0.05}}", "optimizer={name: sgd, lr: 5}"],
+    "accumulated": [*PLAIN, "accumulate=2"],
+    "scaled": [*PLAIN, "optimizer.lr_for_batch=16"],
+}
+ALL = ["data.source=synthetic:80", "hooks={ema: {decay: 0.5}, mixup: {}, clip_gradients: {max_norm: 1}}"]
+ALL += ["model_options={dropout: 0.3, drop_connect: 0.3}", "data.batch_size=4", "duration=8it"]
+UNEVEN = ["data.source=synthetic:7", "data.batch_size=2", "hooks={ema: {}}"]
+
+CODE = """
+    import json, sys
+    from pathlib import Path
+    import numpy as np
+    from conftest import KillAfter, Killed
+    from gluon_effnets.train import loop
+    from gluon_effnets.train.config import load_recipe
+    from gluon_effnets.train.dist import start_workers
+    from gluon_effnets.train.hooks import EMA, Hook
+    from gluon_effnets.train.run import build, resume
+
+    recipe_file, out, equal, everything, uneven = sys.argv[1], Path(sys.argv[2]), *map(json.loads, sys.argv[3:])
+    workers = start_workers(True)
+
+    class Weights(Hook):
+        # Keeps the weights after update 2, saved but not evaluated, and after 3, which is neither.
+
+        def __init__(self):
+            self.arrays = {}
+
+        def batch_end(self, state):
+            when = {2: "saved ", 3: "between "}.get(state.update)
+            for key, param in state.net._collect_params_with_prefix().items() if when else ():
+                self.arrays[when + key] = param.data().asnumpy()
+
+    def train(name, overrides, *more, shared=False):
+        folder = out / name if shared else out / name / str(workers.rank)
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe = load_recipe(recipe_file, overrides)
+        state, task, hooks = build(recipe, folder, workers)
+        if shared:
+            resume(state, hooks, recipe)
+        begun = state.update
+        try:
+            loop.train(state, task, [*hooks, *more])
+        except Killed:
+            pass
+        params = state.net._collect_params_with_prefix()
+        arrays = {key: param.data().asnumpy() for key, param in params.items()}
+        for hook in [*hooks, *more]:
+            if isinstance(hook, Weights):
+                arrays.update(hook.arrays)
+            if isinstance(hook, EMA):
+                arrays.update({"ema " + key: array.asnumpy() for key, array in hook.average.items()})
+        np.savez(out / f"{name}.{workers.rank}.npz", **arrays)
+        facts = {"scores": state.scores, "lr": state.base_lr, "begun": begun, "update": state.update}
+        (out / f"{name}.{workers.rank}.json").write_text(json.dumps(facts))
+
+    for name, overrides in equal.items():
+        train(name, [*overrides, "data.batch_size=4"])
+    train("all", everything, Weights())
+    train("uneven", uneven)
+    train("resumed", everything, KillAfter(5), shared=True)
+    workers.sum({"barrier": 0.0})
+    train("resumed", everything, shared=True)
+    workers.finish()
+"""
+
+
+def horovodrun(*command, processes=2):
+    # Threads that wait for each other on too few cores cost more than they bring.
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    command = [str(HOROVODRUN), "-np", str(processes), sys.executable, *map(str, command)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """Folder with what both processes ended with."""
+    folder = tmp_path_factory.mktemp("dist")
+    (folder / "tiny.yaml").write_text(TINY)
+    (folder / "worker.py").write_text(textwrap.dedent(CODE))
+    arguments = map(json.dumps, (EQUAL, ALL, UNEVEN))
+    done = horovodrun(folder / "worker.py", folder / "tiny.yaml", folder, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def weights(out, name, rank):
+    return dict(np.load(out / f"{name}.{rank}.npz"))
+
+
+def facts(out, name, rank):
+    return json.loads((out / f"{name}.{rank}.json").read_text())
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_two_workers_are_one_with_a_batch_twice_as_large(out, start, name):
+    one = start(*EQUAL[name], "data.batch_size=8").train()
+    two = weights(out, name, 0)
+    assert facts(out, name, 0)["lr"] == pytest.approx(one.state.base_lr)
+    assert facts(out, name, 0)["scores"] == pytest.approx(one.state.scores, rel=1e-5)
+    for key, value in one.weights().items():
+        assert two[key] == pytest.approx(value, abs=1e-6), key
+    untrained = start(*EQUAL[name], out="untrained").weights()
+    assert max(np.abs(two[key] - untrained[key]).max() for key in two) > 1e-3
+
+
+@pytest.mark.parametrize("name", [*EQUAL, "all", "uneven", "resumed"])
+def test_workers_end_equal(out, name):
+    first, second = (weights(out, name, rank) for rank in (0, 1))
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert (second[key] == value).all() or key.startswith("between"), key
+    assert facts(out, name, 0) == facts(out, name, 1)
+
+
+def test_a_checkpoint_without_evaluation_has_the_mean_statistics(out):
+    first, second = (weights(out, "all", rank) for rank in (0, 1))
+    names = [key for key in first if key.startswith("saved ") and "running" in key]
+    assert names
+    assert all((first[name] == second[name]).all() for name in names)
+    between = [key for key in first if key.startswith("between ") and "running" in key]
+    assert any((first[name] != second[name]).any() for name in between), "between two of them they are of one shard"
+
+
+def test_only_the_first_worker_writes(out):
+    for name in [*EQUAL, "all"]:
+        assert {path.name for path in (out / name / "0").iterdir()} == {"checkpoints", "log.jsonl"}
+        assert list((out / name / "1").iterdir()) == []
+
+
+def test_resume_of_both_workers(out):
+    assert facts(out, "resumed", 0)["begun"] == facts(out, "resumed", 1)["begun"] == 4
+    whole, again = weights(out, "all", 0), weights(out, "resumed", 0)
+    for key, value in again.items():
+        assert (whole[key] == value).all(), key
+
+
+def test_fewer_images_to_evaluate_than_workers(out):
+    assert facts(out, "uneven", 0)["scores"]["top1"] in (0, 1)
+
+
+@pytest.mark.slow
+def test_command_line(tmp_path):
+    command = [ROOT / "train_imagenet.py", "--hvd", "--model", "idle_tiny", "--data", "synthetic:16"]
+    changes = ["data.image_size=16", "data.batch_size=4", "optimizer.lr_for_batch=4", "duration=2ep"]
+    command += ["--out", tmp_path / "run", *(part for change in changes for part in ("--set", change))]
+    done = horovodrun(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "batch     8 = 4 x 2 worker(s) x 1 accumulated" in done.stdout
+    assert done.stdout.count("latency, batch 1") == 1, "one worker reports"
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["workers"], record["global_batch"], record["lr"]) == (2, 8, 0.04)
+    again = horovodrun(*command, processes=1)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "changed since that checkpoint: workers 2 -> 1" in again.stdout
+    shutil.rmtree(tmp_path / "run")
+    failed = horovodrun(*command, "--set", "optimizer.name=sgdd")
+    assert failed.returncode != 0
+    assert "unknown optimizer.name 'sgdd'" in failed.stderr + failed.stdout

@@ -1,0 +1,266 @@
+"""Throughput: time lands in the phase that spends it, rates see what starves, projections follow their formula."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet.gluon import nn
+
+from gluon_effnets import get_model
+from gluon_effnets.train import throughput
+from gluon_effnets.train.config import load_recipe
+from gluon_effnets.train.hooks import HOOKS, Hook
+from gluon_effnets.train.projection import project, projection_table
+from gluon_effnets.train.throughput import benchmark_data, benchmark_train
+from gluon_effnets.train.throughput_command import add_data_arguments, add_train_arguments, run_data, run_train, table
+
+ROOT = Path(__file__).parent.parent
+NAP = 0.25  # seconds; far above what an update of the tiny network takes
+STEPS, WARMUP, ROUNDS = 2, 1, 1
+SIZES = {"steps": STEPS, "warmup": WARMUP, "rounds": ROUNDS}
+
+
+def napping(moment):
+    """A hook that sleeps at one moment, and counts its updates."""
+
+    class Napping(Hook):
+        updates = 0
+
+        def batch_end(self, state):
+            type(self).updates += 1
+
+    inherited = getattr(Napping, moment)
+
+    def nap(self, *args):
+        time.sleep(NAP)
+        return inherited(self, *args)
+
+    setattr(Napping, moment, nap)
+    return Napping
+
+
+def measure(recipe_file, *overrides, **options):
+    recipe = load_recipe(recipe_file, ["model=plain_tiny", *overrides])
+    return benchmark_train(recipe, with_torch=False, **{**SIZES, **options})
+
+
+@pytest.mark.parametrize(
+    ("moment", "phase"), [("batch_begin", "forward"), ("before_update", "update"), ("batch_end", "update")]
+)
+def test_time_lands_in_its_phase(recipe_file, monkeypatch, moment, phase):
+    hook = napping(moment)
+    monkeypatch.setitem(HOOKS, "nap", hook)
+    result = measure(recipe_file, "hooks={nap: {}}")
+    phases = result["phases"]
+    assert list(phases) == ["data", "forward", "backward", "update"], "one worker communicates nothing"
+    assert phases[phase]["ms"] >= 1e3 * NAP
+    assert phases[phase]["share"] > 0.5
+    assert phases[phase]["cpu_ms"] < 1e3 * NAP / 2, "sleep takes no processor time"
+    assert sum(part["share"] for part in phases.values()) == pytest.approx(1)
+    assert hook.updates == 3 * ROUNDS * (WARMUP + STEPS), "training, one batch and with waits are whole updates"
+
+
+def test_phases_are_timed_over_accumulated_batches(recipe_file, monkeypatch):
+    monkeypatch.setitem(HOOKS, "nap", napping("batch_begin"))
+    result = measure(recipe_file, "hooks={nap: {}}", "accumulate=2")
+    assert result["phases"]["forward"]["ms"] >= 2e3 * NAP
+    # 8 images per batch, two batches and two naps per update.
+    assert result["rates"]["training"]["images_per_s"] < 8 / NAP
+
+
+def test_starving_data_show_in_phases_and_rates(recipe_file, monkeypatch):
+    class SlowData:
+        def __init__(self, data):
+            self.data, self.description = data, "slow"
+
+        def train_batches(self, epoch, first_step=0):
+            for batch in self.data.train_batches(epoch):
+                time.sleep(NAP)
+                yield batch
+
+    def build(*args):
+        state, task, hooks = throughput_build(*args)
+        state.data = SlowData(state.data)
+        return state, task, hooks
+
+    throughput_build = throughput.build
+    monkeypatch.setattr(throughput, "build", build)
+    result = measure(recipe_file)
+    rates = {name: rate["images_per_s"] for name, rate in result["rates"].items()}
+    assert result["phases"]["data"]["ms"] >= 1e3 * NAP
+    assert result["phases"]["data"]["share"] > 0.5
+    assert rates["data"] < 8 / NAP
+    assert rates["training"] < 8 / NAP
+    assert rates["one batch"] > 2 * rates["training"]
+    assert result["rates"]["data"]["cpu_ms_per_image"] < 1e3 * NAP / 8 / 2
+
+
+def test_volume_is_that_of_the_gradients(recipe_file):
+    recipe = load_recipe(recipe_file, ["data.classes=7"])
+    result = benchmark_train(recipe, with_torch=False, **SIZES)
+    net = get_model("idle_tiny", classes=7)
+    params = [param for param in net.collect_params().values() if param.grad_req != "null"]
+    assert result["communication"] == {
+        "arrays": len(params),
+        "bytes_per_update": 4 * sum(int(np.prod(param.shape)) for param in params),
+    }
+
+
+def test_projection_follows_the_ring():
+    # 2 * 63 / 64 * 20 MB = 39.375 MB = 315 Mbit: 31.5 ms at 10 Gbit/s, 3.15 ms at 100.
+    slow, fast = project(20_000_000, 63.0, workers=64, gigabits=(10, 100))
+    assert slow["exchange_ms"] == pytest.approx(31.5)
+    assert slow["no_overlap"] == pytest.approx(2 / 3)
+    assert slow["full_overlap"] == 1
+    assert fast["exchange_ms"] == pytest.approx(3.15)
+    assert fast["no_overlap"] == pytest.approx(63 / 66.15)
+    (network_bound,) = project(20_000_000, 6.3, workers=64, gigabits=(10,))
+    assert network_bound["full_overlap"] == pytest.approx(0.2)
+    (late,) = project(20_000_000, 63.0, workers=64, gigabits=(10,), latency_us=50)
+    assert late["exchange_ms"] == pytest.approx(31.5 + 126 * 0.05)
+    (alone,) = project(20_000_000, 63.0, workers=1, gigabits=(10,))
+    assert alone["no_overlap"] == 1
+    assert projection_table([slow]).splitlines()[-1] == "| 64 | 10 | 63 | 31.5 | 66.7% ... 100.0% |"
+
+
+@pytest.mark.parametrize("wrong", [{"compute_ms": 0.0}, {"workers": 0}, {"gigabits": (10, 0)}, {"latency_us": -1.0}])
+def test_impossible_projections_are_refused(wrong):
+    with pytest.raises(ValueError, match="must be positive"):
+        project(**{"num_bytes": 1, "compute_ms": 1.0, **wrong})
+
+
+def test_nothing_to_measure_is_refused(recipe_file):
+    with pytest.raises(ValueError, match="rounds=0"):
+        measure(recipe_file, rounds=0)
+    with pytest.raises(ValueError, match="steps=0"):
+        benchmark_data(load_recipe(recipe_file).data, steps=0)
+
+
+def parse(add_arguments, *words):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(words)
+
+
+SMALL = ("--image-size", "16", "--batch", "4", "--steps", "1", "--rounds", "1")
+
+
+def test_command_train_prints_and_writes(tmp_path, capsys):
+    path = tmp_path / "train.json"
+    run_train(parse(add_train_arguments, "idle_tiny", *SMALL, "--no-torch", "--project", "50", "--json", str(path)))
+    printed = capsys.readouterr().out
+    (result,) = json.loads(path.read_text())
+    assert set(result["rates"]) == {"training", "one batch", "data", "with waits"}
+    assert all(rate["images_per_s"] > 0 for rate in result["rates"].values())
+    assert [row["gbit_per_s"] for row in result["projection"]] == [10, 25, 100]
+    assert "1000 classes" in result["data"]
+    assert printed == table(result) + "\n\n"
+    assert f"{result['communication']['bytes_per_update'] / 1e6:.2f} MB per update" in printed
+    assert "Projection, not measured" in printed
+
+
+def test_command_data_compares_threads(tmp_path, capsys):
+    path = tmp_path / "data.json"
+    run_data(parse(add_data_arguments, *SMALL, "--threads", "1", "2", "--json", str(path)))
+    (result,) = json.loads(path.read_text())
+    assert list(result["rates"]) == ["1 thread(s)", "2 thread(s)"]
+    assert capsys.readouterr().out == table(result) + "\n"
+
+
+def test_torch_asked_for_and_missing_is_told(recipe_file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "gluon_effnets.train.torch_reference", raising=False)
+    recipe = load_recipe(recipe_file)
+    with pytest.raises(ImportError, match=r'pip install "gluon_effnets\[torch\]"'):
+        benchmark_train(recipe, with_torch=True, **SIZES)
+    assert "PyTorch" not in benchmark_train(recipe, **SIZES)["rates"]
+    with pytest.raises(ValueError, match="plain_tiny has none"):
+        benchmark_train(load_recipe(recipe_file, ["model=plain_tiny"]), with_torch=True, **SIZES)
+
+
+@pytest.mark.dist
+def test_two_workers_measure_their_communication(tmp_path):
+    if shutil.which("horovodrun", path=str(Path(sys.executable).parent)) is None:
+        pytest.skip("Horovod is not installed")
+    path = tmp_path / "two.json"
+    call = "import sys, tests.test_throughput as t; t.run_train(t.parse(t.add_train_arguments, *sys.argv[1:]))"
+    words = ["idle_tiny", *SMALL, "--hvd", "--json", str(path)]
+    command = [str(Path(sys.executable).with_name("horovodrun")), "-np", "2", sys.executable, "-c", call, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (result,) = json.loads(path.read_text())
+    assert list(result["phases"]) == ["data", "forward", "backward", "waiting", "communication", "update"]
+    communication = result["communication"]
+    assert result["workers"] == 2
+    assert communication["ms"] == result["phases"]["communication"]["ms"] > 0
+    # Of two workers each sends its volume once.
+    sent = 8 * communication["bytes_per_update"] / (communication["ms"] * 1e-3) / 1e9
+    assert communication["gbit_per_s"] == pytest.approx(sent)
+    assert "PyTorch" not in result["rates"]
+
+
+def leaves(net, kinds):
+    """Layers with weights, in the order in which they were made."""
+    children = net._children.values() if hasattr(net, "_children") else net.children()
+    if isinstance(net, kinds):
+        return [net]
+    return [leaf for child in children for leaf in leaves(child, kinds)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("idle_mbv3_small", {"order": "alternate"}),
+        ("idle_mbv3_small_maximum", {"idle_residual": False, "idle_fraction": 0.25}),
+        ("idle_efficientnet_b0", {}),
+        ("mobilenet_v3_large", {"stem_stride": 1}),
+    ],
+)
+def test_torch_network_gives_our_logits(name, options):
+    torch = pytest.importorskip("torch")
+    from gluon_effnets.train.torch_reference import torch_like
+
+    ours = get_model(name, classes=10, dropout=0.0, **options)
+    mx.random.seed(0)
+    ours.initialize()
+    other = torch_like(ours).eval()
+    mine = leaves(ours, (nn.Conv2D, nn.BatchNorm, nn.Dense))
+    theirs = leaves(other, (torch.nn.Conv2d, torch.nn.BatchNorm2d, torch.nn.Linear))
+    assert len(mine) == len(theirs)
+    names = {"gamma": "weight", "beta": "bias"}
+    random = np.random.RandomState(0)
+    for layer, counterpart in zip(mine, theirs):
+        state = counterpart.state_dict()
+        keys = {names.get(key, key): param for key, param in layer._reg_params.items() if param is not None}
+        assert keys.keys() == state.keys() - {"num_batches_tracked"}
+        for key, param in keys.items():
+            if key != "weight" or param.name.endswith("gamma"):
+                param.set_data(mx.nd.array(random.uniform(0.5, 1.5, param.shape)))
+            state[key] = torch.tensor(param.data().asnumpy().tolist())
+            assert state[key].shape == counterpart.state_dict()[key].shape
+        counterpart.load_state_dict(state)
+    x = random.standard_normal((2, 3, 64, 64)).astype(np.float32)
+    expected = ours(mx.nd.array(x)).asnumpy()
+    with torch.no_grad():
+        seen = np.array(other(torch.tensor(x.tolist())).tolist())
+    assert np.abs(expected).max() > 1e-3
+    assert np.abs(seen - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_torch_is_measured_beside(recipe_file):
+    pytest.importorskip("torch")
+    result = benchmark_train(load_recipe(recipe_file), with_torch=True, **SIZES)
+    assert {"PyTorch", "PyTorch channels_last"} < set(result["rates"])
+    for phases in result["torch_phases"].values():
+        assert list(phases) == ["forward", "backward", "update"]
+        assert all(phase["ms"] > 0 for phase in phases.values())
+    assert "| PyTorch channels_last |" in table(result)
