@@ -122,6 +122,12 @@ def _benchmark_idle_forms(args) -> None:
     print(forms_table(compare_forms(args.name, args.baseline, args.repeats)))
 
 
+def _benchmark_optimizers(args) -> None:
+    from .train.bench_optim import compare_optimizers, optimizers_table
+
+    print(optimizers_table(compare_optimizers(args.name, args.repeats)))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gluon_effnets", description=__doc__.split(":")[0])
     parser.add_argument("--version", action="version", version=__version__)
@@ -184,6 +190,10 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("name", nargs="?", default="idle_mbv3")
     added.add_argument("--baseline", default="mobilenet_v3_large")
     added.add_argument("--repeats", type=int, default=10)
+    text = "one update of all parameters with NAG, LB-SGD and MXNet's own (processor time; set OMP_NUM_THREADS=1)"
+    added = command("optimizers", _benchmark_optimizers, text, what)
+    added.add_argument("name", nargs="?", default="mobilenet_v3_large")
+    added.add_argument("--repeats", type=int, default=20)
     return parser
 
 

@@ -28,13 +28,16 @@ EQUAL = {
     "clipped": [*PLAIN, "hooks={clip_gradients: {max_norm: 0.05}}", "optimizer={name: sgd, lr: 5}"],
     "accumulated": [*PLAIN, "accumulate=2"],
     "scaled": [*PLAIN, "optimizer.lr_for_batch=16"],
+    "adapted": [*PLAIN, "optimizer={name: lb_sgd, lr: 0.01, options: {momentum: 0.9, warmup_strategy: lars}}"],
 }
+HALVED = [*EQUAL["sgd"], "distributed.compression=fp16"]
 ALL = ["data.source=synthetic:80", "hooks={ema: {decay: 0.5}, mixup: {}, clip_gradients: {max_norm: 1}}"]
 ALL += ["model_options={dropout: 0.3, drop_connect: 0.3}", "data.batch_size=4", "duration=8it"]
+AMP = [*PLAIN, "data.batch_size=4", "duration=6it", "precision=bfloat16"]
 UNEVEN = ["data.source=synthetic:7", "data.batch_size=2", "hooks={ema: {}}"]
 
 CODE = """
-    import json, sys
+    import json, math, sys
     from pathlib import Path
     import numpy as np
     from conftest import KillAfter, Killed
@@ -44,8 +47,33 @@ CODE = """
     from gluon_effnets.train.hooks import EMA, Hook
     from gluon_effnets.train.run import build, resume
 
-    recipe_file, out, equal, everything, uneven = sys.argv[1], Path(sys.argv[2]), *map(json.loads, sys.argv[3:])
+    recipe_file, out = sys.argv[1], Path(sys.argv[2])
+    equal, halved, everything, uneven, amp = map(json.loads, sys.argv[3:])
     workers = start_workers(True)
+    exchanged, allreduce = [], workers._hvd.allreduce_
+
+    def count_exchanges(array, *args, **options):
+        # Gradients are named by the numbers of their parameters.
+        exchanged.extend([options["name"]] if options["name"].isdigit() else [])
+        return allreduce(array, *args, **options)
+
+    workers._hvd.allreduce_ = count_exchanges
+
+    class Overflow(Hook):
+        # In the third update the second worker's gradients, before they are exchanged, become infinite.
+
+        def train_begin(self, state):
+            self.weights, exchange = [], state.trainer.allreduce_grads
+
+            def overflow():
+                if state.update == 2 and workers.rank == 1:
+                    state.net.output.weight.grad()[:] = math.inf
+                exchange()
+
+            state.trainer.allreduce_grads = overflow
+
+        def batch_end(self, state):
+            self.weights.append(float(state.net.output.weight.data().sum().asscalar()))
 
     class Weights(Hook):
         # Keeps the weights after update 2, saved but not evaluated, and after 3, which is neither.
@@ -66,6 +94,7 @@ CODE = """
         if shared:
             resume(state, hooks, recipe)
         begun = state.update
+        exchanged.clear()
         try:
             loop.train(state, task, [*hooks, *more])
         except Killed:
@@ -79,15 +108,23 @@ CODE = """
                 arrays.update({"ema " + key: array.asnumpy() for key, array in hook.average.items()})
         np.savez(out / f"{name}.{workers.rank}.npz", **arrays)
         facts = {"scores": state.scores, "lr": state.base_lr, "begun": begun, "update": state.update}
+        facts["exchanges"] = len(exchanged)
+        facts["parameters"] = len([p for p in state.net.collect_params().values() if p.grad_req != "null"])
+        for hook in more:
+            if isinstance(hook, Overflow):
+                facts["weights"], facts["scaler"] = hook.weights, vars(state.trainer._amp_loss_scaler)
         (out / f"{name}.{workers.rank}.json").write_text(json.dumps(facts))
 
     for name, overrides in equal.items():
         train(name, [*overrides, "data.batch_size=4"])
+    train("halved", [*halved, "data.batch_size=4"])
     train("all", everything, Weights())
     train("uneven", uneven)
     train("resumed", everything, KillAfter(5), shared=True)
     workers.sum({"barrier": 0.0})
     train("resumed", everything, shared=True)
+    # Last, because mixed precision changes MXNet for the rest of the process.
+    train("amp", amp, Overflow())
     workers.finish()
 """
 
@@ -106,7 +143,7 @@ def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dist")
     (folder / "tiny.yaml").write_text(TINY)
     (folder / "worker.py").write_text(textwrap.dedent(CODE))
-    arguments = map(json.dumps, (EQUAL, ALL, UNEVEN))
+    arguments = map(json.dumps, (EQUAL, HALVED, ALL, UNEVEN, AMP))
     done = horovodrun(folder / "worker.py", folder / "tiny.yaml", folder, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -132,7 +169,7 @@ def test_two_workers_are_one_with_a_batch_twice_as_large(out, start, name):
     assert max(np.abs(two[key] - untrained[key]).max() for key in two) > 1e-3
 
 
-@pytest.mark.parametrize("name", [*EQUAL, "all", "uneven", "resumed"])
+@pytest.mark.parametrize("name", [*EQUAL, "halved", "all", "uneven", "resumed", "amp"])
 def test_workers_end_equal(out, name):
     first, second = (weights(out, name, rank) for rank in (0, 1))
     assert first.keys() == second.keys()
@@ -165,6 +202,27 @@ def test_resume_of_both_workers(out):
 
 def test_fewer_images_to_evaluate_than_workers(out):
     assert facts(out, "uneven", 0)["scores"]["top1"] in (0, 1)
+
+
+def test_gradients_are_exchanged_once_per_update(out):
+    for name in ("sgd", "accumulated"):
+        seen = facts(out, name, 0)
+        assert seen["update"] == 4
+        assert seen["exchanges"] == 4 * seen["parameters"] > 0, name
+
+
+def test_compressed_gradients_differ_by_the_rounding_of_float16(out):
+    exact, halved = weights(out, "sgd", 0), weights(out, "halved", 0)
+    differences = [np.abs(halved[key] - value).max() for key, value in exact.items()]
+    assert 0 < max(differences) < 5e-3
+
+
+def test_an_overflow_on_one_worker_skips_the_update_on_all(out):
+    seen = facts(out, "amp", 0)
+    changed = [before != after for before, after in zip(seen["weights"], seen["weights"][1:])]
+    assert changed == [True, False, True, True, True]
+    assert seen["scaler"]["_loss_scale"] == 2.0**15
+    assert facts(out, "amp", 1)["scaler"] == seen["scaler"]
 
 
 @pytest.mark.slow

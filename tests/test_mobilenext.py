@@ -16,12 +16,13 @@ from mxnet import autograd
 from gluon_effnets import get_model
 from gluon_effnets.complexity import count, count_params
 from gluon_effnets.deploy import export, load_exported
+from gluon_effnets.deploy.quantize import compare_quantized, quantize, quantized_table
 from gluon_effnets.deploy.shortcut_forms import compare_shortcuts, shortcuts_table
 from gluon_effnets.models.efficientnet import B0
 from gluon_effnets.models.idle import compose
 from gluon_effnets.models.mobilenetv3 import LARGE
 from gluon_effnets.models.mobilenext import BlockNet, mobilenext_se, with_sandglass
-from gluon_effnets.nn import ConvChain, SandGlass
+from gluon_effnets.nn import ConvBN, ConvChain, SandGlass
 from gluon_effnets.weights import convert, load_official
 from gluon_effnets.weights.load import SOURCES
 
@@ -70,7 +71,7 @@ BLOCKS += [(248000, 12.04), *[(330560, 15.90)] * 2, (493536, 23.82)]
 
 
 class Reference(NamedTuple):
-    """What an official network is here; tolerance: what the float32 rounding of the reference itself amounts to."""
+    """What an official network is here. The tolerance is a little above what float32 changes in these networks here."""
 
     model: str
     source: str
@@ -413,3 +414,49 @@ def test_it_learns_images_of_32_pixels():
         losses.append(loss.asscalar())
     assert net.extract(x)[-1].shape == (16, 1280, 2, 2)
     assert losses[0] > 1 and losses[-1] < 0.3
+
+
+# 8 bits
+
+
+def test_quantized_networks_are_8_bit_and_compared_with_float32():
+    net = get_model("mobilenet_v2_x0_35", classes=5, stem_stride=1)
+    # Keeps the size of the signal through a network whose BN layers have seen nothing.
+    net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
+    batches = [images(4, 3, 32, 32, seed=seed) for seed in (0, 1)]
+    before = net(batches[0]).asnumpy()
+    block = quantize(net, batches, "tensor-wise")
+    quantized = [node for node in block(mx.sym.var("data")).get_internals().list_outputs() if "quantized_" in node]
+    assert len(quantized) > 50
+    labels = [mx.nd.array(net(batch).asnumpy().argmax(axis=1)) for batch in batches]
+    rows = compare_quantized({"v2": net}, batches, list(zip(batches, labels)))
+    assert [row.granularity for row in rows] == ["tensor-wise", "channel-wise"]
+    for row in rows:
+        # The labels are the answers in float32.
+        assert row.float_top1 == 1 and row.top1 == row.agreement
+        assert 0 < row.difference < 0.5
+    np.testing.assert_array_equal(net(batches[0]).asnumpy(), before)
+    assert len(quantized_table(rows).split("\n")) == 4
+
+
+def test_a_shortcut_from_an_activation_is_right_in_8_bits():
+    """MXNet 1.9.1 adds unsigned to signed values wrongly; such a sum must not be quantized."""
+    net = mx.gluon.nn.HybridSequential()
+    net.add(ConvBN(3, 32, 3, act="relu6"), SandGlass(32, 16, 32), mx.gluon.nn.GlobalAvgPool2D())
+    mx.random.seed(1)
+    net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
+    x = images(8, 3, 16, 16)
+    expected = net(x).asnumpy()
+    difference = quantize(net, [x])(x).asnumpy() - expected
+    assert np.sqrt((difference**2).mean()) < 0.05 * expected.std()
+
+
+@pytest.mark.fast
+def test_quantization_refuses_what_it_does_not_know():
+    net = initialized("mobilenet_v2_x0_35", classes=5)
+    with pytest.raises(ValueError, match="choose one of tensor-wise, channel-wise"):
+        quantize(net, [images(1, 3, 32, 32)], "per-tensor")
+    with pytest.raises(ValueError, match="choose one of naive, entropy"):
+        quantize(net, [images(1, 3, 32, 32)], calibration_mode="kl")
+    with pytest.raises(ValueError, match="at least one batch"):
+        quantize(net, [])

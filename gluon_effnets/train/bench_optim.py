@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Sequence
 
 import mxnet as mx
 
@@ -36,8 +36,10 @@ class OptimizerRow(NamedTuple):
     ratio: float
 
 
-def compare_optimizers(model: str = "mobilenet_v3_large", repeats: int = 20) -> List[OptimizerRow]:
-    """Time one update of the parameters of a model with every optimizer of OPTIMIZERS, in turn.
+def compare_optimizers(
+    model: str = "mobilenet_v3_large", repeats: int = 20, names: Sequence[str] = tuple(OPTIMIZERS)
+) -> List[OptimizerRow]:
+    """Time one update of the parameters of a model with optimizers of OPTIMIZERS, nag among them, in turn.
 
     Processor time is counted, which other processes disturb less than the clock; set OMP_NUM_THREADS=1. The weights and
     gradients are shared by all; each has its own momentum, as after a Trainer's step, whose own overhead is left out.
@@ -45,22 +47,22 @@ def compare_optimizers(model: str = "mobilenet_v3_large", repeats: int = 20) -> 
     net = get_model(model)
     net.initialize()
     params = [param for _, param in sorted(net.collect_params().items()) if param.grad_req != "null"]
-    names, weights = {index: param.name for index, param in enumerate(params)}, [param.data() for param in params]
+    param_names, weights = {index: param.name for index, param in enumerate(params)}, [param.data() for param in params]
     mx.random.seed(0)
     grads = [mx.nd.random.normal(scale=1e-3, shape=weight.shape) for weight in weights]
 
     def step(optimizer: type, options: dict):
         common = {"learning_rate": 1e-6, "wd": 3e-5, "momentum": 0.9}
-        updater = mx.optimizer.get_updater(optimizer(param_idx2name=names, **common, **options))
+        updater = mx.optimizer.get_updater(optimizer(param_idx2name=param_names, **common, **options))
 
         def call():
-            updater(list(names), list(grads), list(weights))
+            updater(list(param_names), list(grads), list(weights))
             mx.nd.waitall()
 
         return call
 
     mx.nd.waitall()
-    calls = {row: step(*made_of) for row, made_of in OPTIMIZERS.items()}
+    calls = {name: step(*OPTIMIZERS[name]) for name in names}
     times = time_interleaved(calls, repeats, time.process_time)
     return [OptimizerRow(row, *latency, latency.minimum / times["nag"].minimum) for row, latency in times.items()]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
+import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 
@@ -16,6 +18,7 @@ from .durations import to_updates
 from .hooks.average_statistics import average_statistics
 from .hooks.base import Hook
 from .hooks.logs import NotFinite
+from .signals import Stopped
 from .state import TrainState
 
 __all__ = ["Checkpoint", "list_checkpoints", "load_last", "save"]
@@ -38,20 +41,27 @@ FORMAT = 1
 
 
 class Checkpoint(Hook):
-    """Saves every `every` (a duration) and at the end; keeps the last `keep` folders, and the best by `best_of`."""
+    """Saves every `every` (a duration) and at the end; keeps the last `keep` folders, and the best by `best_of`.
+
+    When a signal asked for the end of the run, saves and raises Stopped, on all workers after the same update.
+    """
 
     def __init__(self, hooks: Sequence[Hook], recipe: dict, every: str = "1ep", keep: int = 2, best_of: str = "top1"):
         self._hooks, self._recipe = hooks, recipe
         self.every, self.keep, self.best_of = every, keep, best_of
         self.best: Dict[str, Any] = {}
+        self._saved: Optional[int] = None
 
     def train_begin(self, state):
         self._every = max(1, to_updates(self.every, state.updates_per_epoch, state.total_updates))
 
     def batch_end(self, state):
         evaluates = state.update % state.evaluate_every == 0 or state.update == state.total_updates
-        if state.update % self._every == 0 and not evaluates:
+        if evaluates:
+            return
+        if state.update % self._every == 0:
             self._save(state)
+        self._stop_if_asked(state)
 
     def eval_end(self, state):
         score = max((state.scores.get(key, 0) for key in (self.best_of, f"ema_{self.best_of}")), default=0)
@@ -61,12 +71,25 @@ class Checkpoint(Hook):
             self.best = {"score": score, "which": which, "update": state.update}
         if improved or state.update % self._every == 0 or state.update == state.total_updates:
             self._save(state)
+        self._stop_if_asked(state)
+
+    def train_end(self, state):
+        state.workers.pass_last_boundary()
+
+    def _stop_if_asked(self, state):
+        signum = state.workers.must_stop(state.update)
+        if signum:
+            if self._saved != state.update:
+                self._save(state)
+            raise Stopped(signum, state.update)
 
     def _save(self, state):
         average_statistics(state)
         _refuse_non_finite(state)
+        self._saved = state.update
         if state.workers.is_writer:
             save(state, self._hooks, self._recipe)
+            _set_aside(state)
             _prune(state.out, self.keep, self.best.get("update"))
 
     def state_dict(self):
@@ -99,7 +122,7 @@ def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
     try:
         temporary.mkdir(parents=True)
         run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
-        run["scores"] = state.scores
+        run["updates_per_epoch"], run["scores"] = state.updates_per_epoch, state.scores
         params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
         _save_arrays(temporary / "net.params", params)
         run["trainer"], arrays = _flatten(_trainer_state(state))
@@ -127,18 +150,47 @@ def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
 def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
     """Restore the newest complete checkpoint of `state.out` and return its record (run.json); None if there is none.
 
-    A damaged one is passed over with a warning. Raises ValueError if the checkpoint is of another network.
+    Rank 0 reads it and sends it to the others, which need not see the run folder. A damaged one is passed over with a
+    warning. The place in the run is kept in epochs where an epoch has another number of updates now.
+    Raises ValueError if the checkpoint is of another network.
     """
-    for folder in reversed(list_checkpoints(state.out)):
-        try:
-            _check(folder)
-            run = json.loads((folder / "run.json").read_text())
-        except (OSError, ValueError) as error:
-            log.warning("checkpoint %s cannot be used (%s); trying an older one", folder, error)
-            continue
+    usable = _last_usable(state.out) if state.workers.is_writer else None
+    with _on_all_workers(state, usable) as folder:
+        if folder is None:
+            return None
+        run = json.loads((folder / "run.json").read_text())
         _restore(state, hooks, folder, run)
         return run
+
+
+def _last_usable(out: Path) -> Optional[Path]:
+    for folder in reversed(list_checkpoints(out)):
+        try:
+            _check(folder)
+            json.loads((folder / "run.json").read_text())
+            return folder
+        except (OSError, ValueError) as error:
+            log.warning("checkpoint %s cannot be used (%s); trying an older one", folder, error)
     return None
+
+
+@contextlib.contextmanager
+def _on_all_workers(state: TrainState, folder: Optional[Path]) -> Iterator[Optional[Path]]:
+    """Rank 0's folder (or None), or a copy of it that lasts as long as the block."""
+    if state.workers.size == 1:
+        yield folder
+        return
+    files = {path.name: path.read_bytes() for path in folder.iterdir()} if folder else None
+    name, files = state.workers.broadcast_object((folder and folder.name, files), "checkpoint")
+    if state.workers.is_writer or files is None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="gluon_effnets-") as temporary:
+        copy = Path(temporary) / name
+        copy.mkdir()
+        for file, content in files.items():
+            (copy / file).write_bytes(content)
+        yield copy
 
 
 def _check(folder: Path) -> None:
@@ -153,7 +205,7 @@ def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, run: dict) 
     params, loaded = state.net._collect_params_with_prefix(), mx.nd.load(str(folder / "net.params"))
     if params.keys() != loaded.keys() or any(params[key].shape != loaded[key].shape for key in params):
         raise ValueError(
-            f"{folder} is a checkpoint of another network ({run['recipe'].get('model')}); "
+            f"{state.out}: {folder.name} is a checkpoint of another network ({run['recipe'].get('model')}); "
             "choose another --out, or --fresh to start over"
         )
     for key, param in params.items():
@@ -167,6 +219,20 @@ def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, run: dict) 
         elif hook.state_dict():
             log.warning("hook %s has no state in %s: it starts anew", name, folder)
     state.update, state.scores = run["update"], run["scores"]
+    _keep_epoch(state, run.get("updates_per_epoch", state.updates_per_epoch))
+
+
+def _keep_epoch(state: TrainState, updates_per_epoch: int) -> None:
+    """Convert what counts updates from an epoch of so many of them."""
+
+    def now(count: int) -> int:
+        return round(count * state.updates_per_epoch / updates_per_epoch)
+
+    if updates_per_epoch != state.updates_per_epoch:
+        state.update, optimizer = now(state.update), state.trainer._optimizer
+        optimizer.num_update = now(optimizer.num_update)
+        for counts in (optimizer._index_update_count, *optimizer._all_index_update_counts.values()):
+            counts.update({index: now(count) for index, count in counts.items()})
 
 
 def _trainer_state(state: TrainState) -> dict:
@@ -263,6 +329,16 @@ def _sync(path: Path) -> None:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _set_aside(state: TrainState) -> None:
+    """Move checkpoints with later numbers away: damaged ones, or from when an epoch had more updates."""
+    for path in list_checkpoints(state.out):
+        if path.name > f"update-{state.update:08d}":
+            aside = path.parent / "superseded" / path.name
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.parent.mkdir(exist_ok=True)
+            os.replace(path, aside)
 
 
 def _prune(out: Path, keep: int, best_update: Optional[int]) -> None:

@@ -14,7 +14,15 @@ from .. import _resources
 from ..models import list_models, model_info
 from .data import DataSettings
 
-__all__ = ["OptimizerSettings", "Recipe", "ScheduleSettings", "differences", "find_recipe", "load_recipe"]
+__all__ = [
+    "DistributedSettings",
+    "OptimizerSettings",
+    "Recipe",
+    "ScheduleSettings",
+    "differences",
+    "find_recipe",
+    "load_recipe",
+]
 
 UNSET = "???"
 
@@ -53,6 +61,24 @@ class ScheduleSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class DistributedSettings:
+    """How several workers train together: gradients travel as they are (`compression: none`) or as float16 (`fp16`).
+
+    A worker without progress for `timeout_s` seconds ends the job (three times as long before the first update); 0 is
+    no limit.
+    """
+
+    compression: str = "none"
+    timeout_s: float = 600.0
+
+    def __post_init__(self):
+        if self.compression not in ("none", "fp16"):
+            raise ValueError(f"distributed.compression is {self.compression!r}; choose none or fp16")
+        if self.timeout_s < 0:
+            raise ValueError(f"distributed.timeout_s is {self.timeout_s:g}; it must be at least 0 (0: no limit)")
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """One training run. Every key of a recipe file is a field here; unknown keys are refused."""
 
@@ -70,6 +96,7 @@ class Recipe:
     hooks: Dict[str, Dict[str, Any]] = dataclasses.field(default_factory=dict)
     evaluate_every: str = "1ep"
     checkpoint_every: str = "1ep"
+    distributed: DistributedSettings = DistributedSettings()
     seed: int = 0
 
     def __post_init__(self):

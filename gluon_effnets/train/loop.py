@@ -58,8 +58,9 @@ def evaluate(state: TrainState, task: Task) -> Dict[str, float]:
     """Mean of every score over all evaluation images, each counted once over all workers."""
     sums: Dict[str, float] = {"count": 0}
     with autograd.predict_mode():
-        bar = {"desc": "evaluation", "unit": "batch", "leave": False, "delay": 2}
+        bar = {"desc": "evaluation", "unit": " batches", "leave": False, "delay": 2}
         for batch in tqdm(state.data.val_batches(), disable=not state.workers.is_writer, **bar):
+            state.workers.progress("in an evaluation")
             batch = _placed(batch, state.ctx)
             for key, value in task.evaluate(state, batch).items():
                 sums[key] = sums.get(key, 0) + value

@@ -7,8 +7,10 @@ import json
 import logging
 import platform
 import shutil
+import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
@@ -24,14 +26,18 @@ from .config import Recipe, differences, find_recipe, load_recipe
 from .data import Data, open_data, parse_source
 from .dist import Workers, start_workers
 from .durations import to_updates
+from .exit_codes import CRASHED, FINISHED, USER_ERROR, record_verdict, stopped
 from .hooks import Hook, make_hooks
 from .hooks.average_statistics import AverageStatistics
 from .hooks.logs import JsonLines, NotFinite, Progress
+from .hooks.watched import Watched
 from .optim import base_learning_rate, make_optimizer
 from .precision import Precision
 from .report import write_report
 from .schedules import make_schedule
+from .signals import Stopped, stop_signals
 from .state import TrainState
+from .supervise import supervise
 from .tasks import Task, make_task
 
 __all__ = ["build", "main", "model_options", "resume"]
@@ -62,6 +68,9 @@ def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     )
     parser.add_argument("--hvd", action="store_true", help="train with Horovod; start with horovodrun -np N")
     parser.add_argument("--out", help="run folder (default: runs/<model>.<recipe>)")
+    parser.add_argument(
+        "--restarts", type=int, default=0, metavar="N", help="start again after a crash, N times at most"
+    )
     parser.add_argument("--fresh", action="store_true", help="delete the run folder's checkpoints and start over")
     return parser.parse_args(argv)
 
@@ -99,7 +108,8 @@ def build(recipe: Recipe, out: Path, workers: Workers) -> Tuple[TrainState, Task
     if total < 1:
         raise ValueError(f"duration is {recipe.duration}; the run must have at least one update")
     lr = base_learning_rate(recipe.optimizer, recipe.data.batch_size * workers.size * recipe.accumulate)
-    trainer = workers.make_trainer(net, make_optimizer(recipe.optimizer, net, lr))
+    optimizer = make_optimizer(recipe.optimizer, net, lr, per_epoch, total)
+    trainer = workers.make_trainer(net, optimizer, recipe.distributed.compression)
     precision.prepare(trainer)
     state = TrainState(
         net=net,
@@ -119,7 +129,7 @@ def build(recipe: Recipe, out: Path, workers: Workers) -> Tuple[TrainState, Task
     )
     if workers.size > 1:
         hooks.append(AverageStatistics())
-    hooks += [JsonLines(), Progress()]
+    hooks += [JsonLines(), Progress(), Watched()]
     hooks.append(Checkpoint(hooks, recipe.as_dict(), every=recipe.checkpoint_every))
     return state, task, hooks
 
@@ -153,6 +163,8 @@ def resume(state: TrainState, hooks: Sequence[Hook], recipe: Recipe) -> None:
         _say(state, f"  changed since that checkpoint: {line}")
     if run["workers"] != state.workers.size:
         _say(state, f"  changed since that checkpoint: workers {run['workers']} -> {state.workers.size}")
+    if run["update"] != state.update:
+        _say(state, f"  the place in the run is kept in epochs: update {run['update']} -> {state.update}")
 
 
 def _say(state: TrainState, text: str) -> None:
@@ -209,10 +221,10 @@ def _commit() -> Optional[str]:
         return None
 
 
-def run(args: argparse.Namespace) -> None:
-    """Train, evaluate, export and report, as the arguments say."""
-    workers = start_workers(args.hvd)
+def run(args: argparse.Namespace, workers: Workers) -> None:
+    """Train, evaluate, export and report, as the arguments say. Raises Stopped if a signal ended it in between."""
     recipe, path = read_recipe(args)
+    workers.set_timeout(recipe.distributed.timeout_s)
     out = Path(args.out or f"runs/{recipe.model}.{path.stem}")
     if workers.is_writer:
         out.mkdir(parents=True, exist_ok=True)
@@ -222,7 +234,11 @@ def run(args: argparse.Namespace) -> None:
     _introduce(state, recipe, path)
     resume(state, hooks, recipe)
     _record(state, recipe)
-    loop.train(state, task, hooks)
+    try:
+        loop.train(state, task, hooks)
+    except Stopped:
+        workers.finish()
+        raise
     if workers.is_writer:
         write_report(state, recipe)
     workers.finish()
@@ -238,12 +254,39 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Entry of train_imagenet.py; returns the exit code. Users' mistakes are one message, not a trace."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     args = parse_arguments(argv)
+    if args.restarts:
+        return _supervise(args, sys.argv[1:] if argv is None else argv)
+    workers = Workers()
     try:
-        run(args)
+        workers = start_workers(args.hvd)
+        with stop_signals(workers.ask_to_stop):
+            run(args, workers)
+    except (Stopped, KeyboardInterrupt) as end:
+        return _end_stopped(workers, end)
     except (ValueError, OSError, ImportError, NotFinite) as error:
-        print(f"\nerror: {error}", file=sys.stderr, flush=True)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr, flush=True)
-        return 130
-    return 0
+        return workers.fail(str(error), USER_ERROR, error)
+    except Exception as error:
+        return workers.fail(traceback.format_exc(), CRASHED, error)
+    return FINISHED
+
+
+def _end_stopped(workers: Workers, end: BaseException) -> int:
+    code = stopped(getattr(end, "signum", signal.SIGINT))
+    if workers.is_writer:
+        record_verdict(code)
+        print(f"\n{end or 'stopped'}; the same command goes on from the last checkpoint", file=sys.stderr, flush=True)
+    return code
+
+
+def _supervise(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    if args.hvd:
+        print(
+            "error: with --hvd it is horovodrun that must be started again; leave --restarts out here:\n"
+            f"python -m gluon_effnets.train.supervise --restarts {args.restarts} -- horovodrun ...",
+            file=sys.stderr,
+        )
+        return USER_ERROR
+    script = Path(sys.argv[0])
+    program = ["-m", "gluon_effnets", "train"] if script.name == "__main__.py" else [str(script)]
+    # Of two --restarts the last one counts.
+    return supervise([sys.executable, *program, *argv, "--restarts", "0"], args.restarts)

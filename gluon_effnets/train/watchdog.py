@@ -1,7 +1,7 @@
 """The watch over a job of several processes: it notices dead and hanging ones, and lets all end together.
 
 Horovod on Gloo waits for ever for a worker that hangs, and tells the others nothing of why one died. So every worker
-keeps a TCP connection to a coordinator within worker 0, apart from Horovod's: it reports how far it is, once a second,
+keeps a TCP connection to a coordinator within worker 0, apart from Horovod's: it reports how far it is, twice a second,
 and the coordinator answers with what concerns all: to end, with which exit code, or after which update to stop.
 
 Who hangs follows from the number of exchanges (allreduce, broadcast) that each worker has entered: all go through the
@@ -25,7 +25,7 @@ from .exit_codes import WORKER_LOST, record_verdict
 
 __all__ = ["Address", "Coordinator", "Link"]
 
-HEARTBEAT_S = 1.0
+HEARTBEAT_S = 0.5
 CONNECT_S = 10.0
 STARTUP_FACTOR = 3  # opening the data and compiling the first step take longer than any later step
 _NEVER = 2**62
@@ -171,7 +171,8 @@ class Coordinator:
 
     def _lose(self, worker: _Worker) -> None:
         self._end(
-            f"error: {worker} ended without a word, {worker.place}: killed, or out of memory?\n{_AGAIN}", WORKER_LOST
+            f"error: {worker} ended without a word (last seen {worker.place}): killed, or out of memory?\n{_AGAIN}",
+            WORKER_LOST,
         )
 
     def _judge(self) -> None:
@@ -183,7 +184,7 @@ class Coordinator:
                     if text:
                         self._end(f"error: {text}\n{_AGAIN}", WORKER_LOST)
                 self._send({"alive": True})
-            time.sleep(HEARTBEAT_S / 2)
+            time.sleep(HEARTBEAT_S)
 
     def _end(self, text: str, code: int) -> None:
         """End all workers, worker 0 last: with it goes the coordinator."""
@@ -324,5 +325,5 @@ def _connect(rank: int, address: Address) -> Tuple[_Connection, str]:
         connection.close()
     raise OSError(
         f"worker {rank} on {socket.gethostname()} cannot reach worker 0: tried port {address.port} of "
-        f"{', '.join(address.hosts)}.\nThe hosts must let each other's TCP connections through, on all ports above 1023."
+        f"{', '.join(address.hosts)}.\nThe hosts must let each other's TCP connections through, on all high ports."
     )

@@ -37,7 +37,9 @@ class JsonLines(Hook):
     def train_begin(self, state):
         self._path = state.out / "log.jsonl"
         if state.workers.is_writer and self._path.exists():
-            kept = [line for line in self._path.read_text().splitlines() if _update_of(line) <= state.update]
+            # By epoch: the number of the update is another one when the number of workers changed.
+            now = _round(state.update / state.updates_per_epoch)
+            kept = [line for line in self._path.read_text().splitlines() if _epoch_of(line) <= now]
             self._path.write_text("".join(f"{line}\n" for line in kept))
         self._restart_clock(state)
 
@@ -85,11 +87,11 @@ class JsonLines(Hook):
                 file.write(json.dumps({k: _round(v) for k, v in line.items()}) + "\n")
 
 
-def _update_of(line: str) -> int:
+def _epoch_of(line: str) -> float:
     try:
-        return json.loads(line)["update"]
-    except (ValueError, KeyError):  # a line cut short when the run was killed
-        return 2**62
+        return json.loads(line).get("epoch", 0)
+    except ValueError:  # a line cut short when the run was killed
+        return math.inf
 
 
 def _round(value):

@@ -1,0 +1,71 @@
+"""train_imagenet.py with a fault: python faulty_worker.py FAULT RANK UPDATE ARGUMENTS... (FAULT none: without)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import conftest  # noqa: F401  (registers plain_tiny)
+
+from gluon_effnets.train import run
+from gluon_effnets.train.hooks import Hook
+
+
+def unforeseen():
+    raise RuntimeError("an unforeseen fault")
+
+
+def mistake():
+    raise ValueError("a fault in the data of this worker")
+
+
+FAULTS = {
+    "none": lambda: None,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "sleep": lambda: time.sleep(600),
+    "leave": lambda: sys.exit(0),
+    "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "unforeseen": unforeseen,
+    "mistake": mistake,
+    "unplug": lambda: subprocess.run([*os.environ["LINK_OF_B"].split(), "down"], check=True),
+}
+
+
+class Fault(Hook):
+    """Before the update UPDATE + 1 of worker RANK, but only once if the variable MARKER names a file to remember it."""
+
+    def __init__(self, name: str, rank: int, update: int, marker: str):
+        self.fault, self.rank, self.update, self.marker = FAULTS[name], rank, update, marker
+
+    def batch_begin(self, state, batch):
+        # Slow enough for a signal from outside to find the run in its middle.
+        time.sleep(float(os.environ.get("SLOW", 0)))
+        if (state.workers.rank, state.update) == (self.rank, self.update) and not os.path.exists(self.marker):
+            if self.marker:
+                open(self.marker, "w").close()
+            print(f"\nfault at {time.time()}", flush=True)
+            self.fault()
+
+
+def main() -> int:
+    name, rank, update, *arguments = sys.argv[1:]
+    marker = os.environ.get("MARKER", "")
+    build = run.build
+
+    def build_faulty(*args):
+        state, task, hooks = build(*args)
+        return state, task, [Fault(name, int(rank), int(update), marker), *hooks]
+
+    run.build = build_faulty
+    run.write_report = lambda state, recipe: print("reported", flush=True)  # its own tests: test_run.py
+    # {rank} lets a test give every worker a folder of its own.
+    own = os.environ.get("HOROVOD_RANK", "0")
+    return run.main([argument.replace("{rank}", own) for argument in arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

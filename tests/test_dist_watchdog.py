@@ -1,0 +1,176 @@
+"""The watchdog and its agreement on the update to stop after, with threads in the place of processes."""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from gluon_effnets.train import watchdog
+from gluon_effnets.train.exit_codes import WORKER_LOST
+from gluon_effnets.train.watchdog import Address, Coordinator, Link, _find_hanging, _Worker
+
+pytestmark = pytest.mark.fast
+
+
+class Job:
+    """A coordinator and the links of its workers, which note exit codes instead of ending the process."""
+
+    def __init__(self, size: int, timeout_s: float = 60.0):
+        self.said, self.left = [], {}
+        self.coordinator = Coordinator(size, timeout_s, say=self.said.append)
+        leave = [lambda code, rank=rank: self.left.setdefault(rank, code) for rank in range(size)]
+        address = self.coordinator.address
+        self.links = [Link(rank, address, timeout_s, leave[rank]) for rank in range(size)]
+
+    def wait_until_left(self, ranks, seconds=20.0):
+        wait_until(lambda: set(ranks) <= self.left.keys(), seconds)
+
+
+def wait_until(true, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_all_stop_after_the_same_update(seed):
+    size, begun, chance = 4, 100, random.Random(seed)
+    job, exchange, ended = Job(size), threading.Barrier(size, timeout=20), {}
+    delays = [chance.random() * 0.004 for _ in range(size)]
+
+    def train(rank):
+        for update in range(begun, begun + 10_000):
+            if job.links[rank].must_stop(update):
+                ended[rank] = update
+                return
+            time.sleep(delays[rank])
+            exchange.wait()  # no worker passes an update that another does not enter
+
+    threads = [threading.Thread(target=train, args=(rank,), daemon=True) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    time.sleep(chance.random() * 0.1)
+    for rank in chance.sample(range(size), 1 + seed % size):
+        job.links[rank].ask_to_stop(signal.SIGTERM)
+    for thread in threads:
+        thread.join(timeout=20)
+    assert len(ended) == size
+    assert len(set(ended.values())) == 1
+    assert ended[0] < begun + 10_000 - 1
+
+
+def test_a_wish_before_the_first_update_stops_there():
+    job = Job(2)
+    job.links[1].ask_to_stop(signal.SIGINT)
+    wait_until(lambda: all(link._stop_at is not None for link in job.links))
+    assert [link.must_stop(7) for link in job.links] == [signal.SIGINT, signal.SIGINT]
+
+
+def test_a_wish_after_the_last_update_comes_too_late():
+    job = Job(2)
+    job.links[0].pass_last_boundary()
+    job.links[1].ask_to_stop(signal.SIGINT)
+    wait_until(lambda: job.links[1]._stop_at is not None)
+    assert job.links[1].must_stop(7) == 0
+
+
+def test_the_first_message_ends_all_and_is_the_only_one(monkeypatch):
+    monkeypatch.setattr(watchdog, "CONNECT_S", 0.2)
+    job = Job(3)
+    threads = [threading.Thread(target=link.fail, args=(f"from {link.rank}", 1)) for link in job.links]
+    for thread in threads:
+        thread.start()
+    job.wait_until_left(range(3))
+    assert set(job.left.values()) == {1}
+    (said,) = job.said
+    assert said.startswith("error") and "from " in said
+
+
+def test_a_worker_that_vanishes_is_named():
+    job = Job(3)
+    job.links[2].progress("in update 12")
+    wait_until(lambda: job.coordinator._workers[2].place == "in update 12")
+    job.links[2]._closing = True  # its own threads do not matter any more
+    job.links[2]._connection.close()
+    job.wait_until_left([0, 1])
+    assert (job.left[0], job.left[1]) == (WORKER_LOST, WORKER_LOST)
+    (said,) = job.said
+    assert f"worker 2 ({socket.gethostname()}) ended without a word (last seen in update 12)" in said
+    assert "goes on from the last checkpoint" in said
+
+
+def test_a_worker_that_finishes_is_not_lost():
+    job = Job(2)
+    job.links[1].close()
+    wait_until(lambda: 1 not in job.coordinator._workers)
+    job.links[1]._connection.close()
+    time.sleep(0.2)
+    assert (job.said, job.left) == ([], {})
+
+
+def test_the_end_of_the_coordinator_is_told_by_one_worker(capsys):
+    job = Job(3)
+    for worker in list(job.coordinator._workers.values()):
+        worker.connection.close()
+    job.wait_until_left(range(3))
+    assert capsys.readouterr().err.count("error: worker 0") == 1
+
+
+def test_a_hanging_worker_ends_all_within_the_time():
+    job = Job(2, timeout_s=1.0)
+    for link in job.links:
+        link.progress("in update 1", update=True)
+    begin = time.monotonic()
+    while not job.left and time.monotonic() < begin + 20:
+        job.links[0].progress("exchanging gradients", exchange=True)
+        time.sleep(0.05)
+    job.wait_until_left(range(2))
+    assert time.monotonic() - begin < 8
+    assert "worker 1" in job.said[0] and "hangs in update 1" in job.said[0]
+
+
+def worker(rank, exchanges, idle, heard=100.0, updates=5):
+    return _Worker(None, rank, f"host{rank}", heard, f"at {exchanges}", exchanges, updates, idle)
+
+
+@pytest.mark.parametrize(
+    ("workers", "told"),
+    [
+        ([worker(0, 9, 70), worker(1, 9, 5)], None),  # one still moves
+        ([worker(0, 9, 70), worker(1, 8, 5)], None),  # the slow one moves, in a long evaluation perhaps
+        ([worker(0, 9, 1), worker(1, 8, 70)], "worker 1 (host1) hangs at 8"),  # however busy the others
+        ([worker(0, 8, 70), worker(1, 9, 70)], "worker 0 (host0) hangs at 8"),
+        ([worker(0, 9, 70), worker(1, 8, 70), worker(2, 8, 70)], "worker 1 (host1) hangs at 8, worker 2 (host2)"),
+        ([worker(0, 9, 70), worker(1, 9, 70)], "no worker has made progress for 60 s: worker 0 (host0) at 9; "),
+        ([worker(0, 9, 1), worker(1, 9, 1, heard=30)], "no sign of life for 60 s from worker 1 (host1)"),
+        ([worker(0, 9, 70, updates=0), worker(1, 8, 70, updates=0)], None),  # the first step takes longer
+        ([worker(0, 9, 1), worker(1, 8, 181, updates=0)], "worker 1 (host1) hangs at 8; no progress for 180 s"),
+    ],
+)
+def test_who_hangs(workers, told):
+    text = _find_hanging(workers, timeout_s=60.0, now=100.0)
+    assert text is None if told is None else told in text
+
+
+def test_strangers_are_sent_away():
+    job = Job(1)
+    for hello in (b'{"token": "wrong", "rank": 0, "host": "x"}\n', b"GET / HTTP/1.1\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", job.coordinator.address.port), timeout=10) as stranger:
+            stranger.sendall(hello)
+            assert stranger.recv(100) == b""
+    assert (job.said, job.left) == ([], {})
+    assert list(job.coordinator._workers) == [0]
+
+
+def test_a_coordinator_out_of_reach(monkeypatch):
+    monkeypatch.setattr(watchdog, "CONNECT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as other:  # listens, but knows nothing of us
+        address = Address(["127.0.0.1"], other.getsockname()[1], "token")
+        with pytest.raises(OSError, match="worker 3 on .* cannot reach worker 0: tried port .* high ports"):
+            Link(3, address, 60.0)
