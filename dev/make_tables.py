@@ -59,7 +59,8 @@ def models_table(family: str = "") -> str:
             continue
 
         def cell(what, name=name):
-            values = [row["value"] for row in published if row["model"] == name and row["what"].startswith(what)]
+            kinds = (what, f"{what} against MobileNetV3", f"{what} against MobileNetV3 at equal MAdds")
+            values = [row["value"] for row in published if row["model"] == name and row["what"] in kinds]
             return ", ".join(dict.fromkeys(values))
 
         label = f"`{name}`" + (" (reconstruction)" if info.reconstruction else "")
@@ -69,18 +70,21 @@ def models_table(family: str = "") -> str:
 
 
 def rules_table() -> str:
-    """The same networks by both counting rules."""
+    """IdleBlock networks and their baselines by both counting rules."""
     header = ["model", *(f"`{rule}`" for rule in RULES)]
     rows = [
         [f"`{name}`", f"{cost['madds'] / 1e6:.2f} M", f"{cost['madds_conv_fc_relu_pool'] / 1e6:.2f} M"]
         for name, cost in results("computed").items()
+        if model_info(name).family in ("idle", "mobilenetv3", "efficientnet")
     ]
     return markdown(header, rows)
 
 
-def published_table() -> str:
-    """Every published number with its source."""
-    rows = [[f"`{r['model']}`", r["what"], r["value"], r["source"]] for r in results("published")["rows"]]
+def published_table(family: str) -> str:
+    """The published numbers of a family, and of MobileNetV3 where that is its baseline, with their sources."""
+    families = {"idle": ("mobilenetv3", "idle")}.get(family, (family,))
+    shown = [r for r in results("published")["rows"] if model_info(r["model"]).family in families]
+    rows = [[f"`{r['model']}`", r["what"], r["value"], r["source"]] for r in shown]
     return markdown(["model", "what", "value", "source"], rows)
 
 
@@ -98,7 +102,9 @@ TABLES = {
     "models": models_table,
     "idle": lambda: models_table("idle"),
     "rules": rules_table,
-    "published": published_table,
+    "mobilenext": lambda: models_table("mobilenext"),
+    "published_idle": lambda: published_table("idle"),
+    "published_mobilenext": lambda: published_table("mobilenext"),
     "trained": trained_table,
 }
 

@@ -88,6 +88,14 @@ def _validate(args) -> None:
         print(f"published: {row['what']} {row['value']} ({row['source']})")
 
 
+def _quantize(args) -> None:
+    from .deploy.quantize import quantized_table
+    from .train.validate import validate_in_8_bits
+
+    files = dict(pair.partition("=")[::2] for pair in args.networks)
+    print(quantized_table(validate_in_8_bits(files, args.data, args.overrides, args.images, args.mode)))
+
+
 def _convert(args) -> None:
     from .weights import convert
 
@@ -120,6 +128,12 @@ def _benchmark_idle_forms(args) -> None:
     from .deploy.idle_forms import compare_forms, forms_table
 
     print(forms_table(compare_forms(args.name, args.baseline, args.repeats)))
+
+
+def _benchmark_shortcut(args) -> None:
+    from .deploy.shortcut_forms import compare_shortcuts, shortcuts_table
+
+    print(shortcuts_table(compare_shortcuts(args.name, args.divisors, repeats=args.repeats)))
 
 
 def _benchmark_optimizers(args) -> None:
@@ -163,6 +177,14 @@ def _parser() -> argparse.ArgumentParser:
                        help="setting of the data, e.g. data.image_size=32 (may be repeated)")  # fmt: skip
     network_options(added)
 
+    text = "accuracy and agreement of trained networks before and after 8-bit quantization"
+    added = command("quantize", _quantize, text)
+    added.add_argument("networks", nargs="+", metavar="NAME=WEIGHTS")
+    added.add_argument("--data", required=True, metavar="KIND[:PATH]")
+    added.add_argument("--set", dest="overrides", action="append", default=[], metavar="data.KEY=VALUE")
+    added.add_argument("--images", type=int, default=256, help="for the calibration")
+    added.add_argument("--mode", choices=("naive", "entropy"), default="naive")
+
     added = command("convert", _convert, "official checkpoint (.pth, .pth.tar, .safetensors, .params) to .params")
     added.add_argument("--model", required=True)
     added.add_argument("checkpoint")
@@ -190,6 +212,11 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("name", nargs="?", default="idle_mbv3")
     added.add_argument("--baseline", default="mobilenet_v3_large")
     added.add_argument("--repeats", type=int, default=10)
+    text = "the forms of MobileNeXt's divided shortcut (processor time; set OMP_NUM_THREADS=1)"
+    added = command("shortcut", _benchmark_shortcut, text, what)
+    added.add_argument("name", nargs="?", default="mobilenext_x1_0")
+    added.add_argument("--divisors", type=int, nargs="+", default=[1, 2, 3, 6])
+    added.add_argument("--repeats", type=int, default=20)
     text = "one update of all parameters with NAG, LB-SGD and MXNet's own (processor time; set OMP_NUM_THREADS=1)"
     added = command("optimizers", _benchmark_optimizers, text, what)
     added.add_argument("name", nargs="?", default="mobilenet_v3_large")

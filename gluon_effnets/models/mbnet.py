@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+import functools
+from typing import List, NamedTuple, Optional, Tuple
 
 import mxnet as mx
-from mxnet.gluon import nn
 
-from ..nn import BlockStyle, ConvBN, FanOutNormal, IdleBlock, IdleRun, MBBlock, Norm, make_activation
-from .base import ClassificationNet, StageInfo
+from ..nn import BlockStyle, FanOutNormal, IdleBlock, IdleRun, MBBlock
+from .staged import StagedNet
 
 __all__ = ["Architecture", "MBNet", "Row", "round_channels", "row_madds", "table_madds"]
 
@@ -61,93 +61,23 @@ def round_channels(value: float, rounding: str = "nearest") -> int:
     raise ValueError(f"rounding is {rounding!r}; choose 'nearest', 'ceil' or 'exact'")
 
 
-class MBNet(ClassificationNet):
-    """(N, in_channels, H, W) -> (N, classes), built from an `Architecture`.
+class MBNet(StagedNet):
+    """The network of an `Architecture`; options are those of `StagedNet`, and
 
-    Parameters
-    ----------
-    classes, in_channels : int
-    dropout : probability before the classifier.
-    drop_connect : probability at the last block, rising linearly from 0 at the first one.
-    bn_epsilon, bn_momentum : of every BN layer; None: 1e-5 and 0.9. (`load_official` sets the epsilon of a network
-        that was built with None to that of the checkpoint's definition.)
-    padding : 'symmetric', or 'same' as TensorFlow pads at stride 2; None: symmetric, adaptable in the same way.
-    stem_stride : 2, or 1 for images of about 32 pixels.
-    norm_layer, norm_kwargs : as in GluonCV, for all BN layers.
     carry_idle : join the halves once per run of IdleBlocks instead of once per block (equal results).
     merged_concat : see `gluon_effnets.nn.concat_channels`.
     """
 
-    def __init__(
-        self,
-        arch: Architecture,
-        classes: int = 1000,
-        in_channels: int = 3,
-        *,
-        dropout: float = 0.2,
-        drop_connect: float = 0.0,
-        bn_epsilon: Optional[float] = None,
-        bn_momentum: float = 0.9,
-        padding: Optional[str] = None,
-        stem_stride: int = 2,
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        carry_idle: bool = True,
-        merged_concat: bool = True,
-        **kwargs,
-    ):
-        super().__init__(classes, in_channels, **kwargs)
+    def __init__(self, arch: Architecture, *args, carry_idle: bool = True, merged_concat: bool = True, **options):
+        super().__init__(arch, functools.partial(_blocks, arch, carry_idle, merged_concat), *args, **options)
         self.arch = arch
-        # What the caller left open may be adapted to the definition of an imported checkpoint.
-        self.fixed_options = {k: v for k, v in (("bn_epsilon", bn_epsilon), ("padding", padding)) if v is not None}
-        norm = Norm(1e-5 if bn_epsilon is None else bn_epsilon, bn_momentum, norm_layer, norm_kwargs or {})
-        style = BlockStyle(norm, padding or "symmetric", arch.se_act, arch.se_gate)
-        conv = {"act": arch.act, "norm": norm, "padding": style.padding}
-        stages, infos = [[]], [StageInfo(arch.stem, stem_stride)]
-        with self.name_scope():
-            stages[0].append(ConvBN(in_channels, arch.stem, 3, stride=stem_stride, **conv))
-            for block, out, stride in _blocks(arch, style, drop_connect, carry_idle, merged_concat):
-                if stride > 1:
-                    stages.append([])
-                    infos.append(StageInfo(out, infos[-1].stride * stride))
-                stages[-1].append(block)
-                infos[-1] = infos[-1]._replace(channels=out)
-            self.features = nn.HybridSequential()
-            for blocks in stages:
-                stage = nn.HybridSequential()
-                stage.add(*blocks)
-                self.features.add(stage)
-            self.features.add(_head(arch, arch.rows[-1].out, dropout, conv))
-            self.num_features = arch.head_hidden or arch.head
-            self.stage_info = infos
-            self._make_output()
-
-    def definition(self) -> Dict[str, Any]:
-        stem = self.stages[0][0]
-        return {
-            "in_channels": self.in_channels,
-            "stem_stride": self.stage_info[0].stride,
-            "bn_epsilon": stem.bn._kwargs["eps"],
-            "padding": stem.padding,
-        }
 
     def default_initializer(self) -> mx.init.Initializer:
         """EfficientNet's own for swish networks, else MSRAPrelu as in GluonCV's MobileNetV3 recipe."""
         return FanOutNormal() if self.arch.act == "swish" else mx.init.MSRAPrelu()
 
 
-def _head(arch: Architecture, in_channels: int, dropout: float, conv: dict) -> nn.HybridSequential:
-    head = nn.HybridSequential()
-    head.add(ConvBN(in_channels, arch.head, 1, **conv), nn.GlobalAvgPool2D())
-    if arch.head_hidden:
-        head.add(nn.Conv2D(arch.head_hidden, 1, in_channels=arch.head), make_activation(arch.act))
-    head.add(nn.Flatten())
-    if dropout:
-        head.add(nn.Dropout(dropout))
-    return head
-
-
-def _blocks(arch: Architecture, style: BlockStyle, drop_connect: float, carry: bool, merged_concat: bool):
+def _blocks(arch: Architecture, carry: bool, merged_concat: bool, style: BlockStyle, drop_connect: float):
     """Yield (block, output width, stride); consecutive IdleBlocks come as one IdleRun."""
     run: List[IdleBlock] = []
     run_of = None  # input width and split of the blocks in `run`

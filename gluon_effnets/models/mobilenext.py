@@ -34,14 +34,13 @@ import math
 from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 import mxnet as mx
-from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from ..nn import BlockStyle, ConvBN, ConvChain, FanOutNormal, MBBlock, Norm, SandGlass, Unit
-from .base import ClassificationNet, StageInfo
-from .mbnet import Architecture, Row, _head, round_channels
+from ..nn import BlockStyle, ConvChain, FanOutNormal, MBBlock, SandGlass, Unit
+from .mbnet import Architecture, Row, round_channels
 from .mobilenetv2 import FanOutOfAllGroups, table_2
 from .registry import register_model
+from .staged import StagedNet
 
 __all__ = [
     "BlockNet",
@@ -121,68 +120,15 @@ class Table(NamedTuple):
     definition: Mapping[str, Any] = {}
 
 
-class BlockNet(ClassificationNet):
-    """(N, in_channels, H, W) -> (N, classes): stem, the blocks of a `Table`, pooling, classifier.
+class BlockNet(StagedNet):
+    """The network of a `Table`; options are those of `StagedNet`."""
 
-    Parameters
-    ----------
-    classes, in_channels : int
-    dropout : probability before the classifier.
-    drop_connect : probability at the last block, rising linearly from 0 at the first one.
-    bn_epsilon, bn_momentum, padding, norm_layer, norm_kwargs : as of `MBNet`.
-    stem_stride : 2, or 1 for images of about 32 pixels.
-    """
-
-    def __init__(
-        self,
-        table: Table,
-        classes: int = 1000,
-        in_channels: int = 3,
-        *,
-        dropout: float = 0.2,
-        drop_connect: float = 0.0,
-        bn_epsilon: Optional[float] = None,
-        bn_momentum: float = 0.9,
-        padding: Optional[str] = None,
-        stem_stride: int = 2,
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        **kwargs,
-    ):
-        super().__init__(classes, in_channels, **kwargs)
+    def __init__(self, table: Table, *args, **options):
+        super().__init__(table, functools.partial(_blocks, table), *args, **options)
         self.table = table
-        # What the caller left open may be adapted to the definition of an imported checkpoint.
-        self.fixed_options = {k: v for k, v in (("bn_epsilon", bn_epsilon), ("padding", padding)) if v is not None}
-        norm = Norm(1e-5 if bn_epsilon is None else bn_epsilon, bn_momentum, norm_layer, norm_kwargs or {})
-        style = BlockStyle(norm, padding or "symmetric", table.se_act, table.se_gate)
-        conv = {"act": table.act, "norm": norm, "padding": style.padding}
-        width, self.stage_info = table.stem, [StageInfo(table.stem, stem_stride)]
-        with self.name_scope():
-            self.features = nn.HybridSequential()
-            self.features.add(nn.HybridSequential())
-            self.features[0].add(ConvBN(in_channels, width, 3, stride=stem_stride, **conv))
-            for number, row in enumerate(table.rows):
-                if row.stride > 1:
-                    self.features.add(nn.HybridSequential())
-                    self.stage_info.append(StageInfo(row.out, self.stage_info[-1].stride * row.stride))
-                # Linear rule of the EfficientNet code: rate * index / number of blocks.
-                rate = drop_connect * number / len(table.rows)
-                self.features[-1].add(row.make(width, style=style, drop_connect=rate))
-                width = row.out
-                self.stage_info[-1] = self.stage_info[-1]._replace(channels=width)
-            self.features.add(_head(table, width, dropout, conv) if table.head else _pool(dropout))
-            self.num_features = table.head_hidden or table.head or width
-            self._make_output()
 
     def definition(self) -> Dict[str, Any]:
-        stem = self.stages[0][0]
-        return {
-            "in_channels": self.in_channels,
-            "stem_stride": self.stage_info[0].stride,
-            "bn_epsilon": stem.bn._kwargs["eps"],
-            "padding": stem.padding,
-            **self.table.definition,
-        }
+        return {**super().definition(), **self.table.definition}
 
     def set_identity_divisor(self, divisor: int) -> None:
         """Change the divisor of a MobileNeXt, to run weights with another one than they were trained with.
@@ -206,12 +152,12 @@ class BlockNet(ClassificationNet):
         return FanOutNormal() if self.table.act == "swish" else FanOutOfAllGroups()
 
 
-def _pool(dropout: float) -> nn.HybridSequential:
-    head = nn.HybridSequential()
-    head.add(nn.GlobalAvgPool2D(), nn.Flatten())
-    if dropout:
-        head.add(nn.Dropout(dropout))
-    return head
+def _blocks(table: Table, style: BlockStyle, drop_connect: float) -> Iterator[Tuple[HybridBlock, int, int]]:
+    width = table.stem
+    for number, row in enumerate(table.rows):
+        # Linear rule of the EfficientNet code: rate * index / number of blocks.
+        yield row.make(width, style=style, drop_connect=drop_connect * number / len(table.rows)), row.out, row.stride
+        width = row.out
 
 
 class _Place(NamedTuple):
@@ -283,7 +229,7 @@ def mobilenext(
     shortcut : see `gluon_effnets.nn.ConvChain`.
     blocks : 'official', or 'paper' for the text taken literally: every block whole, a shortcut where the shapes agree,
         hidden width input // ratio. No official checkpoint fits that.
-    options : those of `BlockNet`.
+    options : those of `StagedNet`.
 
     Raises ValueError for another value of `blocks`, or a divisor or shortcut that `ConvChain` refuses.
     """

@@ -146,6 +146,7 @@ _TRAINING_OPTIONS = {
     "norm_layer",
     "params",
     "prefix",
+    "shortcut",
 }
 
 

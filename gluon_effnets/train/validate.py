@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 
 from .. import _resources
-from ..models import get_model
+from ..deploy.quantize import QuantizedRow, compare_quantized
+from ..models import ClassificationNet, get_model
 from .config import load_recipe
-from .data import open_data, parse_source
+from .data import Data, open_data, parse_source
 from .dist import Workers
 from .loop import evaluate
 from .run import model_options
 from .tasks import Classification
 
-__all__ = ["validate"]
+__all__ = ["open_pair", "validate", "validate_in_8_bits"]
 
 
-def validate(
+def open_pair(
     name: str, weights: str, source: str, overrides: Sequence[str] = (), options: Optional[Dict[str, Any]] = None
-) -> Dict[str, float]:
-    """Return top1, top5 (0..1) and loss of a `.params` file on the evaluation part of `source` (KIND[:PATH]).
+) -> Tuple[ClassificationNet, Data]:
+    """Return a trained network, hybridized, and data for it with an evaluation part.
 
     Image size and preprocessing are those of configs/<kind>.yaml if there is one, else 224 pixels with ImageNet's
     normalization; `overrides` ('data.image_size=32') change them, `options` go to the network.
@@ -33,12 +35,45 @@ def validate(
     recipe = load_recipe(path if path.is_file() else None, given)
     data = open_data(recipe.data, seed=0)
     options = {**model_options(recipe, data), **(options or {}), "classes": None}
-    ctx = mx.gpu() if mx.context.num_gpus() else mx.cpu()
-    net = get_model(name, pretrained=weights, ctx=ctx, **options)
+    net = get_model(name, pretrained=weights, ctx=_context(), **options)
     if net.num_classes != data.num_classes:
         raise ValueError(f"{weights} has {net.num_classes} classes, but {source} has {data.num_classes}")
     if not data.num_val:
         raise ValueError(f"{source} has no evaluation images")
     net.hybridize(static_alloc=True, static_shape=True)
-    state = SimpleNamespace(net=net, data=data, workers=Workers(), ctx=ctx)
+    return net, data
+
+
+def _context() -> mx.Context:
+    return mx.gpu() if mx.context.num_gpus() else mx.cpu()
+
+
+def validate(
+    name: str, weights: str, source: str, overrides: Sequence[str] = (), options: Optional[Dict[str, Any]] = None
+) -> Dict[str, float]:
+    """Return top1, top5 (0..1) and loss of a `.params` file on the evaluation part of `source` (KIND[:PATH]).
+
+    The arguments, and what is raised, are those of `open_pair`.
+    """
+    net, data = open_pair(name, weights, source, overrides, options)
+    state = SimpleNamespace(net=net, data=data, workers=Workers(), ctx=_context())
     return evaluate(state, Classification())
+
+
+def validate_in_8_bits(
+    files: Dict[str, str], source: str, overrides: Sequence[str] = (), images: int = 256, mode: str = "naive"
+) -> List[QuantizedRow]:
+    """Compare trained networks {name: weights} with themselves after 8-bit quantization, on evaluation images.
+
+    The ranges are calibrated with about `images` training images, not augmented; `mode` is 'naive' or 'entropy'.
+    Raises what `open_pair` raises.
+    """
+    nets = {}
+    for name, weights in files.items():
+        nets[name], data = open_pair(name, weights, source, [*overrides, "data.augment=none"])
+        # MXNet's 8-bit kernels are those of the CPU.
+        nets[name].collect_params().reset_ctx(mx.cpu())
+    batches = itertools.islice(data.train_batches(0), max(1, images // data.settings.batch_size))
+    calibration = [batch.data for batch in batches]
+    evaluation = [(batch.data[: batch.num_valid], batch.label[: batch.num_valid]) for batch in data.val_batches()]
+    return compare_quantized(nets, calibration, evaluation, mode)

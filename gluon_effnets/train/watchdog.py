@@ -291,6 +291,7 @@ class Link:
                 return
             self._heard = time.monotonic()
             if "end" in message:
+                self._closing = True
                 self._leave(message["end"])
                 return
             if "hold" in message:

@@ -1,0 +1,180 @@
+"""Workers that die, hang, fail or are told to stop, on one host and on two: the job ends soon and goes on later."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from faulty_worker import main as train_here
+from test_dist import HOROVODRUN, ROOT
+from test_dist import pytestmark as pytestmark
+
+from gluon_effnets.train.checkpoint import list_checkpoints
+from gluon_effnets.train.exit_codes import VERDICT_VARIABLE
+
+# With this many seconds a test must live on the loaded machines it runs on, horovodrun's own 5 s of grace included.
+SOON = 40
+TIMEOUT_S = 4
+SUPERVISE = [sys.executable, "-m", "gluon_effnets.train.supervise", "--restarts", "2", "--"]
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def arguments(recipe, fault, out="run", rank=1, update=5):
+    changes = ["duration=8it", "data.source=synthetic:64", "data.batch_size=4", f"distributed.timeout_s={TIMEOUT_S}"]
+    options = ["--config", str(recipe), "--out", str(recipe.parent / out)]
+    return [fault, str(rank), str(update), *options, *(part for change in changes for part in ("--set", change))]
+
+
+def environment(**more):
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    clean = {key: value for key, value in os.environ.items() if key != VERDICT_VARIABLE}
+    return {**clean, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
+
+
+def job(recipe, *fault, launcher=(), hosts=(), **options):
+    script = str(ROOT / "tests" / "faulty_worker.py")
+    command = [str(HOROVODRUN), "-np", "2", *hosts, sys.executable, script, *arguments(recipe, *fault, **options)]
+    return [*map(str, launcher), *command, "--hvd"]
+
+
+def run_job(*args, env=None, **options):
+    """The finished job, and how long it took to end after the fault."""
+    command = job(*args, **options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, env=env or environment())
+    faults = re.findall(r"fault at ([0-9.]+)", done.stdout)
+    return done, time.time() - float(faults[0])
+
+
+def saved(folder):
+    return [int(path.name[len("update-") :]) for path in list_checkpoints(folder)]
+
+
+def errors(done):
+    return [
+        line for line in re.split(r"[\r\n]+", done.stderr) if "error" in line and "RuntimeError: Horovod" not in line
+    ]
+
+
+def assert_one_message(done, text):
+    (line,) = errors(done)
+    assert text in line
+    assert done.returncode == 1, "horovodrun's code for every failure"
+
+
+def test_killed_worker_and_restart_by_the_supervisor(recipe):
+    env = environment(MARKER=str(recipe.parent / "killed"))
+    done, after = run_job(recipe, "kill", launcher=SUPERVISE, env=env, out="run{rank}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert after < 2 * SOON, "the whole of the second start included"
+    (line,) = errors(done)
+    assert re.search(r"error: worker 1 \(.*\) ended without a word \(last seen .*\)", line)
+    assert "ended with exit code 75; start 2 of 3" in done.stderr
+    begun = int(re.search(r"resuming from update (\d) of 8", done.stdout).group(1))
+    assert begun in (2, 4), "at most the updates since the last checkpoint are lost"
+    assert done.stdout.count("reported") == 1
+    assert saved(recipe.parent / "run0")[-1] == 8
+    assert not (recipe.parent / "run1").exists(), "the second worker resumed without seeing the run folder"
+
+
+@pytest.mark.parametrize(
+    ("fault", "rank", "text"),
+    [
+        ("sleep", 1, r"error: worker 1 \(.*\) hangs after update 5; no progress for 4 s while the others wait"),
+        ("freeze", 0, r"error: worker 0 \(.*\) has given no sign of life for \d+ s"),
+    ],
+)
+def test_hanging_worker(recipe, fault, rank, text):
+    # Slow enough to be past the start, where the limit is a multiple, in the eyes of the others.
+    done, after = run_job(recipe, fault, rank=rank, env=environment(SLOW="0.2"))
+    assert done.returncode == 1
+    (line,) = errors(done)
+    assert re.search(text, line), line
+    assert TIMEOUT_S <= after < SOON
+    assert "Exit code: 75" in done.stderr
+    assert saved(recipe.parent / "run")[-1] == 4
+
+
+def test_mistake_on_one_worker_is_one_message_and_no_restart(recipe):
+    done, after = run_job(recipe, "mistake", launcher=SUPERVISE)
+    assert_one_message(done, "error on worker 1 (")
+    assert "a fault in the data of this worker" in done.stderr
+    assert done.stderr.count("most recent call last") == 1, "horovodrun's own"
+    assert "start 2" not in done.stderr
+    assert after < SOON
+
+
+@pytest.mark.parametrize(("fault", "code"), [("unforeseen", 70), ("mistake", 1)])
+def test_exit_codes_of_a_single_process(recipe, capsys, monkeypatch, fault, code):
+    monkeypatch.setattr(sys, "argv", ["faulty_worker.py", *arguments(recipe, fault, rank=0, update=1)])
+    assert train_here() == code
+    told = capsys.readouterr().err
+    assert told.count("RuntimeError: an unforeseen fault") == told.count("most recent call last") == (code == 70)
+
+
+def test_sigterm_saves_and_one_worker_goes_on(recipe, capsys, monkeypatch):
+    log, folder = recipe.parent / "log.jsonl", recipe.parent / "run"
+    with open(log, "w") as output:
+        env = environment(SLOW="0.5")
+        process = subprocess.Popen(job(recipe, "none"), stdout=output, stderr=subprocess.STDOUT, env=env)
+        end = time.monotonic() + 60
+        while not list_checkpoints(folder) and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(0.6)  # into the third update, which no checkpoint is due after
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=SOON)
+    told = log.read_text()
+    stopped = int(re.search(r"stopped by SIGTERM after update (\d); a checkpoint is saved", told).group(1))
+    assert saved(folder)[-1] == stopped in range(2, 8)
+    assert told.count("stopped by") == 1
+    assert "Exit code: 143" in told
+    assert "error: " not in told
+
+    monkeypatch.setattr(sys, "argv", ["faulty_worker.py", *arguments(recipe, "none")])
+    assert train_here() == 0
+    now = capsys.readouterr().out
+    # One worker needs two updates for the images of one update of two workers; the place in the run is the same.
+    assert f"resuming from update {2 * stopped} of 8" in now
+    assert "changed since that checkpoint: workers 2 -> 1" in now
+    assert f"the place in the run is kept in epochs: update {stopped} -> {2 * stopped}" in now
+
+
+def two_hosts():
+    probe = subprocess.run([ROOT / "dev" / "two_hosts.sh", "true"], capture_output=True, text=True, timeout=60)
+    if probe.returncode == 77:
+        pytest.skip(f"two hosts cannot be simulated: {probe.stderr.strip()}")
+    assert probe.returncode == 0, probe.stderr
+    return {"launcher": [ROOT / "dev" / "two_hosts.sh"], "hosts": ["--disable-cache", "-H", "a:1,b:1"]}
+
+
+def test_two_hosts_and_a_broken_network(recipe):
+    hosts = two_hosts()
+    done = subprocess.run(
+        job(recipe, "none", out="whole{rank}", **hosts), capture_output=True, text=True, timeout=150, env=environment()
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert saved(recipe.parent / "whole0")[-1] == 8
+    last = json.loads((recipe.parent / "whole0" / "log.jsonl").read_text().splitlines()[-1])
+    assert (last["kind"], last["update"]) == ("eval", 8)
+    assert not (recipe.parent / "whole1").exists(), "b never writes"
+
+    done, after = run_job(recipe, "unplug", rank=0, **hosts)
+    assert done.returncode != 0
+    assert re.search(
+        r"error: no sign of life for \d+ s from worker 1 \(b\) \(last seen .*\): .*network down", done.stderr
+    )
+    assert TIMEOUT_S <= after < SOON
+    assert saved(recipe.parent / "run")[-1] == 4

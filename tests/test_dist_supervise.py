@@ -1,0 +1,145 @@
+"""The supervisor, which command it starts again; signals that end a single process; and its exit codes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import TINY
+from test_dist_faults import ROOT, environment
+
+from gluon_effnets.train import supervise as module
+from gluon_effnets.train.checkpoint import list_checkpoints
+from gluon_effnets.train.exit_codes import record_verdict
+from gluon_effnets.train.run import main
+from gluon_effnets.train.supervise import supervise
+
+SCRIPT = """
+import os, signal, sys
+count, how = sys.argv[1], sys.argv[2]
+with open(count, "a") as file:
+    file.write(" ".join(sys.argv[3:]) + "\\n")
+if how == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+if how.startswith("verdict"):
+    open(os.environ["GLUON_EFFNETS_VERDICT"], "w").write(how[7:])
+    sys.exit(1)
+sys.exit(int(how))
+"""
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("how", "starts", "code"),
+    [
+        ("0", 1, 0),
+        ("1", 3, 1),  # without a verdict it may be horovodrun's answer to a crash
+        ("verdict1", 1, 1),
+        ("verdict143", 1, 143),
+        ("verdict75", 3, 75),
+        ("kill", 3, 137),
+    ],
+)
+def test_what_is_started_again(tmp_path, monkeypatch, how, starts, code):
+    monkeypatch.setattr(module, "PAUSE_S", 0)
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "starts"), how, "--fresh", "--out"]
+    assert supervise(command, 2) == code
+    lines = (tmp_path / "starts").read_text().splitlines()
+    assert lines == ["--fresh --out", *["--out"] * (starts - 1)], "the checkpoints of the first start are kept"
+
+
+def test_restarts_of_train_imagenet(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    script = tmp_path / "train.py"
+    script.write_text("import sys; import faulty_worker; sys.exit(faulty_worker.main())")
+    command = [sys.executable, script, "kill", "0", "3", "--config", tmp_path / "tiny.yaml", "--out", tmp_path / "run"]
+    # main() gives the supervisor the arguments of train_imagenet.py; the fault's own come before them.
+    code = "import sys; from gluon_effnets.train.supervise import supervise;sys.exit(supervise(sys.argv[1:], 2))"
+    env = environment(MARKER=str(tmp_path / "killed"))
+    done = subprocess.run([sys.executable, "-c", code, *map(str, command)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "ended with exit code 137; start 2 of 3" in done.stderr
+    assert "resuming from update 2 of 4" in done.stdout
+
+
+def test_the_option_restarts_runs_the_script_again(monkeypatch):
+    seen = {}
+    monkeypatch.setattr("gluon_effnets.train.run.supervise", lambda command, restarts: seen.update(locals()) or 0)
+    monkeypatch.setattr(sys, "argv", ["train_imagenet.py", "--model", "idle_tiny", "--restarts", "3"])
+    assert main() == 0
+    assert seen["restarts"] == 3
+    assert seen["command"][:4] == [sys.executable, "train_imagenet.py", "--model", "idle_tiny"]
+    assert seen["command"][-2:] == ["--restarts", "0"]
+
+
+def test_restarts_belong_around_horovodrun(capsys):
+    assert main(["--model", "idle_tiny", "--hvd", "--restarts", "2"]) == 1
+    assert "python -m gluon_effnets.train.supervise --restarts 2 -- horovodrun" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, signum):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    script = [sys.executable, str(ROOT / "tests" / "faulty_worker.py"), "none", "0", "0"]
+    command = [*script, "--config", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
+    command += ["--set", "checkpoint_every=100it", "--set", "duration=8it", "--restarts", "0"]
+    process = subprocess.Popen(
+        command, env=environment(SLOW="0.4"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    told = ""
+    while not re.search(r"\| 2/4", told):  # the bar after the second update
+        told += process.stdout.read(1)
+        assert len(told) < 100_000 and process.poll() is None
+    process.send_signal(signum)
+    told += process.communicate(timeout=40)[0]
+    assert process.returncode == 128 + signum
+    (checkpoint,) = list_checkpoints(tmp_path / "run")
+    stopped = int(checkpoint.name[-1])
+    assert f"stopped by {signum.name} after update {stopped}; a checkpoint is saved" in told
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert f"resuming from update {stopped} of 8" in done.stdout
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    code = """if True:
+        import os, signal, sys, threading, time
+        from gluon_effnets.train.signals import stop_signals
+        asked = threading.Event()
+        with stop_signals(lambda signum: asked.set()):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert asked.wait(10)
+            os.kill(os.getpid(), signal.SIGTERM)  # delivered twice: still the same wish
+            time.sleep(1.2)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        sys.exit(3)
+    """
+    begin = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 143, done.stderr
+    assert time.monotonic() - begin < 10
+
+
+@pytest.mark.fast
+def test_signals_are_left_as_they_were():
+    from gluon_effnets.train.signals import stop_signals
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with stop_signals(lambda signum: None):
+        assert signal.getsignal(signal.SIGTERM) is not before[1]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.fast
+def test_verdicts_are_written_only_where_asked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv("GLUON_EFFNETS_VERDICT", raising=False)
+    record_verdict(1)
+    monkeypatch.setenv("GLUON_EFFNETS_VERDICT", str(tmp_path / "no" / "folder"))
+    record_verdict(1)
+    assert os.listdir(tmp_path) == []
