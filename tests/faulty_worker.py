@@ -1,4 +1,4 @@
-"""train_imagenet.py with a fault: python faulty_worker.py FAULT RANK UPDATE ARGUMENTS... (FAULT none: without)."""
+"""train_imagenet.py with a fault: FAULT=kill:1:5 python faulty_worker.py ARGUMENTS... fells worker 1 in its update 6."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import conftest  # noqa: F401  (registers plain_tiny)
 
@@ -52,19 +53,20 @@ class Fault(Hook):
 
 
 def main() -> int:
-    name, rank, update, *arguments = sys.argv[1:]
-    marker = os.environ.get("MARKER", "")
+    name, rank, update = os.environ.get("FAULT", "none:0:0").split(":")
+    marker, own = os.environ.get("MARKER", ""), os.environ.get("HOROVOD_RANK", "0")
+    # {rank} lets a test give every worker a folder of its own.
+    sys.argv[1:] = [argument.replace("{rank}", own) for argument in sys.argv[1:]]
     build = run.build
 
     def build_faulty(*args):
         state, task, hooks = build(*args)
         return state, task, [Fault(name, int(rank), int(update), marker), *hooks]
 
-    run.build = build_faulty
-    run.write_report = lambda state, recipe: print("reported", flush=True)  # its own tests: test_run.py
-    # {rank} lets a test give every worker a folder of its own.
-    own = os.environ.get("HOROVOD_RANK", "0")
-    return run.main([argument.replace("{rank}", own) for argument in arguments])
+    # The report has its own tests, in test_run.py.
+    report = mock.patch.object(run, "write_report", lambda state, recipe: print("reported", flush=True))
+    with report, mock.patch.object(run, "build", build_faulty):
+        return run.main()
 
 
 if __name__ == "__main__":

@@ -33,10 +33,10 @@ def recipe(tmp_path) -> Path:
     return path
 
 
-def arguments(recipe, fault, out="run", rank=1, update=5):
+def arguments(recipe, out="run"):
     changes = ["duration=8it", "data.source=synthetic:64", "data.batch_size=4", f"distributed.timeout_s={TIMEOUT_S}"]
     options = ["--config", str(recipe), "--out", str(recipe.parent / out)]
-    return [fault, str(rank), str(update), *options, *(part for change in changes for part in ("--set", change))]
+    return [*options, *(part for change in changes for part in ("--set", change))]
 
 
 def environment(**more):
@@ -45,16 +45,16 @@ def environment(**more):
     return {**clean, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
 
-def job(recipe, *fault, launcher=(), hosts=(), **options):
+def job(recipe, launcher=(), hosts=(), out="run"):
     script = str(ROOT / "tests" / "faulty_worker.py")
-    command = [str(HOROVODRUN), "-np", "2", *hosts, sys.executable, script, *arguments(recipe, *fault, **options)]
+    command = [str(HOROVODRUN), "-np", "2", *hosts, sys.executable, script, *arguments(recipe, out)]
     return [*map(str, launcher), *command, "--hvd"]
 
 
-def run_job(*args, env=None, **options):
+def run_job(recipe, fault, env=None, **options):
     """The finished job, and how long it took to end after the fault."""
-    command = job(*args, **options)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150, env=env or environment())
+    command, env = job(recipe, **options), environment(FAULT=fault, **(env or {}))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, env=env)
     faults = re.findall(r"fault at ([0-9.]+)", done.stdout)
     return done, time.time() - float(faults[0])
 
@@ -76,8 +76,8 @@ def assert_one_message(done, text):
 
 
 def test_killed_worker_and_restart_by_the_supervisor(recipe):
-    env = environment(MARKER=str(recipe.parent / "killed"))
-    done, after = run_job(recipe, "kill", launcher=SUPERVISE, env=env, out="run{rank}")
+    env = {"MARKER": str(recipe.parent / "killed")}
+    done, after = run_job(recipe, "kill:1:5", launcher=SUPERVISE, env=env, out="run{rank}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert after < 2 * SOON, "the whole of the second start included"
     (line,) = errors(done)
@@ -91,15 +91,15 @@ def test_killed_worker_and_restart_by_the_supervisor(recipe):
 
 
 @pytest.mark.parametrize(
-    ("fault", "rank", "text"),
+    ("fault", "text"),
     [
-        ("sleep", 1, r"error: worker 1 \(.*\) hangs after update 5; no progress for 4 s while the others wait"),
-        ("freeze", 0, r"error: worker 0 \(.*\) has given no sign of life for \d+ s"),
+        ("sleep:1:5", r"error: worker 1 \(.*\) hangs after update 5; no progress for 4 s while the others wait"),
+        ("freeze:0:5", r"error: worker 0 \(.*\) has given no sign of life for \d+ s"),
     ],
 )
-def test_hanging_worker(recipe, fault, rank, text):
+def test_hanging_worker(recipe, fault, text):
     # Slow enough to be past the start, where the limit is a multiple, in the eyes of the others.
-    done, after = run_job(recipe, fault, rank=rank, env=environment(SLOW="0.2"))
+    done, after = run_job(recipe, fault, env={"SLOW": "0.2"})
     assert done.returncode == 1
     (line,) = errors(done)
     assert re.search(text, line), line
@@ -109,7 +109,7 @@ def test_hanging_worker(recipe, fault, rank, text):
 
 
 def test_mistake_on_one_worker_is_one_message_and_no_restart(recipe):
-    done, after = run_job(recipe, "mistake", launcher=SUPERVISE)
+    done, after = run_job(recipe, "mistake:1:5", launcher=SUPERVISE)
     assert_one_message(done, "error on worker 1 (")
     assert "a fault in the data of this worker" in done.stderr
     assert done.stderr.count("most recent call last") == 1, "horovodrun's own"
@@ -119,7 +119,8 @@ def test_mistake_on_one_worker_is_one_message_and_no_restart(recipe):
 
 @pytest.mark.parametrize(("fault", "code"), [("unforeseen", 70), ("mistake", 1)])
 def test_exit_codes_of_a_single_process(recipe, capsys, monkeypatch, fault, code):
-    monkeypatch.setattr(sys, "argv", ["faulty_worker.py", *arguments(recipe, fault, rank=0, update=1)])
+    monkeypatch.setenv("FAULT", f"{fault}:0:1")
+    monkeypatch.setattr(sys, "argv", ["faulty_worker.py", *arguments(recipe)])
     assert train_here() == code
     told = capsys.readouterr().err
     assert told.count("RuntimeError: an unforeseen fault") == told.count("most recent call last") == (code == 70)
@@ -129,7 +130,7 @@ def test_sigterm_saves_and_one_worker_goes_on(recipe, capsys, monkeypatch):
     log, folder = recipe.parent / "log.jsonl", recipe.parent / "run"
     with open(log, "w") as output:
         env = environment(SLOW="0.5")
-        process = subprocess.Popen(job(recipe, "none"), stdout=output, stderr=subprocess.STDOUT, env=env)
+        process = subprocess.Popen(job(recipe), stdout=output, stderr=subprocess.STDOUT, env=env)
         end = time.monotonic() + 60
         while not list_checkpoints(folder) and time.monotonic() < end:
             time.sleep(0.05)
@@ -143,7 +144,7 @@ def test_sigterm_saves_and_one_worker_goes_on(recipe, capsys, monkeypatch):
     assert "Exit code: 143" in told
     assert "error: " not in told
 
-    monkeypatch.setattr(sys, "argv", ["faulty_worker.py", *arguments(recipe, "none")])
+    monkeypatch.setattr(sys, "argv", ["faulty_worker.py", *arguments(recipe)])
     assert train_here() == 0
     now = capsys.readouterr().out
     # One worker needs two updates for the images of one update of two workers; the place in the run is the same.
@@ -163,7 +164,7 @@ def two_hosts():
 def test_two_hosts_and_a_broken_network(recipe):
     hosts = two_hosts()
     done = subprocess.run(
-        job(recipe, "none", out="whole{rank}", **hosts), capture_output=True, text=True, timeout=150, env=environment()
+        job(recipe, out="whole{rank}", **hosts), capture_output=True, text=True, timeout=150, env=environment()
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert saved(recipe.parent / "whole0")[-1] == 8
@@ -171,7 +172,7 @@ def test_two_hosts_and_a_broken_network(recipe):
     assert (last["kind"], last["update"]) == ("eval", 8)
     assert not (recipe.parent / "whole1").exists(), "b never writes"
 
-    done, after = run_job(recipe, "unplug", rank=0, **hosts)
+    done, after = run_job(recipe, "unplug:0:5", **hosts)
     assert done.returncode != 0
     assert re.search(
         r"error: no sign of life for \d+ s from worker 1 \(b\) \(last seen .*\): .*network down", done.stderr

@@ -55,26 +55,13 @@ def test_what_is_started_again(tmp_path, monkeypatch, how, starts, code):
 
 def test_restarts_of_train_imagenet(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
-    script = tmp_path / "train.py"
-    script.write_text("import sys; import faulty_worker; sys.exit(faulty_worker.main())")
-    command = [sys.executable, script, "kill", "0", "3", "--config", tmp_path / "tiny.yaml", "--out", tmp_path / "run"]
-    # main() gives the supervisor the arguments of train_imagenet.py; the fault's own come before them.
-    code = "import sys; from gluon_effnets.train.supervise import supervise;sys.exit(supervise(sys.argv[1:], 2))"
-    env = environment(MARKER=str(tmp_path / "killed"))
-    done = subprocess.run([sys.executable, "-c", code, *map(str, command)], env=env, capture_output=True, text=True)
+    command = [sys.executable, ROOT / "tests" / "faulty_worker.py", "--restarts", "2", "--fresh"]
+    command += ["--config", tmp_path / "tiny.yaml", "--out", tmp_path / "run"]
+    env = environment(FAULT="kill:0:3", MARKER=str(tmp_path / "killed"))
+    done = subprocess.run(map(str, command), env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert "ended with exit code 137; start 2 of 3" in done.stderr
     assert "resuming from update 2 of 4" in done.stdout
-
-
-def test_the_option_restarts_runs_the_script_again(monkeypatch):
-    seen = {}
-    monkeypatch.setattr("gluon_effnets.train.run.supervise", lambda command, restarts: seen.update(locals()) or 0)
-    monkeypatch.setattr(sys, "argv", ["train_imagenet.py", "--model", "idle_tiny", "--restarts", "3"])
-    assert main() == 0
-    assert seen["restarts"] == 3
-    assert seen["command"][:4] == [sys.executable, "train_imagenet.py", "--model", "idle_tiny"]
-    assert seen["command"][-2:] == ["--restarts", "0"]
 
 
 def test_restarts_belong_around_horovodrun(capsys):
@@ -85,9 +72,9 @@ def test_restarts_belong_around_horovodrun(capsys):
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, signum):
     (tmp_path / "tiny.yaml").write_text(TINY)
-    script = [sys.executable, str(ROOT / "tests" / "faulty_worker.py"), "none", "0", "0"]
+    script = [sys.executable, str(ROOT / "tests" / "faulty_worker.py")]
     command = [*script, "--config", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
-    command += ["--set", "checkpoint_every=100it", "--set", "duration=8it", "--restarts", "0"]
+    command += ["--set", "checkpoint_every=100it", "--set", "duration=8it"]
     process = subprocess.Popen(
         command, env=environment(SLOW="0.4"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

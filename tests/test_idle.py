@@ -7,8 +7,8 @@ from mxnet import autograd
 
 from gluon_effnets import get_model
 from gluon_effnets.deploy.idle_forms import FORMS
-from gluon_effnets.models.idle import compose, idle_net, replaceable
 from gluon_effnets.models.efficientnet import B0
+from gluon_effnets.models.idle import compose, idle_net, replaceable
 from gluon_effnets.models.mbnet import table_madds
 from gluon_effnets.models.mobilenetv3 import LARGE, SMALL
 from gluon_effnets.nn import IdleBlock, IdleRun

@@ -15,7 +15,7 @@ __all__ = ["Conversion", "convert"]
 
 
 class Conversion(NamedTuple):
-    """What `convert` did. `options` belong to the network of the file, which holds them: `get_model` need not be told."""
+    """What `convert` did. `options` are those of the network; the file holds them, so `get_model` need not be told."""
 
     model: str
     source: str
