@@ -15,7 +15,8 @@ declare -A space=([a]="effnets-a-$$" [b]="effnets-b-$$") address=([a]=10.77.0.1 
 
 clean_up() {
     for host in a b; do
-        [[ ! -f $work/$host.pid ]] || kill "$(cat "$work/$host.pid")" || true
+        # Also what hangs on a connection that was cut.
+        ip netns pids "${space[$host]}" 2> /dev/null | xargs -r kill -KILL 2> /dev/null || true
         ip netns del "${space[$host]}" 2> /dev/null || true
         rm -rf "/etc/netns/${space[$host]}"
     done

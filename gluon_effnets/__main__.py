@@ -71,10 +71,30 @@ def _info(args) -> None:
     print(_table(rows))
 
 
-def _train(args) -> int:
+def _train(arguments: Sequence[str]) -> int:
     from .train.run import main as train
 
-    return train(args.arguments)
+    return train(arguments)
+
+
+def _benchmark_train(arguments: Sequence[str]) -> None:
+    from .train.throughput_command import add_train_arguments, run_train
+
+    run_train(
+        _parse("benchmark train", "images/s of training, and where the time goes", add_train_arguments, arguments)
+    )
+
+
+def _benchmark_data(arguments: Sequence[str]) -> None:
+    from .train.throughput_command import add_data_arguments, run_data
+
+    run_data(_parse("benchmark data", "images/s of the data without a network", add_data_arguments, arguments))
+
+
+def _parse(command: str, text: str, add_arguments, arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m gluon_effnets {command}", description=text)
+    add_arguments(parser)
+    return parser.parse_args(arguments)
 
 
 def _validate(args) -> None:
@@ -166,8 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--classes", type=int, default=1000)
     network_options(added)
 
-    added = command("train", _train, "train by a recipe; as train_imagenet.py, whose arguments follow")
-    added.add_argument("arguments", nargs=argparse.REMAINDER)
+    command("train", None, "train by a recipe; as train_imagenet.py, with its arguments")
 
     added = command("validate", _validate, "accuracy of weights on the evaluation images of a data set")
     added.add_argument("name")
@@ -202,6 +221,8 @@ def _parser() -> argparse.ArgumentParser:
     network_options(added)
 
     what = command("benchmark", None, "measurements on this machine").add_subparsers(required=True, metavar="WHAT")
+    command("train", None, "images/s of training, and where the time goes", what)
+    command("data", None, "images/s of the data without a network", what)
     added = command("latency", _benchmark_latency, "inference of one batch, hybridized and with oneDNN fusion", what)
     added.add_argument("names", nargs="+")
     added.add_argument("--image-size", type=int)
@@ -224,11 +245,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+# These bring their own arguments, and import the trainer only when they are called.
+_OWN_ARGUMENTS = {("train",): _train, ("benchmark", "train"): _benchmark_train, ("benchmark", "data"): _benchmark_data}
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run a command; return the exit code. Users' mistakes are one message, not a trace."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    args = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
     try:
+        for words, function in _OWN_ARGUMENTS.items():
+            if tuple(argv[: len(words)]) == words:
+                return function(argv[len(words) :]) or 0
+        args = _parser().parse_args(argv)
         return args.function(args) or 0
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

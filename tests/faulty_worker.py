@@ -1,4 +1,4 @@
-"""train_imagenet.py with a fault: FAULT=kill:1:5 python faulty_worker.py ARGUMENTS... fells worker 1 in its update 6."""
+"""train_imagenet.py with a fault: FAULT=kill:1:5 python faulty_worker.py ... fells worker 1 in its update 6."""
 
 from __future__ import annotations
 

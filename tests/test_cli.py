@@ -49,6 +49,31 @@ def test_convert(tmp_path, capsys):
     assert "padding='same'" in capsys.readouterr().out and out.exists()
 
 
+def test_quantize(tmp_path, capsys):
+    path = weights(tmp_path, classes=10, in_channels=1, stem_stride=1)
+    assert main(["quantize", f"idle_mbv3_small={path}", "--data", "digits", "--images", "64"]) == 0
+    out = capsys.readouterr().out
+    assert "channel-wise" in out and "tensor-wise" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["optimizers", "idle_tiny", "--repeats", "1"], "lb_sgd lars"),
+        (["data", "--data", "digits", "--steps", "1", "--rounds", "1", "--image-size", "32"], "processor ms / image"),
+        (["train", "idle_tiny", "--steps", "1", "--rounds", "1", "--image-size", "32", "--batch", "4"], "backward"),
+    ],
+)
+def test_benchmarks_of_training(arguments, word, capsys):
+    assert main(["benchmark", *arguments]) == 0
+    assert word in capsys.readouterr().out
+
+
+def test_train_takes_its_own_arguments(capsys):
+    assert main(["train", "--model", "idle_mbv", "--data", "digits"]) == 1
+    assert "unknown model 'idle_mbv'" in capsys.readouterr().err
+
+
 def test_benchmark(capsys):
     assert main(["benchmark", "latency", "mobilenet_v3_small", "--image-size", "64", "--repeats", "1"]) == 0
     assert "mobilenet_v3_small" in capsys.readouterr().out

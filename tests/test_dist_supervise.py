@@ -1,4 +1,4 @@
-"""The supervisor, which command it starts again; signals that end a single process; and its exit codes."""
+"""What concerns a single process: the supervisor, signals, exit codes, the device."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 
+import mxnet as mx
 import pytest
 from conftest import TINY
 from test_dist_faults import ROOT, environment
 
 from gluon_effnets.train import supervise as module
 from gluon_effnets.train.checkpoint import list_checkpoints
+from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.exit_codes import record_verdict
 from gluon_effnets.train.run import main
 from gluon_effnets.train.supervise import supervise
@@ -130,3 +132,15 @@ def test_verdicts_are_written_only_where_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("GLUON_EFFNETS_VERDICT", str(tmp_path / "no" / "folder"))
     record_verdict(1)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.fast
+def test_every_worker_of_a_host_has_a_gpu_of_its_own(monkeypatch):
+    workers = Workers()
+    assert workers.device() == mx.cpu()
+    monkeypatch.setattr(mx.context, "num_gpus", lambda: 2)
+    workers.local_rank = 1
+    assert workers.device() == mx.gpu(1)
+    workers.local_rank = 2
+    with pytest.raises(ValueError, match="number 2 of its host .* 2 GPU"):
+        workers.device()

@@ -29,6 +29,16 @@ class Workers:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
 
+    def device(self) -> mx.Context:
+        """The GPU of this worker, or the CPU of a host without any. Raises ValueError if there are too few GPUs."""
+        count = mx.context.num_gpus()
+        if count and self.local_rank >= count:
+            raise ValueError(
+                f"worker {self.rank} is number {self.local_rank} of its host (from 0), which shows it {count} GPU(s).\n"
+                "Start one worker per GPU (-H host:GPUS), and leave CUDA_VISIBLE_DEVICES the same for all of a host."
+            )
+        return mx.gpu(self.local_rank) if count else mx.cpu()
+
     def set_timeout(self, timeout_s: float) -> None:
         """End the job when a worker makes no progress for so long; 0 for no limit. A single process is not watched."""
 

@@ -92,7 +92,7 @@ def build(recipe: Recipe, out: Path, workers: Workers) -> Tuple[TrainState, Task
 
     Raises ValueError, FileNotFoundError or ImportError with what to change.
     """
-    ctx = mx.gpu(workers.local_rank) if mx.context.num_gpus() else mx.cpu()
+    ctx = workers.device()
     task, hooks = make_task(recipe.task, recipe.task_options), make_hooks(recipe.hooks)
     data = open_data(recipe.data, seed=recipe.seed, rank=workers.rank, world=workers.size)
     precision = Precision(recipe.precision, ctx)
