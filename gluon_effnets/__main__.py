@@ -132,12 +132,12 @@ def _export(args) -> None:
 
 
 def _benchmark_latency(args) -> None:
-    from .deploy import measure_latency
+    from .deploy import initialize_lively, measure_latency
 
     rows = [("model", "plain, ms", "fused, ms", "plain median", "fused median")]
     for name in args.names:
         net = get_model(name)
-        net.initialize()
+        initialize_lively(net)
         latency = measure_latency(net, args.image_size or model_info(name).input_size, args.batch, args.repeats)
         cells = [f"{latency[kind].minimum:.2f}" for kind in ("plain", "fused")]
         rows.append((name, *cells, *(f"{latency[kind].median:.2f}" for kind in ("plain", "fused"))))

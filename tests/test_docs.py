@@ -49,9 +49,13 @@ def test_relative_links_lead_somewhere(page):
 def test_every_recipe_key_is_documented():
     import dataclasses
 
-    from gluon_effnets.train.config import OptimizerSettings, Recipe, ScheduleSettings
+    from gluon_effnets.train.config import DistributedSettings, OptimizerSettings, Recipe, ScheduleSettings
     from gluon_effnets.train.hooks import HOOKS
 
     text = (ROOT / "docs" / "training.md").read_text()
-    keys = [field.name for cls in (Recipe, OptimizerSettings, ScheduleSettings) for field in dataclasses.fields(cls)]
+    keys = [
+        field.name
+        for cls in (Recipe, OptimizerSettings, ScheduleSettings, DistributedSettings)
+        for field in dataclasses.fields(cls)
+    ]
     assert [key for key in [*keys, *HOOKS] if not re.search(rf"[`.]{key}\b", text)] == []

@@ -8,7 +8,7 @@ from typing import Callable, Dict, NamedTuple
 import mxnet as mx
 import numpy as np
 
-__all__ = ["Latency", "graph_blocks", "measure_latency", "time_interleaved"]
+__all__ = ["Latency", "graph_blocks", "initialize_lively", "measure_latency", "time_interleaved"]
 
 
 class Latency(NamedTuple):
@@ -32,6 +32,16 @@ def time_interleaved(calls: Dict[str, Callable[[], None]], repeats: int = 20, cl
             if round_number:
                 times[name].append((clock() - begin) * 1e3)
     return {name: Latency(min(values), float(np.median(values))) for name, values in times.items()}
+
+
+def initialize_lively(net) -> None:
+    """Random weights that keep the signal's size through an untrained network, as training does.
+
+    The speed of MXNet's h-swish depends on its values (by a fifth of MobileNetV3's latency), so that networks can be
+    compared only with signals of equal size; most initializers let them fade.
+    """
+    mx.random.seed(0)
+    net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
 
 
 def graph_blocks(net, x: mx.nd.NDArray) -> Dict[str, mx.gluon.SymbolBlock]:

@@ -10,7 +10,7 @@ import numpy as np
 from mxnet import autograd
 
 from ..models import ClassificationNet, get_model
-from .benchmark import graph_blocks, time_interleaved
+from .benchmark import graph_blocks, initialize_lively, time_interleaved
 
 __all__ = ["FORMS", "FormRow", "compare_forms", "forms_table"]
 
@@ -44,14 +44,12 @@ def compare_forms(name: str = "idle_mbv3", baseline: str = "mobilenet_v3_large",
     """
     nets = {form: get_model(name, **options) for form, options in FORMS.items()}
     first = next(iter(nets.values()))
-    mx.random.seed(0)
-    for net in nets.values():
-        # Keeps the signal's size through an untrained network, so that the comparison means something.
-        net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
-        for key, param in net._collect_params_with_prefix().items():
-            param.set_data(first._collect_params_with_prefix()[key].data())
     nets = {baseline: get_model(baseline), **nets}
-    nets[baseline].initialize()
+    for net in nets.values():
+        initialize_lively(net)
+    for form in FORMS:
+        for key, param in nets[form]._collect_params_with_prefix().items():
+            param.set_data(first._collect_params_with_prefix()[key].data())
 
     image, batch = mx.nd.random.normal(shape=(1, 3, 224, 224)), mx.nd.random.normal(shape=(8, 3, 96, 96))
     reference = first(image).asnumpy()
