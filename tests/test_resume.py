@@ -185,6 +185,12 @@ def test_checkpoint_of_another_network_is_refused(start, change):
     assert all((value == before[key]).all() for key, value in other.weights().items())
 
 
+def test_checkpoint_of_the_same_shapes_but_another_definition_is_refused(start):
+    start().train_until_killed(2)
+    with pytest.raises(ValueError, match="bn_epsilon=1e-05 .here 0.001"):
+        start("model_options.bn_epsilon=0.001").resume()
+
+
 def test_no_pickle_anywhere(start, monkeypatch):
     run = start("hooks={ema: {}, mixup: {}}", "optimizer={name: lbsgd, options: {momentum: 0.9}}").train()
     for name, start_of_file in ((name, data[:8]) for name, data in content(run, 4).items()):

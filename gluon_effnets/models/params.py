@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple
 import mxnet as mx
 import numpy as np
 
-__all__ = ["Stored", "assign", "read", "save"]
+__all__ = ["Stored", "assign", "check_identity", "read", "save"]
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def assign(net, stored: Stored, path, *, ctx=None, allow_missing=False, ignore_e
 
     Takes the names of `save_parameters` and those of exported files. Raises ValueError saying what does not fit.
     """
-    _check_identity(net, stored.identity, path)
+    check_identity(net, stored.identity, path)
     params = net._collect_params_with_prefix()
     arrays = _without_export_names(net, stored.arrays)
     missing = [] if allow_missing else sorted(params.keys() - arrays.keys())
@@ -77,7 +77,8 @@ def assign(net, stored: Stored, path, *, ctx=None, allow_missing=False, ignore_e
         params[key]._load_init(arrays[key], ctx, **cast)
 
 
-def _check_identity(net, stored: Dict[str, Any], path) -> None:
+def check_identity(net, stored: Dict[str, Any], path) -> None:
+    """Raise ValueError if the weights at `path` belong to another network, also if only an option differs."""
     if not stored:
         return
     own = json.loads(json.dumps(net.identity))  # numbers as keys become texts, as in the file

@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 
+from ..models.params import check_identity
 from .durations import to_updates
 from .hooks.average_statistics import average_statistics
 from .hooks.base import Hook
@@ -123,6 +124,7 @@ def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
         temporary.mkdir(parents=True)
         run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
         run["updates_per_epoch"], run["scores"] = state.updates_per_epoch, state.scores
+        run["identity"] = state.net.identity
         params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
         _save_arrays(temporary / "net.params", params)
         run["trainer"], arrays = _flatten(_trainer_state(state))
@@ -208,6 +210,7 @@ def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, run: dict) 
             f"{state.out}: {folder.name} is a checkpoint of another network ({run['recipe'].get('model')}); "
             "choose another --out, or --fresh to start over"
         )
+    check_identity(state.net, run["identity"], folder)
     for key, param in params.items():
         param.set_data(loaded[key])
     _set_trainer_state(state, _unflatten(run["trainer"], _load_arrays(folder / "trainer.params")))
