@@ -10,7 +10,7 @@ import mxnet as mx
 
 from .. import _resources
 from ..deploy.quantize import QuantizedRow, compare_quantized
-from ..models import ClassificationNet, get_model
+from ..models import ClassificationNet, get_model, params
 from .config import load_recipe
 from .data import Data, open_data, parse_source
 from .dist import Workers
@@ -34,10 +34,14 @@ def open_pair(
     given = [f"model={name}", f"data.source={source}", *overrides]
     recipe = load_recipe(path if path.is_file() else None, given)
     data = open_data(recipe.data, seed=0)
-    options = {**model_options(recipe, data), **(options or {}), "classes": None}
+    # What the file does not say follows from the data; get_model takes the rest from the file.
+    inferred, said = model_options(recipe, data), params.read(weights).identity
+    options = {**{k: v for k, v in inferred.items() if k not in said}, **(options or {}), "classes": None}
     net = get_model(name, pretrained=weights, ctx=_context(), **options)
-    if net.num_classes != data.num_classes:
-        raise ValueError(f"{weights} has {net.num_classes} classes, but {source} has {data.num_classes}")
+    for what in ("num_classes", "in_channels"):
+        own, theirs, name = getattr(net, what), getattr(data, what), what.replace("num_", "").replace("_", " ")
+        if own != theirs:
+            raise ValueError(f"{weights} has {own} {name}, but {source} has {theirs}")
     if not data.num_val:
         raise ValueError(f"{source} has no evaluation images")
     net.hybridize(static_alloc=True, static_shape=True)
