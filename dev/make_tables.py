@@ -60,7 +60,8 @@ def models_table(family: str = "") -> str:
 
         def cell(what, name=name):
             kinds = (what, f"{what} against MobileNetV3", f"{what} against MobileNetV3 at equal MAdds")
-            values = [row["value"] for row in published if row["model"] == name and row["what"] in kinds]
+            found = [row for row in published if row["model"] == name and row["what"] in kinds]
+            values = [row["value"] + row["what"][len(what) :] for row in found]
             return ", ".join(dict.fromkeys(values))
 
         label = f"`{name}`" + (" (reconstruction)" if info.reconstruction else "")
