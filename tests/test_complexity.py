@@ -11,6 +11,8 @@ from gluon_effnets.models.idle import compose, idle_net
 from gluon_effnets.models.mbnet import row_madds, table_madds
 from gluon_effnets.models.mobilenetv3 import LARGE
 
+pytestmark = pytest.mark.fast
+
 COMPUTED = json.loads((Path(__file__).parent.parent / "results" / "computed.json").read_text())
 
 # Compositions of the IdleBlock paper's networks as reconstructed beforehand: baseline, options, M MAdds, M parameters.

@@ -13,6 +13,8 @@ from gluon_effnets.models.mbnet import table_madds
 from gluon_effnets.models.mobilenetv3 import LARGE, SMALL
 from gluon_effnets.nn import IdleBlock, IdleRun
 
+pytestmark = pytest.mark.fast
+
 
 def random(*shape, seed=0):
     return mx.nd.array(np.random.RandomState(seed).standard_normal(shape))

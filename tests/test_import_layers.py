@@ -3,6 +3,10 @@
 import ast
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.fast
+
 PACKAGE = Path(__file__).parent.parent / "gluon_effnets"
 # A module may import from its own layer and those before it in this list.
 LAYERS = [["_requirements", "_resources"], ["nn"], ["models"], ["complexity", "weights", "deploy"], ["train"]]

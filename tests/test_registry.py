@@ -8,6 +8,8 @@ import gluon_effnets
 from gluon_effnets import get_model, list_models, model_info, register_with_gluoncv
 from gluon_effnets.models import register_model
 
+pytestmark = pytest.mark.fast
+
 X = mx.nd.array(np.random.RandomState(0).standard_normal((2, 3, 32, 32)))
 
 
