@@ -1,7 +1,7 @@
 """Trains the networks of the IdleBlock comparison for a few epochs on CIFAR-10, and collects the results.
 
-    python dev/small_scale_evidence.py DIR [--out runs/evidence] [--epochs 3]     train what is not finished yet
-    python dev/small_scale_evidence.py DIR --collect                              only write results/trained.json
+    python dev/small_scale_evidence.py DIR [--out runs/evidence] [--epochs 3] [--seeds 0 1]    train what is not finished
+    python dev/small_scale_evidence.py DIR --collect                                           write results/trained.json
 
 A small-scale check of the training code and of the direction of the paper's claims, not a reproduction of them:
 32 x 32 images, stem stride 2, a few epochs, two seeds.
@@ -26,7 +26,6 @@ NETWORKS = {
     "equal cost, alternate": ("idle_mbv3", {"order": "alternate"}),
     "equal cost, shuffle": ("idle_mbv3", {"shuffle": True}),
 }
-SEEDS = (0, 1)
 
 
 def command(model: str, options: dict, seed: int, source: str, out: Path, epochs: int) -> list:
@@ -37,19 +36,19 @@ def command(model: str, options: dict, seed: int, source: str, out: Path, epochs
     return ["train_imagenet.py", "--model", model, "--data", source, "--out", str(out), *overrides]
 
 
-def runs(out: Path):
+def runs(out: Path, seeds):
     """Yield (comparison, model, options, seed, folder): all networks with the first seed, then with the next."""
-    for seed in SEEDS:
+    for seed in seeds:
         for comparison, (model, options) in NETWORKS.items():
             yield comparison, model, options, seed, out / f"{comparison.replace(', ', '_').replace(' ', '_')}.{seed}"
 
 
-def collect(out: Path, epochs: int) -> None:
+def collect(out: Path, epochs: int, seeds) -> None:
     """Write the finished runs into results/trained.json and their logs into results/logs/."""
     path = ROOT / "results" / "trained.json"
     kept = [row for row in json.loads(path.read_text())["rows"] if not row["data"].startswith("CIFAR-10")]
     (ROOT / "results" / "logs").mkdir(exist_ok=True)
-    for comparison, model, options, seed, folder in runs(out):
+    for comparison, model, options, seed, folder in runs(out, seeds):
         if not (folder / "result.json").exists():
             continue
         result = json.loads((folder / "result.json").read_text())
@@ -67,19 +66,22 @@ def collect(out: Path, epochs: int) -> None:
 
 
 def main() -> None:
-    """Train what is not finished, then collect."""
+    """Train what is not finished, or collect what is."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", help="CIFAR-10, see docs/data.md")
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--collect", action="store_true")
     args = parser.parse_args()
-    for _, model, options, seed, folder in [] if args.collect else runs(args.out):
+    if args.collect:
+        collect(args.out, args.epochs, args.seeds)
+        return
+    for _, model, options, seed, folder in runs(args.out, args.seeds):
         if not (folder / "result.json").exists():
             source = f"cifar10:{args.folder}"
             command_line = command(model, options, seed, source, folder.resolve(), args.epochs)
             subprocess.run([sys.executable, *command_line], cwd=ROOT, check=True)
-    collect(args.out, args.epochs)
 
 
 if __name__ == "__main__":
