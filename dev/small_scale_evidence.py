@@ -1,7 +1,7 @@
 """Trains the networks of the IdleBlock comparison for a few epochs on CIFAR-10, and collects the results.
 
-    python dev/small_scale_evidence.py DIR [--out runs/evidence] [--epochs 3] [--seeds 0 1]    train what is not finished
-    python dev/small_scale_evidence.py DIR --collect                                           write results/trained.json
+    python dev/small_scale_evidence.py DIR [--out runs/evidence] [--epochs 3] [--seeds 0 1]   train what is not finished
+    python dev/small_scale_evidence.py DIR --collect     write results/trained.json
 
 A small-scale check of the training code and of the direction of the paper's claims, not a reproduction of them:
 32 x 32 images, stem stride 2, a few epochs, two seeds.
