@@ -93,7 +93,7 @@ def trained_table() -> str:
     """What was trained with this code, with the command that did it."""
     header = ["model", "data", "recipe", "top-1", "seed", "command"]
     rows = [
-        [f"`{r['model']}`", r["data"], r["recipe"], r["top1"], r["seed"], f"`{r['command']}`"]
+        [f"`{r['model']}`", r["data"], r["recipe"], f"{r['top1']:.2f} %", r["seed"], f"`{r['command']}`"]
         for r in results("trained")["rows"]
     ]
     return markdown(header, rows)
