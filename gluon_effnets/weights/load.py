@@ -62,12 +62,12 @@ def load_official(net: ClassificationNet, state: Mapping[str, Any], source: Opti
     ----------
     net : a network of this package, initialized or not, hybridized or not.
     state : official key -> array (NumPy, MXNet or PyTorch), for example from `read_checkpoint`.
-    source : 'timm', 'timm_tf', 'torchvision', 'lukemelas' or 'gluoncv'; None: recognised by the keys.
+    source : a name of docs/weights.md, such as 'timm' or 'torchvision'; None: recognised by the keys.
         'timm_tf' must be named: timm's tf_* networks have its usual keys, but another BN epsilon and padding.
 
     The BN epsilon and the padding of the source are set in the network, unless it was built with explicit
-    values (`net.fixed_options`); a hybridized network stays hybridized and follows. A file of parameters does
-    not hold the two: give them to `get_model` when you load one (`convert` reports which).
+    values (`net.fixed_options`); a hybridized network stays hybridized and follows. `net.save_parameters` keeps the
+    two in its file, from where `get_model` takes them.
 
     Raises ValueError, with the network as it was, if the keys or shapes do not fit, the source is unknown, or
     an explicit option contradicts it. Another number of classes does not fit either: build the network with
