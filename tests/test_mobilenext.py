@@ -21,7 +21,7 @@ from gluon_effnets.deploy.shortcut_forms import compare_shortcuts, shortcuts_tab
 from gluon_effnets.models.efficientnet import B0
 from gluon_effnets.models.idle import compose
 from gluon_effnets.models.mobilenetv3 import LARGE
-from gluon_effnets.models.mobilenext import BlockNet, mobilenext_se, with_sandglass
+from gluon_effnets.models.mobilenext import MobileNeXt, mobilenext_se, with_sandglass
 from gluon_effnets.nn import ConvBN, ConvChain, SandGlass
 from gluon_effnets.weights import convert, load_official
 from gluon_effnets.weights.load import SOURCES
@@ -255,7 +255,7 @@ def test_blocks_refuse_what_they_cannot_do():
 
 @pytest.mark.parametrize("arch, numbers", [(LARGE, range(4, 16)), (B0, [3, 5, 7])])
 def test_sandglass_takes_the_place_of_blocks_in_other_networks(arch, numbers):
-    net = BlockNet(with_sandglass(arch, numbers), classes=3)
+    net = MobileNeXt(with_sandglass(arch, numbers), classes=3)
     net.initialize()
     kinds = [type(block).__name__ for stage in net.stages for block in stage._children.values()]
     assert [i for i, kind in enumerate(kinds) if kind == "SandGlass"] == list(numbers)
@@ -273,7 +273,7 @@ def test_sandglass_takes_the_place_of_blocks_in_other_networks(arch, numbers):
 @pytest.mark.fast
 def test_exchanging_no_block_changes_nothing():
     for arch, name in ((LARGE, "mobilenet_v3_large"), (B0, "efficientnet_b0")):
-        assert count(BlockNet(with_sandglass(arch, ())))[:2] == count(get_model(name))[:2]
+        assert count(MobileNeXt(with_sandglass(arch, ())))[:2] == count(get_model(name))[:2]
 
 
 # Identity divisor

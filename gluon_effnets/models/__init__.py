@@ -1,6 +1,6 @@
 """The networks, one file per family, and their registry."""
 
-from . import efficientnet, idle, mobilenetv2, mobilenetv3, mobilenext
+from . import efficientnet, idle, mobilenetv2, mobilenetv3, mobilenext, shufflenetv1, shufflenetv2
 from .base import ClassificationNet, StageInfo
 from .registry import ModelInfo, get_model, list_models, model_info, register_model, register_with_gluoncv
 
@@ -18,4 +18,6 @@ __all__ = [
     "model_info",
     "register_model",
     "register_with_gluoncv",
+    "shufflenetv1",
+    "shufflenetv2",
 ]

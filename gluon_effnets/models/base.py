@@ -37,6 +37,7 @@ class ClassificationNet(HybridBlock):
     """
 
     info = None
+    classifier_bias = True
     options: Dict[str, Any] = {}  # of the constructor, as given; those of training alone left out
 
     def __init__(self, classes: int = 1000, in_channels: int = 3, **kwargs):
@@ -47,7 +48,9 @@ class ClassificationNet(HybridBlock):
         self.in_channels = in_channels
 
     def _make_output(self) -> None:
-        self.output = nn.Dense(self.num_classes, in_units=self.num_features, prefix="output_")
+        self.output = nn.Dense(
+            self.num_classes, in_units=self.num_features, use_bias=self.classifier_bias, prefix="output_"
+        )
 
     @property
     def stages(self) -> List[HybridBlock]:

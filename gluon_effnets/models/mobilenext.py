@@ -31,21 +31,19 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
-from ..nn import BlockStyle, ConvChain, FanOutNormal, MBBlock, SandGlass, Unit
+from ..nn import ConvChain, FanOutNormal, MBBlock, SandGlass, Unit
+from .blocknet import BlockNet, BlockRow, Table
 from .mbnet import Architecture, Row, round_channels
 from .mobilenetv2 import FanOutOfAllGroups, table_2
 from .registry import register_model
-from .staged import StagedNet
 
 __all__ = [
-    "BlockNet",
-    "BlockRow",
-    "Table",
+    "MobileNeXt",
     "mobilenet_v2_extra_dw",
     "mobilenext",
     "mobilenext_fig4a",
@@ -99,36 +97,8 @@ SE_STAGES = (
 )
 
 
-class BlockRow(NamedTuple):
-    """A block: `make(in_channels, style=..., drop_connect=...)`, its output width and stride."""
-
-    make: Callable
-    out: int
-    stride: int
-
-
-class Table(NamedTuple):
-    """The numbers of a network of any blocks. `definition`: what its shapes do not show, as constructor options."""
-
-    stem: int
-    rows: Tuple[BlockRow, ...]
-    act: str = "relu6"
-    se_act: Optional[str] = "relu"
-    se_gate: str = "hard_sigmoid"
-    head: Optional[int] = None  # width of a last 1x1 convolution
-    head_hidden: Optional[int] = None
-    definition: Mapping[str, Any] = {}
-
-
-class BlockNet(StagedNet):
-    """The network of a `Table`; options are those of `StagedNet`."""
-
-    def __init__(self, table: Table, *args, **options):
-        super().__init__(table, functools.partial(_blocks, table), *args, **options)
-        self.table = table
-
-    def definition(self) -> Dict[str, Any]:
-        return {**super().definition(), **self.table.definition}
+class MobileNeXt(BlockNet):
+    """The network of a `Table` with the blocks of this file; options are those of `StagedNet`."""
 
     def set_identity_divisor(self, divisor: int) -> None:
         """Change the divisor of a MobileNeXt, to run weights with another one than they were trained with.
@@ -150,14 +120,6 @@ class BlockNet(StagedNet):
     def default_initializer(self) -> mx.init.Initializer:
         """That of the official code: EfficientNet's for swish networks, else MobileNetV2's."""
         return FanOutNormal() if self.table.act == "swish" else FanOutOfAllGroups()
-
-
-def _blocks(table: Table, style: BlockStyle, drop_connect: float) -> Iterator[Tuple[HybridBlock, int, int]]:
-    width = table.stem
-    for number, row in enumerate(table.rows):
-        # Linear rule of the EfficientNet code: rate * index / number of blocks.
-        yield row.make(width, style=style, drop_connect=drop_connect * number / len(table.rows)), row.out, row.stride
-        width = row.out
 
 
 class _Place(NamedTuple):
@@ -219,7 +181,7 @@ def _widened(width: float) -> Tuple[int, Tuple[Stage, ...]]:
 
 def mobilenext(
     width: float = 1.0, *, identity_divisor: int = 1, shortcut: str = "slice", blocks: str = "official", **options
-) -> BlockNet:
+) -> MobileNeXt:
     """Build a MobileNeXt of any width.
 
     Parameters
@@ -240,12 +202,12 @@ def mobilenext(
     identity = {"identity_divisor": identity_divisor}
     places = _places(stem, stages, hidden, official=blocks == "official")
     rows = tuple(_sandglass(place, shortcut=shortcut, **identity) for place in places)
-    return BlockNet(Table(stem, rows, definition=identity), **options)
+    return MobileNeXt(Table(stem, rows, definition=identity), **options)
 
 
 def mobilenext_se(
     depth: float = 1.0, groups: int = 1, *, identity_divisor: int = 1, shortcut: str = "slice", **options
-) -> BlockNet:
+) -> MobileNeXt:
     """Build a MobileNeXt with SE and swish: repeats times `depth`, rounded up.
 
     `groups`: of the 1x1 convolutions of whole blocks. The other arguments are those of `mobilenext`.
@@ -267,14 +229,14 @@ def mobilenext_se(
     identity = {"identity_divisor": identity_divisor}
     stages = [stage._replace(repeats=math.ceil(stage.repeats * depth)) for stage in SE_STAGES]
     rows = tuple(row(place) for place in _places(32, stages, hidden, lone_full=False))
-    return BlockNet(Table(32, rows, "swish", None, "sigmoid", definition=identity), **options)
+    return MobileNeXt(Table(32, rows, "swish", None, "sigmoid", definition=identity), **options)
 
 
 def with_sandglass(arch: Architecture, numbers: Iterable[int], ratio: int = 6) -> Table:
     """Exchange blocks of an inverted-residual network (`LARGE`, `B0`, ...) for SandGlass blocks.
 
     `numbers` of the blocks, from 1. Each keeps kernel, stride, activation, SE and output width; its bottleneck has a
-    `ratio`-th of its input's channels, to the nearest multiple of 8. `BlockNet(with_sandglass(...))` is the network.
+    `ratio`-th of its input's channels, to the nearest multiple of 8. `MobileNeXt(with_sandglass(...))` is the network.
 
     Raises ValueError for a number that is no block, or for a table with IdleBlocks.
     """
@@ -296,48 +258,48 @@ def with_sandglass(arch: Architecture, numbers: Iterable[int], ratio: int = 6) -
 
 
 @register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext", "mobilenext_1_0"))
-def mobilenext_x1_0(**options) -> BlockNet:
+def mobilenext_x1_0(**options) -> MobileNeXt:
     """MobileNeXt 1.0: 3.54 M parameters, 311.3 M MAdds (the paper says 3.4 M, 300 M). Options: see `mobilenext`."""
     return mobilenext(1.0, **options)
 
 
 @register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext_0_35",))
-def mobilenext_x0_35(**options) -> BlockNet:
+def mobilenext_x0_35(**options) -> MobileNeXt:
     """MobileNeXt 0.35: 1.91 M parameters, 75.1 M MAdds (the authors say 1.8 M, 80 M)."""
     return mobilenext(0.35, **options)
 
 
 @register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext_0_5",))
-def mobilenext_x0_5(**options) -> BlockNet:
+def mobilenext_x0_5(**options) -> MobileNeXt:
     """MobileNeXt 0.5: 2.15 M parameters, 103.3 M MAdds (the paper says 1.8 M, 110 M)."""
     return mobilenext(0.5, **options)
 
 
 @register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext_0_75",))
-def mobilenext_x0_75(**options) -> BlockNet:
+def mobilenext_x0_75(**options) -> MobileNeXt:
     """MobileNeXt 0.75: 2.77 M parameters, 207.9 M MAdds (the paper says 2.5 M, 210 M)."""
     return mobilenext(0.75, **options)
 
 
 @register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext_1_4",))
-def mobilenext_x1_4(**options) -> BlockNet:
+def mobilenext_x1_4(**options) -> MobileNeXt:
     """MobileNeXt 1.4: 6.13 M parameters, 588.3 M MAdds (the paper says 6.1 M, 590 M)."""
     return mobilenext(1.4, **options)
 
 
 @register_model(family="mobilenext", paper=PAPER)
-def mobilenext_s(**options) -> BlockNet:
+def mobilenext_s(**options) -> MobileNeXt:
     """MobileNeXt-1.0 with SE and swish: 3.93 M parameters, 330.2 M MAdds (the paper says 3.94 M, 330 M)."""
     return mobilenext_se(1.0, 1, **options)
 
 
 @register_model(family="mobilenext", paper=PAPER)
-def mobilenext_l(**options) -> BlockNet:
+def mobilenext_l(**options) -> MobileNeXt:
     """MobileNeXt-1.1, SE, swish, grouped 1x1: 4.28 M parameters, 415.1 M MAdds (the paper says 4.28 M, 420 M)."""
     return mobilenext_se(1.1, 2, **options)
 
 
-def _in_bottleneck(num_depthwise: int, **options) -> BlockNet:
+def _in_bottleneck(num_depthwise: int, **options) -> MobileNeXt:
     def units(place: _Place) -> Iterator[Unit]:
         yield Unit(place.hidden)
         if place.last:
@@ -347,25 +309,25 @@ def _in_bottleneck(num_depthwise: int, **options) -> BlockNet:
 
     stem, stages = _widened(1.0)
     places = _places(stem, stages, _at_least_a_sixth)
-    return BlockNet(Table(stem, tuple(_chain(units(place), place.residual) for place in places)), **options)
+    return MobileNeXt(Table(stem, tuple(_chain(units(place), place.residual) for place in places)), **options)
 
 
 @register_model(
     family="mobilenext", paper=PAPER, reconstruction="no official code for (a): that of (b) with one depthwise less"
 )
-def mobilenext_fig4a(**options) -> BlockNet:
+def mobilenext_fig4a(**options) -> MobileNeXt:
     """Figure 4 (a): one depthwise convolution in the bottleneck, shortcut between wide ends. 3.38 M, 240.7 M MAdds."""
     return _in_bottleneck(1, **options)
 
 
 @register_model(family="mobilenext", paper=PAPER)
-def mobilenext_fig4b(**options) -> BlockNet:
+def mobilenext_fig4b(**options) -> MobileNeXt:
     """Figure 4 (b): two depthwise convolutions in the bottleneck, shortcut between wide ends. 3.40 M, 246.1 M MAdds."""
     return _in_bottleneck(2, **options)
 
 
 @register_model(family="mobilenext", paper=PAPER)
-def mobilenext_fig4c(**options) -> BlockNet:
+def mobilenext_fig4c(**options) -> MobileNeXt:
     """Figure 4 (c): MobileNetV2 with depthwise convolutions at the thin ends of the block. 3.46 M, 295.6 M MAdds."""
 
     def units(width: int, row: Row) -> Tuple[Unit, ...]:
@@ -376,7 +338,7 @@ def mobilenext_fig4c(**options) -> BlockNet:
         first = Unit(width, 3, act="relu6", depthwise=True)
         return first, Unit(row.hidden, act="relu6"), Unit(row.out, stride=row.stride), end
 
-    return BlockNet(_from_table_2(units), **{"dropout": 0.0, **options})
+    return MobileNeXt(_from_table_2(units), **{"dropout": 0.0, **options})
 
 
 @register_model(
@@ -384,7 +346,7 @@ def mobilenext_fig4c(**options) -> BlockNet:
     paper=PAPER,
     reconstruction="place of the convolution and activation behind it: commented lines of the official code, and ours",
 )
-def mobilenet_v2_extra_dw(*, extra_act: Optional[str] = "relu6", **options) -> BlockNet:
+def mobilenet_v2_extra_dw(*, extra_act: Optional[str] = "relu6", **options) -> MobileNeXt:
     """MobileNetV2 with one more depthwise convolution before that of every block: 3.58 M parameters, 334.4 M MAdds."""
 
     def units(width: int, row: Row) -> Iterator[Unit]:
@@ -395,7 +357,7 @@ def mobilenet_v2_extra_dw(*, extra_act: Optional[str] = "relu6", **options) -> B
         yield Unit(row.out)
 
     table = _from_table_2(units)._replace(definition={"extra_act": extra_act})
-    return BlockNet(table, **options)
+    return MobileNeXt(table, **options)
 
 
 def _from_table_2(units: Callable) -> Table:

@@ -126,7 +126,7 @@ def get_model(
     if stored.identity.get("model", name) != name:
         raise ValueError(f"{path} holds the weights of {stored.identity['model']}, not of {name}")
     stored_options = {key: value for key, value in stored.identity.items() if key != "model"}
-    heads = [array.shape[0] for key, array in stored.arrays.items() if key.endswith(("output.bias", "output_bias"))]
+    heads = [array.shape[0] for key, array in stored.arrays.items() if key.endswith(("output.weight", "output_weight"))]
     net = _build(name, heads[0] if heads else classes or 1000, {**stored_options, **kwargs})
     params.assign(net, stored, path, ctx=ctx)
     if classes not in (None, net.num_classes):

@@ -32,6 +32,7 @@ class StagedNet(ClassificationNet):
     padding : 'symmetric', or 'same' as TensorFlow pads at stride 2; None: symmetric, adaptable in the same way.
     stem_stride : 2, or 1 for images of about 32 pixels.
     norm_layer, norm_kwargs : as in GluonCV, for all BN layers.
+    classifier_bias : whether the classifier has a bias.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class StagedNet(ClassificationNet):
         stem_stride: int = 2,
         norm_layer=nn.BatchNorm,
         norm_kwargs=None,
+        classifier_bias: bool = True,
         **kwargs,
     ):
         super().__init__(classes, in_channels, **kwargs)
@@ -71,6 +73,7 @@ class StagedNet(ClassificationNet):
             self.features.add(_head(plan, width, dropout, conv))
             self.num_features = plan.head_hidden or plan.head or width
             self.stage_info = infos
+            self.classifier_bias = classifier_bias
             self._make_output()
 
     def definition(self) -> Dict[str, Any]:

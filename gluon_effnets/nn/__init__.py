@@ -8,6 +8,7 @@ from .init import FanOutNormal
 from .mbblock import BlockStyle, MBBlock
 from .sandglass import ConvChain, SandGlass, Unit
 from .se import SqueezeExcite
+from .shuffle import ShuffleUnit, ShuffleUnitV2
 
 __all__ = [
     "BlockStyle",
@@ -23,6 +24,8 @@ __all__ = [
     "Norm",
     "ReLU6",
     "SandGlass",
+    "ShuffleUnit",
+    "ShuffleUnitV2",
     "SqueezeExcite",
     "Swish",
     "Unit",

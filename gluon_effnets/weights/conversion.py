@@ -62,5 +62,5 @@ def convert(
 
 def _num_classes(net: ClassificationNet, state: Dict[str, Any], source: Optional[str]) -> Optional[int]:
     keys = find_source(net, state, source).keys(net)
-    bias = next(key for key, param in keys.items() if param is net.output.bias)
-    return len(state[bias]) if bias in state and state[bias].ndim == 1 else None
+    weight = next(key for key, param in keys.items() if param is net.output.weight)
+    return len(state[weight]) if weight in state and state[weight].ndim in (2, 4) else None

@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from mxnet.gluon import Parameter
 
-from ..models.mobilenext import BlockNet
+from ..models.mobilenext import MobileNeXt
 from ..nn import ConvBN, ConvChain
 from .mbnet import PLAIN, TENSORFLOW, Named, conv_bn
 from .source import Source
@@ -14,7 +14,7 @@ from .source import Source
 __all__ = ["MOBILENET_V2_EXTRA", "MOBILENEXT", "MOBILENEXT_FIG4C", "MOBILENEXT_SE"]
 
 
-def _chains(net: BlockNet) -> Iterator[ConvChain]:
+def _chains(net: MobileNeXt) -> Iterator[ConvChain]:
     return (block for stage in net.stages for block in stage._children.values() if isinstance(block, ConvChain))
 
 
@@ -40,7 +40,7 @@ def _nested(block: ConvChain, at: str) -> Named:
 def _layers_by(name_units, head: str, classifier: str):
     """Stem `features.0`, blocks `features.<number>.conv`, the last 1x1 convolution, if there is one, and the rest."""
 
-    def layers(net: BlockNet) -> Named:
+    def layers(net: MobileNeXt) -> Named:
         yield from conv_bn(net.stages[0][0], "features.0.0", "features.0.1")
         number = 0
         for number, block in enumerate(_chains(net), 1):
@@ -54,7 +54,7 @@ def _layers_by(name_units, head: str, classifier: str):
     return layers
 
 
-def _layers_se(net: BlockNet) -> Named:
+def _layers_se(net: MobileNeXt) -> Named:
     yield from conv_bn(net.stages[0][0], "_conv_stem", "_bn0")
     for number, block in enumerate(_chains(net)):
         yield from _flat(block, f"_blocks.{number}.features")
@@ -64,7 +64,7 @@ def _layers_se(net: BlockNet) -> Named:
     yield "_fc", net.output
 
 
-def _explain(net: BlockNet, wrong: Mapping[Parameter, Tuple[int, ...]]) -> Optional[Dict[str, Any]]:
+def _explain(net: MobileNeXt, wrong: Mapping[Parameter, Tuple[int, ...]]) -> Optional[Dict[str, Any]]:
     axes = {
         net.stages[0][0].conv.weight: {1: "in_channels"},
         net.output.weight: {0: "classes"},
@@ -82,7 +82,7 @@ def _explain(net: BlockNet, wrong: Mapping[Parameter, Tuple[int, ...]]) -> Optio
 MOBILENEXT = Source(
     name="mobilenext",
     mark="features.0.0.weight",
-    network=BlockNet,
+    network=MobileNeXt,
     layers=_layers_by(_flat, "none", "classifier.1"),
     definitions=lambda net: (PLAIN,),
     explain=_explain,

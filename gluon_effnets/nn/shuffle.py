@@ -1,0 +1,153 @@
+"""ShuffleUnit and ShuffleUnitV2, the blocks of ShuffleNetV1 (arXiv 1707.01083) and ShuffleNetV2 (arXiv 1807.11164)."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from .channels import ChannelShuffle, concat_channels
+from .conv import ConvBN
+from .mbblock import BlockStyle
+from .se import SqueezeExcite
+
+__all__ = ["SHUFFLES", "SPLITS", "ShuffleUnit", "ShuffleUnitV2"]
+
+SHUFFLES = ("official", "paper", "none")
+SPLITS = ("interleaved", "halves")
+
+
+class ShuffleUnit(HybridBlock):
+    """1x1 in groups -> BN -> ReLU -> 3x3 depthwise -> BN -> shuffle -> 1x1 in groups -> BN [-> SE] + x -> ReLU.
+
+    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride); the bottleneck has channels / 4 (figure 2 (b, c)).
+    With a stride the branch has channels - in_channels, and is joined to the input's 3x3 average pool, which comes
+    first. `first_groups` are those of the first convolution if they differ (1 in the first unit of the network).
+
+    `shuffle`: 'official' as the authors' code has it, behind the depthwise convolution, reshape to (C / g, g) and
+    transpose; 'paper' as the text has it, before the depthwise convolution, (g, C / g) and transpose, which is the
+    inverse; 'none'. Weights of one do not serve another. `se` is the reduced width of squeeze-and-excitation.
+
+    Raises ValueError for another `shuffle`, for channels that 4 or the groups do not divide, and for other widths
+    without a stride.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        groups: int = 3,
+        *,
+        first_groups: Optional[int] = None,
+        stride: int = 1,
+        shuffle: str = "official",
+        se: Optional[int] = None,
+        drop_connect: float = 0.0,
+        style: BlockStyle = BlockStyle(),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        hidden, branch = channels // 4, channels if stride == 1 else channels - in_channels
+        _check_unit(in_channels, channels, groups, stride, shuffle)
+        common = {"norm": style.norm, "padding": style.padding}
+        self.before = shuffle == "paper"
+        with self.name_scope():
+            self.reduce = ConvBN(in_channels, hidden, groups=first_groups or groups, act="relu", **common)
+            self.depthwise = ConvBN(hidden, hidden, 3, stride=stride, groups=hidden, **common)
+            # The official shuffle is the inverse of the paper's: as many groups as that has channels per group.
+            parts = groups if self.before else hidden // groups
+            self.shuffle = ChannelShuffle(hidden, parts) if shuffle != "none" and groups > 1 else None
+            self.expand = ConvBN(hidden, branch, groups=groups, **common)
+            self.pool = nn.AvgPool2D(3, 2, 1) if stride == 2 else None
+            self.se = SqueezeExcite(channels, se, style.se_act or "relu", style.se_gate) if se else None
+            drops = stride == 1 and drop_connect > 0
+            self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
+            self.act = nn.Activation("relu")
+
+    def hybrid_forward(self, F, x):
+        y = self.reduce(x)
+        if self.shuffle is not None and self.before:
+            y = self.shuffle(y)
+        y = self.depthwise(y)
+        if self.shuffle is not None and not self.before:
+            y = self.shuffle(y)
+        y = self.expand(y)
+        if self.pool is not None:
+            # The pooled input is not negative: ReLU of the branch alone is that of both.
+            y = concat_channels(F, self.pool(x), self.act(y))
+            return self.se(y) if self.se is not None else y
+        if self.se is not None:
+            y = self.se(y)
+        if self.drop is not None:
+            y = self.drop(y)
+        return self.act(y + x)
+
+
+def _check_unit(in_channels: int, channels: int, groups: int, stride: int, shuffle: str) -> None:
+    if shuffle not in SHUFFLES:
+        raise ValueError(f"shuffle is {shuffle!r}; choose one of {', '.join(SHUFFLES)}")
+    branch = channels - in_channels if stride == 2 else channels
+    if stride not in (1, 2) or branch <= 0 or (stride == 1 and in_channels != channels):
+        raise ValueError(f"a ShuffleUnit with stride {stride} cannot make {channels} channels of {in_channels}")
+    if channels % (4 * groups) or branch % groups:
+        raise ValueError(f"{groups} groups must divide a quarter of {channels} channels and the {branch} of the branch")
+
+
+class ShuffleUnitV2(HybridBlock):
+    """Half of the channels pass; the other half: 1x1 -> BN -> ReLU -> 3x3 depthwise -> BN -> 1x1 -> BN -> ReLU.
+
+    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride) (figure 3 (c, d)). With a stride all channels go
+    through the branch and, instead of passing, through depthwise -> BN -> 1x1 -> BN -> ReLU. No sums anywhere.
+
+    `split`: 'interleaved' as in the authors' code: channels 0, 2, 4, ... pass, 1, 3, 5, ... go through the branch; with
+    a stride the passing side keeps `in_channels`. 'halves' as in torchvision: the first half passes, both sides have
+    channels / 2, and the shuffle stands at the end of every unit. Weights of one do not serve the other.
+
+    Raises ValueError for another `split` or odd `channels`, and for other widths without a stride.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        stride: int = 1,
+        split: str = "interleaved",
+        style: BlockStyle = BlockStyle(),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if split not in SPLITS:
+            raise ValueError(f"split is {split!r}; choose one of {', '.join(SPLITS)}")
+        if channels % 2 or stride not in (1, 2) or (stride == 1 and in_channels != channels):
+            raise ValueError(f"a ShuffleUnitV2 with stride {stride} cannot make {channels} channels of {in_channels}")
+        self.half = half = channels // 2
+        passing = in_channels if stride == 2 and split == "interleaved" else half
+        if passing >= channels:
+            raise ValueError(f"{in_channels} channels that pass leave none of {channels} for the branch")
+        common = {"norm": style.norm, "padding": style.padding}
+        with self.name_scope():
+            shuffle = ChannelShuffle(channels, half if split == "interleaved" else 2)
+            self.first = shuffle if split == "interleaved" and stride == 1 else None
+            self.last = shuffle if split == "halves" else None
+            self.proj = None
+            if stride == 2:
+                self.proj = nn.HybridSequential()
+                self.proj.add(ConvBN(in_channels, in_channels, 3, stride=2, groups=in_channels, **common))
+                self.proj.add(ConvBN(in_channels, passing, act="relu", **common))
+            self.branch = nn.HybridSequential()
+            self.branch.add(ConvBN(in_channels if stride == 2 else half, half, act="relu", **common))
+            self.branch.add(ConvBN(half, half, 3, stride=stride, groups=half, **common))
+            self.branch.add(ConvBN(half, channels - passing, act="relu", **common))
+
+    def hybrid_forward(self, F, x):
+        if self.proj is not None:
+            passing, branch = self.proj(x), x
+        else:
+            if self.first is not None:
+                x = self.first(x)
+            passing = F.slice_axis(x, axis=1, begin=0, end=self.half)
+            branch = F.slice_axis(x, axis=1, begin=self.half, end=None)
+        y = concat_channels(F, passing, self.branch(branch))
+        return self.last(y) if self.last is not None else y
