@@ -14,11 +14,14 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Sequence
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.complexity import RULES, count
 
 ROOT = Path(__file__).resolve().parent.parent
+# Many networks of one paper; the table of all models leaves them to that paper's page.
+COMPARED_ELSEWHERE = ("shufflenetv1", "structure_units", "mobilenetv1", "alexnet")
 PLACE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -48,14 +51,17 @@ def markdown(header, rows) -> str:
     return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
 
 
-def models_table(family: str = "") -> str:
-    """Published beside computed, a line per model; an empty cell is a number that no source gives."""
+def models_table(*families: str, without: Sequence[str] = ()) -> str:
+    """Published beside computed, a line per model; an empty cell is a number that no source gives.
+
+    Only `families`, if there are any. Accuracies and errors stand as they were printed.
+    """
     computed, published = results("computed"), results("published")["rows"]
     header = ["model", "params", "MAdds", "published params", "published MAdds", "published top-1"]
     rows = []
     for name, cost in computed.items():
         info = model_info(name)
-        if family and info.family != family:
+        if (families and info.family not in families) or info.family in without:
             continue
 
         def cell(what, name=name):
@@ -66,13 +72,15 @@ def models_table(family: str = "") -> str:
 
         label = f"`{name}`" + (" (reconstruction)" if info.reconstruction else "")
         own = [label, f"{cost['params'] / 1e6:.3f} M", f"{cost['madds'] / 1e6:.2f} M"]
-        rows.append([*own, cell("parameters"), cell("MAdds"), cell("top-1")])
+        error = cell("top-1 error")
+        top1 = ", ".join(text for text in (cell("top-1"), f"error {error}" if error else "") if text)
+        rows.append([*own, cell("parameters"), cell("MAdds"), top1])
     return markdown(header, rows)
 
 
 def rules_table() -> str:
     """IdleBlock networks and their baselines by both counting rules."""
-    header = ["model", *(f"`{rule}`" for rule in RULES)]
+    header = ["model", "`conv_fc`", "`conv_fc_relu_pool`"]
     rows = [
         [f"`{name}`", f"{cost['madds'] / 1e6:.2f} M", f"{cost['madds_conv_fc_relu_pool'] / 1e6:.2f} M"]
         for name, cost in results("computed").items()
@@ -84,7 +92,8 @@ def rules_table() -> str:
 def published_table(family: str) -> str:
     """The published numbers of a family, and of MobileNetV3 where that is its baseline, with their sources."""
     families = {"idle": ("mobilenetv3", "idle")}.get(family, (family,))
-    shown = [r for r in results("published")["rows"] if model_info(r["model"]).family in families]
+    models = {name for name in list_models() if model_info(name).family in families}
+    shown = [r for r in results("published")["rows"] if r["model"] in models]
     rows = [[f"`{r['model']}`", r["what"], r["value"], r["source"]] for r in shown]
     return markdown(["model", "what", "value", "source"], rows)
 
@@ -100,12 +109,15 @@ def trained_table() -> str:
 
 
 TABLES = {
-    "models": models_table,
+    "models": lambda: models_table(without=COMPARED_ELSEWHERE),
     "idle": lambda: models_table("idle"),
     "rules": rules_table,
     "mobilenext": lambda: models_table("mobilenext"),
     "published_idle": lambda: published_table("idle"),
     "published_mobilenext": lambda: published_table("mobilenext"),
+    "shufflenetv1": lambda: models_table("shufflenetv1"),
+    "shufflenetv2": lambda: models_table("shufflenetv2"),
+    "shufflenet_compared": lambda: models_table("structure_units", "mobilenetv1", "alexnet"),
     "trained": trained_table,
 }
 

@@ -1,10 +1,11 @@
-"""The command line: python -m gluon_effnets list | info | train | validate | convert | export | benchmark."""
+"""The command line: python -m gluon_effnets list | info | table | train | validate | predict | convert | export ..."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
+import time
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import yaml
@@ -71,6 +72,14 @@ def _info(args) -> None:
     print(_table(rows))
 
 
+def _paper_table(args) -> None:
+    from .paper_tables import computed_rows, paper_tables
+
+    for table in paper_tables(args.paper, args.number):
+        print(f"{table.paper}, table {table.number}: {table.title}\n{_table(computed_rows(table))}")
+        print(f"{table.note}\n" if table.note else "", flush=True)
+
+
 def _train(arguments: Sequence[str]) -> int:
     from .train.run import main as train
 
@@ -108,6 +117,24 @@ def _validate(args) -> None:
         print(f"published: {row['what']} {row['value']} ({row['source']})")
 
 
+def _predict(args) -> int:
+    from .train.predict import Classifier, best, read_names
+
+    classifier = Classifier(args.name, args.weights, args.image_size, **_options(args.option))
+    num_classes, failed = classifier.net.num_classes, False
+    names = read_names(args.names, num_classes) if args.names else [""] * num_classes
+    for path in args.images:
+        try:
+            found = best(classifier(path), args.top)
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed = True
+            continue
+        rows = [(f"  {probability:7.2%}", str(index), names[index]) for index, probability in found]
+        print(f"{path}\n{_table(rows)}", flush=True)
+    return int(failed)
+
+
 def _quantize(args) -> None:
     from .deploy.quantize import quantized_table
     from .train.validate import validate_in_8_bits
@@ -126,22 +153,23 @@ def _export(args) -> None:
     from .deploy import export
 
     net = get_model(args.name, pretrained=args.weights, classes=args.classes, **_options(args.option))
-    exported = export(net, args.out, args.image_size or model_info(args.name).input_size)
-    print(f"{exported.symbol}\n{exported.params}")
+    exported = export(net, args.out, args.image_size or model_info(args.name).input_size, args.aligned)
+    print(f"{exported.symbol}\n{exported.params}\ninput: {net.preprocessing}")
     print(f"loaded again: largest difference {exported.difference:.1e} of the largest logit")
 
 
 def _benchmark_latency(args) -> None:
-    from .deploy import initialize_lively, measure_latency
+    from .deploy import compare_latency, initialize_lively, latency_table
+    from .deploy.benchmark import conditions
 
-    rows = [("model", "plain, ms", "fused, ms", "plain median", "fused median")]
-    for name in args.names:
-        net = get_model(name)
+    nets = {name: get_model(name) for name in args.names}
+    for net in nets.values():
         initialize_lively(net)
-        latency = measure_latency(net, args.image_size or model_info(name).input_size, args.batch, args.repeats)
-        cells = [f"{latency[kind].minimum:.2f}" for kind in ("plain", "fused")]
-        rows.append((name, *cells, *(f"{latency[kind].median:.2f}" for kind in ("plain", "fused"))))
-    print(_table(rows))
+    size = args.image_size or max(model_info(name).input_size for name in nets)
+    clock = time.process_time if args.processor_time else time.perf_counter
+    times = compare_latency(nets, size, args.batch, args.repeats, args.forms, clock)
+    print(latency_table(times))
+    print(f"\n{args.batch} x 3 x {size} x {size}, {args.repeats} repetitions in turn; {conditions()}")
 
 
 def _benchmark_idle_forms(args) -> None:
@@ -186,6 +214,10 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--classes", type=int, default=1000)
     network_options(added)
 
+    added = command("table", _paper_table, "the tables of a paper: what was printed beside what is computed here")
+    added.add_argument("paper", help="shufflenet")
+    added.add_argument("--number", type=int, help="one table only")
+
     command("train", None, "train by a recipe; as train_imagenet.py, with its arguments")
 
     added = command("validate", _validate, "accuracy of weights on the evaluation images of a data set")
@@ -194,6 +226,15 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--data", required=True, metavar="KIND[:PATH]", help="as in train_imagenet.py")
     added.add_argument("--set", dest="overrides", action="append", default=[], metavar="data.KEY=VALUE",
                        help="setting of the data, e.g. data.image_size=32 (may be repeated)")  # fmt: skip
+    network_options(added)
+
+    added = command("predict", _predict, "the likeliest classes of image files")
+    added.add_argument("name")
+    added.add_argument("weights", help=".params file")
+    added.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG or PNG file")
+    added.add_argument("--top", type=int, default=5, metavar="N", help="classes to show (default: 5)")
+    added.add_argument("--names", metavar="FILE", help="names of the classes, one per line")
+    added.add_argument("--image-size", type=int, help="default: that of the model")
     network_options(added)
 
     text = "accuracy and agreement of trained networks before and after 8-bit quantization"
@@ -218,6 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("out", help="prefix of the files")
     added.add_argument("--image-size", type=int)
     added.add_argument("--classes", type=int, help="default: as in the weights")
+    added.add_argument("--aligned", action="store_true", help="ShuffleNets: equal graph that runs faster on a CPU")
     network_options(added)
 
     what = command("benchmark", None, "measurements on this machine").add_subparsers(required=True, metavar="WHAT")
@@ -228,6 +270,10 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--image-size", type=int)
     added.add_argument("--batch", type=int, default=1)
     added.add_argument("--repeats", type=int, default=20)
+    added.add_argument(
+        "--forms", nargs="*", choices=("auto", "grouped", "dense"), default=["auto"], help="of aligned ShuffleNets"
+    )
+    added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")
     text = "the forms of an IdleBlock network side by side (processor time; set OMP_NUM_THREADS=1)"
     added = command("idle-forms", _benchmark_idle_forms, text, what)
     added.add_argument("name", nargs="?", default="idle_mbv3")

@@ -13,7 +13,8 @@ __all__ = ["RULES", "Complexity", "LayerCost", "count", "count_params", "layer_c
 
 RULES = {
     "conv_fc": "multiply-adds of convolutions and fully connected layers; everything else is free",
-    "conv_fc_relu_pool": "the same, plus one per bias addition, per ReLU output and per input of a global pooling",
+    "conv": "the same without fully connected layers, as if the network ended before its classifier",
+    "conv_fc_relu_pool": "conv_fc, plus one per bias addition, per ReLU output and per input of a global pooling",
 }
 
 
@@ -83,9 +84,13 @@ def _pooling(attrs, inputs, output, rule):
     return math.prod(inputs[0]) if rule == "conv_fc_relu_pool" and attrs.get("global_pool") == "True" else 0
 
 
+def _fully_connected(attrs, inputs, output, rule):
+    return 0 if rule == "conv" else _matrix(attrs, inputs, output, rule)
+
+
 _COSTS = {
     "Convolution": _matrix,
-    "FullyConnected": _matrix,
+    "FullyConnected": _fully_connected,
     "Activation": _activation,
     "Pooling": _pooling,
 }

@@ -88,6 +88,7 @@ def test_cost_of_one_block(number):
         ("mobilenet_v3_small", {}, 2_542_856, 56.510),
         ("mobilenet_v3_small", {"head_hidden": 1280}, 2_945_288 + 1280, 56.914),  # GluonCV's has no bias there
         ("efficientnet_b0", {}, 5_288_548, 385.815),
+        ("mobilenet_v1_x1_0", {}, 4_231_976, 568.740),
     ],
 )
 def test_baselines_are_exact(name, options, params, madds):
@@ -113,6 +114,21 @@ def test_layer_costs_name_the_layers():
     assert sum(layer.madds for layer in layers) == COMPUTED["mobilenet_v3_small"]["madds"]
     assert layers[0].op == "Convolution" and layers[0].output == (1, 16, 112, 112)
     assert layers[-1].op == "FullyConnected" and layers[-1].madds == 1024 * 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "fully_connected"),
+    [
+        ("mobilenet_v3_small", 1024 * 1000),  # its hidden layer is written as a convolution
+        ("mobilenext_x0_35", 1280 * 1000),
+        ("alexnet_owt", 9216 * 4096 + 4096 * 4096 + 4096 * 1000),
+    ],
+)
+def test_rule_conv_leaves_out_fully_connected_layers(name, fully_connected):
+    net = get_model(name)
+    assert count(net).madds - count(net, rule="conv").madds == fully_connected
+    assert {layer.op for layer in layer_costs(net, rule="conv")} == {"Convolution"}
+    assert count(net, rule="conv").params == count(net).params
 
 
 def test_unknown_rule():

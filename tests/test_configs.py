@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mxnet as mx
+import numpy as np
 import pytest
 
 import gluon_effnets
-from gluon_effnets.models import list_models
+from gluon_effnets.models import get_model, list_models
 from gluon_effnets.train import loop
 from gluon_effnets.train.config import UNSET, Recipe, load_recipe
 from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.durations import to_updates
-from gluon_effnets.train.optim import base_learning_rate
+from gluon_effnets.train.optim import base_learning_rate, make_optimizer
 from gluon_effnets.train.run import build
 from gluon_effnets.train.schedules import make_schedule
 
@@ -60,6 +62,8 @@ def test_one_update(path, tmp_path):
     overrides += ["data.classes=10", "precision=float32", "duration=1it", "pretrained=null"]
     # The last update of a decay is at rate 0.
     overrides += ["schedule={name: constant}"]
+    # Of thousands of batches.
+    overrides += ["hooks.recompute_statistics.duration=1it"] if "recompute_statistics:" in path.read_text() else []
     recipe = load(path, *overrides, "accumulate=1")
     state, task, hooks = build(recipe, tmp_path, Workers())
     before = state.net.output.weight.data().asnumpy()
@@ -67,3 +71,35 @@ def test_one_update(path, tmp_path):
     assert state.update == 1
     assert {"loss", "top1", "top5"} <= state.scores.keys()
     assert (state.net.output.weight.data().asnumpy() != before).any()
+
+
+SHUFFLENETS = [path for path in RECIPES if path.stem.startswith("shufflenet")]
+
+
+@pytest.mark.parametrize("path", SHUFFLENETS, ids=lambda path: path.stem)
+def test_shufflenets_are_decayed_as_in_the_authors_code(path):
+    recipe = load(path)
+    net = get_model(recipe.model, **recipe.model_options)
+    net.initialize()
+    optimizer = make_optimizer(recipe.optimizer, net, 0.5)
+    assert (type(optimizer), optimizer.momentum, optimizer.wd) == (mx.optimizer.SGD, 0.9, 4e-5)
+    params = [param for param in net.collect_params().values() if param.grad_req != "null"]
+    # There: what has "weight" in its name and more than one dimension.
+    assert {param.name for param in params if param.wd_mult} == {p.name for p in params if len(p.shape) > 1}
+    sizes = {wd: sum(np.prod(p.shape) for p in params if p.wd_mult == wd) for wd in (0, 1)}
+    if recipe.model == "shufflenet_v1_g3_x1_0":
+        assert sizes == {0: 24_480, 1: 1_840_248}
+
+
+@pytest.mark.parametrize("path", SHUFFLENETS, ids=lambda path: path.stem)
+def test_shufflenets_have_the_batch_and_the_rates_of_the_authors_code(path):
+    recipe, workers = load(path), 4
+    batch = recipe.data.batch_size * workers * recipe.accumulate
+    per_epoch = IMAGES // batch
+    total = to_updates(recipe.duration, per_epoch)
+    assert (batch, total) == (1024, 300_000)
+    assert base_learning_rate(recipe.optimizer, batch) == 0.5
+    schedule = make_schedule(recipe.schedule, per_epoch, total)
+    # Their scheduler moves before the update: the first has step 1. Ours is at 0 one update earlier.
+    assert all(abs(schedule(n) - (1 - n / total)) < 1.01 / total for n in (1, 2, 1000, 150_000, total - 1, total))
+    assert to_updates(recipe.hooks["recompute_statistics"]["duration"], per_epoch, total) == 1250

@@ -131,6 +131,29 @@ def test_shards_are_disjoint_and_complete(source, world, batch_size):
         assert len(seen) == len(set(seen)) == steps * batch_size * world
 
 
+def test_each_worker_of_mxnets_reader_reads_another_part_in_every_epoch(records):
+    parts = [range(9), range(9, 18), range(18, NUM_TRAIN)]
+    for rank in range(3):
+        data = open_small({"source": f"recordio:{records}"}, rank=rank, world=3)
+        assert type(data) is RecordData
+        for epoch in range(4):
+            seen = labels_of(data.train_batches(epoch))
+            assert len(seen) == 8 and set(seen) <= set(parts[(rank + epoch) % 3]), (rank, epoch)
+
+
+def test_the_damaged_record_is_sought_in_the_part_of_the_epoch(tmp_path):
+    images = [cv2.imencode(".jpg", photo(seed))[1].tobytes() for seed in range(8)]
+    # Begins and ends as JPEG, so that only decoding finds the damage.
+    images[6] = images[6][:3] + bytes(200) + images[6][-2:]
+    for name in ("train", "val"):
+        write_records(str(tmp_path / f"{name}.rec"), images, range(8))
+    for epoch, unlucky in ((0, 1), (1, 0), (2, 1)):
+        workers = [open_small({"source": f"recordio:{tmp_path}"}, rank=rank, world=2) for rank in (0, 1)]
+        assert len(labels_of(workers[1 - unlucky].train_batches(epoch))) == 4
+        with pytest.raises(ValueError, match="train.rec, record 6 "):
+            list(workers[unlucky].train_batches(epoch))
+
+
 def test_order_changes_with_epoch_and_seed_alone(source):
     order = labels_of(open_small(source).train_batches(3))
     assert labels_of(open_small(source).train_batches(3)) == order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -11,9 +12,13 @@ import sys
 import textwrap
 from pathlib import Path
 
+import mxnet as mx
 import numpy as np
 import pytest
 from conftest import TINY
+
+from gluon_effnets.train.batch_statistics import batch_statistics
+from gluon_effnets.train.data import open_data
 
 HOROVODRUN = Path(sys.executable).with_name("horovodrun")
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,10 +39,11 @@ HALVED = [*EQUAL["sgd"], "distributed.compression=fp16"]
 ALL = ["data.source=synthetic:80", "hooks={ema: {decay: 0.5}, mixup: {}, clip_gradients: {max_norm: 1}}"]
 ALL += ["model_options={dropout: 0.3, drop_connect: 0.3}", "data.batch_size=4", "duration=8it"]
 AMP = [*PLAIN, "data.batch_size=4", "duration=6it", "precision=bfloat16"]
+RECOMPUTED = ["data.batch_size=4", "data.source=synthetic:64", "hooks={recompute_statistics: {duration: 5it}}"]
 UNEVEN = ["data.source=synthetic:7", "data.batch_size=2", "hooks={ema: {}}"]
 
 CODE = """
-    import json, math, sys
+    import json, math, os, sys
     from pathlib import Path
     import numpy as np
     from conftest import KillAfter, Killed
@@ -48,7 +54,11 @@ CODE = """
     from gluon_effnets.train.run import build, resume
 
     recipe_file, out = sys.argv[1], Path(sys.argv[2])
-    equal, halved, everything, uneven, amp = map(json.loads, sys.argv[3:])
+    equal, halved, everything, recomputed, uneven, amp = map(json.loads, sys.argv[3:])
+    import horovod.mxnet as hvd
+
+    init, seen_by_init = hvd.init, {}
+    hvd.init = lambda: (seen_by_init.update(os.environ), init())
     workers = start_workers(True)
     exchanged, allreduce = [], workers._hvd.allreduce_
 
@@ -108,7 +118,7 @@ CODE = """
                 arrays.update({"ema " + key: array.asnumpy() for key, array in hook.average.items()})
         np.savez(out / f"{name}.{workers.rank}.npz", **arrays)
         facts = {"scores": state.scores, "lr": state.base_lr, "begun": begun, "update": state.update}
-        facts["exchanges"] = len(exchanged)
+        facts["exchanges"], facts["cycle_time"] = len(exchanged), seen_by_init.get("HOROVOD_CYCLE_TIME")
         facts["parameters"] = len([p for p in state.net.collect_params().values() if p.grad_req != "null"])
         for hook in more:
             if isinstance(hook, Overflow):
@@ -119,6 +129,7 @@ CODE = """
         train(name, [*overrides, "data.batch_size=4"])
     train("halved", [*halved, "data.batch_size=4"])
     train("all", everything, Weights())
+    train("recomputed", recomputed)
     train("uneven", uneven)
     train("resumed", everything, KillAfter(5), shared=True)
     workers.sum({"barrier": 0.0})
@@ -133,6 +144,7 @@ def horovodrun(*command, processes=2):
     # Threads that wait for each other on too few cores cost more than they bring.
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    environment.pop("HOROVOD_CYCLE_TIME", None)
     command = [str(HOROVODRUN), "-np", str(processes), sys.executable, *map(str, command)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
@@ -143,7 +155,7 @@ def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dist")
     (folder / "tiny.yaml").write_text(TINY)
     (folder / "worker.py").write_text(textwrap.dedent(CODE))
-    arguments = map(json.dumps, (EQUAL, HALVED, ALL, UNEVEN, AMP))
+    arguments = map(json.dumps, (EQUAL, HALVED, ALL, RECOMPUTED, UNEVEN, AMP))
     done = horovodrun(folder / "worker.py", folder / "tiny.yaml", folder, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -169,7 +181,7 @@ def test_two_workers_are_one_with_a_batch_twice_as_large(out, start, name):
     assert max(np.abs(two[key] - untrained[key]).max() for key in two) > 1e-3
 
 
-@pytest.mark.parametrize("name", [*EQUAL, "halved", "all", "uneven", "resumed", "amp"])
+@pytest.mark.parametrize("name", [*EQUAL, "halved", "all", "recomputed", "uneven", "resumed", "amp"])
 def test_workers_end_equal(out, name):
     first, second = (weights(out, name, rank) for rank in (0, 1))
     assert first.keys() == second.keys()
@@ -185,6 +197,28 @@ def test_a_checkpoint_without_evaluation_has_the_mean_statistics(out):
     assert all((first[name] == second[name]).all() for name in names)
     between = [key for key in first if key.startswith("between ") and "running" in key]
     assert any((first[name] != second[name]).any() for name in between), "between two of them they are of one shard"
+
+
+def test_recomputed_statistics_are_the_mean_over_the_batches_of_both_workers(out, start):
+    run, two = start(*RECOMPUTED), weights(out, "recomputed", 0)
+    params = run.state.net._collect_params_with_prefix()
+    for key, value in two.items():
+        params[key].set_data(mx.nd.array(value))
+    batches = []
+    for rank in (0, 1):
+        data = open_data(run.recipe.data, seed=run.recipe.seed, rank=rank, world=2)
+        # Four updates of 8 images are half of an epoch, so that the second one begins.
+        batches += [batch.data for batch in itertools.islice(data.train_batches(1), 5)]
+    expected = batch_statistics(run.state.net, batches)
+    assert expected
+    for key, value in expected.items():
+        assert two[key] == pytest.approx(value.asnumpy(), rel=1e-5, abs=1e-6), key
+    assert facts(out, "recomputed", 0)["scores"]["statistics_images"] == 5 * 4 * 2
+
+
+def test_the_cycle_time_is_set_before_horovod_starts(out):
+    chosen = None if mx.context.num_gpus() else "10"
+    assert [facts(out, "sgd", rank)["cycle_time"] for rank in (0, 1)] == [chosen, chosen]
 
 
 def test_only_the_first_worker_writes(out):

@@ -5,9 +5,29 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gluon_effnets import get_model, list_models
+from gluon_effnets import get_model, list_models, model_info
 
-NAMES = list_models()
+# AlexNets have strides of their own: test_alexnet.py.
+NAMES = [name for name in list_models() if model_info(name).family != "alexnet"]
+# Families of many networks and few kinds: what takes seconds is done with one of every kind.
+KINDS = {
+    "mobilenetv1": ["mobilenet_v1_x0_25"],
+    "shufflenetv1": [
+        "shufflenet_v1_g1_x0_25",
+        "shufflenet_v1_g3_x1_0",
+        "shufflenet_v1_g8_x0_5",
+        "shufflenet_v1_arch2_g8_x0_5",
+        "shufflenet_v1_shallow_g3_x0_5",
+        "shufflenet_v1_se_g3_x2_0",
+    ],
+    "shufflenetv2": ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0"],
+    "structure_units": ["vgg_like_38m", "resnet_like_38m", "resnext_like_13m"],
+}
+CASES = [
+    *(pytest.param(name, {}, id=name) for name in NAMES if name in KINDS.get(model_info(name).family, NAMES)),
+    pytest.param("shufflenet_v1_g3_x0_5", {"shuffle": "paper"}, id="shufflenet_v1_g3_x0_5-paper"),
+    pytest.param("shufflenet_v2_x1_0", {"definition": "torchvision"}, id="shufflenet_v2_x1_0-torchvision"),
+]
 # Keeps the signal's size through an untrained network, whose BN layers do nothing yet.
 HE = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
 
@@ -29,9 +49,9 @@ def images(n=1, channels=3, size=64, seed=0):
     return mx.nd.array(np.random.RandomState(seed).standard_normal((n, channels, size, size)))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_shapes_stages_and_features_at_all_sizes(name):
-    net = initialized(name, classes=7)
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_shapes_stages_and_features_at_all_sizes(name, options):
+    net = initialized(name, classes=7, **options)
     net.hybridize()
     for size in (128, 160, 192, 224, 256):
         x = images(size=size)
@@ -45,10 +65,10 @@ def test_shapes_stages_and_features_at_all_sizes(name):
     assert [stage.stride for stage in net.stage_info] == [2, 4, 8, 16, 32]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_parameters_have_shapes_before_the_first_forward_and_all_get_gradients(name):
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_parameters_have_shapes_before_the_first_forward_and_all_get_gradients(name, options):
     # Batch statistics of a single position are degenerate: images large enough for 2 x 2 in the last stage.
-    net = initialized(name, classes=5, in_channels=4, dropout=0.0)
+    net = initialized(name, classes=5, in_channels=4, dropout=0.0, **options)
     params = net.collect_params()
     assert all(0 not in p.shape for p in params.values())
     net.hybridize()
@@ -59,12 +79,17 @@ def test_parameters_have_shapes_before_the_first_forward_and_all_get_gradients(n
     assert not without
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_hybridized_equals_imperative(name):
-    net, x = initialized(name), images(2)
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_hybridized_equals_imperative(name, options):
+    net, x = initialized(name, **options), images(2)
     imperative = net(x)
     net.hybridize(static_alloc=True, static_shape=True)
     assert_close(net(x), imperative)
+
+
+def test_every_kind_is_registered():
+    assert {name for kinds in KINDS.values() for name in kinds} <= set(NAMES)
+    assert all(model_info(name).family == family for family, kinds in KINDS.items() for name in kinds)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,9 +99,9 @@ def test_two_instances_share_no_names_but_structure(name):
     assert list(one._collect_params_with_prefix()) == list(two._collect_params_with_prefix())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_reset_class_and_small_images(name):
-    net = initialized(name, classes=10, stem_stride=1)
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_reset_class_and_small_images(name, options):
+    net = initialized(name, classes=10, stem_stride=1, **options)
     net.hybridize()
     x = images(2, size=32)
     features = net.features(x).asnumpy()

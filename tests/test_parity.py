@@ -11,8 +11,10 @@ import detrand
 import mxnet as mx
 import numpy as np
 import pytest
+from mxnet.gluon import nn
 
 from gluon_effnets import complexity, get_model
+from gluon_effnets.nn import ShuffleUnit, shuffle
 from gluon_effnets.weights import load_official
 
 COMMITTED = Path(__file__).parent / "fixtures" / "parity"
@@ -27,6 +29,7 @@ class Reference(NamedTuple):
     model: str
     source: str
     tolerance: float = 1e-4
+    options: dict = {}
 
 
 REFERENCES = {
@@ -40,6 +43,15 @@ REFERENCES = {
     "torchvision_mobilenet_v3_small": Reference("mobilenet_v3_small", "torchvision"),
     "torchvision_efficientnet_b0": Reference("efficientnet_b0", "torchvision"),
     "lukemelas_efficientnet-b0": Reference("efficientnet_b0", "lukemelas"),
+    "shufflenetv1_g1_1.0x": Reference("shufflenet_v1_g1_x1_0", "megvii_v1"),
+    "shufflenetv1_g3_1.0x": Reference("shufflenet_v1_g3_x1_0", "megvii_v1"),
+    "shufflenetv1_g3_1.0x_noshuffle": Reference("shufflenet_v1_g3_x1_0", "megvii_v1", options={"shuffle": "none"}),
+    "shufflenetv1_g8_0.5x": Reference("shufflenet_v1_g8_x0_5", "megvii_v1"),
+    "shufflenetv1_arch2_g8_0.5x_tensorpack": Reference("shufflenet_v1_arch2_g8_x0_5", "megvii_v1"),
+    "megvii_shufflenetv2_1.0x": Reference("shufflenet_v2_x1_0", "megvii_v2"),
+    "torchvision_shufflenet_v2_x1_0": Reference(
+        "shufflenet_v2_x1_0", "torchvision", options={"definition": "torchvision"}
+    ),
 }
 
 
@@ -64,7 +76,7 @@ def test_logits_parameters_and_multiply_adds_equal_the_official_ones(name):
     # Ours in float64 where float32 would add to the rounding of the reference.
     dtype = "float64" if exact or reference.tolerance > 1e-4 else "float32"
 
-    net = get_model(reference.model)
+    net = get_model(reference.model, **reference.options)
     state = {key: detrand.tensor(key, shape) for key, shape in data["state"]}
     source = None if reference.source != "timm_tf" else "timm_tf"
     assert load_official(net, state, source) == reference.source
@@ -75,6 +87,55 @@ def test_logits_parameters_and_multiply_adds_equal_the_official_ones(name):
     assert deviation(logits, np.array(data["logits"])) < tolerance
     cost = complexity.count(net, data["input"]["size"])
     assert (cost.params, cost.madds) == (data["params"], data["madds"])
+
+
+def _shuffles_as_in_the_paper(net, monkeypatch):
+    other = get_model("shufflenet_v1_g3_x1_0", shuffle="paper")
+    other.initialize()
+    values = net._collect_params_with_prefix()
+    for key, param in other._collect_params_with_prefix().items():
+        param.set_data(values[key].data())
+    return other
+
+
+def _pools_without_counting_the_padding(net, monkeypatch):
+    for unit in _units(net):
+        if unit.pool is not None:
+            unit.pool._kwargs["count_include_pad"] = False
+    return net
+
+
+def _epsilon_of_tensorflow(net, monkeypatch):
+    net.apply(lambda block: block._kwargs.update(eps=1e-3) if isinstance(block, nn.BatchNorm) else None)
+    return net
+
+
+def _branch_before_the_pooled_input(net, monkeypatch):
+    monkeypatch.setattr(shuffle, "concat_channels", lambda F, left, right: F.concat(right, left, dim=1))
+    return net
+
+
+def _units(net):
+    return [block for stage in net.stages for block in stage._children.values() if isinstance(block, ShuffleUnit)]
+
+
+@pytest.mark.parametrize(
+    "mistake, least",
+    [
+        (_shuffles_as_in_the_paper, 1),
+        (_branch_before_the_pooled_input, 1),
+        (_pools_without_counting_the_padding, 0.05),
+        (_epsilon_of_tensorflow, 0.05),
+    ],
+)
+def test_every_known_mistake_is_far_above_the_tolerance(mistake, least, monkeypatch):
+    """What differs between the paper, its implementations and the authors' code of ShuffleNetV1."""
+    data = json.loads(_files()["shufflenetv1_g3_1.0x"].read_text())
+    net, images = get_model("shufflenet_v1_g3_x1_0"), mx.nd.array(detrand.images(**data["input"])[:1])
+    load_official(net, {key: detrand.tensor(key, shape) for key, shape in data["state"]})
+    official = np.array(data["logits"])[:1]
+    assert deviation(net(images).asnumpy(), official) < 1e-4
+    assert deviation(mistake(net, monkeypatch)(images).asnumpy(), official) > least
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import sys
 import textwrap
 
 import mxnet as mx
+import numpy as np
 import pytest
 
+from gluon_effnets.deploy import load_exported
 from gluon_effnets.train.precision import Precision
 
 CODE = """
@@ -112,3 +114,17 @@ def test_float16_on_a_cpu_and_unknown_names_are_refused():
         Precision("float16", mx.cpu())
     with pytest.raises(ValueError, match="precision is 'fp16'; choose one of float32, float16, bfloat16"):
         Precision("fp16", mx.cpu())
+
+
+def test_a_whole_run_in_bfloat16_exports_a_float32_graph(tmp_path):
+    from conftest import TINY
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(TINY + "precision: bfloat16\n")
+    command = [sys.executable, "-m", "gluon_effnets", "train", "--config", str(recipe), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    symbol, weights = (tmp_path / "run" / f"idle_tiny-{end}" for end in ("symbol.json", "0000.params"))
+    assert "amp_cast" not in symbol.read_text()
+    logits = load_exported(symbol, weights)(mx.nd.ones((2, 3, 16, 16)))
+    assert logits.dtype == np.float32 and np.isfinite(logits.asnumpy()).all()

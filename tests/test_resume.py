@@ -24,10 +24,11 @@ from gluon_effnets.train.tasks import TASKS
 HOOK_OPTIONS = {
     "clip_gradients": {"max_norm": 0.1},
     "mixup": {"alpha": 1.0, "off_last": "1it"},
+    "recompute_statistics": {"duration": "3it"},
     "tensorboard": {"every": 1},
 }
 TASK_OVERRIDES = {"classification": ["task_options.label_smoothing=0.1"]}
-OPTIMIZERS = {
+OPTIMIZERS = {  # by name, and what else tells them apart
     "sgd": {"momentum": 0.9},
     "nag": {"momentum": 0.9},
     "adam": {},
@@ -36,6 +37,7 @@ OPTIMIZERS = {
     "lars": {"momentum": 0.9},
     "lamb": {},
     "lb_sgd": {"momentum": 0.9, "batch_scale": 4, "warmup_updates": 3},
+    "lb_sgd lars": {"momentum": 0.9, "warmup_strategy": "lars"},
     "lbsgd": {"momentum": 0.9, "batch_scale": 2, "warmup_epochs": 1, "updates_per_epoch": 3},
 }
 
@@ -96,7 +98,7 @@ def test_accumulated_batches(start):
 
 def test_everything_random_at_once(start):
     overrides = ["model_options={dropout: 0.5, drop_connect: 0.5}", "data.augment=imagenet", "accumulate=2"]
-    overrides += ["hooks={mixup: {alpha: 1.0}, ema: {}}", "data.source=synthetic:64"]
+    overrides += ["hooks={mixup: {alpha: 1.0}, ema: {}, recompute_statistics: {}}", "data.source=synthetic:64"]
     assert_resumes(start, *overrides)
 
 
@@ -117,7 +119,7 @@ def test_task(start, name):
 @pytest.mark.parametrize("saved", [1, 2])
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_optimizer(start, name, saved):
-    optimizer = {"name": name, "lr": 0.01, "weight_decay": 1e-4, "options": OPTIMIZERS[name]}
+    optimizer = {"name": name.split()[0], "lr": 0.01, "weight_decay": 1e-4, "options": OPTIMIZERS[name]}
     overrides = [f"optimizer={json.dumps(optimizer)}", f"checkpoint_every={saved}it"]
     whole = assert_resumes(start, *overrides, killed_after=saved + (saved > 1), saved=saved)
     assert_has_effect(whole, start)

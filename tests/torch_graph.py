@@ -40,6 +40,31 @@ def _slice(attrs, x):
     return x[:, int(attrs["begin"]) : None if attrs["end"] == "None" else int(attrs["end"])]
 
 
+def _pooling(attrs, x):
+    if attrs["global_pool"] == "True":
+        return x.mean((2, 3), keepdim=True)
+    kernel, stride, padding = (literal_eval(attrs[key]) for key in ("kernel", "stride", "pad"))
+    if attrs["pool_type"] == "max":
+        return functional.max_pool2d(x, kernel, stride, padding)
+    return functional.avg_pool2d(x, kernel, stride, padding, count_include_pad=attrs["count_include_pad"] == "True")
+
+
+def _reshape(attrs, x):
+    """Of MXNet's codes those in use: 0 keeps an axis, -3 merges two, -1 stands for the rest."""
+    sizes, axis = [], 0
+    for code in literal_eval(attrs["shape"]):
+        kept = {0: x.shape[axis : axis + 1], -3: x.shape[axis : axis + 2]}.get(code)
+        sizes.append(code if kept is None else kept.numel())
+        axis += 2 if code == -3 else 1
+    return x.reshape(sizes)
+
+
+def _reshape_like(attrs, x, like):
+    begin, end = int(attrs.get("lhs_begin", 0)), int(attrs.get("lhs_end", x.dim()))
+    first, last = int(attrs.get("rhs_begin", 0)), int(attrs.get("rhs_end", like.dim()))
+    return x.reshape(*x.shape[:begin], *like.shape[first:last], *x.shape[end:])
+
+
 _OPERATORS = {
     "Activation": lambda attrs, x: {"relu": torch.relu, "sigmoid": torch.sigmoid}[attrs["act_type"]](x),
     "BatchNorm": _batch_norm,
@@ -47,16 +72,17 @@ _OPERATORS = {
     "Convolution": _convolution,
     "Dropout": lambda attrs, x: x,
     "Flatten": lambda attrs, x: x.flatten(1),
-    "FullyConnected": lambda attrs, x, weight, bias: functional.linear(x, weight, bias),
+    "FullyConnected": lambda attrs, x, weight, bias=None: functional.linear(x, weight, bias),
     "Pad": _pad,
-    "Pooling": lambda attrs, x: x.mean((2, 3), keepdim=True),  # global average, the only one in these networks
-    "Reshape": lambda attrs, x: x.flatten(2),  # merges the spatial axes, the only use
+    "Pooling": _pooling,
+    "Reshape": _reshape,
+    "SwapAxis": lambda attrs, x: x.transpose(int(attrs["dim1"]), int(attrs["dim2"])),
     "broadcast_mul": lambda attrs, x, y: x * y,
     "clip": lambda attrs, x: x.clamp(float(attrs["a_min"]), float(attrs["a_max"])),
     "elemwise_add": lambda attrs, x, y: x + y,
     "elemwise_mul": lambda attrs, x, y: x * y,
     "hard_sigmoid": lambda attrs, x: functional.relu6(x + 3) / 6,  # alpha 1/6, beta 1/2, the only use
-    "reshape_like": lambda attrs, x, like: x.reshape(*x.shape[:2], *like.shape[2:]),
+    "reshape_like": _reshape_like,
     "sigmoid": lambda attrs, x: torch.sigmoid(x),
     "slice_axis": _slice,
 }

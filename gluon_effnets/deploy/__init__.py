@@ -1,6 +1,17 @@
 """Ways out of training: exported graphs and their speed."""
 
-from .benchmark import Latency, initialize_lively, measure_latency
+from .aligned import aligned
+from .benchmark import Latency, compare_latency, initialize_lively, latency_table, measure_latency
 from .symbol_files import ExportError, export, load_exported
 
-__all__ = ["ExportError", "Latency", "export", "initialize_lively", "load_exported", "measure_latency"]
+__all__ = [
+    "ExportError",
+    "Latency",
+    "aligned",
+    "compare_latency",
+    "export",
+    "initialize_lively",
+    "latency_table",
+    "load_exported",
+    "measure_latency",
+]

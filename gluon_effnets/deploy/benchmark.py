@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import time
-from typing import Callable, Dict, NamedTuple
+from typing import Callable, Dict, Hashable, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
-__all__ = ["Latency", "graph_blocks", "initialize_lively", "measure_latency", "time_interleaved"]
+from ..models import ClassificationNet
+from ..models.shufflenetv1 import ShuffleNet
+from .aligned import aligned
+from .symbol_files import inference_copy
+
+__all__ = [
+    "Latency",
+    "compare_latency",
+    "conditions",
+    "graph_blocks",
+    "initialize_lively",
+    "latency_table",
+    "measure_latency",
+    "time_interleaved",
+]
 
 
 class Latency(NamedTuple):
@@ -18,13 +33,13 @@ class Latency(NamedTuple):
     median: float
 
 
-def time_interleaved(calls: Dict[str, Callable[[], None]], repeats: int = 20, clock=time.perf_counter):
+def time_interleaved(calls: Dict[Hashable, Callable[[], None]], repeats: int = 20, clock=time.perf_counter):
     """Time every call `repeats` times, one after the other in turn, so that disturbances meet all alike.
 
     `clock=time.process_time` counts the processor's time instead, which other processes disturb less (use one thread).
     Returns {name: Latency} without a first, warming call.
     """
-    times: Dict[str, list] = {name: [] for name in calls}
+    times: Dict[Hashable, list] = {name: [] for name in calls}
     for round_number in range(repeats + 1):
         for name, call in calls.items():
             begin = clock()
@@ -51,11 +66,7 @@ def graph_blocks(net, x: mx.nd.NDArray) -> Dict[str, mx.gluon.SymbolBlock]:
     """
     blocks = {}
     for kind in ("plain", "fused"):
-        data = mx.sym.var("data", dtype="float32")
-        block = mx.gluon.SymbolBlock(net(data), data)
-        arrays = {name: param.data() for name, param in net.collect_params().items()}
-        for name, param in block.collect_params().items():
-            param._load_init(arrays[name].as_in_context(mx.cpu()), mx.cpu())
+        block = inference_copy(net)
         if kind == "fused":
             block.optimize_for(x, backend="MKLDNN", static_alloc=True, static_shape=True)
         else:
@@ -66,6 +77,45 @@ def graph_blocks(net, x: mx.nd.NDArray) -> Dict[str, mx.gluon.SymbolBlock]:
 
 def measure_latency(net, image_size: int = 224, batch: int = 1, repeats: int = 20) -> Dict[str, Latency]:
     """Latency of a network on the CPU: 'plain' (hybridized) and 'fused' (as an exported graph runs at its best)."""
-    x = mx.nd.random.uniform(shape=(batch, net.in_channels, image_size, image_size))
-    blocks = graph_blocks(net, x)
-    return time_interleaved({k: lambda b=b: b(x).wait_to_read() for k, b in blocks.items()}, repeats)
+    return {form: latency for (_, form), latency in compare_latency({"": net}, image_size, batch, repeats).items()}
+
+
+def compare_latency(
+    nets: Dict[str, ClassificationNet],
+    image_size: int = 224,
+    batch: int = 1,
+    repeats: int = 20,
+    forms: Sequence[str] = (),
+    clock=time.perf_counter,
+) -> Dict[Tuple[str, str], Latency]:
+    """Latency of several networks, all of them in turn in every repetition: {(name, form): Latency}.
+
+    Forms of each: 'plain', 'fused'; of ShuffleNets also the fused graph of `aligned(net, form)` for every one of
+    `forms`, as 'aligned' ('auto') or 'aligned <form>'.
+    """
+    calls: Dict[Tuple[str, str], Callable] = {}
+    for name, net in nets.items():
+        x = mx.nd.random.uniform(shape=(batch, net.in_channels, image_size, image_size))
+        blocks = graph_blocks(net, x)
+        if isinstance(net, ShuffleNet):
+            for form in forms:
+                label = "aligned" if form == "auto" else f"aligned {form}"
+                blocks[label] = graph_blocks(aligned(net, form), x)["fused"]
+        calls.update({(name, form): lambda b=block, x=x: b(x).wait_to_read() for form, block in blocks.items()})
+    return time_interleaved(calls, repeats, clock)
+
+
+def conditions() -> str:
+    """What a measurement depends on besides the networks, in one line."""
+    threads = os.environ.get("OMP_NUM_THREADS", "not set")
+    return (
+        f"MXNet {mx.__version__}, {os.cpu_count()} processors, OMP_NUM_THREADS {threads}, "
+        f"load average {os.getloadavg()[0]:.1f} at the end"
+    )
+
+
+def latency_table(times: Dict[Tuple[str, str], Latency]) -> str:
+    """Minimum and median of every network and form as a Markdown table."""
+    lines = ["| model | form | minimum, ms | median, ms |", "|---|---|---|---|"]
+    lines += [f"| {name} | {form} | {t.minimum:.2f} | {t.median:.2f} |" for (name, form), t in times.items()]
+    return "\n".join(lines)

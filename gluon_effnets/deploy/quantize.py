@@ -11,6 +11,7 @@ import numpy as np
 from mxnet.contrib.quantization import quantize_net_v2
 
 from ..models import ClassificationNet
+from .symbol_files import inference_copy
 
 __all__ = ["GRANULARITIES", "QuantizedRow", "compare_quantized", "quantize", "quantized_table"]
 
@@ -62,7 +63,9 @@ def quantize(
         raise ValueError("quantization needs at least one batch of images for calibration")
     silent = logging.getLogger(f"{__name__}.mxnet")
     silent.setLevel(logging.ERROR)
-    block = _inference_copy(net)
+    # The quantizer hybridizes and converts what it gets; the network must stay as it is.
+    block = inference_copy(net)
+    block.hybridize()
     block = quantize_net_v2(
         block,
         exclude_layers=_wrong_in_8_bits(block),
@@ -77,17 +80,6 @@ def quantize(
         logger=silent,
     )
     block.hybridize(static_alloc=True, static_shape=True)
-    return block
-
-
-def _inference_copy(net: ClassificationNet) -> mx.gluon.SymbolBlock:
-    """The quantizer hybridizes and converts what it gets; the network must stay as it is."""
-    data = mx.sym.var("data", dtype="float32")
-    block = mx.gluon.SymbolBlock(net(data), data)
-    arrays = {name: param.data() for name, param in net.collect_params().items()}
-    for name, param in block.collect_params().items():
-        param._load_init(arrays[name].as_in_context(mx.cpu()), mx.cpu())
-    block.hybridize()
     return block
 
 
@@ -133,7 +125,7 @@ def compare_quantized(
 
     rows = []
     for name, net in nets.items():
-        exact = logits_of(_inference_copy(net))
+        exact = logits_of(inference_copy(net))
         for granularity in GRANULARITIES:
             seen = logits_of(quantize(net, calibration, granularity, calibration_mode))
             same = seen.argmax(axis=1) == exact.argmax(axis=1)

@@ -1,17 +1,32 @@
 """The networks, one file per family, and their registry."""
 
-from . import efficientnet, idle, mobilenetv2, mobilenetv3, mobilenext, shufflenetv1, shufflenetv2
+from . import (
+    alexnet,
+    efficientnet,
+    idle,
+    mobilenetv1,
+    mobilenetv2,
+    mobilenetv3,
+    mobilenext,
+    shufflenetv1,
+    shufflenetv2,
+    structure_units,
+)
 from .base import ClassificationNet, StageInfo
+from .preprocessing import Preprocessing
 from .registry import ModelInfo, get_model, list_models, model_info, register_model, register_with_gluoncv
 
 __all__ = [
     "ClassificationNet",
     "ModelInfo",
+    "Preprocessing",
     "StageInfo",
+    "alexnet",
     "efficientnet",
     "get_model",
     "idle",
     "list_models",
+    "mobilenetv1",
     "mobilenetv2",
     "mobilenetv3",
     "mobilenext",
@@ -20,4 +35,5 @@ __all__ = [
     "register_with_gluoncv",
     "shufflenetv1",
     "shufflenetv2",
+    "structure_units",
 ]

@@ -9,6 +9,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from . import params
+from .preprocessing import Preprocessing
 
 __all__ = ["ClassificationNet", "StageInfo"]
 
@@ -31,12 +32,14 @@ class ClassificationNet(HybridBlock):
     stage_info : list of StageInfo, one per stage.
     num_features, num_classes, in_channels : int.
     info : ModelInfo of the registered model, None for a network built by hand.
+    preprocessing : Preprocessing that the weights want; it comes and goes with them, through files too.
 
     All channel numbers are explicit: parameters have their shapes before the first forward.
     A subclass sets `features`, `num_features` and `stage_info`, then calls `_make_output`.
     """
 
     info = None
+    preprocessing = Preprocessing()
     classifier_bias = True
     options: Dict[str, Any] = {}  # of the constructor, as given; those of training alone left out
 
@@ -94,7 +97,7 @@ class ClassificationNet(HybridBlock):
         return {"model": name, **self.options, **self.definition()}
 
     def save_parameters(self, filename: str, deduplicate: bool = False) -> None:
-        """As Gluon's, with the identity of the network in the file, which is written whole or not at all."""
+        """As Gluon's, with identity and preprocessing in the file, which is written whole or not at all."""
         params.save(self, filename)
 
     def load_parameters(
@@ -102,6 +105,7 @@ class ClassificationNet(HybridBlock):
     ) -> None:
         """As Gluon's, for files of `save_parameters` and of `export`; nothing changes unless all of it fits.
 
+        `preprocessing` becomes that of the file if it is one of `save_parameters`.
         Raises ValueError for the weights of another network, also if only an option such as the padding differs.
         """
         stored, cast = params.read(filename), {"cast_dtype": cast_dtype, "dtype_source": dtype_source}

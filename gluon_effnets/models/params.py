@@ -6,10 +6,12 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 import numpy as np
+
+from .preprocessing import Preprocessing
 
 __all__ = ["Stored", "assign", "check_identity", "read", "save"]
 
@@ -17,19 +19,24 @@ log = logging.getLogger(__name__)
 
 # The one array of a file that is no parameter: JSON, as bytes, of what shapes do not show (model, padding, ...).
 IDENTITY = "gluon_effnets.identity"
+# In it, if it is not the default; no part of the identity, as any network can take weights of any preprocessing.
+PREPROCESSING = "preprocessing"
 
 
 class Stored(NamedTuple):
-    """Content of a file: `identity` is empty for files that others wrote."""
+    """Content of a file: `identity` is empty for files that others wrote, `preprocessing` None for the usual one."""
 
     arrays: Dict[str, mx.nd.NDArray]
     identity: Dict[str, Any]
+    preprocessing: Optional[Preprocessing]
 
 
 def save(net, path) -> None:
-    """Write the parameters and the identity of a network; the file is complete or as it was before."""
+    """Write parameters, identity and preprocessing of a network; the file is complete or as it was before."""
     arrays = {key: param._reduce() for key, param in net._collect_params_with_prefix().items()}
-    text = json.dumps(net.identity, sort_keys=True).encode()
+    usual = net.preprocessing == Preprocessing()
+    marks = net.identity if usual else {**net.identity, PREPROCESSING: net.preprocessing._asdict()}
+    text = json.dumps(marks, sort_keys=True).encode()
     arrays[IDENTITY] = mx.nd.array(np.frombuffer(text, np.uint8), dtype="uint8")
     temporary = Path(f"{path}.tmp")
     try:
@@ -49,8 +56,14 @@ def read(path) -> Stored:
         raise ValueError(f"{path} is not a .params file, or it is cut short") from None
     if not isinstance(arrays, dict):
         raise ValueError(f"{path} holds arrays without names, not the parameters of a network")
-    identity = arrays.pop(IDENTITY, None)
-    return Stored(arrays, json.loads(identity.asnumpy().tobytes()) if identity is not None else {})
+    if IDENTITY not in arrays:
+        return Stored(arrays, {}, None)
+    identity = json.loads(arrays.pop(IDENTITY).asnumpy().tobytes())
+    values = identity.pop(PREPROCESSING, None)
+    if values is None:
+        return Stored(arrays, identity, None)
+    mean, std = (tuple(values.pop(key)) for key in ("mean", "std"))
+    return Stored(arrays, identity, Preprocessing(mean, std, **values))
 
 
 def assign(net, stored: Stored, path, *, ctx=None, allow_missing=False, ignore_extra=False, **cast) -> None:
@@ -75,6 +88,8 @@ def assign(net, stored: Stored, path, *, ctx=None, allow_missing=False, ignore_e
         )
     for key in common:
         params[key]._load_init(arrays[key], ctx, **cast)
+    if stored.identity:
+        net.preprocessing = stored.preprocessing or Preprocessing()
 
 
 def check_identity(net, stored: Dict[str, Any], path) -> None:

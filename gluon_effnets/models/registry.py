@@ -15,6 +15,7 @@ import mxnet as mx
 from .. import _resources
 from . import params
 from .base import ClassificationNet
+from .preprocessing import Preprocessing
 
 __all__ = ["ModelInfo", "get_model", "list_models", "model_info", "register_model", "register_with_gluoncv"]
 
@@ -27,7 +28,8 @@ class ModelInfo:
 
     `params` and `madds` (convolutions and fully connected layers, one image of `input_size`) come from
     results/computed.json, `published` from results/published.json; None or empty if the number is not there.
-    `mean`, `std` (of 0..255 RGB), `crop` and `interpolation` are the preprocessing of the evaluation.
+    `mean`, `std` (of 0..255 RGB), `crop` and `interpolation` are the usual preprocessing of the evaluation; weights
+    that want another bring it along (`ClassificationNet.preprocessing`).
     """
 
     name: str
@@ -37,8 +39,8 @@ class ModelInfo:
     reconstruction: str = ""
     aliases: Tuple[str, ...] = ()
     input_size: int = 224
-    mean: Tuple[float, ...] = (123.68, 116.779, 103.939)
-    std: Tuple[float, ...] = (58.393, 57.12, 57.375)
+    mean: Tuple[float, ...] = Preprocessing().mean
+    std: Tuple[float, ...] = Preprocessing().std
     crop: float = 0.875
     interpolation: str = "bilinear"
     params: Optional[int] = None
@@ -109,7 +111,8 @@ def get_model(
     ----------
     name : as in `list_models()`; GluonCV's spellings, dots and upper case are understood.
     pretrained : False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide the
-        outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given.
+        outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given, and
+        `net.preprocessing` says what the file wants done to images.
     classes : number of classes; None: that of the file, or 1000 without one. If the file has another number,
         everything but the classifier is taken from it.
     ctx : context of the loaded weights. Without `pretrained` the network is not initialized.

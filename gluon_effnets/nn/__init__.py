@@ -1,4 +1,4 @@
-"""Blocks that know no network: activations, convolution units, squeeze-and-excitation, shuffle, MBBlock, IdleBlock."""
+"""Blocks that know no network: activations, convolutions, squeeze-and-excitation, and the units of the papers."""
 
 from .activations import HardSigmoid, HardSwish, ReLU6, Swish, make_activation
 from .channels import ChannelShuffle, concat_channels
@@ -6,6 +6,7 @@ from .conv import ConvBN, Norm
 from .idle import IdleBlock, IdleRun
 from .init import FanOutNormal
 from .mbblock import BlockStyle, MBBlock
+from .residual import ResidualUnit
 from .sandglass import ConvChain, SandGlass, Unit
 from .se import SqueezeExcite
 from .shuffle import ShuffleUnit, ShuffleUnitV2
@@ -23,6 +24,7 @@ __all__ = [
     "MBBlock",
     "Norm",
     "ReLU6",
+    "ResidualUnit",
     "SandGlass",
     "ShuffleUnit",
     "ShuffleUnitV2",

@@ -149,6 +149,8 @@ def _make_net(recipe: Recipe, data: Data, ctx: mx.Context):
         raise ValueError(f"model_options: {error}") from None
     if not recipe.pretrained:
         net.initialize(ctx=ctx)
+    # Whatever pretrained weights wanted, those of this run see these images.
+    net.preprocessing = data.settings.preprocessing
     net.hybridize(static_alloc=True, static_shape=True)
     return net
 

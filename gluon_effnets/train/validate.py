@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -20,6 +22,8 @@ from .tasks import Classification
 
 __all__ = ["open_pair", "validate", "validate_in_8_bits"]
 
+log = logging.getLogger(__name__)
+
 
 def open_pair(
     name: str, weights: str, source: str, overrides: Sequence[str] = (), options: Optional[Dict[str, Any]] = None
@@ -27,16 +31,18 @@ def open_pair(
     """Return a trained network, hybridized, and data for it with an evaluation part.
 
     Image size and preprocessing are those of configs/<kind>.yaml if there is one, else 224 pixels with ImageNet's
-    normalization; `overrides` ('data.image_size=32') change them, `options` go to the network.
+    normalization. A file that is marked with another preprocessing gets that, with a warning; `overrides`
+    ('data.image_size=32') go before all of these, `options` go to the network.
     Raises ValueError if weights, network and data do not fit together, FileNotFoundError for missing files.
     """
     path = _resources.folder("configs") / f"{parse_source(source).kind}.yaml"
     given = [f"model={name}", f"data.source={source}", *overrides]
     recipe = load_recipe(path if path.is_file() else None, given)
-    data = open_data(recipe.data, seed=0)
+    stored, data = params.read(weights), open_data(recipe.data, seed=0)
+    _as_weights_want(data, stored, weights, overrides)
     # What the file does not say follows from the data; get_model takes the rest from the file.
-    inferred, said = model_options(recipe, data), params.read(weights).identity
-    options = {**{k: v for k, v in inferred.items() if k not in said}, **(options or {}), "classes": None}
+    inferred = {k: v for k, v in model_options(recipe, data).items() if k not in stored.identity}
+    options = {**inferred, **(options or {}), "classes": None}
     net = get_model(name, pretrained=weights, ctx=_context(), **options)
     for what in ("num_classes", "in_channels"):
         own, theirs, name = getattr(net, what), getattr(data, what), what.replace("num_", "").replace("_", " ")
@@ -46,6 +52,18 @@ def open_pair(
         raise ValueError(f"{source} has no evaluation images")
     net.hybridize(static_alloc=True, static_shape=True)
     return net, data
+
+
+def _as_weights_want(data: Data, stored: params.Stored, weights: str, overrides: Sequence[str]) -> None:
+    """Give the images the preprocessing that the file is marked with, but for what the user set."""
+    if stored.preprocessing is None:
+        return
+    explicit = {override.partition("=")[0] for override in overrides}
+    wanted = {key: value for key, value in stored.preprocessing._asdict().items() if f"data.{key}" not in explicit}
+    settings = replace(data.settings, **wanted)
+    if settings != data.settings:
+        log.warning("%s gets the preprocessing that it is marked with: %s", weights, settings.preprocessing)
+        data.settings = settings
 
 
 def _context() -> mx.Context:
@@ -72,12 +90,14 @@ def validate_in_8_bits(
     The ranges are calibrated with about `images` training images, not augmented; `mode` is 'naive' or 'entropy'.
     Raises what `open_pair` raises.
     """
-    nets = {}
+    rows = []
     for name, weights in files.items():
-        nets[name], data = open_pair(name, weights, source, [*overrides, "data.augment=none"])
+        # Data of its own for every network: weights may want different preprocessing.
+        net, data = open_pair(name, weights, source, [*overrides, "data.augment=none"])
         # MXNet's 8-bit kernels are those of the CPU.
-        nets[name].collect_params().reset_ctx(mx.cpu())
-    batches = itertools.islice(data.train_batches(0), max(1, images // data.settings.batch_size))
-    calibration = [batch.data for batch in batches]
-    evaluation = [(batch.data[: batch.num_valid], batch.label[: batch.num_valid]) for batch in data.val_batches()]
-    return compare_quantized(nets, calibration, evaluation, mode)
+        net.collect_params().reset_ctx(mx.cpu())
+        batches = itertools.islice(data.train_batches(0), max(1, images // data.settings.batch_size))
+        calibration = [batch.data for batch in batches]
+        evaluation = [(batch.data[: batch.num_valid], batch.label[: batch.num_valid]) for batch in data.val_batches()]
+        rows += compare_quantized({name: net}, calibration, evaluation, mode)
+    return rows

@@ -7,6 +7,7 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from ..complexity import count_params
 from ..models import ClassificationNet, get_model
+from ..models.preprocessing import Preprocessing
 from .files import read_checkpoint
 from .load import find_source, load, official_state
 from .mbnet import PLAIN
@@ -15,19 +16,26 @@ __all__ = ["Conversion", "convert"]
 
 
 class Conversion(NamedTuple):
-    """What `convert` did. `options` are those of the network; the file holds them, so `get_model` need not be told."""
+    """What `convert` did. `options` are those of the network; the file holds them, so `get_model` need not be told.
+
+    It holds `preprocessing`, what the weights want done to images, too.
+    """
 
     model: str
     source: str
     num_parameters: int
     options: Dict[str, Any]
     path: str
+    preprocessing: Preprocessing = Preprocessing()
 
     def __str__(self) -> str:
         options = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
         network = f"{self.model} with {options}" if options else self.model
         loading = f"get_model({self.model!r}, pretrained={self.path!r})"
-        return f"{self.source} weights, {self.num_parameters:,} parameters, for {network}. Load them:\n  {loading}"
+        images = "" if self.preprocessing == Preprocessing() else f"\nImages for them: {self.preprocessing}."
+        return (
+            f"{self.source} weights, {self.num_parameters:,} parameters, for {network}. Load them:\n  {loading}{images}"
+        )
 
 
 def convert(
@@ -56,8 +64,8 @@ def convert(
     out = Path(out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
     net.save_parameters(str(out))
-    options.update({key: value for key, value in loaded.definition.items() if PLAIN.get(key) != value})
-    return Conversion(net.info.name, loaded.source, count_params(net), options, str(out))
+    options.update({key: loaded.definition[key] for key, usual in PLAIN.items() if loaded.definition[key] != usual})
+    return Conversion(net.info.name, loaded.source, count_params(net), options, str(out), net.preprocessing)
 
 
 def _num_classes(net: ClassificationNet, state: Dict[str, Any], source: Optional[str]) -> Optional[int]:

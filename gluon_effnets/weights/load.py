@@ -14,7 +14,9 @@ from ..nn import ConvBN
 from .files import to_array
 from .gluoncv import GLUONCV
 from .lukemelas import LUKEMELAS
+from .mbnet import PLAIN
 from .mobilenext import MOBILENET_V2_EXTRA, MOBILENEXT, MOBILENEXT_FIG4C, MOBILENEXT_SE
+from .shufflenet import MEGVII_V1, MEGVII_V2, TORCHVISION_SHUFFLENET
 from .source import Source
 from .timm import TIMM, TIMM_TF
 from .torchvision import TORCHVISION
@@ -33,6 +35,9 @@ SOURCES = (
     MOBILENEXT_FIG4C,
     MOBILENEXT_SE,
     MOBILENEXT,
+    MEGVII_V1,
+    MEGVII_V2,
+    TORCHVISION_SHUFFLENET,
 )
 
 # What wrappers put before every key, and bookkeeping that is no weight.
@@ -66,12 +71,12 @@ def load_official(net: ClassificationNet, state: Mapping[str, Any], source: Opti
         'timm_tf' must be named: timm's tf_* networks have its usual keys, but another BN epsilon and padding.
 
     The BN epsilon and the padding of the source are set in the network, unless it was built with explicit
-    values (`net.fixed_options`); a hybridized network stays hybridized and follows. `net.save_parameters` keeps the
-    two in its file, from where `get_model` takes them.
+    values (`net.fixed_options`); a hybridized network stays hybridized and follows. `net.preprocessing` becomes what
+    the weights want. `net.save_parameters` keeps all of this in its file, from where `get_model` takes it.
 
-    Raises ValueError, with the network as it was, if the keys or shapes do not fit, the source is unknown, or
-    an explicit option contradicts it. Another number of classes does not fit either: build the network with
-    the classes of the checkpoint and call `reset_class` afterwards.
+    Raises ValueError, with the network as it was, if the keys or shapes do not fit, a number is not finite, the
+    source is unknown, or an option contradicts it. Another number of classes does not fit either: build the network
+    with the classes of the checkpoint and call `reset_class` afterwards.
     """
     return load(net, state, source).source
 
@@ -85,10 +90,17 @@ def load(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str]
         raise ValueError(_describe(net, chosen, state, misfit))
     definition = _definition(net, chosen)
     values = {param: _numbers(key, state[key]) for key, param in chosen.keys(net).items()}
+    broken = [key for key, param in chosen.keys(net).items() if not np.isfinite(values[param]).all()]
+    if broken:
+        raise ValueError(
+            f"the {chosen.name} weights are damaged: not all numbers of {_some(broken)} are finite (inf or nan).\n"
+            "Get the file again, or another one of the same network."
+        )
     values.update({param: np.zeros(param.shape, np.float32) for param in chosen.lacks(net)})
     # From here on nothing can fail.
     _write(values)
     _adapt(net, definition)
+    net.preprocessing = chosen.preprocessing(net, definition)
     return Loaded(chosen.name, definition)
 
 
@@ -180,8 +192,11 @@ def _advice(net: ClassificationNet, source: Source, state: Mapping[str, Any], mi
 
 
 def _definition(net: ClassificationNet, source: Source) -> Dict[str, Any]:
-    fixed = getattr(net, "fixed_options", {})
     variants = source.definitions(net)
+    # All but epsilon and padding is decided when the network is built.
+    built = {key: value for key, value in net.definition().items() if key not in PLAIN and key in variants[0]}
+    explicit = getattr(net, "fixed_options", {})
+    fixed = {**built, **explicit}
     for variant in variants:
         if all(fixed.get(key, value) == value for key, value in variant.items()):
             return dict(variant)
@@ -189,10 +204,11 @@ def _definition(net: ClassificationNet, source: Source) -> Dict[str, Any]:
         # The keys do not tell which definition it is; whoever set the options knows.
         return {**variants[0], **fixed}
     right = {key: value for key, value in variants[0].items() if fixed.get(key, value) != value}
+    without = f", or leave {' and '.join(right)} out" if right.keys() <= explicit.keys() else ""
     raise ValueError(
         f"the {source.name} weights need {_arguments(right)}, but {_name(net)} was built with "
         f"{_arguments({key: fixed[key] for key in right})}.\n"
-        f"Build it with {_arguments(right)}, or leave {' and '.join(right)} out."
+        f"Build it with {_arguments(right)}{without}."
     )
 
 

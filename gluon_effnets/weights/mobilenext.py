@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
-
-from mxnet.gluon import Parameter
+from typing import Iterator
 
 from ..models.mobilenext import MobileNeXt
 from ..nn import ConvBN, ConvChain
 from .mbnet import PLAIN, TENSORFLOW, Named, conv_bn
-from .source import Source
+from .source import Source, explain_ends
 
 __all__ = ["MOBILENET_V2_EXTRA", "MOBILENEXT", "MOBILENEXT_FIG4C", "MOBILENEXT_SE"]
 
@@ -64,28 +62,13 @@ def _layers_se(net: MobileNeXt) -> Named:
     yield "_fc", net.output
 
 
-def _explain(net: MobileNeXt, wrong: Mapping[Parameter, Tuple[int, ...]]) -> Optional[Dict[str, Any]]:
-    axes = {
-        net.stages[0][0].conv.weight: {1: "in_channels"},
-        net.output.weight: {0: "classes"},
-        net.output.bias: {0: "classes"},
-    }
-    options: Dict[str, Any] = {}
-    for param, shape in wrong.items():
-        differing = [axis for axis, sizes in enumerate(zip(shape, param.shape)) if sizes[0] != sizes[1]]
-        if any(axis not in axes.get(param, {}) for axis in differing):
-            return None
-        options.update({axes[param][axis]: shape[axis] for axis in differing})
-    return options
-
-
 MOBILENEXT = Source(
     name="mobilenext",
     mark="features.0.0.weight",
     network=MobileNeXt,
     layers=_layers_by(_flat, "none", "classifier.1"),
     definitions=lambda net: (PLAIN,),
-    explain=_explain,
+    explain=explain_ends,
     models=tuple((f"mobilenext_{name}", {}) for name in ("x1_0", "x0_75", "x0_5", "x0_35", "x1_4", "fig4a", "fig4b")),
 )
 MOBILENEXT_SE = MOBILENEXT._replace(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, Mapping
+
 from ..models.mbnet import MBNet
+from ..models.preprocessing import Preprocessing
 from .mbnet import BASELINES, MOBILENET_V2, PLAIN, TENSORFLOW, Named, conv_bn, explain, layers, staged
 from .source import Source
 
@@ -34,6 +37,12 @@ def _layers(net: MBNet) -> Named:
     yield "classifier", parts.classifier
 
 
+def _preprocessing(net: MBNet, definition: Mapping[str, Any]) -> Preprocessing:
+    # tf_mobilenetv3_* see images on the scale -1..1, but tf_efficientnet_b0 the usual ones.
+    half = (127.5, 127.5, 127.5)
+    return Preprocessing(half, half) if definition == TENSORFLOW and net.arch.head_hidden else Preprocessing()
+
+
 # timm's conversions of the TensorFlow weights (tf_*) have the same keys.
 TIMM = Source(
     name="timm",
@@ -43,5 +52,6 @@ TIMM = Source(
     definitions=lambda net: (PLAIN, TENSORFLOW),
     explain=explain,
     models=BASELINES + MOBILENET_V2,
+    preprocessing=_preprocessing,
 )
 TIMM_TF = TIMM._replace(name="timm_tf", mark=None, definitions=lambda net: (TENSORFLOW,))

@@ -12,6 +12,7 @@ import numpy as np
 from ..._requirements import optional_import
 from . import augment as aug
 from .base import Data, to_batch
+from .decode import to_input
 from .records import RecordFile, read_class_names, read_images, scan_records
 from .sampling import AUGMENT, epoch_order, private_random, step_positions, val_share
 from .settings import Batch, DataSettings, missing_path_message
@@ -89,7 +90,7 @@ class ArrayData(Data):
         side = self.image_size
         if images.shape[1:3] != (side, side):
             images = np.stack([aug.resize(image, side, side) for image in images])
-        return to_batch(aug.normalise(images, self.settings.mean, self.settings.std), labels, batch_size)
+        return to_batch(to_input(images, self.settings), labels, batch_size)
 
 
 def open_digits(settings: DataSettings, seed: int, rank: int, world: int) -> ArrayData:

@@ -1,4 +1,4 @@
-"""Decoding of one encoded image, and of many in threads that keep their order."""
+"""Decoding of one encoded image, and of many in threads that keep their order; pixels to input of a network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Callable, Iterable, Iterator, TypeVar
 
 import numpy as np
 
-from .augment import cv2_module
+from .augment import cv2_module, normalise
+from .settings import DataSettings
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -40,6 +41,12 @@ def decode_image(encoded: bytes, where: str) -> np.ndarray:
             "Replace or remove it, or set data.on_error=skip to train without it."
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def to_input(images: np.ndarray, settings: DataSettings) -> np.ndarray:
+    """What a network gets of RGB pixels: (..., h, w, c) on the scale 0..255 -> (..., c, h, w) float32, normalised."""
+    step = -1 if settings.channel_order == "bgr" else 1
+    return normalise(images[..., ::step], settings.mean[::step], settings.std[::step])
 
 
 def ordered_map(

@@ -55,9 +55,10 @@ def open_recordio(settings: DataSettings, seed: int, rank: int, world: int, path
 class RecordData(ThreadedData):
     """Trains from `mx.io.ImageRecordIter`, evaluates with threads, which give the same pixels.
 
-    Worker `rank` reads the contiguous part of the file that MXNet assigns it, in a new order each epoch. Each
-    epoch gets a fresh reader: the order of a reused one depends on how often it was read. Evaluation stays
-    away from MXNet's reader, where a damaged image under ``resize`` divides by zero and ends the process.
+    MXNet gives every worker a contiguous part of the file. Here the parts go round: each worker reads another one in
+    every epoch, in a new order. Each epoch gets a fresh reader, since the order of a reused one depends on how often
+    it was read. Evaluation stays away from MXNet's reader, where a damaged image under ``resize`` divides by zero and
+    ends the process.
     """
 
     reader = "MXNet's reader"
@@ -76,7 +77,8 @@ class RecordData(ThreadedData):
         # The reader cannot jump: steps before `first_step` are decoded and dropped.
         for batch in itertools.islice(batches, first_step, self.steps_per_epoch):
             # The copies leave the reader's buffers, which it fills again, behind.
-            data, label = batch.data[0].copy(), batch.label[0].astype("int32")
+            data, label = batch.data[0], batch.label[0].astype("int32")
+            data = data.flip(axis=1) if self.settings.channel_order == "bgr" else data.copy()
             data.wait_to_read()
             label.wait_to_read()
             yield Batch(data, label, self.settings.batch_size)
@@ -84,6 +86,7 @@ class RecordData(ThreadedData):
     def _read_epoch(self, epoch: int) -> Iterator[mx.io.DataBatch]:
         """This worker's part, once; an error about a damaged image becomes one that names the record."""
         records, settings = self._train, self.settings
+        part = (self.rank + epoch) % self.world
         try:
             yield from mx.io.ImageRecordIter(
                 path_imgrec=records.path,
@@ -92,7 +95,7 @@ class RecordData(ThreadedData):
                 batch_size=settings.batch_size,
                 preprocess_threads=settings.num_threads,
                 num_parts=self.world,
-                part_index=self.rank,
+                part_index=part,
                 shuffle=True,
                 seed=int(private_random(ENGINE, self.seed, epoch).randint(1 << 31)),
                 seed_aug=int(private_random(ENGINE, self.seed, epoch, self.rank).randint(1 << 31)),
@@ -101,8 +104,8 @@ class RecordData(ThreadedData):
                 **_augment_options(settings),
             )
         except mx.base.MXNetError as error:
-            part = np.arange(*_part(self.num_train, self.rank, self.world))
-            culprit = find_unreadable(records, part, settings.num_threads)
+            positions = np.arange(*_part(self.num_train, part, self.world))
+            culprit = find_unreadable(records, positions, settings.num_threads)
             raise culprit or ValueError(
                 f"MXNet's reader failed on {records.path}: {str(error).splitlines()[-1]}"
             ) from error
@@ -138,18 +141,17 @@ def _count_classes(settings: DataSettings, names: list[str] | None, files: list[
     return num_classes
 
 
-def _part(num_records: int, rank: int, world: int) -> tuple[int, int]:
-    """First and last + 1 record of a worker's part, as MXNet's reader cuts the file."""
+def _part(num_records: int, part: int, world: int) -> tuple[int, int]:
+    """First and last + 1 record of one of `world` parts, as MXNet's reader cuts the file."""
     step = -(-num_records // world)
-    return min(rank * step, num_records), min((rank + 1) * step, num_records)
+    return min(part * step, num_records), min((part + 1) * step, num_records)
 
 
 def _reader_serves(settings: DataSettings, num_train: int, world: int) -> bool:
     """Whether MXNet's reader can keep the promises of `Data`; threads keep them in every case.
 
     It cannot go on after an unreadable image, nor survive one together with ``resize``, which every
-    augmentation but ``imagenet`` needs. The last worker's part, the smallest, may hold too few images for
-    its steps.
+    augmentation but ``imagenet`` needs. The last part, the smallest, may hold too few images for the steps.
     """
     first, last = _part(num_train, world - 1, world)
     needed = num_train // (settings.batch_size * world) * settings.batch_size

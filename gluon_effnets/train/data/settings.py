@@ -11,12 +11,12 @@ from typing import NamedTuple, Optional, Tuple
 
 import mxnet as mx
 
+from ...models.preprocessing import CHANNEL_ORDERS, Preprocessing
+
 UNSET = "???"
 IMAGENET_VARIABLE = "GLUON_EFFNETS_IMAGENET"
 KINDS = ("digits", "cifar10", "folder", "recordio", "synthetic")
 AUGMENTATIONS = ("imagenet", "small", "shift", "none")
-IMAGENET_MEAN = (123.68, 116.779, 103.939)
-IMAGENET_STD = (58.393, 57.12, 57.375)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class DataSettings:
     pad : int
         Black border of ``small`` and ``shift``, in pixels.
     mean, std : (float, float, float)
-        Normalisation on the scale 0..255, RGB.
+        Normalisation on the scale 0..255, of red, green and blue in this sequence.
+    channel_order : str
+        ``rgb`` or ``bgr``: how the normalised channels are handed to the network.
     on_error : str
         ``raise`` or ``skip``: what an unreadable image does.
     """
@@ -71,14 +73,16 @@ class DataSettings:
     color_jitter: float = 0.4
     pca_noise: float = 0.1
     pad: int = 4
-    mean: Tuple[float, ...] = IMAGENET_MEAN
-    std: Tuple[float, ...] = IMAGENET_STD
+    mean: Tuple[float, ...] = Preprocessing().mean
+    std: Tuple[float, ...] = Preprocessing().std
+    channel_order: str = "rgb"
     on_error: str = "raise"
 
     def __post_init__(self):
         for name in ("crop_area", "crop_aspect", "mean", "std"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
-        for name, choices in (("augment", AUGMENTATIONS), ("on_error", ("raise", "skip"))):
+        choices_of = {"augment": AUGMENTATIONS, "on_error": ("raise", "skip"), "channel_order": CHANNEL_ORDERS}
+        for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"data.{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}.")
         for name in ("image_size", "batch_size", "num_threads", "eval_batch_size", "classes"):
@@ -93,6 +97,11 @@ class DataSettings:
                 raise ValueError(f"data.{name} is [{low}, {high}]; it must be [low, high], 0 < low <= high.")
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ValueError(f"data.mean {self.mean} and data.std {self.std} must have one entry per channel, std > 0.")
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What these settings do to the pixels."""
+        return Preprocessing(self.mean, self.std, self.channel_order)
 
 
 @dataclass

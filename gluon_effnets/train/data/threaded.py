@@ -10,7 +10,7 @@ import numpy as np
 
 from . import augment as aug
 from .base import Data, to_batch
-from .decode import UnreadableImageError, ordered_map
+from .decode import UnreadableImageError, ordered_map, to_input
 from .sampling import AUGMENT, SUBSTITUTE, epoch_order, private_random, step_positions, val_share
 from .settings import Batch, DataSettings
 
@@ -61,7 +61,7 @@ class ThreadedData(Data):
             index, image = self._readable(order[position], position, epoch, skipped)
             random = private_random(AUGMENT, self.seed, epoch, position)
             image = aug.augment_photo(image, self.settings, random)
-            return aug.normalise(image, self.settings.mean, self.settings.std), self._train.labels[index]
+            return to_input(image, self.settings), self._train.labels[index]
 
         steps = range(first_step, self.steps_per_epoch)
         positions = itertools.chain.from_iterable(step_positions(step, size, self.rank, self.world) for step in steps)
@@ -75,7 +75,7 @@ class ThreadedData(Data):
         def load(index: int):
             try:
                 image = aug.center_crop(self._val.read(index), self.image_size, shorter)
-                pixels = aug.normalise(image, settings.mean, settings.std)
+                pixels = to_input(image, settings)
             except UnreadableImageError:
                 if settings.on_error == "raise":
                     raise

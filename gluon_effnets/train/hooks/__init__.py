@@ -9,6 +9,7 @@ from .base import Hook
 from .clip_gradients import ClipGradients
 from .ema import EMA
 from .mixup import Mixup
+from .recompute_statistics import RecomputeStatistics
 from .tensorboard import TensorBoard
 
 __all__ = ["HOOKS", "Hook", "make_hooks"]
@@ -17,6 +18,7 @@ HOOKS: Dict[str, Type[Hook]] = {
     "clip_gradients": ClipGradients,
     "ema": EMA,
     "mixup": Mixup,
+    "recompute_statistics": RecomputeStatistics,
     "tensorboard": TensorBoard,
 }
 

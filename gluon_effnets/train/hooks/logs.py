@@ -148,4 +148,6 @@ class Progress(Hook):
 
 
 def _format(key: str, value: float) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
     return f"{value:.2%}" if "top" in key else f"{value:.4f}"

@@ -1,0 +1,392 @@
+"""ShuffleNets as they run fastest on a CPU: equal outputs, BN folded in, channels in multiples of 8."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from ..models import ClassificationNet
+from ..models.shufflenetv1 import ShuffleNet
+from ..nn import ConvBN, ShuffleUnit, ShuffleUnitV2, SqueezeExcite, concat_channels
+
+__all__ = ["FORMS", "aligned"]
+
+FORMS = ("auto", "grouped", "dense")
+# Below 8 channels in a group oneDNN has no vectorized kernel.
+LANES = 8
+EMPTY = -1
+
+Slots = np.ndarray  # which channel of the original network stands where; EMPTY: zeros
+
+
+class Filter(NamedTuple):
+    """A convolution with its BN folded in: weight (out, in / groups, k, k) and bias (out,)."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    stride: int
+    groups: int
+    relu: bool
+
+
+def aligned(net: ClassificationNet, form: str = "auto") -> HybridBlock:
+    """Return a network for inference alone that gives the logits of a trained ShuffleNet.
+
+    It takes the same images (N, in_channels, H, W). Zeros fill the bottlenecks' groups (V1) and all halves (V2) up to
+    multiples of 8 channels, which are sorted so that ShuffleNetV1's shuffle moves whole blocks of them. `form`:
+    'grouped' keeps groups, shuffles and splits; 'dense' folds them into convolutions over all channels, with zeros
+    between the groups (V1) or for the channels that pass (V2); 'auto' takes what was measured to be faster
+    (docs/shufflenet.md).
+
+    Raises ValueError for another form or network.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form is {form!r}; choose one of {', '.join(FORMS)}")
+    if not isinstance(net, ShuffleNet):
+        name = net.info.name if net.info else type(net).__name__
+        raise ValueError(f"{name} has no aligned form: it is for ShuffleNets, whose channels need it")
+    result = nn.HybridSequential(prefix="aligned_")
+    with result.name_scope():
+        for block in _blocks(net, form):
+            result.add(block)
+    result.in_channels, result.preprocessing = net.in_channels, net.preprocessing
+    return result
+
+
+def _blocks(net: ShuffleNet, form: str) -> Iterator[HybridBlock]:
+    *stages, head = net.features._children.values()
+    blocks = [block for stage in stages for block in stage._children.values()]
+    units = [block for block in blocks if isinstance(block, (ShuffleUnit, ShuffleUnitV2))]
+    for block in blocks[: -len(units)]:
+        yield _conv(_fold(block)) if isinstance(block, ConvBN) else nn.MaxPool2D(3, 2, 1)
+    slots = np.arange(len(_fold(blocks[0]).bias))
+    for stage in _by_stage(units):
+        if isinstance(stage[0], ShuffleUnit):
+            yield from (_unit_v1(unit, form) for unit in stage)
+            slots = np.arange(len(_fold(stage[-1].expand).bias))
+        else:
+            made, slots = (_folded_stage_v2 if form == "dense" else _stage_v2)(stage, slots)
+            yield from made
+    for layer in head._children.values():
+        if isinstance(layer, ConvBN):
+            folded = _fold(layer)
+            yield _conv(folded._replace(weight=_place(folded.weight, slots)))
+            slots = np.arange(len(folded.bias))
+        elif not isinstance(layer, nn.Dropout):
+            yield type(layer)()  # pooling, flattening
+    yield _classifier(net.output, slots)
+
+
+def _classifier(dense: nn.Dense, slots: Slots) -> nn.Dense:
+    layer = nn.Dense(dense.weight.shape[0], in_units=len(slots), use_bias=dense.bias is not None)
+    layer.initialize()
+    layer.weight.set_data(mx.nd.array(_place(dense.weight.data().asnumpy(), slots)))
+    if dense.bias is not None:
+        layer.bias.set_data(dense.bias.data().as_in_context(mx.cpu()))
+    return layer
+
+
+def _by_stage(units: Sequence[HybridBlock]) -> Iterator[List[HybridBlock]]:
+    stage: List[HybridBlock] = []
+    for unit in units:
+        strided = (unit.pool if isinstance(unit, ShuffleUnit) else unit.proj) is not None
+        if strided and stage:
+            yield stage
+            stage = []
+        stage.append(unit)
+    yield stage
+
+
+def _fold(unit: ConvBN) -> Filter:
+    weight = unit.conv.weight.data().asnumpy().astype(np.float64)
+    gamma, beta, mean, variance = (
+        param.data().asnumpy().astype(np.float64)
+        for param in (unit.bn.gamma, unit.bn.beta, unit.bn.running_mean, unit.bn.running_var)
+    )
+    scale = gamma / np.sqrt(variance + unit.bn._kwargs["eps"])
+    stride, groups = unit.conv._kwargs["stride"][0], unit.conv._kwargs["num_group"]
+    return Filter(weight * scale[:, None, None, None], beta - mean * scale, stride, groups, unit.act is not None)
+
+
+def _conv(folded: Filter) -> nn.HybridSequential:
+    out, per_group, kernel, _ = folded.weight.shape
+    block = nn.HybridSequential()
+    conv = nn.Conv2D(
+        out, kernel, folded.stride, kernel // 2, groups=folded.groups, in_channels=per_group * folded.groups
+    )
+    conv.initialize()
+    conv.weight.set_data(mx.nd.array(folded.weight))
+    conv.bias.set_data(mx.nd.array(folded.bias))
+    block.add(conv)
+    if folded.relu:
+        block.add(nn.Activation("relu"))
+    return block
+
+
+def _place(array: np.ndarray, slots: Slots, axis: int = 1) -> np.ndarray:
+    """Bring the channels of an axis to their slots, zeros into the empty ones."""
+    slots = np.asarray(slots)
+    placed = np.take(array, np.maximum(slots, 0), axis)
+    empty = [slice(None)] * array.ndim
+    empty[axis] = slots == EMPTY
+    placed[tuple(empty)] = 0
+    return placed
+
+
+def _rows(folded: Filter, slots: Slots) -> Filter:
+    return folded._replace(weight=_place(folded.weight, slots, 0), bias=_place(folded.bias, slots, 0))
+
+
+def _depthwise(folded: Filter, slots: Slots) -> Filter:
+    return _rows(folded, slots)._replace(groups=len(slots))
+
+
+def _dense(folded: Filter) -> Filter:
+    """The same convolution over all channels, zeros between the groups."""
+    out, per_group = folded.weight.shape[:2]
+    weight = np.zeros((out, per_group * folded.groups, *folded.weight.shape[2:]))
+    for group in range(folded.groups):
+        rows = slice(group * out // folded.groups, (group + 1) * out // folded.groups)
+        weight[rows, group * per_group : (group + 1) * per_group] = folded.weight[rows]
+    return folded._replace(weight=weight, groups=1)
+
+
+def _filled(channels: Sequence[int], size: int) -> List[int]:
+    return [*channels, *[EMPTY] * (size - len(channels))]
+
+
+def _up(number: int, multiple: int = LANES) -> int:
+    return -(-number // multiple) * multiple
+
+
+class _UnitV1(HybridBlock):
+    """`blocks`: the shuffle exchanges as many blocks of channels in each group; 0: there is none."""
+
+    def __init__(self, reduce: Filter, depthwise: Filter, expand: Filter, blocks: int, source: ShuffleUnit):
+        super().__init__()
+        self._blocks = blocks
+        with self.name_scope():
+            self.reduce, self.depthwise, self.expand = map(_conv, (reduce, depthwise, expand))
+            self.pool = nn.AvgPool2D(3, 2, 1) if source.pool is not None else None
+            self.se = _copy_of(source.se) if source.se is not None else None
+            self.act = nn.Activation("relu")
+
+    def hybrid_forward(self, F, x):
+        y = self.depthwise(self.reduce(x))
+        if self._blocks:
+            y = F.reshape_like(F.swapaxes(F.reshape(y, (0, self._blocks, self._blocks, -1)), 1, 2), y)
+        y = self.expand(y)
+        if self.pool is not None:
+            y = concat_channels(F, self.pool(x), self.act(y))
+            return self.se(y) if self.se is not None else y
+        return self.act((self.se(y) if self.se is not None else y) + x)
+
+
+def _copy_of(se: SqueezeExcite) -> SqueezeExcite:
+    reduced, channels = se.reduce.weight.shape[:2]
+    copy = SqueezeExcite(channels, reduced, "relu", "sigmoid")
+    copy.initialize()
+    for key, param in copy._collect_params_with_prefix().items():
+        param.set_data(se._collect_params_with_prefix()[key].data())
+    return copy
+
+
+def _unit_v1(unit: ShuffleUnit, form: str) -> _UnitV1:
+    reduce, depthwise, expand = map(_fold, (unit.reduce, unit.depthwise, unit.expand))
+    hidden = len(reduce.bias)
+    order = np.arange(hidden)  # position behind the shuffle of every channel of the first convolution
+    if unit.shuffle is not None:
+        rows, columns = unit.shuffle._shape[1:3]
+        order = order % columns * rows + order // columns
+    if unit.before:
+        depthwise = _rows(depthwise, order)
+    layout = _layout(order, reduce.groups, expand.groups)
+    whole = _filled(range(hidden), _up(hidden))
+    if _prefers_dense(form, reduce, expand, layout.size, len(whole)):
+        wide = _dense(expand)
+        expand = wide._replace(weight=_place(wide.weight[:, order], whole))
+        return _UnitV1(_rows(_dense(reduce), whole), _depthwise(depthwise, whole), expand, 0, unit)
+    flat, exchanged = layout.reshape(-1), layout.shape[0] if layout.shape[0] == layout.shape[1] else 0
+    behind = layout.transpose(1, 0, 2).reshape(expand.groups, -1) if exchanged else layout.reshape(expand.groups, -1)
+    inside = np.where(behind == EMPTY, EMPTY, order[behind] % (hidden // expand.groups))
+    weights = np.split(expand.weight, expand.groups)
+    expand = expand._replace(weight=np.concatenate([_place(*pair) for pair in zip(weights, inside)]))
+    return _UnitV1(_rows(reduce, flat), _depthwise(depthwise, flat), expand, exchanged, unit)
+
+
+def _layout(order: np.ndarray, first_groups: int, groups: int) -> np.ndarray:
+    """Channels (group of the first convolution, group of the second, place); one of the two axes has size 1 if all
+    channels of a group stay together."""
+    hidden = len(order)
+    source, target = np.arange(hidden) // (hidden // first_groups), order // (hidden // groups)
+    if first_groups == groups and (source == target).all():
+        source = np.zeros_like(source)
+    shape = source.max() + 1, groups
+    members = [[np.flatnonzero((source == p) & (target == a)) for a in range(shape[1])] for p in range(shape[0])]
+    size = max(len(cell) for row in members for cell in row)
+    while size * shape[0] % LANES or size * (shape[1] if shape[0] > 1 else 1) % LANES:
+        size += 1
+    return np.array([[_filled(cell, size) for cell in row] for row in members])
+
+
+def _prefers_dense(form: str, reduce: Filter, expand: Filter, grouped: int, dense: int) -> bool:
+    if form != "auto":
+        return form == "dense"
+    into, out = reduce.weight.shape[1] * reduce.groups, len(expand.bias)
+    # Measured: the shuffle and the lower rate of grouped convolutions cost as much as twice the multiply-adds.
+    return dense * (into + out) <= 2 * grouped * (into / reduce.groups + out / expand.groups)
+
+
+class _UnitV2(HybridBlock):
+    """Even channels pass, odd ones go through the branch; with `proj` all go through both."""
+
+    def __init__(self, proj: Sequence[Filter], branch: Sequence[Filter]):
+        super().__init__()
+        with self.name_scope():
+            self.proj, self.branch = nn.HybridSequential(), nn.HybridSequential()
+            for part, filters in ((self.proj, proj), (self.branch, branch)):
+                for folded in filters:
+                    part.add(_conv(folded))
+        self._half = branch[0].weight.shape[1]
+
+    def hybrid_forward(self, F, x):
+        if len(self.proj):
+            return concat_channels(F, self.proj(x), self.branch(x))
+        # Every second channel, by a slice across pairs: one copy less than a shuffle and two slices.
+        pairs = F.reshape(x, (0, self._half, 2, -1))
+        passing, branch = (
+            F.reshape_like(part, x, lhs_begin=2, lhs_end=4, rhs_begin=2, rhs_end=4)
+            for part in F.split(pairs, num_outputs=2, axis=2)
+        )
+        return concat_channels(F, passing, self.branch(branch))
+
+
+class _FoldedUnitV2(HybridBlock):
+    """The branch reads all channels, with zeros for those that pass, and writes over the ones it has read."""
+
+    def __init__(self, branch: Sequence[Filter], kept: np.ndarray):
+        super().__init__()
+        keep = Filter(kept.reshape(-1, 1, 1, 1).astype(float), np.zeros(len(kept)), 1, len(kept), False)
+        with self.name_scope():
+            self.branch = nn.HybridSequential()
+            for folded in branch:
+                self.branch.add(_conv(folded))
+            self.keep = _conv(keep)
+            self.act = nn.Activation("relu")
+
+    def hybrid_forward(self, F, x):
+        # What passes is an output of ReLU, which a second one leaves as it is.
+        return self.act(self.branch(x) + self.keep(x))
+
+
+class _History(NamedTuple):
+    """A stage of ShuffleNetV2 followed channel by channel; a channel is (part that made it, index).
+
+    inputs : for every unit with stride 1 the channels that its branch reads, in order.
+    output : the channels of the last unit, in order.
+    """
+
+    inputs: List[list]
+    output: list
+
+    def lives(self) -> Dict[tuple, int]:
+        """The unit that reads a channel, or their number for those that leave the stage."""
+        read = {channel: number for number, channels in enumerate(self.inputs) for channel in channels}
+        return {**{channel: len(self.inputs) for channel in self.output}, **read}
+
+
+def _follow(parts: Sequence[int], num_units: int, shuffle_last: bool) -> _History:
+    """Parts 0 and 1 are the sides of the unit with stride, part n + 1 the branch of the n-th unit behind it."""
+    half = sum(parts) // 2
+    trunk = [(part, index) for part in (0, 1) for index in range(parts[part])]
+    inputs = []
+    for number in range(num_units):
+        if shuffle_last:
+            trunk = [trunk[side * half + index] for index in range(half) for side in (0, 1)]
+        else:
+            trunk = trunk[::2] + trunk[1::2]
+        inputs.append(trunk[half:])
+        trunk = trunk[:half] + [(number + 2, index) for index in range(half)]
+    if shuffle_last:
+        trunk = [trunk[side * half + index] for index in range(half) for side in (0, 1)]
+    return _History(inputs, trunk)
+
+
+def _match(history: _History, physical: _History) -> Optional[Dict[tuple, tuple]]:
+    """Which channel stands in each slot: of the same part, and read by the same unit. None if slots are missing."""
+    free: Dict[tuple, list] = {}
+    for slot, life in sorted(physical.lives().items()):
+        free.setdefault((slot[0], life), []).append(slot)
+    standing = {}
+    for channel, life in sorted(history.lives().items()):
+        slots = free.get((channel[0], life), [])
+        if not slots:
+            return None
+        standing[slots.pop(0)] = channel
+    return standing
+
+
+def _stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List[HybridBlock], Slots]:
+    first, *rest = units
+    proj, branch = ([_fold(unit) for unit in side] for side in (first.proj, first.branch))
+    real = len(proj[-1].bias), len(branch[-1].bias)
+    history = _follow(real, len(rest), first.last is not None)
+    parts = [_up(real[0]), _up(sum(real), 2 * LANES) - _up(real[0])]
+    physical = _follow(parts, len(rest), False)
+    standing = _match(history, physical)
+    while standing is None:
+        parts[1] += 2 * LANES
+        physical = _follow(parts, len(rest), False)
+        standing = _match(history, physical)
+
+    def rows(part: int, size: int) -> Slots:
+        return np.array([standing.get((part, slot), (part, EMPTY))[1] for slot in range(size)])
+
+    result = [_UnitV2(_projection(proj, slots, rows(0, parts[0])), _branch(branch, slots, rows(1, parts[1])))]
+    half = sum(parts) // 2
+    for number, unit in enumerate(rest):
+        column = {channel: index for index, channel in enumerate(history.inputs[number])}
+        read = np.array([column.get(standing.get(slot), EMPTY) for slot in physical.inputs[number]])
+        result.append(_UnitV2((), _branch([_fold(part) for part in unit.branch], read, rows(number + 2, half))))
+    position = {channel: index for index, channel in enumerate(history.output)}
+    return result, np.array([position.get(standing.get(slot), EMPTY) for slot in physical.output])
+
+
+def _folded_stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List[HybridBlock], Slots]:
+    first, *rest = units
+    proj, branch = ([_fold(unit) for unit in side] for side in (first.proj, first.branch))
+    real = len(proj[-1].bias), len(branch[-1].bias)
+    history = _follow(real, len(rest), first.last is not None)
+    rows = [np.array(_filled(range(number), _up(number))) for number in real]
+    standing = [(part, index) for part in (0, 1) for index in rows[part]]
+    result = [_UnitV2(_projection(proj, slots, rows[0]), _branch(branch, slots, rows[1]))]
+    for number, unit in enumerate(rest):
+        column = {channel: index for index, channel in enumerate(history.inputs[number])}
+        read = np.array([column.get(channel, EMPTY) for channel in standing])
+        written = np.full(len(read), EMPTY)
+        written[read != EMPTY] = np.arange(len(column))
+        filters = _branch([_fold(part) for part in unit.branch], read, written)
+        filters[-1] = filters[-1]._replace(relu=False)
+        result.append(_FoldedUnitV2(filters, read == EMPTY))
+        standing = [channel if new == EMPTY else (number + 2, new) for channel, new in zip(standing, written)]
+    position = {channel: index for index, channel in enumerate(history.output)}
+    return result, np.array([position.get(channel, EMPTY) for channel in standing])
+
+
+def _projection(filters: Sequence[Filter], read: Slots, written: Slots) -> List[Filter]:
+    depthwise, project = filters
+    return [_depthwise(depthwise, read), _rows(project._replace(weight=_place(project.weight, read)), written)]
+
+
+def _branch(filters: Sequence[Filter], read: Slots, written: Slots) -> List[Filter]:
+    reduce, depthwise, expand = filters
+    hidden = np.array(_filled(range(len(reduce.bias)), _up(len(reduce.bias))))
+    return [
+        _rows(reduce._replace(weight=_place(reduce.weight, read)), hidden),
+        _depthwise(depthwise, hidden),
+        _rows(expand._replace(weight=_place(expand.weight, hidden)), written),
+    ]

@@ -1,0 +1,49 @@
+"""ResidualUnit, the unit of ResNet and ResNeXt: a chain of convolutions beside a shortcut, ReLU behind the sum."""
+
+from __future__ import annotations
+
+import math
+from typing import Sequence
+
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from .conv import ConvBN
+from .mbblock import BlockStyle
+from .sandglass import ConvChain, Unit
+
+__all__ = ["ResidualUnit"]
+
+
+class ResidualUnit(HybridBlock):
+    """ReLU(units(x) + x): (N, in_channels, H, W) -> (N, channels of the last unit, H / strides, W / strides).
+
+    Where the shapes differ the shortcut is a 1x1 convolution with the strides of all units, and BN (arXiv 1512.03385,
+    option B). `drop_connect` is the probability, per sample, of dropping the units where the shortcut is the identity.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        units: Sequence[Unit],
+        *,
+        drop_connect: float = 0.0,
+        style: BlockStyle = BlockStyle(),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        channels, stride = units[-1].channels, math.prod(unit.stride for unit in units)
+        same = stride == 1 and in_channels == channels
+        with self.name_scope():
+            self.chain = ConvChain(in_channels, units, residual=False, style=style)
+            self.proj = None
+            if not same:
+                self.proj = ConvBN(in_channels, channels, stride=stride, norm=style.norm, padding=style.padding)
+            self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if same and drop_connect > 0 else None
+            self.act = nn.Activation("relu")
+
+    def hybrid_forward(self, F, x):
+        y = self.chain(x)
+        if self.drop is not None:
+            y = self.drop(y)
+        return self.act(y + (x if self.proj is None else self.proj(x)))

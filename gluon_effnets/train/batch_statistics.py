@@ -1,0 +1,92 @@
+"""BN's means and variances as plain averages over batches, for weights that stay as they are."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Dict, Iterable, List, Tuple
+
+import mxnet as mx
+from mxnet import autograd
+from mxnet.gluon import nn
+from mxnet.gluon.block import Block, HybridBlock
+
+__all__ = ["batch_statistics"]
+
+
+def batch_statistics(net: Block, batches: Iterable[mx.nd.NDArray]) -> Dict[str, mx.nd.NDArray]:
+    """Pass `batches` of images through `net` as in training; return what its running statistics should then be.
+
+    The keys are those of `net._collect_params_with_prefix()` ('....running_mean', '....running_var'), the values the
+    means over the batches, each with the same weight, of every batch's mean and unbiased variance. That is what PyTorch
+    stores with a momentum of 1 / number of the batch; MXNet itself stores biased variances.
+    Nothing in `net` changes, hybridized or not. BN layers with `use_global_stats` are left out.
+
+    Raises ValueError without a batch, without BN layers, or if a layer sees one value per channel alone.
+    """
+    names = {id(param): name for name, param in net._collect_params_with_prefix().items()}
+    moments: Dict[str, mx.nd.NDArray] = {}  # sums over the batches so far
+    counts: Dict[str, int] = {}
+
+    def add(layer, inputs) -> None:
+        for param, value in zip((layer.running_mean, layer.running_var), _moments(inputs[0], layer._kwargs["axis"])):
+            name = names[id(param)]
+            # Of a thousand batches and more float32 would lose the last digits.
+            value = value.astype("float64")
+            moments[name] = moments[name] + value if name in moments else value
+            counts[name] = counts.get(name, 0) + 1
+
+    layers = _batch_norms(net)
+    with _imperative(net), contextlib.ExitStack() as hooks, autograd.train_mode():
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_pre_hook(add))
+        for batch in batches:
+            net(batch)
+            # Imperative calls return at once: without a wait batches would pile up in memory.
+            mx.nd.waitall()
+    if not counts:
+        what = "batches" if layers else "BN layers that keep statistics"
+        raise ValueError(f"there are no {what}, so there are no statistics to recompute")
+    return {name: (total / counts[name]).astype("float32") for name, total in moments.items()}
+
+
+def _batch_norms(net: Block) -> List[nn.BatchNorm]:
+    blocks = _all_blocks(net)
+    return [block for block in blocks if isinstance(block, nn.BatchNorm) and not block._kwargs["use_global_stats"]]
+
+
+def _all_blocks(net: Block) -> List[Block]:
+    blocks: List[Block] = []
+    net.apply(blocks.append)
+    return blocks
+
+
+@contextlib.contextmanager
+def _imperative(net: Block):
+    """Within it the blocks of `net` are called one by one: a hybridized one would pass over the hooks of its parts."""
+    blocks = [block for block in _all_blocks(net) if isinstance(block, HybridBlock)]
+    active = [block._active for block in blocks]
+    # hybridize(False) would throw the compiled graphs away.
+    for block in blocks:
+        block._active = False
+    try:
+        yield
+    finally:
+        for block, was_active in zip(blocks, active):
+            block._active = was_active
+
+
+def _moments(x: mx.nd.NDArray, axis: int) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
+    """Mean and unbiased variance of every channel; `axis` is that of the channels."""
+    # Pooling takes averages several times faster than `mean` does on a CPU.
+    x = x.astype("float32").swapaxes(1, axis).reshape((0, 0, -1, 1))
+    count = x.size // x.shape[1]
+    if count == 1:
+        raise ValueError("a variance needs more than one value per channel: recompute statistics with larger batches")
+    mean = _mean(x)
+    variance = _mean(mx.nd.square(mx.nd.broadcast_sub(x, mean))) * (count / (count - 1))
+    return mean.reshape((-1,)), variance.reshape((-1,))
+
+
+def _mean(x: mx.nd.NDArray) -> mx.nd.NDArray:
+    """(n, c, m, 1) -> (1, c, 1, 1)."""
+    return mx.nd.Pooling(x, kernel=(1, 1), global_pool=True, pool_type="avg").mean(axis=0, keepdims=True)

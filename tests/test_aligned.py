@@ -1,0 +1,161 @@
+"""The aligned form of ShuffleNets: the same logits from channels in multiples of 8, exported and loaded again."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+
+from gluon_effnets import get_model
+from gluon_effnets.__main__ import main
+from gluon_effnets.deploy import aligned, compare_latency, export, load_exported
+from gluon_effnets.nn import ConvBN, ShuffleUnit
+
+pytestmark = pytest.mark.fast
+
+NETWORKS = [
+    ("shufflenet_v1_g3_x1_0", {}),
+    ("shufflenet_v1_g3_x0_5", {"shuffle": "paper"}),
+    ("shufflenet_v1_g8_x0_5", {"shuffle": "none"}),
+    ("shufflenet_v1_g8_x0_25", {}),
+    ("shufflenet_v1_g4_x0_5", {}),
+    ("shufflenet_v1_g2_x0_25", {}),
+    ("shufflenet_v1_g1_x0_25", {}),
+    ("shufflenet_v1_arch2_g8_x0_5", {"stem_pool": False, "stem_stride": 1}),
+    ("shufflenet_v2_x0_5", {}),
+    ("shufflenet_v2_x1_0", {}),
+    ("shufflenet_v2_x1_0", {"definition": "torchvision"}),
+    ("shufflenet_v2_x1_5", {"definition": "torchvision", "dropout": 0.3}),
+]
+
+
+def trained(name, **options):
+    """A network whose BN layers have statistics of their own, as after training."""
+    mx.random.seed(0)
+    net = get_model(name, classes=10, **options)
+    net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
+    for key, param in net.collect_params().items():
+        if key.endswith(("running_mean", "beta")):
+            param.set_data(mx.nd.random.normal(0, 0.2, param.shape))
+        if key.endswith(("running_var", "gamma")):
+            param.set_data(mx.nd.random.uniform(0.5, 1.5, param.shape))
+    return net
+
+
+def images(n=2, size=64, seed=0, channels=3):
+    return mx.nd.array(np.random.RandomState(seed).standard_normal((n, channels, size, size)))
+
+
+def difference(seen, expected):
+    """Largest difference of a logit, in standard deviations of the logits."""
+    seen, expected = seen.asnumpy(), expected.asnumpy()
+    return np.abs(seen - expected).max() / expected.std()
+
+
+@pytest.mark.parametrize("form", ["auto", "grouped", "dense"])
+@pytest.mark.parametrize("name, options", NETWORKS)
+def test_logits_are_those_of_the_network(name, options, form):
+    net = trained(name, **options)
+    fast = aligned(net, form)
+    x = images()
+    assert difference(fast(x), net(x)) < 2e-5
+    fast.hybridize(static_alloc=True, static_shape=True)
+    x = images(3, 96, 1)
+    assert difference(fast(x), net(x)) < 2e-5
+
+
+def test_squeeze_and_excitation_is_kept():
+    # Of the last unit alone: sigmoid gates of 16 random units make the whole network ill-conditioned.
+    net = trained("shufflenet_v1_se_g3_x2_0")
+    fast = aligned(net)
+    x = images()
+    for unit, copy in zip(net.stages[2]._children.values(), list(fast._children.values())[2:]):
+        y = mx.nd.relu(
+            images(2, 16, 3, channels=unit.reduce.conv.weight.shape[1] * unit.reduce.conv._kwargs["num_group"])
+        )
+        assert difference(copy(y), unit(y)) < 2e-5
+    assert np.isfinite(fast(x).asnumpy()).all()
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v1_g3_x1_0", "shufflenet_v1_g8_x1_0"])
+def test_bottlenecks_have_multiples_of_8_channels_in_every_group(name):
+    net = trained(name)
+    units = list(aligned(net, "grouped")._children.values())[2:18]
+    originals = [unit for stage in net.stages[2:] for unit in stage._children.values()]
+    assert len(units) == len(originals) == 16
+    for unit, original in zip(units, originals):
+        groups = unit.expand[0]._kwargs["num_group"]
+        hidden = unit.depthwise[0].weight.shape[0]
+        assert groups == original.expand.conv._kwargs["num_group"] > 1  # not by making it dense
+        assert hidden % (8 * groups) == 0 and hidden >= original.depthwise.conv.weight.shape[0]
+
+
+@pytest.mark.parametrize("form", ["grouped", "dense"])
+def test_all_channels_of_shufflenet_v2_are_multiples_of_8(form):
+    convolutions = []
+    fast = aligned(trained("shufflenet_v2_x1_0"), form)
+    fast.apply(lambda block: convolutions.append(block) if isinstance(block, mx.gluon.nn.Conv2D) else None)
+    assert len(convolutions) >= 56
+    assert all(conv.weight.shape[0] % 8 == 0 for conv in convolutions)
+
+
+def test_the_network_itself_is_left_alone_and_bad_input_is_refused():
+    net = trained("shufflenet_v2_x0_5")
+    before = {key: param.data().asnumpy() for key, param in net.collect_params().items()}
+    aligned(net)
+    for key, param in net.collect_params().items():
+        np.testing.assert_array_equal(param.data().asnumpy(), before[key])
+    with pytest.raises(ValueError, match="form is 'fast'; choose one of auto, grouped, dense"):
+        aligned(net, "fast")
+    other = get_model("idle_tiny")
+    other.initialize()
+    with pytest.raises(ValueError, match="idle_tiny has no aligned form"):
+        aligned(other)
+
+
+def test_export_writes_the_aligned_graph(tmp_path, capsys):
+    net = trained("shufflenet_v2_x0_5")
+    exported = export(net, tmp_path / "net", 64, align=True)
+    assert exported.difference < 1e-5
+    graph = load_exported(exported.symbol, exported.params)
+    assert difference(graph(images(3, 96)), net(images(3, 96))) < 2e-5
+    assert "BatchNorm" not in exported.symbol.read_text()
+    net.save_parameters(str(tmp_path / "net.params"))
+    out = tmp_path / "again"
+    arguments = ["shufflenet_v2_x0_5", str(tmp_path / "net.params"), str(out), "--image-size", "64", "--aligned"]
+    assert main(["export", *arguments]) == 0
+    assert "loaded again" in capsys.readouterr().out and (tmp_path / "again-symbol.json").is_file()
+
+
+def test_latency_of_all_forms_side_by_side():
+    nets = {"shufflenet_v1_g1_x0_25": trained("shufflenet_v1_g1_x0_25")}
+    times = compare_latency(nets, 32, repeats=2, forms=("auto", "dense"))
+    assert [form for _, form in times] == ["plain", "fused", "aligned", "aligned dense"]
+    assert all(0 < time.minimum <= time.median for time in times.values())
+
+
+@pytest.mark.parametrize("groups", [2, 3, 4, 8])
+def test_hybridized_gradients_equal_imperative_ones(groups):
+    """Other formulations of the shuffle fail here: oneDNN finds no reorder between two grouped convolutions."""
+    channels, gradients = 48 * groups, []
+    mx.random.seed(0)
+    unit = ShuffleUnit(channels, channels, groups)
+    unit.initialize()
+    x = images(2, 8, channels=channels)
+    for hybrid in (False, True):
+        unit.hybridize(hybrid, static_alloc=hybrid, static_shape=hybrid)
+        with autograd.record():
+            loss = (unit(x) * images(2, 8, 1, channels)).sum()
+        loss.backward()
+        gradients.append([p.grad().asnumpy() for p in unit.collect_params().values() if p.grad_req != "null"])
+    for imperative, hybridized in zip(*gradients):
+        assert np.abs(imperative - hybridized).max() <= 1e-4 * np.abs(imperative).max()
+
+
+def test_the_plain_layout_of_unaligned_groups_changes_no_number():
+    unit = ConvBN(24, 60, groups=3)
+    unit.initialize()
+    x = images(2, 8, channels=24)
+    assert unit._unblock
+    expected = unit.bn(unit.conv(x))
+    np.testing.assert_array_equal(unit(x).asnumpy(), expected.asnumpy())
+    assert not ConvBN(48, 96, groups=3)._unblock and not ConvBN(20, 20, 3, groups=20)._unblock
