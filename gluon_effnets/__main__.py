@@ -165,11 +165,11 @@ def _benchmark_latency(args) -> None:
     nets = {name: get_model(name) for name in args.names}
     for net in nets.values():
         initialize_lively(net)
-    size = args.image_size or max(model_info(name).input_size for name in nets)
+    size = args.image_size or 2 * (max(model_info(name).input_size for name in nets),)
     clock = time.process_time if args.processor_time else time.perf_counter
     times = compare_latency(nets, size, args.batch, args.repeats, args.forms, clock)
     print(latency_table(times))
-    print(f"\n{args.batch} x 3 x {size} x {size}, {args.repeats} repetitions in turn; {conditions()}")
+    print(f"\n{args.batch} x 3 x {size[0]} x {size[1]}, {args.repeats} repetitions in turn; {conditions()}")
 
 
 def _benchmark_idle_forms(args) -> None:
@@ -188,6 +188,12 @@ def _benchmark_optimizers(args) -> None:
     from .train.bench_optim import compare_optimizers, optimizers_table
 
     print(optimizers_table(compare_optimizers(args.name, args.repeats)))
+
+
+def _size(text: str) -> Tuple[int, int]:
+    """'224' or '480x640' as height and width."""
+    height, _, width = text.partition("x")
+    return int(height), int(width or height)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -267,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     command("data", None, "images/s of the data without a network", what)
     added = command("latency", _benchmark_latency, "inference of one batch, hybridized and with oneDNN fusion", what)
     added.add_argument("names", nargs="+")
-    added.add_argument("--image-size", type=int)
+    added.add_argument("--image-size", type=_size, metavar="N|HxW")
     added.add_argument("--batch", type=int, default=1)
     added.add_argument("--repeats", type=int, default=20)
     added.add_argument(

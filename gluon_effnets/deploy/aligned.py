@@ -61,13 +61,17 @@ def _blocks(net: ShuffleNet, form: str) -> Iterator[HybridBlock]:
     *stages, head = net.features._children.values()
     blocks = [block for stage in stages for block in stage._children.values()]
     units = [block for block in blocks if isinstance(block, (ShuffleUnit, ShuffleUnitV2))]
-    for block in blocks[: -len(units)]:
-        yield _conv(_fold(block)) if isinstance(block, ConvBN) else nn.MaxPool2D(3, 2, 1)
-    slots = np.arange(len(_fold(blocks[0]).bias))
+    stem = _fold(blocks[0])
+    slots = np.array(_filled(range(len(stem.bias)), _up(len(stem.bias))))
+    yield _conv(_rows(stem, slots))
+    for _ in blocks[1 : -len(units)]:
+        yield nn.MaxPool2D(3, 2, 1)
     for stage in _by_stage(units):
         if isinstance(stage[0], ShuffleUnit):
-            yield from (_unit_v1(unit, form) for unit in stage)
-            slots = np.arange(len(_fold(stage[-1].expand).bias))
+            for unit in stage:
+                yield _unit_v1(unit, slots, form)
+                # Groups cross what is joined here: zeros between the channels of the trunk would be in the way.
+                slots = np.arange(_width_behind(unit, slots))
         else:
             made, slots = (_folded_stage_v2 if form == "dense" else _stage_v2)(stage, slots)
             yield from made
@@ -164,13 +168,16 @@ def _up(number: int, multiple: int = LANES) -> int:
 
 
 class _UnitV1(HybridBlock):
-    """`blocks`: the shuffle exchanges as many blocks of channels in each group; 0: there is none."""
+    """`filters`: of the branch. `blocks`: the shuffle exchanges as many blocks of channels in each group; 0: none.
 
-    def __init__(self, reduce: Filter, depthwise: Filter, expand: Filter, blocks: int, source: ShuffleUnit):
+    `passing`: how many channels of the input a unit with a stride passes on; 0: all.
+    """
+
+    def __init__(self, filters: Sequence[Filter], blocks: int, passing: int, source: ShuffleUnit):
         super().__init__()
-        self._blocks = blocks
+        self._blocks, self._passing = blocks, passing
         with self.name_scope():
-            self.reduce, self.depthwise, self.expand = map(_conv, (reduce, depthwise, expand))
+            self.reduce, self.depthwise, self.expand = map(_conv, filters)
             self.pool = nn.AvgPool2D(3, 2, 1) if source.pool is not None else None
             self.se = _copy_of(source.se) if source.se is not None else None
             self.act = nn.Activation("relu")
@@ -181,7 +188,10 @@ class _UnitV1(HybridBlock):
             y = F.reshape_like(F.swapaxes(F.reshape(y, (0, self._blocks, self._blocks, -1)), 1, 2), y)
         y = self.expand(y)
         if self.pool is not None:
-            y = concat_channels(F, self.pool(x), self.act(y))
+            pooled = self.pool(x)
+            if self._passing:
+                pooled = F.slice_axis(pooled, axis=1, begin=0, end=self._passing)
+            y = concat_channels(F, pooled, self.act(y))
             return self.se(y) if self.se is not None else y
         return self.act((self.se(y) if self.se is not None else y) + x)
 
@@ -195,9 +205,16 @@ def _copy_of(se: SqueezeExcite) -> SqueezeExcite:
     return copy
 
 
-def _unit_v1(unit: ShuffleUnit, form: str) -> _UnitV1:
+def _width_behind(unit: ShuffleUnit, slots: Slots) -> int:
+    branch = unit.expand.bn.gamma.shape[0]
+    return branch if unit.pool is None else branch + np.count_nonzero(slots != EMPTY)
+
+
+def _unit_v1(unit: ShuffleUnit, slots: Slots, form: str) -> _UnitV1:
     reduce, depthwise, expand = map(_fold, (unit.reduce, unit.depthwise, unit.expand))
-    hidden = len(reduce.bias)
+    hidden, passing = len(reduce.bias), 0
+    if EMPTY in slots:  # behind the stem, where the first convolution is not grouped
+        reduce, passing = reduce._replace(weight=_place(reduce.weight, slots)), np.count_nonzero(slots != EMPTY)
     order = np.arange(hidden)  # position behind the shuffle of every channel of the first convolution
     if unit.shuffle is not None:
         rows, columns = unit.shuffle._shape[1:3]
@@ -209,13 +226,13 @@ def _unit_v1(unit: ShuffleUnit, form: str) -> _UnitV1:
     if _prefers_dense(form, reduce, expand, layout.size, len(whole)):
         wide = _dense(expand)
         expand = wide._replace(weight=_place(wide.weight[:, order], whole))
-        return _UnitV1(_rows(_dense(reduce), whole), _depthwise(depthwise, whole), expand, 0, unit)
+        return _UnitV1((_rows(_dense(reduce), whole), _depthwise(depthwise, whole), expand), 0, passing, unit)
     flat, exchanged = layout.reshape(-1), layout.shape[0] if layout.shape[0] == layout.shape[1] else 0
     behind = layout.transpose(1, 0, 2).reshape(expand.groups, -1) if exchanged else layout.reshape(expand.groups, -1)
     inside = np.where(behind == EMPTY, EMPTY, order[behind] % (hidden // expand.groups))
     weights = np.split(expand.weight, expand.groups)
     expand = expand._replace(weight=np.concatenate([_place(*pair) for pair in zip(weights, inside)]))
-    return _UnitV1(_rows(reduce, flat), _depthwise(depthwise, flat), expand, exchanged, unit)
+    return _UnitV1((_rows(reduce, flat), _depthwise(depthwise, flat), expand), exchanged, passing, unit)
 
 
 def _layout(order: np.ndarray, first_groups: int, groups: int) -> np.ndarray:

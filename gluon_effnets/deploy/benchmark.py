@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Callable, Dict, Hashable, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Hashable, NamedTuple, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -82,7 +82,7 @@ def measure_latency(net, image_size: int = 224, batch: int = 1, repeats: int = 2
 
 def compare_latency(
     nets: Dict[str, ClassificationNet],
-    image_size: int = 224,
+    image_size: Union[int, Tuple[int, int]] = 224,
     batch: int = 1,
     repeats: int = 20,
     forms: Sequence[str] = (),
@@ -90,12 +90,13 @@ def compare_latency(
 ) -> Dict[Tuple[str, str], Latency]:
     """Latency of several networks, all of them in turn in every repetition: {(name, form): Latency}.
 
-    Forms of each: 'plain', 'fused'; of ShuffleNets also the fused graph of `aligned(net, form)` for every one of
-    `forms`, as 'aligned' ('auto') or 'aligned <form>'.
+    `image_size`: the side, or height and width. Forms of each: 'plain', 'fused'; of ShuffleNets also the fused graph of
+    `aligned(net, form)` for every one of `forms`, as 'aligned' ('auto') or 'aligned <form>'.
     """
+    size = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     calls: Dict[Tuple[str, str], Callable] = {}
     for name, net in nets.items():
-        x = mx.nd.random.uniform(shape=(batch, net.in_channels, image_size, image_size))
+        x = mx.nd.random.uniform(shape=(batch, net.in_channels, *size))
         blocks = graph_blocks(net, x)
         if isinstance(net, ShuffleNet):
             for form in forms:
