@@ -178,6 +178,13 @@ def _benchmark_idle_forms(args) -> None:
     print(forms_table(compare_forms(args.name, args.baseline, args.repeats)))
 
 
+def _benchmark_layout(args) -> None:
+    from .deploy.benchmark import conditions
+    from .deploy.layout_forms import compare_layouts, layouts_table
+
+    print(f"{layouts_table(compare_layouts(args.names, args.repeats))}\n\n{conditions()}")
+
+
 def _benchmark_shortcut(args) -> None:
     from .deploy.shortcut_forms import compare_shortcuts, shortcuts_table
 
@@ -285,6 +292,10 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("name", nargs="?", default="idle_mbv3")
     added.add_argument("--baseline", default="mobilenet_v3_large")
     added.add_argument("--repeats", type=int, default=10)
+    text = "grouped convolutions in two memory layouts (processor time; set OMP_NUM_THREADS=1)"
+    added = command("layout", _benchmark_layout, text, what)
+    added.add_argument("names", nargs="*", default=["shufflenet_v1_g3_x1_0", "shufflenet_v1_g8_x1_0"])
+    added.add_argument("--repeats", type=int, default=5)
     text = "the forms of MobileNeXt's divided shortcut (processor time; set OMP_NUM_THREADS=1)"
     added = command("shortcut", _benchmark_shortcut, text, what)
     added.add_argument("name", nargs="?", default="mobilenext_x1_0")

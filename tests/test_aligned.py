@@ -8,6 +8,7 @@ from mxnet import autograd
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import aligned, compare_latency, export, load_exported
+from gluon_effnets.deploy.layout_forms import compare_layouts, layouts_table
 from gluon_effnets.nn import ConvBN, ShuffleUnit
 
 pytestmark = pytest.mark.fast
@@ -159,3 +160,10 @@ def test_the_plain_layout_of_unaligned_groups_changes_no_number():
     expected = unit.bn(unit.conv(x))
     np.testing.assert_array_equal(unit(x).asnumpy(), expected.asnumpy())
     assert not ConvBN(48, 96, groups=3)._unblock and not ConvBN(20, 20, 3, groups=20)._unblock
+
+
+def test_both_layouts_of_a_network_are_timed():
+    rows = compare_layouts(["shufflenet_v1_g3_x0_25"], repeats=1)
+    assert [row.layout for row in rows] == ["blocked", "plain"]
+    assert all(min(row[2:]) > 0 for row in rows)
+    assert len(layouts_table(rows).splitlines()) == 4

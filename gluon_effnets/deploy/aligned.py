@@ -253,7 +253,11 @@ def _layout(order: np.ndarray, first_groups: int, groups: int) -> np.ndarray:
 def _prefers_dense(form: str, reduce: Filter, expand: Filter, grouped: int, dense: int) -> bool:
     if form != "auto":
         return form == "dense"
+    hidden = len(reduce.bias)
     into, out = reduce.weight.shape[1] * reduce.groups, len(expand.bias)
+    # A trunk that is four times as wide as the bottleneck: if its groups are no multiples of 8, nothing can fill them.
+    if 4 * hidden // expand.groups % LANES:
+        return True
     # Measured: the shuffle and the lower rate of grouped convolutions cost as much as twice the multiply-adds.
     return dense * (into + out) <= 2 * grouped * (into / reduce.groups + out / expand.groups)
 

@@ -8,6 +8,7 @@ from typing import Callable, Dict, Hashable, NamedTuple, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
+from mxnet import autograd
 
 from ..models import ClassificationNet
 from ..models.shufflenetv1 import ShuffleNet
@@ -23,6 +24,7 @@ __all__ = [
     "latency_table",
     "measure_latency",
     "time_interleaved",
+    "train_step",
 ]
 
 
@@ -73,6 +75,19 @@ def graph_blocks(net, x: mx.nd.NDArray) -> Dict[str, mx.gluon.SymbolBlock]:
             block.hybridize(static_alloc=True, static_shape=True)
         blocks[kind] = block
     return blocks
+
+
+def train_step(net, batch: mx.nd.NDArray) -> Callable[[], None]:
+    """Hybridize a network and return a call of one forward and backward pass that waits for its end."""
+    net.hybridize(static_alloc=True, static_shape=True)
+
+    def step():
+        with autograd.record():
+            loss = net(batch).mean()
+        loss.backward()
+        mx.nd.waitall()
+
+    return step
 
 
 def measure_latency(net, image_size: int = 224, batch: int = 1, repeats: int = 20) -> Dict[str, Latency]:

@@ -7,10 +7,9 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd
 
 from ..models import ClassificationNet, get_model
-from .benchmark import graph_blocks, initialize_lively, time_interleaved
+from .benchmark import graph_blocks, initialize_lively, time_interleaved, train_step
 
 __all__ = ["FORMS", "FormRow", "compare_forms", "forms_table"]
 
@@ -78,14 +77,7 @@ def compare_forms(name: str = "idle_mbv3", baseline: str = "mobilenet_v3_large",
 
 
 def _train_step(net: ClassificationNet, batch) -> Optional[Callable[[], None]]:
-    net.hybridize(static_alloc=True, static_shape=True)
-
-    def step():
-        with autograd.record():
-            loss = net(batch).mean()
-        loss.backward()
-        mx.nd.waitall()
-
+    step = train_step(net, batch)
     try:
         step()
     except mx.base.MXNetError as error:
