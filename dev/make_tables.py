@@ -104,8 +104,27 @@ def trained_table() -> str:
     rows = [
         [f"`{r['model']}`", r["data"], r["recipe"], f"{r['top1']:.2f} %", r["seed"], f"`{r['command']}`"]
         for r in results("trained")["rows"]
+        if "group" not in r
     ]
     return markdown(header, rows)
+
+
+def evidence_table(group: str) -> str:
+    """The runs of dev/small_scale_evidence.py, a line per network, a column per seed."""
+    runs = [row for row in results("trained")["rows"] if row.get("group") == group]
+    seeds = sorted({row["seed"] for row in runs})
+    timed = any("images_per_s" in row for row in runs)
+    rows = []
+    for name in dict.fromkeys(row["comparison"] for row in runs):
+        of_name = {row["seed"]: row for row in runs if row["comparison"] == name}
+        first = next(iter(of_name.values()))
+        options = "".join(f", `{key}={value!r}`" for key, value in first["options"].items())
+        scores = [f"{of_name[seed]['top1']:.2f} %" if seed in of_name else "" for seed in seeds]
+        mean = f"{sum(row['top1'] for row in of_name.values()) / len(of_name):.2f} %"
+        rates = [", ".join(str(row["images_per_s"]) for row in of_name.values())] if timed else []
+        rows.append([name, f"`{first['model']}`{options}", f"{first['madds'] / 1e6:.2f} M", *scores, mean, *rates])
+    header = ["", "network", "MAdds", *(f"top-1, seed {seed}" for seed in seeds), "mean"]
+    return markdown([*header, "images/s"] if timed else header, rows)
 
 
 TABLES = {
@@ -119,6 +138,8 @@ TABLES = {
     "shufflenetv2": lambda: models_table("shufflenetv2"),
     "shufflenet_compared": lambda: models_table("structure_units", "mobilenetv1", "alexnet"),
     "trained": trained_table,
+    "evidence_idle": lambda: evidence_table("idle"),
+    "evidence_precision": lambda: evidence_table("precision"),
 }
 
 

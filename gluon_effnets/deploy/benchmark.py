@@ -123,9 +123,9 @@ def compare_latency(
 
 def conditions() -> str:
     """What a measurement depends on besides the networks, in one line."""
-    threads = os.environ.get("OMP_NUM_THREADS", "not set")
+    threads, waiting = (os.environ.get(f"OMP_{name}", "not set") for name in ("NUM_THREADS", "WAIT_POLICY"))
     return (
-        f"MXNet {mx.__version__}, {os.cpu_count()} processors, OMP_NUM_THREADS {threads}, "
+        f"MXNet {mx.__version__}, {os.cpu_count()} processors, OMP_NUM_THREADS {threads}, OMP_WAIT_POLICY {waiting}, "
         f"load average {os.getloadavg()[0]:.1f} at the end"
     )
 

@@ -13,7 +13,7 @@ class Precision:
     """How forward and backward passes compute. Weights and optimizer states stay float32 in all of them.
 
     float16 scales the loss dynamically: an update whose gradients overflow is skipped and the scale halved.
-    bfloat16 on a CPU exists for testing: it is about four times slower than float32 there.
+    bfloat16 on a CPU exists for testing: it is slower than float32 there (0.25 to 0.6 times the images/s).
 
     Automatic mixed precision changes MXNet's operators for the whole process; make this object before the network.
     Raises ValueError for an unknown name, or float16 on a CPU.
