@@ -12,25 +12,13 @@ from mxnet.gluon.block import HybridBlock
 from ..models import ClassificationNet
 from ..models.shufflenetv1 import ShuffleNet
 from ..nn import ConvBN, ShuffleUnit, ShuffleUnitV2, SqueezeExcite, concat_channels
+from .filters import EMPTY, Filter, Slots, place
 
 __all__ = ["FORMS", "aligned"]
 
 FORMS = ("auto", "grouped", "dense")
 # Below 8 channels in a group oneDNN has no vectorized kernel.
 LANES = 8
-EMPTY = -1
-
-Slots = np.ndarray  # which channel of the original network stands where; EMPTY: zeros
-
-
-class Filter(NamedTuple):
-    """A convolution with its BN folded in: weight (out, in / groups, k, k) and bias (out,)."""
-
-    weight: np.ndarray
-    bias: np.ndarray
-    stride: int
-    groups: int
-    relu: bool
 
 
 def aligned(net: ClassificationNet, form: str = "auto") -> HybridBlock:
@@ -61,9 +49,9 @@ def _blocks(net: ShuffleNet, form: str) -> Iterator[HybridBlock]:
     *stages, head = net.features._children.values()
     blocks = [block for stage in stages for block in stage._children.values()]
     units = [block for block in blocks if isinstance(block, (ShuffleUnit, ShuffleUnitV2))]
-    stem = _fold(blocks[0])
+    stem = Filter.of(blocks[0])
     slots = np.array(_filled(range(len(stem.bias)), _up(len(stem.bias))))
-    yield _conv(_rows(stem, slots))
+    yield stem.writing(slots).layer()
     for _ in blocks[1 : -len(units)]:
         yield nn.MaxPool2D(3, 2, 1)
     for stage in _by_stage(units):
@@ -77,8 +65,8 @@ def _blocks(net: ShuffleNet, form: str) -> Iterator[HybridBlock]:
             yield from made
     for layer in head._children.values():
         if isinstance(layer, ConvBN):
-            folded = _fold(layer)
-            yield _conv(folded._replace(weight=_place(folded.weight, slots)))
+            folded = Filter.of(layer)
+            yield folded.reading(slots).layer()
             slots = np.arange(len(folded.bias))
         elif not isinstance(layer, nn.Dropout):
             yield type(layer)()  # pooling, flattening
@@ -88,7 +76,7 @@ def _blocks(net: ShuffleNet, form: str) -> Iterator[HybridBlock]:
 def _classifier(dense: nn.Dense, slots: Slots) -> nn.Dense:
     layer = nn.Dense(dense.weight.shape[0], in_units=len(slots), use_bias=dense.bias is not None)
     layer.initialize()
-    layer.weight.set_data(mx.nd.array(_place(dense.weight.data().asnumpy(), slots)))
+    layer.weight.set_data(mx.nd.array(place(dense.weight.data().asnumpy(), slots)))
     if dense.bias is not None:
         layer.bias.set_data(dense.bias.data().as_in_context(mx.cpu()))
     return layer
@@ -103,60 +91,6 @@ def _by_stage(units: Sequence[HybridBlock]) -> Iterator[List[HybridBlock]]:
             stage = []
         stage.append(unit)
     yield stage
-
-
-def _fold(unit: ConvBN) -> Filter:
-    weight = unit.conv.weight.data().asnumpy().astype(np.float64)
-    gamma, beta, mean, variance = (
-        param.data().asnumpy().astype(np.float64)
-        for param in (unit.bn.gamma, unit.bn.beta, unit.bn.running_mean, unit.bn.running_var)
-    )
-    scale = gamma / np.sqrt(variance + unit.bn._kwargs["eps"])
-    stride, groups = unit.conv._kwargs["stride"][0], unit.conv._kwargs["num_group"]
-    return Filter(weight * scale[:, None, None, None], beta - mean * scale, stride, groups, unit.act is not None)
-
-
-def _conv(folded: Filter) -> nn.HybridSequential:
-    out, per_group, kernel, _ = folded.weight.shape
-    block = nn.HybridSequential()
-    conv = nn.Conv2D(
-        out, kernel, folded.stride, kernel // 2, groups=folded.groups, in_channels=per_group * folded.groups
-    )
-    conv.initialize()
-    conv.weight.set_data(mx.nd.array(folded.weight))
-    conv.bias.set_data(mx.nd.array(folded.bias))
-    block.add(conv)
-    if folded.relu:
-        block.add(nn.Activation("relu"))
-    return block
-
-
-def _place(array: np.ndarray, slots: Slots, axis: int = 1) -> np.ndarray:
-    """Bring the channels of an axis to their slots, zeros into the empty ones."""
-    slots = np.asarray(slots)
-    placed = np.take(array, np.maximum(slots, 0), axis)
-    empty = [slice(None)] * array.ndim
-    empty[axis] = slots == EMPTY
-    placed[tuple(empty)] = 0
-    return placed
-
-
-def _rows(folded: Filter, slots: Slots) -> Filter:
-    return folded._replace(weight=_place(folded.weight, slots, 0), bias=_place(folded.bias, slots, 0))
-
-
-def _depthwise(folded: Filter, slots: Slots) -> Filter:
-    return _rows(folded, slots)._replace(groups=len(slots))
-
-
-def _dense(folded: Filter) -> Filter:
-    """The same convolution over all channels, zeros between the groups."""
-    out, per_group = folded.weight.shape[:2]
-    weight = np.zeros((out, per_group * folded.groups, *folded.weight.shape[2:]))
-    for group in range(folded.groups):
-        rows = slice(group * out // folded.groups, (group + 1) * out // folded.groups)
-        weight[rows, group * per_group : (group + 1) * per_group] = folded.weight[rows]
-    return folded._replace(weight=weight, groups=1)
 
 
 def _filled(channels: Sequence[int], size: int) -> List[int]:
@@ -177,7 +111,7 @@ class _UnitV1(HybridBlock):
         super().__init__()
         self._blocks, self._passing = blocks, passing
         with self.name_scope():
-            self.reduce, self.depthwise, self.expand = map(_conv, filters)
+            self.reduce, self.depthwise, self.expand = (part.layer() for part in filters)
             self.pool = nn.AvgPool2D(3, 2, 1) if source.pool is not None else None
             self.se = _copy_of(source.se) if source.se is not None else None
             self.act = nn.Activation("relu")
@@ -211,28 +145,27 @@ def _width_behind(unit: ShuffleUnit, slots: Slots) -> int:
 
 
 def _unit_v1(unit: ShuffleUnit, slots: Slots, form: str) -> _UnitV1:
-    reduce, depthwise, expand = map(_fold, (unit.reduce, unit.depthwise, unit.expand))
+    reduce, depthwise, expand = (Filter.of(part) for part in (unit.reduce, unit.depthwise, unit.expand))
     hidden, passing = len(reduce.bias), 0
     if EMPTY in slots:  # behind the stem, where the first convolution is not grouped
-        reduce, passing = reduce._replace(weight=_place(reduce.weight, slots)), np.count_nonzero(slots != EMPTY)
+        reduce, passing = reduce.reading(slots), np.count_nonzero(slots != EMPTY)
     order = np.arange(hidden)  # position behind the shuffle of every channel of the first convolution
     if unit.shuffle is not None:
         rows, columns = unit.shuffle._shape[1:3]
         order = order % columns * rows + order // columns
     if unit.before:
-        depthwise = _rows(depthwise, order)
+        depthwise = depthwise.writing(order)
     layout = _layout(order, reduce.groups, expand.groups)
     whole = _filled(range(hidden), _up(hidden))
     if _prefers_dense(form, reduce, expand, layout.size, len(whole)):
-        wide = _dense(expand)
-        expand = wide._replace(weight=_place(wide.weight[:, order], whole))
-        return _UnitV1((_rows(_dense(reduce), whole), _depthwise(depthwise, whole), expand), 0, passing, unit)
+        expand = expand.ungrouped().reading(order).reading(whole)
+        return _UnitV1((reduce.ungrouped().writing(whole), depthwise.channelwise(whole), expand), 0, passing, unit)
     flat, exchanged = layout.reshape(-1), layout.shape[0] if layout.shape[0] == layout.shape[1] else 0
     behind = layout.transpose(1, 0, 2).reshape(expand.groups, -1) if exchanged else layout.reshape(expand.groups, -1)
     inside = np.where(behind == EMPTY, EMPTY, order[behind] % (hidden // expand.groups))
     weights = np.split(expand.weight, expand.groups)
-    expand = expand._replace(weight=np.concatenate([_place(*pair) for pair in zip(weights, inside)]))
-    return _UnitV1((_rows(reduce, flat), _depthwise(depthwise, flat), expand), exchanged, passing, unit)
+    expand = expand._replace(weight=np.concatenate([place(*pair) for pair in zip(weights, inside)]))
+    return _UnitV1((reduce.writing(flat), depthwise.channelwise(flat), expand), exchanged, passing, unit)
 
 
 def _layout(order: np.ndarray, first_groups: int, groups: int) -> np.ndarray:
@@ -271,7 +204,7 @@ class _UnitV2(HybridBlock):
             self.proj, self.branch = nn.HybridSequential(), nn.HybridSequential()
             for part, filters in ((self.proj, proj), (self.branch, branch)):
                 for folded in filters:
-                    part.add(_conv(folded))
+                    part.add(folded.layer())
         self._half = branch[0].weight.shape[1]
 
     def hybrid_forward(self, F, x):
@@ -295,8 +228,8 @@ class _FoldedUnitV2(HybridBlock):
         with self.name_scope():
             self.branch = nn.HybridSequential()
             for folded in branch:
-                self.branch.add(_conv(folded))
-            self.keep = _conv(keep)
+                self.branch.add(folded.layer())
+            self.keep = keep.layer()
             self.act = nn.Activation("relu")
 
     def hybrid_forward(self, F, x):
@@ -353,7 +286,7 @@ def _match(history: _History, physical: _History) -> Optional[Dict[tuple, tuple]
 
 def _stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List[HybridBlock], Slots]:
     first, *rest = units
-    proj, branch = ([_fold(unit) for unit in side] for side in (first.proj, first.branch))
+    proj, branch = ([Filter.of(unit) for unit in side] for side in (first.proj, first.branch))
     real = len(proj[-1].bias), len(branch[-1].bias)
     history = _follow(real, len(rest), first.last is not None)
     parts = [_up(real[0]), _up(sum(real), 2 * LANES) - _up(real[0])]
@@ -372,14 +305,14 @@ def _stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List[Hybrid
     for number, unit in enumerate(rest):
         column = {channel: index for index, channel in enumerate(history.inputs[number])}
         read = np.array([column.get(standing.get(slot), EMPTY) for slot in physical.inputs[number]])
-        result.append(_UnitV2((), _branch([_fold(part) for part in unit.branch], read, rows(number + 2, half))))
+        result.append(_UnitV2((), _branch([Filter.of(part) for part in unit.branch], read, rows(number + 2, half))))
     position = {channel: index for index, channel in enumerate(history.output)}
     return result, np.array([position.get(standing.get(slot), EMPTY) for slot in physical.output])
 
 
 def _folded_stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List[HybridBlock], Slots]:
     first, *rest = units
-    proj, branch = ([_fold(unit) for unit in side] for side in (first.proj, first.branch))
+    proj, branch = ([Filter.of(unit) for unit in side] for side in (first.proj, first.branch))
     real = len(proj[-1].bias), len(branch[-1].bias)
     history = _follow(real, len(rest), first.last is not None)
     rows = [np.array(_filled(range(number), _up(number))) for number in real]
@@ -390,7 +323,7 @@ def _folded_stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List
         read = np.array([column.get(channel, EMPTY) for channel in standing])
         written = np.full(len(read), EMPTY)
         written[read != EMPTY] = np.arange(len(column))
-        filters = _branch([_fold(part) for part in unit.branch], read, written)
+        filters = _branch([Filter.of(part) for part in unit.branch], read, written)
         filters[-1] = filters[-1]._replace(relu=False)
         result.append(_FoldedUnitV2(filters, read == EMPTY))
         standing = [channel if new == EMPTY else (number + 2, new) for channel, new in zip(standing, written)]
@@ -400,14 +333,14 @@ def _folded_stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List
 
 def _projection(filters: Sequence[Filter], read: Slots, written: Slots) -> List[Filter]:
     depthwise, project = filters
-    return [_depthwise(depthwise, read), _rows(project._replace(weight=_place(project.weight, read)), written)]
+    return [depthwise.channelwise(read), project.reading(read).writing(written)]
 
 
 def _branch(filters: Sequence[Filter], read: Slots, written: Slots) -> List[Filter]:
     reduce, depthwise, expand = filters
     hidden = np.array(_filled(range(len(reduce.bias)), _up(len(reduce.bias))))
     return [
-        _rows(reduce._replace(weight=_place(reduce.weight, read)), hidden),
-        _depthwise(depthwise, hidden),
-        _rows(expand._replace(weight=_place(expand.weight, hidden)), written),
+        reduce.reading(read).writing(hidden),
+        depthwise.channelwise(hidden),
+        expand.reading(hidden).writing(written),
     ]

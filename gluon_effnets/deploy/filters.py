@@ -1,0 +1,79 @@
+"""Filter: a convolution with its BN folded in, whose channels can be moved, and the layer that it becomes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import nn
+
+from ..nn import ConvBN
+
+__all__ = ["EMPTY", "Filter", "Slots", "place"]
+
+EMPTY = -1
+Slots = np.ndarray  # which channel stands in each place; EMPTY: zeros
+
+
+def place(array: np.ndarray, slots: Slots, axis: int = 1) -> np.ndarray:
+    """Bring the channels of an axis to their slots, zeros into the empty ones."""
+    slots = np.asarray(slots)
+    placed = np.take(array, np.maximum(slots, 0), axis)
+    empty = [slice(None)] * array.ndim
+    empty[axis] = slots == EMPTY
+    placed[tuple(empty)] = 0
+    return placed
+
+
+class Filter(NamedTuple):
+    """weight (out, in / groups, k, k) and bias (out,), in float64."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    stride: int
+    groups: int
+    relu: bool
+
+    @classmethod
+    def of(cls, unit: ConvBN) -> Filter:
+        """That of a unit for inference: BN with its running statistics; `relu` if the unit has an activation."""
+        parts = (unit.conv.weight, unit.bn.gamma, unit.bn.beta, unit.bn.running_mean, unit.bn.running_var)
+        weight, gamma, beta, mean, variance = (param.data().asnumpy().astype(np.float64) for param in parts)
+        scale = gamma / np.sqrt(variance + unit.bn._kwargs["eps"])
+        stride, groups = unit.conv._kwargs["stride"][0], unit.conv._kwargs["num_group"]
+        return cls(weight * scale[:, None, None, None], beta - mean * scale, stride, groups, unit.act is not None)
+
+    def reading(self, slots: Slots) -> Filter:
+        """The filter for an input with its channels in slots (in each group, if there are groups)."""
+        return self._replace(weight=place(self.weight, slots))
+
+    def writing(self, slots: Slots) -> Filter:
+        """The filter that writes its channels into slots."""
+        return self._replace(weight=place(self.weight, slots, 0), bias=place(self.bias, slots, 0))
+
+    def channelwise(self, slots: Slots) -> Filter:
+        """A depthwise filter for an input with its channels in slots, which its output has, too."""
+        return self.writing(slots)._replace(groups=len(slots))
+
+    def ungrouped(self) -> Filter:
+        """The same convolution over all channels, zeros between the groups."""
+        out, per_group = self.weight.shape[:2]
+        weight = np.zeros((out, per_group * self.groups, *self.weight.shape[2:]))
+        for group in range(self.groups):
+            rows = slice(group * out // self.groups, (group + 1) * out // self.groups)
+            weight[rows, group * per_group : (group + 1) * per_group] = self.weight[rows]
+        return self._replace(weight=weight, groups=1)
+
+    def layer(self) -> nn.HybridSequential:
+        """Convolution with bias [-> ReLU], initialized on the CPU."""
+        out, per_group, kernel, _ = self.weight.shape
+        channels = {"groups": self.groups, "in_channels": per_group * self.groups}
+        conv, block = nn.Conv2D(out, kernel, self.stride, kernel // 2, **channels), nn.HybridSequential()
+        conv.initialize()
+        conv.weight.set_data(mx.nd.array(self.weight))
+        conv.bias.set_data(mx.nd.array(self.bias))
+        block.add(conv)
+        if self.relu:
+            block.add(nn.Activation("relu"))
+        return block
