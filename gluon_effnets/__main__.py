@@ -162,7 +162,7 @@ def _benchmark_latency(args) -> None:
     from .deploy import compare_latency, initialize_lively, latency_table
     from .deploy.benchmark import conditions
 
-    nets = {name: get_model(name) for name in args.names}
+    nets = {name: get_model(name, **_options(args.option)) for name in args.names}
     for net in nets.values():
         initialize_lively(net)
     size = args.image_size or 2 * (max(model_info(name).input_size for name in nets),)
@@ -287,6 +287,7 @@ def _parser() -> argparse.ArgumentParser:
         "--forms", nargs="*", choices=("auto", "grouped", "dense"), default=["auto"], help="of aligned ShuffleNets"
     )
     added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")
+    network_options(added)
     text = "the forms of an IdleBlock network side by side (processor time; set OMP_NUM_THREADS=1)"
     added = command("idle-forms", _benchmark_idle_forms, text, what)
     added.add_argument("name", nargs="?", default="idle_mbv3")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import mxnet as mx
@@ -229,3 +230,19 @@ def test_the_script_itself(tmp_path):
     assert "error: unknown model 'nix'" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_crash_below_python_names_its_place():
+    code = """
+        import ctypes
+        from gluon_effnets.train import run
+
+        def build_that_crashes(*_):
+            ctypes.string_at(0)
+
+        run.parse_arguments = build_that_crashes
+        run.main([])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "Segmentation fault" in done.stderr and "in build_that_crashes" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import logging
 import platform
@@ -255,6 +256,9 @@ def _remove_checkpoints(out: Path) -> None:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Entry of train_imagenet.py; returns the exit code. Users' mistakes are one message, not a trace."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    # MXNet's own handler of a crash says nothing about where it was.
+    if not faulthandler.is_enabled():
+        faulthandler.enable(sys.__stderr__)
     args = parse_arguments(argv)
     if args.restarts:
         return _supervise(args, sys.argv[1:] if argv is None else argv)
