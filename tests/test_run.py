@@ -246,3 +246,12 @@ def test_a_crash_below_python_names_its_place():
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
     assert "Segmentation fault" in done.stderr and "in build_that_crashes" in done.stderr
+
+
+def test_data_without_a_training_part_are_refused(tmp_path, capsys):
+    (tmp_path / "val" / "cat").mkdir(parents=True)
+    image = np.random.RandomState(0).randint(0, 256, (20, 20, 3), dtype=np.uint8)
+    mx.image.cv2.imwrite(str(tmp_path / "val" / "cat" / "one.png"), image)
+    recipe = ("--config", str(ROOT / "configs" / "digits.yaml"))
+    assert main(command(tmp_path / "run", *recipe, data=f"folder:{tmp_path}", overrides=())) == 1
+    assert "has no training images" in capsys.readouterr().err

@@ -96,6 +96,8 @@ def build(recipe: Recipe, out: Path, workers: Workers) -> Tuple[TrainState, Task
     ctx = workers.device()
     task, hooks = make_task(recipe.task, recipe.task_options), make_hooks(recipe.hooks)
     data = open_data(recipe.data, seed=recipe.seed, rank=workers.rank, world=workers.size)
+    if not data.num_train:
+        raise ValueError(f"{recipe.data.source} has no training images; it serves for evaluation alone (validate)")
     precision = Precision(recipe.precision, ctx)
     net = _make_net(recipe, data, ctx)
     workers.broadcast_([p.data() for _, p in sorted(net._collect_params_with_prefix().items())], "weights")
