@@ -160,8 +160,8 @@ def _unit_v1(unit: ShuffleUnit, slots: Slots, form: str) -> _UnitV1:
     if _prefers_dense(form, reduce, expand, layout.size, len(whole)):
         expand = expand.ungrouped().reading(order).reading(whole)
         return _UnitV1((reduce.ungrouped().writing(whole), depthwise.channelwise(whole), expand), 0, passing, unit)
-    flat, exchanged = layout.reshape(-1), layout.shape[0] if layout.shape[0] == layout.shape[1] else 0
-    behind = layout.transpose(1, 0, 2).reshape(expand.groups, -1) if exchanged else layout.reshape(expand.groups, -1)
+    flat, exchanged = layout.reshape(-1), layout.shape[0] if layout.shape[0] > 1 else 0
+    behind = layout.transpose(1, 0, 2).reshape(expand.groups, -1)
     inside = np.where(behind == EMPTY, EMPTY, order[behind] % (hidden // expand.groups))
     weights = np.split(expand.weight, expand.groups)
     expand = expand._replace(weight=np.concatenate([place(*pair) for pair in zip(weights, inside)]))
@@ -169,8 +169,10 @@ def _unit_v1(unit: ShuffleUnit, slots: Slots, form: str) -> _UnitV1:
 
 
 def _layout(order: np.ndarray, first_groups: int, groups: int) -> np.ndarray:
-    """Channels (group of the first convolution, group of the second, place); one of the two axes has size 1 if all
-    channels of a group stay together."""
+    """Channels, (group of the first convolution, group of the second, place).
+
+    The first axis has size 1 if there is nothing to exchange, else both have the number of groups.
+    """
     hidden = len(order)
     source, target = np.arange(hidden) // (hidden // first_groups), order // (hidden // groups)
     if first_groups == groups and (source == target).all():
@@ -178,7 +180,7 @@ def _layout(order: np.ndarray, first_groups: int, groups: int) -> np.ndarray:
     shape = source.max() + 1, groups
     members = [[np.flatnonzero((source == p) & (target == a)) for a in range(shape[1])] for p in range(shape[0])]
     size = max(len(cell) for row in members for cell in row)
-    while size * shape[0] % LANES or size * (shape[1] if shape[0] > 1 else 1) % LANES:
+    while size * shape[0] % LANES:
         size += 1
     return np.array([[_filled(cell, size) for cell in row] for row in members])
 

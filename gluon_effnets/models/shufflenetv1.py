@@ -29,7 +29,7 @@ from ..nn import ShuffleUnit
 from .blocknet import BlockNet, BlockRow, Table
 from .registry import register_model
 
-__all__ = ["ShuffleNet", "max_pool_row", "shufflenet_v1"]
+__all__ = ["ShuffleNet", "Widths", "max_pool_row", "shufflenet_v1"]
 
 PAPER = "ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices, arXiv 1707.01083"
 UNITS = (4, 8, 4)

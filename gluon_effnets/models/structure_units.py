@@ -17,25 +17,18 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Callable, Dict, NamedTuple, Tuple
+from typing import Callable, Dict, Tuple
 
 import mxnet as mx
 
 from ..nn import ConvChain, ResidualUnit, Unit
 from .blocknet import BlockNet, BlockRow, Table
 from .registry import register_model
-from .shufflenetv1 import PAPER, UNITS, InputsNormal, max_pool_row
+from .shufflenetv1 import PAPER, UNITS, InputsNormal, Widths, max_pool_row
 
 __all__ = ["EqualCostNet", "equal_cost_net"]
 
 CARDINALITY = 16
-
-
-class Widths(NamedTuple):
-    """Stem and stages of a network."""
-
-    stem: int
-    stages: Tuple[int, int, int]
 
 
 def _vgg_like(channels: int, stride: int) -> Callable:
