@@ -224,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     added = command("info", _info, "all about one model")
     added.add_argument("name")
     added.add_argument("--image-size", type=int)
-    added.add_argument("--classes", type=int, default=1000)
+    added.add_argument("--classes", type=int, help="default: that of the model")
     network_options(added)
 
     added = command("table", _paper_table, "the tables of a paper: what was printed beside what is computed here")

@@ -2,6 +2,8 @@
 
 from . import (
     alexnet,
+    condensenet,
+    condensenetv2,
     efficientnet,
     idle,
     mobilenetv1,
@@ -22,6 +24,8 @@ __all__ = [
     "Preprocessing",
     "StageInfo",
     "alexnet",
+    "condensenet",
+    "condensenetv2",
     "efficientnet",
     "get_model",
     "idle",

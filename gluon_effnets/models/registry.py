@@ -28,8 +28,9 @@ class ModelInfo:
 
     `params` and `madds` (convolutions and fully connected layers, one image of `input_size`) come from
     results/computed.json, `published` from results/published.json; None or empty if the number is not there.
-    `mean`, `std` (of 0..255 RGB), `crop` and `interpolation` are the usual preprocessing of the evaluation; weights
-    that want another bring it along (`ClassificationNet.preprocessing`).
+    `classes` is the number of classes if none is asked for. `mean`, `std` (of 0..255 RGB), `crop` and `interpolation`
+    are the usual preprocessing of the evaluation; weights that want another bring it along
+    (`ClassificationNet.preprocessing`).
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelInfo:
     reconstruction: str = ""
     aliases: Tuple[str, ...] = ()
     input_size: int = 224
+    classes: int = 1000
     mean: Tuple[float, ...] = Preprocessing().mean
     std: Tuple[float, ...] = Preprocessing().std
     crop: float = 0.875
@@ -60,7 +62,16 @@ _entries: Dict[str, _Entry] = {}
 _aliases: Dict[str, str] = {}
 
 
-def register_model(*, family: str, paper: str, reconstruction: str = "", aliases: Tuple[str, ...] = (), hidden=False):
+def register_model(
+    *,
+    family: str,
+    paper: str,
+    reconstruction: str = "",
+    aliases: Tuple[str, ...] = (),
+    input_size: int = 224,
+    classes: int = 1000,
+    hidden: bool = False,
+):
     """Decorator that registers a function `name(**options) -> network` under its own name.
 
     The decorated function also takes GluonCV's `pretrained`, `classes`, `ctx` and `root`, as `get_model` does.
@@ -74,7 +85,7 @@ def register_model(*, family: str, paper: str, reconstruction: str = "", aliases
         if taken:
             raise ValueError(f"model name {', '.join(sorted(taken))} is registered already")
         summary = (build.__doc__ or "").strip().split("\n")[0]
-        info = ModelInfo(name, family, summary, paper, reconstruction, aliases)
+        info = ModelInfo(name, family, summary, paper, reconstruction, aliases, input_size, classes)
         _entries[name] = _Entry(build, info, hidden)
         _aliases.update(dict.fromkeys(aliases, name))
 
@@ -113,8 +124,8 @@ def get_model(
     pretrained : False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide the
         outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given, and
         `net.preprocessing` says what the file wants done to images.
-    classes : number of classes; None: that of the file, or 1000 without one. If the file has another number,
-        everything but the classifier is taken from it.
+    classes : number of classes; None: that of the file, or `ModelInfo.classes` without one. If the file has another
+        number, everything but the classifier is taken from it.
     ctx : context of the loaded weights. Without `pretrained` the network is not initialized.
     kwargs : options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`.
 
@@ -123,14 +134,14 @@ def get_model(
     """
     name = _resolve(name)
     if not pretrained:
-        return _build(name, 1000 if classes is None else classes, kwargs)
+        return _build(name, _entries[name].info.classes if classes is None else classes, kwargs)
     path = _weights_path(name, pretrained, root)
     stored = params.read(path)
     if stored.identity.get("model", name) != name:
         raise ValueError(f"{path} holds the weights of {stored.identity['model']}, not of {name}")
     stored_options = {key: value for key, value in stored.identity.items() if key != "model"}
     heads = [array.shape[0] for key, array in stored.arrays.items() if key.endswith(("output.weight", "output_weight"))]
-    net = _build(name, heads[0] if heads else classes or 1000, {**stored_options, **kwargs})
+    net = _build(name, heads[0] if heads else classes or _entries[name].info.classes, {**stored_options, **kwargs})
     params.assign(net, stored, path, ctx=ctx)
     if classes not in (None, net.num_classes):
         log.warning("%s has %d classes: the classifier is new, for %d", path, net.num_classes, classes)

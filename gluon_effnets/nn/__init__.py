@@ -2,9 +2,12 @@
 
 from .activations import HardSigmoid, HardSwish, ReLU6, Swish, make_activation
 from .channels import ChannelShuffle, concat_channels
+from .condensed import CondensedConv, CondensedLinear, CondensedReactivation
 from .conv import ConvBN, Norm
+from .dense_layer import DenseLayer, Grouping, learned_group_conv, reactivation
 from .idle import IdleBlock, IdleRun
 from .init import FanOutNormal
+from .masked import LearnedGroupConv, MaskedConv, SparseFeatureReactivation, masked_layers
 from .mbblock import BlockStyle, MBBlock
 from .residual import ResidualUnit
 from .sandglass import ConvChain, SandGlass, Unit
@@ -14,23 +17,34 @@ from .shuffle import ShuffleUnit, ShuffleUnitV2
 __all__ = [
     "BlockStyle",
     "ChannelShuffle",
+    "CondensedConv",
+    "CondensedLinear",
+    "CondensedReactivation",
     "ConvBN",
     "ConvChain",
+    "DenseLayer",
     "FanOutNormal",
+    "Grouping",
     "HardSigmoid",
     "HardSwish",
     "IdleBlock",
     "IdleRun",
+    "LearnedGroupConv",
     "MBBlock",
+    "MaskedConv",
     "Norm",
     "ReLU6",
     "ResidualUnit",
     "SandGlass",
     "ShuffleUnit",
     "ShuffleUnitV2",
+    "SparseFeatureReactivation",
     "SqueezeExcite",
     "Swish",
     "Unit",
     "concat_channels",
+    "learned_group_conv",
     "make_activation",
+    "masked_layers",
+    "reactivation",
 ]

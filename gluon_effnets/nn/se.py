@@ -11,15 +11,23 @@ __all__ = ["SqueezeExcite"]
 
 
 class SqueezeExcite(HybridBlock):
-    """x * gate(W2 act(W1 mean_HW(x))): (N, C, H, W) -> the same shape; both 1x1 convolutions have a bias."""
+    """x * gate(W2 act(W1 mean_HW(x))): (N, C, H, W) -> the same shape."""
 
-    def __init__(self, channels: int, reduced: int, act: str = "relu", gate: str = "hard_sigmoid", **kwargs):
+    def __init__(
+        self,
+        channels: int,
+        reduced: int,
+        act: str = "relu",
+        gate: str = "hard_sigmoid",
+        use_bias: bool = True,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         with self.name_scope():
             self.pool = nn.GlobalAvgPool2D()
-            self.reduce = nn.Conv2D(reduced, 1, in_channels=channels)
+            self.reduce = nn.Conv2D(reduced, 1, use_bias=use_bias, in_channels=channels)
             self.act = make_activation(act)
-            self.expand = nn.Conv2D(channels, 1, in_channels=reduced)
+            self.expand = nn.Conv2D(channels, 1, use_bias=use_bias, in_channels=reduced)
             self.gate = make_activation(gate)
 
     def hybrid_forward(self, F, x):

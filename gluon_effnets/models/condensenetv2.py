@@ -1,0 +1,131 @@
+"""CondenseNetV2 (Yang et al., arXiv 2104.04382), in the definition of the authors' code.
+
+==================  ===============  ==================  =====================
+block               A (G=C=S=8)      B (6)               C (8)
+==================  ===============  ==================  =====================
+1: ReLU             1 layer,  k 8    2 layers, k 6       4 layers,  k 8
+2: ReLU             1 layer,  k 8    4 layers, k 12      6 layers,  k 16
+3: h-swish          4 layers, k 16   6 layers, k 24      8 layers,  k 32
+4: h-swish, SE      6 layers, k 32   8 layers, k 48      10 layers, k 64
+5: h-swish, SE      8 layers, k 64   6 layers, k 96      8 layers,  k 128
+dense layer         828              1024                1024
+==================  ===============  ==================  =====================
+
+CondenseNet with a sparse feature reactivation in every layer: new features update the old ones (`DenseLayer`). SE of a
+layer is not reduced; another one, reduced 16 times, stands behind the global pooling, then a dense layer with h-swish.
+G, C and S are groups and factors of the learned 1x1 convolutions and of the reactivation. No half classifier.
+
+The paper calls the module "conv, BN, ReLU"; the code, followed here, is BN, activation, convolution. It sets the gammas
+of these BN layers to 0 in the module, and to 1 again in the network: they start at 1.
+
+The published count of multiply-adds has 5 % of non-convolutions in it (docs/condensenet.md).
+"""
+
+from __future__ import annotations
+
+from ..nn import Grouping
+from .condensenet import CondenseNet, DenseBlock, Plan
+from .registry import register_model
+
+__all__ = [
+    "cifar_condensenet_v2_110",
+    "cifar_condensenet_v2_146",
+    "condensenet_v2",
+    "condensenet_v2_a",
+    "condensenet_v2_b",
+    "condensenet_v2_c",
+]
+
+PAPER = "CondenseNet V2: Sparse Feature Reactivation for Deep Networks, arXiv 2104.04382"
+CIFAR = (
+    "neither paper nor code gives the configurations for CIFAR; of those that were searched, this one comes closest to "
+    "the published {} MFLOPs and {} M parameters"
+)
+
+
+def condensenet_v2(
+    layers,
+    growth,
+    groups: int = 8,
+    *,
+    hard_swish_from: int = 2,
+    se_from: int = 3,
+    last_se: int = 16,
+    head_hidden=None,
+    factor=None,
+    update_factor=None,
+    update_groups=None,
+    **options,
+) -> CondenseNet:
+    """Build a CondenseNetV2.
+
+    Parameters
+    ----------
+    layers, growth : per block.
+    groups : of all 1x1 and 3x3 convolutions (G).
+    hard_swish_from, se_from : the first block, from 0, with h-swish instead of ReLU, and with SE.
+    last_se : reduction of the SE behind the global pooling; None: without it.
+    head_hidden : width of the dense layer before the classifier; None: without it.
+    factor : condensation factor of the learned convolutions (C); None: `groups`.
+    update_factor, update_groups : sparsity factor (S) and groups of the reactivations; None: `groups`.
+    options : those of `CondenseNet`.
+
+    Raises ValueError if the lists are not of one length, or for channels that groups and factors do not divide.
+    """
+    if len(layers) != len(growth):
+        raise ValueError(f"{len(layers)} blocks with {len(growth)} growth rates")
+    blocks = tuple(
+        DenseBlock(number, rate, "hard_swish" if index >= hard_swish_from else "relu", index >= se_from)
+        for index, (number, rate) in enumerate(zip(layers, growth))
+    )
+    learned = Grouping(groups, factor or groups)
+    update = Grouping(update_groups or groups, update_factor or groups)
+    return CondenseNet(Plan(blocks, learned, groups, update, last_se, head_hidden), **options)
+
+
+@register_model(family="condensenetv2", paper=PAPER)
+def condensenet_v2_a(**options) -> CondenseNet:
+    """CondenseNetV2-A: 2.0 M parameters and 43.1 M MAdds when condensed (published 2.0 M, 46 M)."""
+    return condensenet_v2((1, 1, 4, 6, 8), (8, 8, 16, 32, 64), 8, head_hidden=828, **options)
+
+
+@register_model(family="condensenetv2", paper=PAPER)
+def condensenet_v2_b(**options) -> CondenseNet:
+    """CondenseNetV2-B: 3.6 M parameters and 140.5 M MAdds when condensed (published 3.6 M, 146 M)."""
+    return condensenet_v2((2, 4, 6, 8, 6), (6, 12, 24, 48, 96), 6, head_hidden=1024, **options)
+
+
+@register_model(family="condensenetv2", paper=PAPER)
+def condensenet_v2_c(**options) -> CondenseNet:
+    """CondenseNetV2-C: 6.2 M parameters and 295.8 M MAdds when condensed (published 6.1 M, 309 M)."""
+    return condensenet_v2((4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, head_hidden=1024, **options)
+
+
+def _cifar(layers: int, **options) -> CondenseNet:
+    return condensenet_v2((layers,) * 3, (6, 12, 24), 6, se_from=0, **{"stem_stride": 1, **options})
+
+
+@register_model(family="condensenetv2", paper=PAPER, reconstruction=CIFAR.format(41, 0.48), input_size=32, classes=10)
+def cifar_condensenet_v2_110(**options) -> CondenseNet:
+    """CondenseNetV2-110 for CIFAR, our configuration: 18 layers a block, growth 6-12-24, G = 6."""
+    return _cifar(18, **options)
+
+
+@register_model(family="condensenetv2", paper=PAPER, reconstruction=CIFAR.format(62, 0.78), input_size=32, classes=10)
+def cifar_condensenet_v2_146(**options) -> CondenseNet:
+    """CondenseNetV2-146 for CIFAR, our configuration: 24 layers a block, growth 6-12-24, G = 6."""
+    return _cifar(24, **options)
+
+
+@register_model(
+    family="condensenetv2",
+    paper=PAPER,
+    reconstruction="not of the paper: for tests",
+    input_size=32,
+    classes=10,
+    hidden=True,
+)
+def condensenet_v2_tiny(**options) -> CondenseNet:
+    """Three blocks of two layers, for tests of pruning and conversion."""
+    fixed = {"hard_swish_from": 1, "se_from": 2, "head_hidden": 64}
+    return condensenet_v2((2, 2, 2), (8, 16, 32), 4, **fixed, **{"stem_stride": 1, **options})

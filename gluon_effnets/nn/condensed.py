@@ -1,0 +1,125 @@
+"""The inference forms of learned group convolution and sparse feature reactivation: index, group convolution, sum."""
+
+from __future__ import annotations
+
+import mxnet as mx
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from .activations import make_activation
+from .channels import ChannelShuffle
+from .conv import Norm
+
+__all__ = ["CondensedConv", "CondensedLinear", "CondensedReactivation"]
+
+
+class CondensedConv(HybridBlock):
+    """Selects channels -> BN -> activation -> 1x1 in groups -> shuffle: (N, in_channels, H, W) -> (N, channels, H, W).
+
+    `index`, a Parameter (in_channels / factor * groups), says which input stands at every place; one may stand at
+    several places, or at none. The shuffle restores the order that the training form's interleaved groups have.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        groups: int,
+        factor: int,
+        act: str = "relu",
+        norm: Norm = Norm(),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        selected = in_channels // factor * groups
+        with self.name_scope():
+            self.index = _index(self, "index", (selected,))
+            self.bn = norm(selected)
+            self.act = make_activation(act)
+            self.conv = nn.Conv2D(channels, 1, groups=groups, use_bias=False, in_channels=selected)
+            self.shuffle = ChannelShuffle(channels, groups)
+
+    def cast(self, dtype):
+        super().cast(dtype)
+        self.index.cast("int32")
+
+    def hybrid_forward(self, F, x, index):
+        return self.shuffle(self.conv(self.act(self.bn(F.take(x, index, axis=1)))))
+
+
+class CondensedReactivation(HybridBlock):
+    """BN -> activation -> shuffle -> 1x1 in groups -> sum of what falls on each output.
+
+    (N, in_channels, H, W) -> (N, channels, H, W). `table`, a Parameter (groups, channels), says which channel of the
+    convolution each group adds to every output; the number behind the last one, channels / factor * groups, means
+    none. (The authors' code multiplies by a channels x channels matrix of zeros and ones here, which costs more than
+    the rest of the network.)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        groups: int,
+        factor: int,
+        act: str = "relu",
+        norm: Norm = Norm(),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self._groups = groups
+        with self.name_scope():
+            self.bn = norm(in_channels)
+            self.act = make_activation(act)
+            self.shuffle = ChannelShuffle(in_channels, in_channels // groups)
+            updates = channels // factor * groups
+            self.conv = nn.Conv2D(updates, 1, groups=groups, use_bias=False, in_channels=in_channels)
+            self.table = _index(self, "table", (groups, channels))
+
+    def cast(self, dtype):
+        super().cast(dtype)
+        self.table.cast("int32")
+
+    def hybrid_forward(self, F, x, table):
+        z = self.conv(self.shuffle(self.act(self.bn(x))))
+        # The row of zeros that "none" points to.
+        z = F.concat(z, F.zeros_like(F.slice_axis(z, axis=1, begin=0, end=1)), dim=1)
+        rows = F.split(table, num_outputs=self._groups, axis=0, squeeze_axis=True)
+        return F.add_n(*[F.take(z, row, axis=1) for row in rows])
+
+
+class CondensedLinear(HybridBlock):
+    """CondenseNet's classifier of half of the features: (N, in_units) -> (N, units).
+
+    `index`, a Parameter (in_units // 2), names the features. Nothing is masked in training; the features with the
+    largest weights are chosen at the conversion, which changes the logits.
+    """
+
+    def __init__(self, units: int, in_units: int, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.index = _index(self, "index", (in_units // 2,))
+            self.linear = nn.Dense(units, in_units=in_units // 2)
+
+    @property
+    def weight(self):
+        """The weight of the classifier, (units, in_units // 2)."""
+        return self.linear.weight
+
+    @property
+    def bias(self):
+        """The bias of the classifier, (units,)."""
+        return self.linear.bias
+
+    def cast(self, dtype):
+        super().cast(dtype)
+        self.index.cast("int32")
+
+    def hybrid_forward(self, F, x, index):
+        return self.linear(F.take(x, index, axis=1))
+
+
+def _index(block: HybridBlock, name: str, shape) -> mx.gluon.Parameter:
+    return block.params.get(name, shape=shape, dtype="int32", init=mx.init.Zero(), grad_req="null")

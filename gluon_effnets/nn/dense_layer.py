@@ -1,0 +1,92 @@
+"""DenseLayer: the layer of CondenseNet and CondenseNetV2, in training and in inference form."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from .activations import make_activation
+from .channels import concat_channels
+from .condensed import CondensedConv, CondensedReactivation
+from .conv import Norm
+from .masked import LearnedGroupConv, SparseFeatureReactivation
+from .se import SqueezeExcite
+
+__all__ = ["DenseLayer", "Grouping", "learned_group_conv", "reactivation"]
+
+BOTTLENECK = 4
+
+
+class Grouping(NamedTuple):
+    """Number of groups of a learned convolution, and the factor by which each group is pruned (the papers' C and S)."""
+
+    groups: int
+    factor: int
+
+
+def learned_group_conv(in_channels: int, channels: int, grouping: Grouping, condensed: bool = False, **options):
+    """A `LearnedGroupConv`, or the `CondensedConv` that it becomes."""
+    layer = CondensedConv if condensed else LearnedGroupConv
+    return layer(in_channels, channels, **grouping._asdict(), **options)
+
+
+def reactivation(in_channels: int, channels: int, grouping: Grouping, condensed: bool = False, **options):
+    """A `SparseFeatureReactivation`, or the `CondensedReactivation` that it becomes."""
+    layer = CondensedReactivation if condensed else SparseFeatureReactivation
+    return layer(in_channels, channels, **grouping._asdict(), **options)
+
+
+class DenseLayer(HybridBlock):
+    """Learned group convolution -> BN -> activation -> 3x3 in groups [-> SE]; joined to its input.
+
+    (N, in_channels, H, W) -> (N, in_channels + growth, H, W), old features first. With `update` the new features
+    reactivate the old ones, which are their sum with a `SparseFeatureReactivation` from then on (CondenseNetV2, section
+    3.3; without it the layer is CondenseNet's).
+
+    Parameters
+    ----------
+    growth : number of new features; the learned convolution gives 4 times as many.
+    learned, update : of the learned convolution and of the reactivation; `update=None`: without one.
+    groups : of the 3x3 convolution.
+    se : with squeeze-and-excitation of the new features, not reduced, without biases.
+    condensed : the inference form of both.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        growth: int,
+        *,
+        learned: Grouping,
+        groups: int,
+        update: Optional[Grouping] = None,
+        act: str = "relu",
+        se: bool = False,
+        dropout: float = 0.0,
+        condensed: bool = False,
+        norm: Norm = Norm(),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        hidden = BOTTLENECK * growth
+        common = {"condensed": condensed, "act": act, "norm": norm}
+        drops = {} if condensed else {"dropout": dropout}
+        with self.name_scope():
+            self.reduce = learned_group_conv(in_channels, hidden, learned, **common, **drops)
+            self.bn = norm(hidden)
+            self.act = make_activation(act)
+            self.conv = nn.Conv2D(growth, 3, padding=1, groups=groups, use_bias=False, in_channels=hidden)
+            self.se = SqueezeExcite(growth, growth, "relu", "sigmoid", use_bias=False) if se else None
+            self.update = reactivation(growth, in_channels, update, **common) if update else None
+
+    def hybrid_forward(self, F, x):
+        new = self.conv(self.act(self.bn(self.reduce(x))))
+        # Out of oneDNN's layout, which few channels per group do not fill (as in ConvBN).
+        new = F.reshape(new, (0, 0, 0, -1))
+        if self.se is not None:
+            new = self.se(new)
+        if self.update is not None:
+            x = x + self.update(new)
+        return concat_channels(F, x, new)
