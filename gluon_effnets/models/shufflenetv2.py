@@ -19,9 +19,9 @@ dropout; RGB normalized as usual. Parameters and MAdds differ a little from 1.0 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
-from ..nn import ShuffleUnitV2
+from ..nn import Grouping, ShuffleUnitV2
 from .blocknet import BlockRow, Table
 from .registry import register_model
 from .shufflenetv1 import UNITS, ShuffleNet, max_pool_row
@@ -46,9 +46,27 @@ class Column(NamedTuple):
     head: int
 
 
-def shufflenet_v2(column: Column, *, definition: str = "megvii", stem_pool: bool = True, **options) -> ShuffleNet:
+SIZES = {
+    0.5: Column((48, 96, 192), 1024),
+    1.0: Column((116, 232, 464), 1024),
+    1.5: Column((176, 352, 704), 1024),
+    2.0: Column((244, 488, 976), 2048),
+}
+
+
+def shufflenet_v2(
+    column: Column,
+    *,
+    definition: str = "megvii",
+    stem_pool: bool = True,
+    update: Optional[Grouping] = None,
+    condensed: bool = False,
+    **options,
+) -> ShuffleNet:
     """Build a ShuffleNetV2.
 
+    `update`: groups and factor of the reactivations in the units without a stride, `condensed`: their inference form
+    (`sfr_shufflenetv2`).
     `stem_pool`: max pooling behind the stem; without it, and with `stem_stride=1`, for images of about 32 pixels. The
     other options are those of `StagedNet`; there is nothing that `drop_connect` could drop.
 
@@ -62,9 +80,10 @@ def shufflenet_v2(column: Column, *, definition: str = "megvii", stem_pool: bool
     for width, number in zip(column.stages, UNITS):
         for index in range(number):
             stride = 2 if index == 0 else 1
-            make = functools.partial(_unit, channels=width, stride=stride, split=SPLIT_OF[definition])
+            learned = {"update": update, "condensed": condensed} if stride == 1 else {}
+            make = functools.partial(_unit, channels=width, stride=stride, split=SPLIT_OF[definition], **learned)
             rows.append(BlockRow(make, width, stride))
-    kept = {"definition": definition, "stem_pool": stem_pool}
+    kept = {"definition": definition, "stem_pool": stem_pool, **({"condensed": condensed} if update else {})}
     table = Table(STEM, tuple(rows), "relu", head=column.head, definition=kept)
     return ShuffleNet(table, **{"classifier_bias": definition == "torchvision", **options})
 
@@ -76,23 +95,23 @@ def _unit(in_channels: int, *, drop_connect: float, **unit) -> ShuffleUnitV2:
 @register_model(family="shufflenetv2", paper=PAPER, aliases=("shufflenet_v2_0_5",))
 def shufflenet_v2_x0_5(**options) -> ShuffleNet:
     """ShuffleNetV2 0.5: 1.37 M parameters, 40.5 M MAdds (the paper says 1.4 M, 41 M)."""
-    return shufflenet_v2(Column((48, 96, 192), 1024), **options)
+    return shufflenet_v2(SIZES[0.5], **options)
 
 
 @register_model(family="shufflenetv2", paper=PAPER, aliases=("shufflenet_v2", "shufflenet_v2_1_0"))
 def shufflenet_v2_x1_0(**options) -> ShuffleNet:
     """ShuffleNetV2 1.0: 2.28 M parameters, 145.8 M MAdds (the paper says 2.3 M, 146 M)."""
-    return shufflenet_v2(Column((116, 232, 464), 1024), **options)
+    return shufflenet_v2(SIZES[1.0], **options)
 
 
 @register_model(family="shufflenetv2", paper=PAPER, aliases=("shufflenet_v2_1_5",))
 def shufflenet_v2_x1_5(**options) -> ShuffleNet:
     """ShuffleNetV2 1.5: 3.51 M parameters, 299.0 M MAdds (the paper says 3.5 M, 299 M)."""
-    return shufflenet_v2(Column((176, 352, 704), 1024), **options)
+    return shufflenet_v2(SIZES[1.5], **options)
 
 
 @register_model(family="shufflenetv2", paper=PAPER, aliases=("shufflenet_v2_2_0",))
 def shufflenet_v2_x2_0(**options) -> ShuffleNet:
     """ShuffleNetV2 2.0: 7.40 M parameters, 590.8 M MAdds (the paper says 7.4 M, 591 M)."""
     megvii = options.get("definition", "megvii") == "megvii"
-    return shufflenet_v2(Column((244, 488, 976), 2048), **{"dropout": 0.2 if megvii else 0.0, **options})
+    return shufflenet_v2(SIZES[2.0], **{"dropout": 0.2 if megvii else 0.0, **options})

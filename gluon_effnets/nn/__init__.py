@@ -4,9 +4,10 @@ from .activations import HardSigmoid, HardSwish, ReLU6, Swish, make_activation
 from .channels import ChannelShuffle, concat_channels
 from .condensed import CondensedConv, CondensedLinear, CondensedReactivation
 from .conv import ConvBN, Norm
-from .dense_layer import DenseLayer, Grouping, learned_group_conv, reactivation
+from .dense_layer import DenseLayer
 from .idle import IdleBlock, IdleRun
 from .init import FanOutNormal
+from .learned import Grouping, learned_group_conv, reactivation
 from .masked import LearnedGroupConv, MaskedConv, SparseFeatureReactivation, masked_layers
 from .mbblock import BlockStyle, MBBlock
 from .residual import ResidualUnit

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
 from .channels import concat_channels
-from .condensed import CondensedConv, CondensedReactivation
 from .conv import Norm
-from .masked import LearnedGroupConv, SparseFeatureReactivation
+from .learned import Grouping, learned_group_conv, reactivation
 from .se import SqueezeExcite
 
-__all__ = ["DenseLayer", "Grouping", "learned_group_conv", "reactivation"]
+__all__ = ["DenseLayer"]
 
 BOTTLENECK = 4
-
-
-class Grouping(NamedTuple):
-    """Number of groups of a learned convolution, and the factor by which each group is pruned (the papers' C and S)."""
-
-    groups: int
-    factor: int
-
-
-def learned_group_conv(in_channels: int, channels: int, grouping: Grouping, condensed: bool = False, **options):
-    """A `LearnedGroupConv`, or the `CondensedConv` that it becomes."""
-    layer = CondensedConv if condensed else LearnedGroupConv
-    return layer(in_channels, channels, **grouping._asdict(), **options)
-
-
-def reactivation(in_channels: int, channels: int, grouping: Grouping, condensed: bool = False, **options):
-    """A `SparseFeatureReactivation`, or the `CondensedReactivation` that it becomes."""
-    layer = CondensedReactivation if condensed else SparseFeatureReactivation
-    return layer(in_channels, channels, **grouping._asdict(), **options)
 
 
 class DenseLayer(HybridBlock):

@@ -9,6 +9,7 @@ from mxnet.gluon.block import HybridBlock
 
 from .channels import ChannelShuffle, concat_channels
 from .conv import ConvBN
+from .learned import Grouping, reactivation
 from .mbblock import BlockStyle
 from .se import SqueezeExcite
 
@@ -104,6 +105,9 @@ class ShuffleUnitV2(HybridBlock):
     a stride the passing side keeps `in_channels`. 'halves' as in torchvision: the first half passes, both sides have
     channels / 2, and the shuffle stands at the end of every unit. Weights of one do not serve the other.
 
+    With `update` the branch's output updates what passes, through a reactivation in these groups (CondenseNetV2, figure
+    5); only without a stride. `condensed`: its inference form.
+
     Raises ValueError for another `split` or odd `channels`, and for other widths without a stride.
     """
 
@@ -114,6 +118,8 @@ class ShuffleUnitV2(HybridBlock):
         *,
         stride: int = 1,
         split: str = "interleaved",
+        update: Optional[Grouping] = None,
+        condensed: bool = False,
         style: BlockStyle = BlockStyle(),
         **kwargs,
     ):
@@ -140,6 +146,9 @@ class ShuffleUnitV2(HybridBlock):
             self.branch.add(ConvBN(in_channels if stride == 2 else half, half, act="relu", **common))
             self.branch.add(ConvBN(half, half, 3, stride=stride, groups=half, **common))
             self.branch.add(ConvBN(half, channels - passing, act="relu", **common))
+            self.update = None
+            if update and stride == 1:
+                self.update = reactivation(half, half, update, condensed, norm=style.norm)
 
     def hybrid_forward(self, F, x):
         if self.proj is not None:
@@ -149,5 +158,8 @@ class ShuffleUnitV2(HybridBlock):
                 x = self.first(x)
             passing = F.slice_axis(x, axis=1, begin=0, end=self.half)
             branch = F.slice_axis(x, axis=1, begin=self.half, end=None)
-        y = concat_channels(F, passing, self.branch(branch))
+        branch = self.branch(branch)
+        if self.update is not None:
+            passing = passing + self.update(branch)
+        y = concat_channels(F, passing, branch)
         return self.last(y) if self.last is not None else y
