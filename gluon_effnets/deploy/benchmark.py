@@ -11,9 +11,8 @@ import numpy as np
 from mxnet import autograd
 
 from ..models import ClassificationNet
-from ..models.shufflenetv1 import ShuffleNet
-from .aligned import aligned
-from .symbol_files import inference_copy
+from .aligned import aligned, aligned_forms
+from .graphs import inference_copy
 
 __all__ = [
     "Latency",
@@ -105,16 +104,16 @@ def compare_latency(
 ) -> Dict[Tuple[str, str], Latency]:
     """Latency of several networks, all of them in turn in every repetition: {(name, form): Latency}.
 
-    `image_size`: the side, or height and width. Forms of each: 'plain', 'fused'; of ShuffleNets also the fused graph of
-    `aligned(net, form)` for every one of `forms`, as 'aligned' ('auto') or 'aligned <form>'.
+    `image_size`: the side, or height and width. Forms of each: 'plain', 'fused'; where it has one, also the fused graph
+    of `aligned(net, form)` for every one of `forms`, as 'aligned' ('auto') or 'aligned <form>'.
     """
     size = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     calls: Dict[Tuple[str, str], Callable] = {}
     for name, net in nets.items():
         x = mx.nd.random.uniform(shape=(batch, net.in_channels, *size))
         blocks = graph_blocks(net, x)
-        if isinstance(net, ShuffleNet):
-            for form in forms:
+        for form in forms:
+            if form in aligned_forms(net):
                 label = "aligned" if form == "auto" else f"aligned {form}"
                 blocks[label] = graph_blocks(aligned(net, form), x)["fused"]
         calls.update({(name, form): lambda b=block, x=x: b(x).wait_to_read() for form, block in blocks.items()})

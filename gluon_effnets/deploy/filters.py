@@ -56,14 +56,15 @@ class Filter(NamedTuple):
         """A depthwise filter for an input with its channels in slots, which its output has, too."""
         return self.writing(slots)._replace(groups=len(slots))
 
-    def ungrouped(self) -> Filter:
-        """The same convolution over all channels, zeros between the groups."""
+    def ungrouped(self, groups: int = 1) -> Filter:
+        """The same convolution over all channels, or in fewer groups, with zeros between those that it had."""
         out, per_group = self.weight.shape[:2]
-        weight = np.zeros((out, per_group * self.groups, *self.weight.shape[2:]))
+        joined, step = self.groups // groups, out // self.groups
+        weight = np.zeros((out, per_group * joined, *self.weight.shape[2:]))
         for group in range(self.groups):
-            rows = slice(group * out // self.groups, (group + 1) * out // self.groups)
-            weight[rows, group * per_group : (group + 1) * per_group] = self.weight[rows]
-        return self._replace(weight=weight, groups=1)
+            rows, column = slice(group * step, (group + 1) * step), group % joined * per_group
+            weight[rows, column : column + per_group] = self.weight[rows]
+        return self._replace(weight=weight, groups=groups)
 
     def layer(self) -> nn.HybridSequential:
         """Convolution with bias [-> ReLU], initialized on the CPU."""

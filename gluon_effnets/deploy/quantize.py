@@ -11,7 +11,7 @@ import numpy as np
 from mxnet.contrib.quantization import quantize_net_v2
 
 from ..models import ClassificationNet
-from .symbol_files import inference_copy
+from .graphs import inference_copy
 
 __all__ = ["GRANULARITIES", "QuantizedRow", "compare_quantized", "quantize", "quantized_table"]
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from ..models import ClassificationNet
 from .aligned import aligned
+from .graphs import inference_copy, inference_graph
 
-__all__ = ["ExportError", "Exported", "export", "inference_copy", "inference_graph", "load_exported"]
+__all__ = ["ExportError", "Exported", "export", "load_exported"]
 
 TOLERANCE = 1e-4  # of the largest logit
 
@@ -28,20 +29,6 @@ class Exported(NamedTuple):
     symbol: Path
     params: Path
     difference: float
-
-
-def inference_graph(net) -> mx.sym.Symbol:
-    """The graph of a network from `data` to its outputs, in float32 also where mixed precision is on."""
-    return mx.sym.load_json(net(mx.sym.var("data", dtype="float32")).tojson(remove_amp_cast=True))
-
-
-def inference_copy(net) -> mx.gluon.SymbolBlock:
-    """A copy of a network's graph and weights on the CPU; the network itself stays as it is."""
-    block = mx.gluon.SymbolBlock(inference_graph(net), mx.sym.var("data", dtype="float32"))
-    arrays = {name: param.data() for name, param in net.collect_params().items()}
-    for name, param in block.collect_params().items():
-        param._load_init(arrays[name].as_in_context(mx.cpu()), mx.cpu())
-    return block
 
 
 def export(net: ClassificationNet, prefix, image_size: int = 224, align: bool = False) -> Exported:

@@ -7,7 +7,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
-from .channels import ChannelShuffle
+from .channels import ChannelShuffle, concat_channels, select_channels
 from .conv import Norm
 
 __all__ = ["CondensedConv", "CondensedLinear", "CondensedReactivation"]
@@ -32,7 +32,8 @@ class CondensedConv(HybridBlock):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        selected = in_channels // factor * groups
+        self.in_channels = in_channels
+        self._selected = selected = in_channels // factor * groups
         with self.name_scope():
             self.index = _index(self, "index", (selected,))
             self.bn = norm(selected)
@@ -45,7 +46,8 @@ class CondensedConv(HybridBlock):
         self.index.cast("int32")
 
     def hybrid_forward(self, F, x, index):
-        return self.shuffle(self.conv(self.act(self.bn(F.take(x, index, axis=1)))))
+        x = select_channels(F, x, index, self.in_channels, self._selected)
+        return self.shuffle(self.conv(self.act(self.bn(x))))
 
 
 class CondensedReactivation(HybridBlock):
@@ -69,12 +71,12 @@ class CondensedReactivation(HybridBlock):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self._groups = groups
+        self._groups, self._channels = groups, channels
+        self._updates = updates = channels // factor * groups
         with self.name_scope():
             self.bn = norm(in_channels)
             self.act = make_activation(act)
             self.shuffle = ChannelShuffle(in_channels, in_channels // groups)
-            updates = channels // factor * groups
             self.conv = nn.Conv2D(updates, 1, groups=groups, use_bias=False, in_channels=in_channels)
             self.table = _index(self, "table", (groups, channels))
 
@@ -85,9 +87,9 @@ class CondensedReactivation(HybridBlock):
     def hybrid_forward(self, F, x, table):
         z = self.conv(self.shuffle(self.act(self.bn(x))))
         # The row of zeros that "none" points to.
-        z = F.concat(z, F.zeros_like(F.slice_axis(z, axis=1, begin=0, end=1)), dim=1)
+        z = concat_channels(F, z, F.zeros_like(F.slice_axis(z, axis=1, begin=0, end=1)))
         rows = F.split(table, num_outputs=self._groups, axis=0, squeeze_axis=True)
-        return F.add_n(*[F.take(z, row, axis=1) for row in rows])
+        return F.add_n(*[select_channels(F, z, row, self._updates + 1, self._channels) for row in rows])
 
 
 class CondensedLinear(HybridBlock):
