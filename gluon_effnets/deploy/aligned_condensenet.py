@@ -38,14 +38,14 @@ class _Rows(HybridBlock):
 
     def __init__(self, channels: int, index: np.ndarray):
         super().__init__()
-        self._channels, self._selected = channels, len(index)
+        self._channels = channels
         with self.name_scope():
             self.index = self.params.get("index", shape=(len(index),), dtype="int32", grad_req="null")
         self.index.initialize(mx.init.Zero())
         self.index.set_data(mx.nd.array(index, dtype="int32"))
 
     def hybrid_forward(self, F, x, index):
-        return select_channels(F, x, index, self._channels, self._selected)
+        return select_channels(F, x, index, self._channels)
 
 
 class _Layer(HybridBlock):

@@ -20,13 +20,13 @@ def concat_channels(F, left, right, merged: bool = True):
     return F.reshape_like(flat, left, lhs_begin=2, lhs_end=3, rhs_begin=2, rhs_end=4)
 
 
-def select_channels(F, x, index, channels: int, selected: int):
+def select_channels(F, x, index, channels: int):
     """Channels of a map in any order: (N, `channels`, H, W) and index (`selected`,) -> (N, `selected`, H, W)."""
     # Selecting along the first axis copies whole maps; along the second one `take` is ten times as slow. So images and
     # channels become one axis.
     first = F.cast(F.contrib.arange_like(x, axis=0) * channels, "int32")
     rows = F.broadcast_add(F.expand_dims(first, 1), F.expand_dims(index, 0))
-    return F.reshape(F.take(F.reshape(x, (-3, -2)), F.reshape(rows, (-1,)), axis=0), (-4, -1, selected, -2))
+    return F.take(F.reshape(x, (-3, -2)), rows, axis=0)
 
 
 class ChannelShuffle(HybridBlock):

@@ -33,7 +33,7 @@ class CondensedConv(HybridBlock):
     ):
         super().__init__(**kwargs)
         self.in_channels = in_channels
-        self._selected = selected = in_channels // factor * groups
+        selected = in_channels // factor * groups
         with self.name_scope():
             self.index = _index(self, "index", (selected,))
             self.bn = norm(selected)
@@ -46,7 +46,7 @@ class CondensedConv(HybridBlock):
         self.index.cast("int32")
 
     def hybrid_forward(self, F, x, index):
-        x = select_channels(F, x, index, self.in_channels, self._selected)
+        x = select_channels(F, x, index, self.in_channels)
         return self.shuffle(self.conv(self.act(self.bn(x))))
 
 
@@ -71,7 +71,7 @@ class CondensedReactivation(HybridBlock):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self._groups, self._channels = groups, channels
+        self._groups = groups
         self._updates = updates = channels // factor * groups
         with self.name_scope():
             self.bn = norm(in_channels)
@@ -89,7 +89,7 @@ class CondensedReactivation(HybridBlock):
         # The row of zeros that "none" points to.
         z = concat_channels(F, z, F.zeros_like(F.slice_axis(z, axis=1, begin=0, end=1)))
         rows = F.split(table, num_outputs=self._groups, axis=0, squeeze_axis=True)
-        return F.add_n(*[select_channels(F, z, row, self._updates + 1, self._channels) for row in rows])
+        return F.add_n(*[select_channels(F, z, row, self._updates + 1) for row in rows])
 
 
 class CondensedLinear(HybridBlock):
