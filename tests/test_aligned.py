@@ -1,4 +1,4 @@
-"""The aligned form of ShuffleNets: the same logits from channels in multiples of 8, exported and loaded again."""
+"""The aligned forms of ShuffleNets and CondenseNets: the same logits, exported and loaded again."""
 
 import mxnet as mx
 import numpy as np
@@ -8,8 +8,10 @@ from mxnet import autograd
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import aligned, compare_latency, export, load_exported
+from gluon_effnets.deploy.condense import condense
+from gluon_effnets.deploy.condense_forms import compare_forms
 from gluon_effnets.deploy.layout_forms import compare_layouts, layouts_table
-from gluon_effnets.nn import ConvBN, ShuffleUnit
+from gluon_effnets.nn import ConvBN, ShuffleUnit, masked_layers
 
 pytestmark = pytest.mark.fast
 
@@ -75,6 +77,70 @@ def test_squeeze_and_excitation_is_kept():
         )
         assert difference(copy(y), unit(y)) < 2e-5
     assert np.isfinite(fast(x).asnumpy()).all()
+
+
+def pruned(name, **options):
+    net = trained(name, **options)
+    for layer in masked_layers(net).values():
+        while not layer.finished:
+            layer.drop()
+    return net
+
+
+CONDENSENETS = [
+    ("condensenet_v2_tiny", {}),
+    ("condensenet_v2_tiny", {"stem_stride": 2, "in_channels": 1}),
+    ("condensenet_tiny", {}),
+    ("cifar_condensenet_v2_110", {}),  # six groups
+    ("condensenet_v2_a", {}),
+]
+
+
+@pytest.mark.parametrize("name, options", CONDENSENETS)
+def test_logits_of_condensenets_are_those_of_the_masked_and_of_the_condensed_network(name, options):
+    net = pruned(name, **options)
+    channels = options.get("in_channels", 3)
+    for source in (net, condense(net)):
+        fast = aligned(source)
+        x = images(channels=channels)
+        assert difference(fast(x), net(x)) < 2e-5
+        fast.hybridize(static_alloc=True, static_shape=True)
+        x = images(3, 96, 1, channels)
+        assert difference(fast(x), net(x)) < 2e-5
+
+
+def test_condensenets_are_gathered_in_wide_groups_and_export(tmp_path):
+    net = pruned("condensenet_v2_tiny")
+    convolutions = []
+    fast = aligned(net)
+    fast.apply(lambda block: convolutions.append(block) if isinstance(block, mx.gluon.nn.Conv2D) else None)
+    spatial = [conv for conv in convolutions if conv._kwargs["kernel"] == (3, 3)]
+    assert spatial and all(conv.weight.shape[1] >= 16 for conv in spatial)
+    exported = export(net, tmp_path / "net", 32, align=True)
+    assert exported.difference < 1e-5
+    assert exported.symbol.read_text().count('"op": "BatchNorm"') == 1  # before the global pooling
+    graph = load_exported(exported.symbol, exported.params)
+    assert difference(graph(images(5, 48)), net(images(5, 48))) < 2e-5
+
+
+def test_only_pruned_condensenets_and_no_reactivated_shufflenets_have_the_form():
+    with pytest.raises(ValueError, match="pruning of condensenet_tiny is not finished"):
+        aligned(trained("condensenet_tiny"))
+    with pytest.raises(ValueError, match="choose one of auto for condensenet_tiny"):
+        aligned(pruned("condensenet_tiny"), "dense")
+    with pytest.raises(ValueError, match="with reactivations has no aligned form"):
+        aligned(pruned("sfr_shufflenet_v2_x0_5"))
+
+
+def test_forms_of_a_condensenet_side_by_side(capsys):
+    rows = compare_forms("condensenet_v2_tiny", repeats=2)
+    forms = [row.form for row in rows if not row.form.startswith("PyTorch")]
+    assert forms == ["masked", "condensed, authors' index layer", "condensed", "aligned", "aligned, fused"]
+    assert all(row.difference < 1e-5 and 0 < row.minimum <= row.median for row in rows)
+    assert main(["benchmark", "condense", "condensenet_tiny", "--repeats", "1", "--processor-time"]) == 0
+    assert "| condensenet_tiny | aligned |" in capsys.readouterr().out
+    times = compare_latency({"condensenet_tiny": pruned("condensenet_tiny")}, 32, repeats=1, forms=("auto",))
+    assert [form for _, form in times] == ["plain", "aligned", "aligned, plain"]
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v1_g3_x1_0", "shufflenet_v1_g8_x1_0"])

@@ -11,6 +11,8 @@ import numpy as np
 from mxnet import autograd
 
 from ..models import ClassificationNet
+from ..models.condensenet import CondenseNet
+from ..nn import masked_layers
 from .aligned import aligned, aligned_forms
 from .graphs import inference_copy
 
@@ -54,19 +56,24 @@ def initialize_lively(net) -> None:
     """Random weights that keep the signal's size through an untrained network, as training does.
 
     The speed of MXNet's h-swish depends on its values (by a fifth of MobileNetV3's latency), so that networks can be
-    compared only with signals of equal size; most initializers let them fade.
+    compared only with signals of equal size; most initializers let them fade. Layers that are pruned in training are
+    pruned to the end.
     """
     mx.random.seed(0)
     net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
+    for layer in masked_layers(net).values():
+        while not layer.finished:
+            layer.drop()
 
 
 def graph_blocks(net, x: mx.nd.NDArray) -> Dict[str, mx.gluon.SymbolBlock]:
     """Copies of a network's graph for inference: 'plain' hybridized, and 'fused' with oneDNN's fusions (for `x`).
 
-    The network itself is left alone: a fused block gives zero gradients.
+    The network itself is left alone: a fused block gives zero gradients. A masked network has no 'fused' graph: MXNet
+    1.9.1 fails to make it ("Cannot find arg ... in provided args to optimize_for").
     """
     blocks = {}
-    for kind in ("plain", "fused"):
+    for kind in ("plain",) if masked_layers(net) else ("plain", "fused"):
         block = inference_copy(net)
         if kind == "fused":
             block.optimize_for(x, backend="MKLDNN", static_alloc=True, static_shape=True)
@@ -105,7 +112,8 @@ def compare_latency(
     """Latency of several networks, all of them in turn in every repetition: {(name, form): Latency}.
 
     `image_size`: the side, or height and width. Forms of each: 'plain', 'fused'; where it has one, also the fused graph
-    of `aligned(net, form)` for every one of `forms`, as 'aligned' ('auto') or 'aligned <form>'.
+    of `aligned(net, form)` for every one of `forms`, as 'aligned' ('auto') or 'aligned <form>', of CondenseNets also
+    the plain one.
     """
     size = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     calls: Dict[Tuple[str, str], Callable] = {}
@@ -115,7 +123,10 @@ def compare_latency(
         for form in forms:
             if form in aligned_forms(net):
                 label = "aligned" if form == "auto" else f"aligned {form}"
-                blocks[label] = graph_blocks(aligned(net, form), x)["fused"]
+                made = graph_blocks(aligned(net, form), x)
+                blocks[label] = made["fused"]
+                if isinstance(net, CondenseNet):  # faster without fusion
+                    blocks[f"{label}, plain"] = made["plain"]
         calls.update({(name, form): lambda b=block, x=x: b(x).wait_to_read() for form, block in blocks.items()})
     return time_interleaved(calls, repeats, clock)
 

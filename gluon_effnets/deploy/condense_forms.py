@@ -10,12 +10,12 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..models import ClassificationNet, get_model, model_info
-from ..nn import CondensedConv, CondensedReactivation, masked_layers
+from ..nn import CondensedConv, CondensedReactivation
 from .aligned import aligned, aligned_forms
 from .benchmark import graph_blocks, initialize_lively, time_interleaved
 from .condense import condense
 
-__all__ = ["FormRow", "compare_forms", "forms_table", "pruned"]
+__all__ = ["FormRow", "compare_forms", "forms_table"]
 
 
 class FormRow(NamedTuple):
@@ -26,16 +26,6 @@ class FormRow(NamedTuple):
     minimum: float
     median: float
     difference: float
-
-
-def pruned(name: str, **options) -> ClassificationNet:
-    """A network with random weights and its pruning done, for measurements."""
-    net = get_model(name, **options)
-    initialize_lively(net)
-    for layer in masked_layers(net).values():
-        while not layer.finished:
-            layer.drop()
-    return net
 
 
 def compare_forms(
@@ -49,13 +39,12 @@ def compare_forms(
 
     Raises ValueError for a network without masked layers.
     """
-    net = pruned(name)
+    net = get_model(name)
+    initialize_lively(net)
     size = image_size or model_info(name).input_size
     x = mx.nd.random.normal(shape=(1, net.in_channels, size, size))
     condensed = condense(net)
-    # MXNet 1.9.1 cannot make a fused graph of the masked network ("Cannot find arg").
-    net.hybridize(static_alloc=True, static_shape=True)
-    blocks: Dict[str, HybridBlock] = {"masked": net}
+    blocks: Dict[str, HybridBlock] = {"masked": graph_blocks(net, x)["plain"]}
     blocks["condensed, authors' index layer"] = graph_blocks(_with_authors_layers(condense(net)), x)["plain"]
     blocks["condensed"] = graph_blocks(condensed, x)["plain"]
     if aligned_forms(net):
