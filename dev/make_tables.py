@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Sequence
 
 from gluon_effnets import get_model, list_models, model_info
-from gluon_effnets.complexity import RULES, count
+from gluon_effnets.complexity import RULES, condensed_options, count
 
 ROOT = Path(__file__).resolve().parent.parent
 # Many networks of one paper; the table of all models leaves them to that paper's page.
@@ -26,17 +26,25 @@ PLACE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def count_all() -> dict:
-    """Parameters and multiply-adds of every listed model at its input size, by both counting rules."""
+    """Parameters and multiply-adds of every listed model at its input size.
+
+    Networks with masked layers also as they are deployed, there by the counting rule of their authors, too.
+    """
     rows = {}
     for name in list_models():
-        size, net = model_info(name).input_size, get_model(name)
-        costs = {rule: count(net, size, rule) for rule in RULES}
-        rows[name] = {
-            "params": costs["conv_fc"].params,
-            "madds": costs["conv_fc"].madds,
-            "madds_conv_fc_relu_pool": costs["conv_fc_relu_pool"].madds,
-            "image_size": size,
-        }
+        info, net = model_info(name), get_model(name)
+        size = info.input_size
+        cost = count(net, size)
+        with_relu = count(net, size, "conv_fc_relu_pool").madds
+        rows[name] = {"params": cost.params, "madds": cost.madds, "madds_conv_fc_relu_pool": with_relu}
+        form = condensed_options(net)
+        if form:
+            condensed = get_model(name, **form)
+            cost = count(condensed, size)
+            rows[name]["condensed"] = {"params": cost.params, "madds": cost.madds}
+            if info.family in RULES:
+                rows[name]["condensed"]["madds_by_authors"] = count(condensed, size, info.family).madds
+        rows[name]["image_size"] = size
     return rows
 
 
@@ -56,26 +64,47 @@ def models_table(*families: str, without: Sequence[str] = ()) -> str:
 
     Only `families`, if there are any. Accuracies and errors stand as they were printed.
     """
-    computed, published = results("computed"), results("published")["rows"]
     header = ["model", "params", "MAdds", "published params", "published MAdds", "published top-1"]
     rows = []
-    for name, cost in computed.items():
+    for name, cost in results("computed").items():
         info = model_info(name)
         if (families and info.family not in families) or info.family in without:
             continue
-
-        def cell(what, name=name):
-            kinds = (what, f"{what} against MobileNetV3", f"{what} against MobileNetV3 at equal MAdds")
-            found = [row for row in published if row["model"] == name and row["what"] in kinds]
-            values = [row["value"] + row["what"][len(what) :] for row in found]
-            return ", ".join(dict.fromkeys(values))
-
         label = f"`{name}`" + (" (reconstruction)" if info.reconstruction else "")
-        own = [label, f"{cost['params'] / 1e6:.3f} M", f"{cost['madds'] / 1e6:.2f} M"]
-        error = cell("top-1 error")
-        top1 = ", ".join(text for text in (cell("top-1"), f"error {error}" if error else "") if text)
-        rows.append([*own, cell("parameters"), cell("MAdds"), top1])
+        forms = [cost, *([cost["condensed"]] if "condensed" in cost else [])]
+        own = [label, _both(forms, "params", ".3f"), _both(forms, "madds", ".2f")]
+        errors = ((what, published(name, what)) for what in ("top-1 error", "CIFAR-10 error", "CIFAR-100 error"))
+        told = (f"{what.replace('top-1 ', '')} {error}" for what, error in errors if error)
+        top1 = ", ".join(text for text in (published(name, "top-1"), *told) if text)
+        rows.append([*own, published(name, "parameters"), published(name, "MAdds"), top1])
     return markdown(header, rows)
+
+
+def published(name: str, what: str) -> str:
+    """The published values of a model, as printed."""
+    kinds = (what, f"{what} against MobileNetV3", f"{what} against MobileNetV3 at equal MAdds")
+    found = [row for row in results("published")["rows"] if row["model"] == name and row["what"] in kinds]
+    return ", ".join(dict.fromkeys(row["value"] + row["what"][len(what) :] for row in found))
+
+
+def _both(forms: Sequence[dict], what: str, digits: str) -> str:
+    """What is trained and, if that is another network, what is deployed."""
+    first, *condensed = (f"{form[what] / 1e6:{digits}} M" for form in forms)
+    return first + "".join(f" (condensed {value})" for value in condensed)
+
+
+def condensed_table(*families: str) -> str:
+    """The costs of condensed networks by two counting rules, beside the published ones."""
+    counts = {"params": "params", "`conv_fc`": "madds", "by the authors' rule": "madds_by_authors"}
+    rows = []
+    for name, cost in results("computed").items():
+        if model_info(name).family in families:
+            form = cost["condensed"]
+            own = [f"{form[key]:,}" for key in counts.values()]
+            rows.append(
+                [f"`{name}`", f"{cost['params']:,}", *own, published(name, "parameters"), published(name, "MAdds")]
+            )
+    return markdown(["model", "params in training", *counts, "published params", "published MAdds"], rows)
 
 
 def rules_table() -> str:
@@ -91,8 +120,8 @@ def rules_table() -> str:
 
 def published_table(family: str) -> str:
     """The published numbers of a family, and of MobileNetV3 where that is its baseline, with their sources."""
-    families = {"idle": ("mobilenetv3", "idle")}.get(family, (family,))
-    models = {name for name in list_models() if model_info(name).family in families}
+    families = {"idle": ("mobilenetv3", "idle"), "condensenet": ("condensenet", "condensenetv2")}
+    models = {name for name in list_models() if model_info(name).family in families.get(family, (family,))}
     shown = [r for r in results("published")["rows"] if r["model"] in models]
     rows = [[f"`{r['model']}`", r["what"], r["value"], r["source"]] for r in shown]
     return markdown(["model", "what", "value", "source"], rows)
@@ -137,6 +166,9 @@ TABLES = {
     "shufflenetv1": lambda: models_table("shufflenetv1"),
     "shufflenetv2": lambda: models_table("shufflenetv2"),
     "shufflenet_compared": lambda: models_table("structure_units", "mobilenetv1", "alexnet"),
+    "condensenet": lambda: models_table("condensenet", "condensenetv2"),
+    "condensenet_costs": lambda: condensed_table("condensenet", "condensenetv2"),
+    "published_condensenet": lambda: published_table("condensenet"),
     "trained": trained_table,
     "evidence_idle": lambda: evidence_table("idle"),
     "evidence_precision": lambda: evidence_table("precision"),

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from typing import List, NamedTuple, Tuple
+from ast import literal_eval
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
-__all__ = ["RULES", "Complexity", "LayerCost", "count", "count_params", "layer_costs"]
+from .models import ClassificationNet
+
+__all__ = ["RULES", "Complexity", "LayerCost", "condensed_options", "count", "count_params", "layer_costs"]
 
 RULES = {
     "conv_fc": "multiply-adds of convolutions and fully connected layers; everything else is free",
     "conv": "the same without fully connected layers, as if the network ended before its classifier",
     "conv_fc_relu_pool": "conv_fc, plus one per bias addition, per ReLU output and per input of a global pooling",
+    "condensenet": "conv_fc, plus one per bias addition, per ReLU and h-sigmoid output and per value that a pooling "
+    "reads, and two per sigmoid output; BN, products, sums, index and shuffle are free (as in the authors' scripts)",
+    "condensenetv2": "the same without biases",
 }
+_CONDENSENETS = ("condensenet", "condensenetv2")
+_WITH_RELU = ("conv_fc_relu_pool", *_CONDENSENETS)
 
 
 class LayerCost(NamedTuple):
@@ -43,8 +51,25 @@ def count(net: HybridBlock, image_size: int = 224, rule: str = "conv_fc") -> Com
 
 
 def count_params(net: HybridBlock) -> int:
-    """Number of trained values: weights, biases, BN gamma and beta, but no running statistics."""
-    return sum(math.prod(p.shape) for p in net.collect_params().values() if p.grad_req != "null")
+    """Number of trained values: weights, biases, BN gamma and beta, but no running statistics.
+
+    Of a width of a slimmable network only what that width uses.
+    """
+    active = net.active_shapes() if hasattr(net, "active_shapes") else {}
+    params = net.collect_params().values()
+    return sum(math.prod(active.get(p.name, p.shape)) for p in params if p.grad_req != "null")
+
+
+def condensed_options(net: ClassificationNet) -> Dict[str, Any]:
+    """Options of the form of a registered network with masked layers whose costs are published: the deployed one.
+
+    Empty for other networks, and for those that are condensed. Of CondenseNet's published costs those for ImageNet are
+    with half of the classifier's inputs, those for CIFAR with all of them; CondenseNetV2's authors drop none.
+    """
+    if net.definition().get("condensed", True):
+        return {}
+    half = net.info.family == "condensenet" and net.info.input_size == 224
+    return {"condensed": True, **({"condensed_classifier": True} if half else {})}
 
 
 def layer_costs(net: HybridBlock, image_size: int = 224, rule: str = "conv_fc") -> List[LayerCost]:
@@ -72,16 +97,23 @@ def layer_costs(net: HybridBlock, image_size: int = 224, rule: str = "conv_fc") 
 
 def _matrix(attrs, inputs, output, rule):
     """Every output of a convolution or dense layer is a sum over one row of the weight (out, in / groups, ...)."""
-    biased = rule == "conv_fc_relu_pool" and len(inputs) > 2
+    biased = rule in ("conv_fc_relu_pool", "condensenet") and len(inputs) > 2
     return math.prod(output) * (math.prod(inputs[1][1:]) + biased)
 
 
 def _activation(attrs, inputs, output, rule):
-    return math.prod(output) if rule == "conv_fc_relu_pool" and attrs.get("act_type") == "relu" else 0
+    per_output = {"relu": rule in _WITH_RELU, "sigmoid": 2 * (rule in _CONDENSENETS)}
+    return per_output.get(attrs["act_type"], 0) * math.prod(output)
+
+
+def _hard_sigmoid(attrs, inputs, output, rule):
+    return math.prod(output) if rule in _CONDENSENETS else 0
 
 
 def _pooling(attrs, inputs, output, rule):
-    return math.prod(inputs[0]) if rule == "conv_fc_relu_pool" and attrs.get("global_pool") == "True" else 0
+    if attrs.get("global_pool") == "True":
+        return math.prod(inputs[0]) if rule in _WITH_RELU else 0
+    return math.prod(output) * math.prod(literal_eval(attrs["kernel"])) if rule in _CONDENSENETS else 0
 
 
 def _fully_connected(attrs, inputs, output, rule):
@@ -89,8 +121,9 @@ def _fully_connected(attrs, inputs, output, rule):
 
 
 _COSTS = {
+    "Activation": _activation,
     "Convolution": _matrix,
     "FullyConnected": _fully_connected,
-    "Activation": _activation,
     "Pooling": _pooling,
+    "hard_sigmoid": _hard_sigmoid,
 }

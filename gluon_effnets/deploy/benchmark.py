@@ -69,11 +69,10 @@ def initialize_lively(net) -> None:
 def graph_blocks(net, x: mx.nd.NDArray) -> Dict[str, mx.gluon.SymbolBlock]:
     """Copies of a network's graph for inference: 'plain' hybridized, and 'fused' with oneDNN's fusions (for `x`).
 
-    The network itself is left alone: a fused block gives zero gradients. A masked network has no 'fused' graph: MXNet
-    1.9.1 fails to make it ("Cannot find arg ... in provided args to optimize_for").
+    The network itself is left alone: a fused block gives zero gradients.
     """
     blocks = {}
-    for kind in ("plain",) if masked_layers(net) else ("plain", "fused"):
+    for kind in ("plain", "fused"):
         block = inference_copy(net)
         if kind == "fused":
             block.optimize_for(x, backend="MKLDNN", static_alloc=True, static_shape=True)

@@ -44,12 +44,11 @@ def compare_forms(
     size = image_size or model_info(name).input_size
     x = mx.nd.random.normal(shape=(1, net.in_channels, size, size))
     condensed = condense(net)
-    blocks: Dict[str, HybridBlock] = {"masked": graph_blocks(net, x)["plain"]}
+    blocks: Dict[str, HybridBlock] = _labelled("masked", net, x)
     blocks["condensed, authors' index layer"] = graph_blocks(_with_authors_layers(condense(net)), x)["plain"]
     blocks["condensed"] = graph_blocks(condensed, x)["plain"]
     if aligned_forms(net):
-        for kind, block in graph_blocks(aligned(condensed), x).items():
-            blocks["aligned" if kind == "plain" else f"aligned, {kind}"] = block
+        blocks.update(_labelled("aligned", aligned(condensed), x))
     answers = {form: lambda block=block: block(x).asnumpy() for form, block in blocks.items()}
     if with_torch and aligned_forms(net):
         answers.update(_torch_forms(condensed, x.asnumpy()))
@@ -59,6 +58,10 @@ def compare_forms(
         FormRow(name, form, *times[form], float(np.abs(answer() - expected).max() / np.abs(expected).max()))
         for form, answer in answers.items()
     ]
+
+
+def _labelled(form: str, net, x: mx.nd.NDArray) -> Dict[str, HybridBlock]:
+    return {form if kind == "plain" else f"{form}, {kind}": block for kind, block in graph_blocks(net, x).items()}
 
 
 def _torch_forms(condensed: ClassificationNet, x: np.ndarray) -> Dict[str, Callable[[], np.ndarray]]:

@@ -4,6 +4,7 @@ from . import (
     alexnet,
     condensenet,
     condensenetv2,
+    dsnet,
     efficientnet,
     idle,
     mobilenetv1,
@@ -13,18 +14,25 @@ from . import (
     sfr_shufflenetv2,
     shufflenetv1,
     shufflenetv2,
+    slimmable_baselines,
     structure_units,
 )
 from .base import ClassificationNet, StageInfo
 from .preprocessing import Preprocessing
 from .registry import ModelInfo, get_model, list_models, model_info, register_model, register_with_gluoncv
+from .slimmable import DynamicOutput, SlimmableNet
+from .slimmable_views import SubNet
 
 __all__ = [
     "ClassificationNet",
+    "DynamicOutput",
     "ModelInfo",
     "Preprocessing",
+    "SlimmableNet",
     "StageInfo",
+    "SubNet",
     "alexnet",
+    "dsnet",
     "condensenet",
     "condensenetv2",
     "efficientnet",
@@ -41,5 +49,6 @@ __all__ = [
     "sfr_shufflenetv2",
     "shufflenetv1",
     "shufflenetv2",
+    "slimmable_baselines",
     "structure_units",
 ]

@@ -39,7 +39,7 @@ __all__ = [
 PAPER = "CondenseNet V2: Sparse Feature Reactivation for Deep Networks, arXiv 2104.04382"
 CIFAR = (
     "neither paper nor code gives the configurations for CIFAR; of those that were searched, this one comes closest to "
-    "the published {} MFLOPs and {} M parameters"
+    "the published {} MFLOPs and {} M parameters (convolutions and fully connected layers alone)"
 )
 
 
@@ -129,3 +129,17 @@ def condensenet_v2_tiny(**options) -> CondenseNet:
     """Three blocks of two layers, for tests of pruning and conversion."""
     fixed = {"hard_swish_from": 1, "se_from": 2, "head_hidden": 64}
     return condensenet_v2((2, 2, 2), (8, 16, 32), 4, **fixed, **{"stem_stride": 1, **options})
+
+
+@register_model(
+    family="condensenetv2",
+    paper=PAPER,
+    reconstruction="not of the paper: for short runs on a CPU",
+    input_size=32,
+    classes=10,
+    hidden=True,
+)
+def condensenet_v2_small(**options) -> CondenseNet:
+    """condensenet_small and reactivations: no h-swish, no SE; its last block is narrower for the same cost."""
+    fixed = {"hard_swish_from": 3, "se_from": 3, "last_se": None}
+    return condensenet_v2((6, 6, 6), (8, 16, 32), 4, **fixed, **{"stem_stride": 1, **options})

@@ -140,7 +140,7 @@ def get_model(
     if stored.identity.get("model", name) != name:
         raise ValueError(f"{path} holds the weights of {stored.identity['model']}, not of {name}")
     stored_options = {key: value for key, value in stored.identity.items() if key != "model"}
-    heads = [array.shape[0] for key, array in stored.arrays.items() if key.endswith(("output.weight", "output_weight"))]
+    heads = [array.shape[0] for key, array in stored.arrays.items() if key.endswith(_CLASSIFIERS)]
     net = _build(name, heads[0] if heads else classes or _entries[name].info.classes, {**stored_options, **kwargs})
     params.assign(net, stored, path, ctx=ctx)
     if classes not in (None, net.num_classes):
@@ -148,6 +148,9 @@ def get_model(
         net.reset_class(classes)
     return net
 
+
+# Weights of the classifier in files of `save_parameters` and of `export`; the second of each is a condensed one's.
+_CLASSIFIERS = ("output.weight", "output.linear.weight", "output_weight", "output_dense0_weight")
 
 # Options that leave the outputs of a network in use as they are.
 _TRAINING_OPTIONS = {

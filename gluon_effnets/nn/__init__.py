@@ -1,10 +1,11 @@
 """Blocks that know no network: activations, convolutions, squeeze-and-excitation, and the units of the papers."""
 
 from .activations import HardSigmoid, HardSwish, ReLU6, Swish, make_activation
-from .channels import ChannelShuffle, concat_channels
+from .channels import ChannelShuffle, concat_channels, select_channels
 from .condensed import CondensedConv, CondensedLinear, CondensedReactivation
 from .conv import ConvBN, Norm
 from .dense_layer import DenseLayer
+from .gate import SlimmingHead, gumbel_noise, masked_unit
 from .idle import IdleBlock, IdleRun
 from .init import FanOutNormal
 from .learned import Grouping, learned_group_conv, reactivation
@@ -14,9 +15,12 @@ from .residual import ResidualUnit
 from .sandglass import ConvChain, SandGlass, Unit
 from .se import SqueezeExcite
 from .shuffle import ShuffleUnit, ShuffleUnitV2
+from .slimmable import BottleneckUnit, ChannelGroupNorm, SeparableUnit, WidthStatistics
 
 __all__ = [
     "BlockStyle",
+    "BottleneckUnit",
+    "ChannelGroupNorm",
     "ChannelShuffle",
     "CondensedConv",
     "CondensedLinear",
@@ -37,15 +41,21 @@ __all__ = [
     "ReLU6",
     "ResidualUnit",
     "SandGlass",
+    "SeparableUnit",
     "ShuffleUnit",
     "ShuffleUnitV2",
+    "SlimmingHead",
     "SparseFeatureReactivation",
     "SqueezeExcite",
     "Swish",
     "Unit",
+    "WidthStatistics",
     "concat_channels",
     "learned_group_conv",
+    "gumbel_noise",
     "make_activation",
+    "masked_unit",
     "masked_layers",
     "reactivation",
+    "select_channels",
 ]

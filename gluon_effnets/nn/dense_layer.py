@@ -68,5 +68,7 @@ class DenseLayer(HybridBlock):
         if self.se is not None:
             new = self.se(new)
         if self.update is not None:
-            x = x + self.update(new)
+            # The reshape to the same shape hides x from MXNet 1.9.1's fusion of sums into the convolution before them,
+            # which fails, or computes something else, where the other summand depends on x.
+            x = F.reshape(x, (0, 0, 0, -1)) + self.update(new)
         return concat_channels(F, x, new)

@@ -1,12 +1,13 @@
-"""convert: an official checkpoint file becomes a `.params` file of one of our models."""
+"""convert: an official checkpoint, or one to condense, becomes a `.params` file of one of our models."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
+from .. import deploy
 from ..complexity import count_params
-from ..models import ClassificationNet, get_model
+from ..models import ClassificationNet, get_model, params
 from ..models.preprocessing import Preprocessing
 from .files import read_checkpoint
 from .load import find_source, load, official_state
@@ -39,20 +40,53 @@ class Conversion(NamedTuple):
 
 
 def convert(
-    model: str, checkpoint, out, *, ema: bool = False, source: Optional[str] = None, **options: Any
+    model: str,
+    checkpoint,
+    out,
+    *,
+    ema: bool = False,
+    source: Optional[str] = None,
+    condense: bool = False,
+    condense_classifier: bool = False,
+    **options: Any,
 ) -> Conversion:
     """Read an official checkpoint, check that it fits `model`, and write `out` (.params) in one step.
 
     Parameters
     ----------
     model : a name of `list_models()`.
-    checkpoint, ema : see `read_checkpoint`.
+    checkpoint, ema : see `read_checkpoint`. With `condense` also a `.params` file of this package.
     out : the file to write; its folder is made if need be, a file there is replaced.
     source : see `load_official`.
+    condense : write the network that the pruned one is at inference; see `deploy.condense`.
+    condense_classifier : the same, with half of the classifier's inputs, as CondenseNet's authors do it.
     options : of the model. `classes` is that of the checkpoint if it is not given.
 
-    Raises what `read_checkpoint`, `get_model` and `load_official` raise; nothing is written then.
+    Raises what `read_checkpoint`, `get_model`, `load_official` and `condense` raise; nothing is written then.
     """
+    condense = condense or condense_classifier
+    if condense and _is_ours(checkpoint):
+        net, source = get_model(model, pretrained=checkpoint, **options), "gluon_effnets"
+    else:
+        net, source, options = _official(model, checkpoint, ema, source, options)
+    if condense:
+        net = deploy.condense(net, classifier=condense_classifier)
+        options = {**options, "condensed": True, **({"condensed_classifier": True} if condense_classifier else {})}
+    out = Path(out).expanduser()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    net.save_parameters(str(out))
+    return Conversion(net.info.name, source, count_params(net), options, str(out), net.preprocessing)
+
+
+def _is_ours(checkpoint) -> bool:
+    path = Path(checkpoint).expanduser()
+    return path.suffix == ".params" and bool(params.read(path).identity)
+
+
+def _official(
+    model: str, checkpoint, ema: bool, source: Optional[str], options: Dict[str, Any]
+) -> Tuple[ClassificationNet, str, Dict[str, Any]]:
+    """The network with the weights, their source, and the options with those that the checkpoint decides."""
     state = official_state(read_checkpoint(checkpoint, ema))
     net = get_model(model, **options)
     if "classes" not in options:
@@ -61,11 +95,8 @@ def convert(
             net.reset_class(classes)
             options["classes"] = classes
     loaded = load(net, state, source)
-    out = Path(out).expanduser()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    net.save_parameters(str(out))
     options.update({key: loaded.definition[key] for key, usual in PLAIN.items() if loaded.definition[key] != usual})
-    return Conversion(net.info.name, loaded.source, count_params(net), options, str(out), net.preprocessing)
+    return net, loaded.source, options
 
 
 def _num_classes(net: ClassificationNet, state: Dict[str, Any], source: Optional[str]) -> Optional[int]:

@@ -11,6 +11,8 @@ from mxnet.gluon.block import HybridBlock
 
 from ..models import ClassificationNet, get_model
 from ..nn import ConvBN
+from .condensenet import CONDENSENET, CONDENSENET_CONVERTED, CONDENSENET_V2, CONDENSENET_V2_CONVERTED
+from .dsnet import DS_NET
 from .files import to_array
 from .gluoncv import GLUONCV
 from .lukemelas import LUKEMELAS
@@ -38,6 +40,12 @@ SOURCES = (
     MEGVII_V1,
     MEGVII_V2,
     TORCHVISION_SHUFFLENET,
+    # The second version's networks have the marks of the first, too.
+    CONDENSENET_V2,
+    CONDENSENET_V2_CONVERTED,
+    CONDENSENET,
+    CONDENSENET_CONVERTED,
+    DS_NET,
 )
 
 # What wrappers put before every key, and bookkeeping that is no weight.
@@ -57,7 +65,7 @@ class Loaded(NamedTuple):
 class _Misfit(NamedTuple):
     missing: List[str]
     unexpected: List[str]
-    shapes: Dict[str, Tuple[Parameter, Shape]]  # official key -> parameter, official shape
+    shapes: Dict[str, Tuple[Parameter, Shape, Shape]]  # official key -> parameter, official shape, expected one
 
 
 def load_official(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str] = None) -> str:
@@ -74,9 +82,9 @@ def load_official(net: ClassificationNet, state: Mapping[str, Any], source: Opti
     values (`net.fixed_options`); a hybridized network stays hybridized and follows. `net.preprocessing` becomes what
     the weights want. `net.save_parameters` keeps all of this in its file, from where `get_model` takes it.
 
-    Raises ValueError, with the network as it was, if the keys or shapes do not fit, a number is not finite, the
-    source is unknown, or an option contradicts it. Another number of classes does not fit either: build the network
-    with the classes of the checkpoint and call `reset_class` afterwards.
+    Raises ValueError, with the network as it was, if the keys or shapes do not fit, a number is not finite, a mask or
+    index is wrong, the source is unknown, or an option contradicts it. Another number of classes does not fit either:
+    build the network with the classes of the checkpoint and call `reset_class` afterwards.
     """
     return load(net, state, source).source
 
@@ -89,13 +97,18 @@ def load(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str]
     if any(misfit):
         raise ValueError(_describe(net, chosen, state, misfit))
     definition = _definition(net, chosen)
-    values = {param: _numbers(key, state[key]) for key, param in chosen.keys(net).items()}
-    broken = [key for key, param in chosen.keys(net).items() if not np.isfinite(values[param]).all()]
+    numbers = {key: _numbers(key, value) for key, value in state.items() if not key.startswith(chosen.ignores)}
+    broken = [key for key, value in numbers.items() if not np.isfinite(value).all()]
     if broken:
         raise ValueError(
             f"the {chosen.name} weights are damaged: not all numbers of {_some(broken)} are finite (inf or nan).\n"
             "Get the file again, or another one of the same network."
         )
+    translations = chosen.translations(net)
+    values = {
+        param: translations[key].ours(numbers) if key in translations else numbers[key]
+        for key, param in chosen.keys(net).items()
+    }
     values.update({param: np.zeros(param.shape, np.float32) for param in chosen.lacks(net)})
     # From here on nothing can fail.
     _write(values)
@@ -141,17 +154,26 @@ def find_source(net: ClassificationNet, state: Mapping[str, Any], source: Option
 
 
 def _compare(net: ClassificationNet, source: Source, state: Mapping[str, Any]) -> _Misfit:
-    wanted = source.keys(net)
+    wanted, translations = source.keys(net), source.translations(net)
+    expected = {
+        key: _matrix_shape(translations[key].shape if key in translations else param.shape)
+        for key, param in wanted.items()
+    }
     covered = {*wanted.values(), *source.lacks(net)}
     missing = [key for key in wanted if key not in state]
     missing += [f"{key} (ours)" for key, p in net._collect_params_with_prefix().items() if p not in covered]
     official = {key: _matrix_shape(np.shape(value)) for key, value in state.items()}
     shapes = {
-        key: (param, official[key])
+        key: (param, official[key], expected[key])
         for key, param in wanted.items()
-        if key in official and official[key] != _matrix_shape(param.shape)
+        if key in official and official[key] != expected[key]
     }
-    return _Misfit(missing, [key for key in state if key not in wanted and not key.startswith(source.ignores)], shapes)
+    unexpected = [
+        key
+        for key in state
+        if key not in wanted and not key.startswith(source.ignores) and key.rsplit(".", 1)[-1] not in source.implied
+    ]
+    return _Misfit(missing, unexpected, shapes)
 
 
 def _matrix_shape(shape) -> Shape:
@@ -163,11 +185,11 @@ def _matrix_shape(shape) -> Shape:
 def _explain(net: ClassificationNet, source: Source, misfit: _Misfit) -> Optional[Dict[str, Any]]:
     if misfit.missing or misfit.unexpected:
         return None
-    return source.explain(net, dict(misfit.shapes.values()))
+    return source.explain(net, {param: shape for param, shape, _ in misfit.shapes.values()})
 
 
 def _describe(net: ClassificationNet, source: Source, state: Mapping[str, Any], misfit: _Misfit) -> str:
-    shapes = [f"{key} {have} instead of {_matrix_shape(p.shape)}" for key, (p, have) in misfit.shapes.items()]
+    shapes = [f"{key} {have} instead of {wanted}" for key, (_, have, wanted) in misfit.shapes.items()]
     parts = (("missing", misfit.missing), ("unexpected", misfit.unexpected), ("other shape", shapes))
     problems = "; ".join(f"{what}: {_some(keys)}" for what, keys in parts if keys)
     advice = _advice(net, source, state, misfit)
@@ -193,9 +215,10 @@ def _advice(net: ClassificationNet, source: Source, state: Mapping[str, Any], mi
 
 def _definition(net: ClassificationNet, source: Source) -> Dict[str, Any]:
     variants = source.definitions(net)
-    # All but epsilon and padding is decided when the network is built.
-    built = {key: value for key, value in net.definition().items() if key not in PLAIN and key in variants[0]}
     explicit = getattr(net, "fixed_options", {})
+    # All is decided when the network is built, but epsilon and padding of those that can adapt.
+    open_ones = PLAIN if hasattr(net, "fixed_options") else ()
+    built = {key: value for key, value in net.definition().items() if key in variants[0] and key not in open_ones}
     fixed = {**built, **explicit}
     for variant in variants:
         if all(fixed.get(key, value) == value for key, value in variant.items()):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple, Union
 
+import numpy as np
 from mxnet.gluon import Parameter
 from mxnet.gluon.block import HybridBlock
 
 from ..models import ClassificationNet
 from ..models.preprocessing import Preprocessing
-from ..models.staged import StagedNet
 
-__all__ = ["PYTORCH", "Source", "explain_ends"]
+__all__ = ["PYTORCH", "Source", "Translation", "explain_ends"]
 
 # Our names of a layer's tensors -> PyTorch's; those that are not here are the same.
 PYTORCH = {"gamma": "weight", "beta": "bias"}
@@ -21,14 +21,19 @@ def _nothing(net: ClassificationNet) -> Tuple[Parameter, ...]:
     return ()
 
 
+def _as_they_are(net: ClassificationNet) -> Dict[str, Translation]:
+    return {}
+
+
 def _usual(net: ClassificationNet, definition: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing()
 
 
-def explain_ends(net: StagedNet, wrong: Mapping[Parameter, Tuple[int, ...]]) -> Optional[Dict[str, Any]]:
+def explain_ends(net: ClassificationNet, wrong: Mapping[Parameter, Tuple[int, ...]]) -> Optional[Dict[str, Any]]:
     """`Source.explain` of networks whose official options change nothing but the stem's input and the classifier."""
+    stem = net.stages[0][0]
     axes = {
-        net.stages[0][0].conv.weight: {1: "in_channels"},
+        getattr(stem, "conv", stem).weight: {1: "in_channels"},
         net.output.weight: {0: "classes"},
         net.output.bias: {0: "classes"},
     }
@@ -41,12 +46,24 @@ def explain_ends(net: StagedNet, wrong: Mapping[Parameter, Tuple[int, ...]]) -> 
     return options
 
 
+class Translation(NamedTuple):
+    """A tensor that the official network holds in another layout than ours.
+
+    shape : of the official tensor.
+    ours : all numbers of the checkpoint by official key -> the value of our parameter. It raises ValueError for what no
+        value of ours means.
+    """
+
+    shape: Tuple[int, ...]
+    ours: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+
+
 class Source(NamedTuple):
     """An official repository, and how its checkpoints name the layers of one type of our networks.
 
     mark : a key by which its checkpoints are recognised; None: the user must name the source.
     network : the type of the networks.
-    layers : net -> pairs (official layer name, our convolution, BN or dense layer).
+    layers : net -> pairs (official layer name, our convolution, BN or dense layer, or some of its tensors by our name).
     definitions : net -> what the official code fixes without a parameter, as constructor options of ours: `bn_epsilon`,
         `padding`, and what `net.definition()` has to say. More than one if the same keys serve several definitions, the
         usual one first.
@@ -54,20 +71,24 @@ class Source(NamedTuple):
     models : (name, options) of our models that the repository has weights of.
     tensor_names : our tensor name -> official tensor name.
     lacks : net -> parameters that the official network does not have and that work as 0.
+    translations : net -> {official key: how its tensor becomes ours}, for those that are not equal.
     ignores : beginnings of keys that the official network has and never uses.
+    implied : last parts of keys that no parameter of ours holds, as others tell the same.
     preprocessing : (net, the one of `definitions` that it is) -> what the weights want done to images.
     """
 
     name: str
     mark: Optional[str]
     network: type
-    layers: Callable[[Any], Iterator[Tuple[str, HybridBlock]]]
+    layers: Callable[[Any], Iterator[Tuple[str, Union[HybridBlock, Dict[str, Parameter]]]]]
     definitions: Callable[[Any], Tuple[Dict[str, Any], ...]]
     explain: Callable[[Any, Mapping[Parameter, Tuple[int, ...]]], Optional[Dict[str, Any]]]
     models: Tuple[Tuple[str, Dict[str, Any]], ...]
     tensor_names: Mapping[str, str] = PYTORCH
     lacks: Callable[[Any], Tuple[Parameter, ...]] = _nothing
+    translations: Callable[[Any], Dict[str, Translation]] = _as_they_are
     ignores: Tuple[str, ...] = ()
+    implied: Tuple[str, ...] = ()
     preprocessing: Callable[[Any, Mapping[str, Any]], Preprocessing] = _usual
 
     def keys(self, net: ClassificationNet) -> Dict[str, Parameter]:
@@ -76,6 +97,6 @@ class Source(NamedTuple):
         return {
             f"{name}.{self.tensor_names.get(tensor, tensor)}": param
             for name, layer in self.layers(net)
-            for tensor, param in layer._reg_params.items()
+            for tensor, param in (layer if isinstance(layer, dict) else layer._reg_params).items()
             if param not in lacking
         }
