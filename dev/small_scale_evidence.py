@@ -31,6 +31,7 @@ class Run(NamedTuple):
     settings: tuple = ("duration=2ep",)
 
 
+PRUNED = ("duration=3ep", "hooks.sparsify={}")
 SHORT = ("duration=200it", "evaluate_every=200it", "schedule.warmup=40it")
 GROUPS: Dict[str, Dict[str, Run]] = {
     "idle": {
@@ -44,6 +45,10 @@ GROUPS: Dict[str, Dict[str, Run]] = {
     "precision": {
         "float32": Run("mobilenet_v3_small", settings=SHORT),
         "bfloat16": Run("mobilenet_v3_small", settings=(*SHORT, "precision=bfloat16")),
+    },
+    "condensenet": {
+        "CondenseNet": Run("condensenet_small", settings=PRUNED),
+        "CondenseNetV2": Run("condensenet_v2_small", settings=PRUNED),
     },
 }
 
@@ -85,12 +90,25 @@ def collect(group: str, out: Path, seeds) -> None:
         row["images_per_s"] = round(
             statistics.median(line["images_per_s"] for line in lines if line["kind"] == "train")
         )
+        if group == "condensenet":
+            row.update(reuse(run, folder, logs / f"cifar10.{folder.name}.reuse.png"))
         row["log"] = log
         row["commit"] = json.loads((folder / "run.json").read_text())["commit"]
         row["command"] = "python " + " ".join(command(run, seed, "cifar10:DIR", Path("OUT")))
         kept.append(row)
     path.write_text(json.dumps({"rows": kept}, indent=1) + "\n")
     draw(curves, logs / f"cifar10.{group}.png")
+
+
+def reuse(run: Run, folder: Path, picture: Path) -> dict:
+    """Draw the reuse map of a trained CondenseNet; return its early-feature share and that of uniform use, in %."""
+    from gluon_effnets import get_model
+    from gluon_effnets.deploy.reuse import draw_reuse, early_feature_share
+
+    net = get_model(run.model, pretrained=str(folder / f"{run.model}.params"), **run.options)
+    draw_reuse(net, picture, title=f"{run.model}, {folder.name}")
+    early = early_feature_share(net)
+    return {"early_share": round(100 * early.share, 2), "early_share_uniform": round(100 * early.uniform, 2)}
 
 
 def draw(curves: dict, picture: Path) -> None:

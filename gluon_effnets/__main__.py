@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import yaml
 
-from . import __version__, get_model, list_models, model_info
-from .complexity import RULES, count
+from . import __version__, _resources, get_model, list_models, model_info
+from .complexity import RULES, condensed_options, count
 
 
 def _options(pairs: Sequence[str]) -> Dict[str, Any]:
@@ -37,14 +37,20 @@ def _table(rows: List[Tuple[str, ...]]) -> str:
 
 def _list(args) -> None:
     rows = [("model", "params", "MAdds", "family", "recipes")]
+    any_condensed = False
     for name in list_models(args.pattern, family=args.family):
         info = model_info(name)
         params = f"{info.params / 1e6:.2f} M" if info.params else ""
         madds = f"{info.madds / 1e6:.1f} M" if info.madds else ""
+        condensed = _resources.results("computed").get(name, {}).get("condensed")
+        if condensed:
+            any_condensed = True
+            params += f" ({condensed['params'] / 1e6:.2f} M)"
+            madds += f" ({condensed['madds'] / 1e6:.1f} M)"
         rows.append((name, params, madds, info.family, " ".join(info.recipes)))
     if len(rows) == 1:
         raise ValueError(f"no model matches {args.pattern!r}; python -m gluon_effnets list shows all")
-    print(_table(rows))
+    print(_table(rows) + ("\n(in brackets: condensed, as it is deployed)" if any_condensed else ""))
 
 
 def _info(args) -> None:
@@ -56,11 +62,11 @@ def _info(args) -> None:
         rows.append(("reconstruction", info.reconstruction))
     if info.aliases:
         rows.append(("also called", ", ".join(info.aliases)))
-    for rule, meaning in RULES.items():
-        cost = count(net, size, rule)
-        if rule == "conv_fc":
-            rows.append(("parameters", f"{cost.params:,}"))
-        rows.append(("MAdds", f"{cost.madds:,} at {size} x {size} ({rule}: {meaning})"))
+    rows += _costs(net, size)
+    form = condensed_options(net)
+    if form:
+        rows.append(("deployed", f"after the pruning, with {', '.join(form)}:"))
+        rows += _costs(get_model(info.name, classes=args.classes, **{**_options(args.option), **form}), size)
     rows += [
         (f"stage {i}", f"{stage.channels} channels, stride {stage.stride}") for i, stage in enumerate(net.stage_info, 1)
     ]
@@ -70,6 +76,12 @@ def _info(args) -> None:
     rows += [("published", f"{row['what']}: {row['value']} ({row['source']})") for row in info.published]
     rows += [("recipe", name) for name in info.recipes] or [("recipe", "none of its own")]
     print(_table(rows))
+
+
+def _costs(net, size: int) -> List[Tuple[str, str]]:
+    costs = {rule: count(net, size, rule) for rule in RULES}
+    rows = [("parameters", f"{costs['conv_fc'].params:,}")]
+    return rows + [("MAdds", f"{costs[rule].madds:,} at {size} x {size} ({rule}: {RULES[rule]})") for rule in RULES]
 
 
 def _paper_table(args) -> None:
@@ -118,19 +130,26 @@ def _validate(args) -> None:
 
 
 def _predict(args) -> int:
-    from .train.predict import Classifier, best, read_names
+    from .deploy.exported import read_names
+    from .train.predict import Classifier, ExportedClassifier, best, find_images
 
-    classifier = Classifier(args.name, args.weights, args.image_size, **_options(args.option))
-    num_classes, failed = classifier.net.num_classes, False
-    names = read_names(args.names, num_classes) if args.names else [""] * num_classes
-    for path in args.images:
-        try:
-            found = best(classifier(path), args.top)
-        except OSError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+    if args.model.endswith((".json", ".onnx")):
+        if args.option:
+            raise ValueError("--option is for weights; an exported network is as it was exported")
+        images, classifier = args.paths, ExportedClassifier(args.model, args.image_size)
+    else:
+        weights, *images = args.paths
+        if not images:
+            raise ValueError("no images: give NAME WEIGHTS IMAGE..., or EXPORTED.json IMAGE...")
+        classifier = Classifier(args.model, weights, args.image_size, **_options(args.option))
+    names = read_names(args.names, classifier.num_classes) if args.names else classifier.names
+    failed = False
+    for path, found in classifier.batches(find_images(images), args.batch):
+        if isinstance(found, OSError):
+            print(f"error: {found}", file=sys.stderr, flush=True)
             failed = True
             continue
-        rows = [(f"  {probability:7.2%}", str(index), names[index]) for index, probability in found]
+        rows = [(f"  {p:7.2%}", str(index), names[index] if names else "") for index, p in best(found, args.top)]
         print(f"{path}\n{_table(rows)}", flush=True)
     return int(failed)
 
@@ -146,16 +165,36 @@ def _quantize(args) -> None:
 def _convert(args) -> None:
     from .weights import convert
 
-    print(convert(args.model, args.checkpoint, args.out, ema=args.ema, source=args.source, **_options(args.option)))
+    settings = {key: getattr(args, key) for key in ("ema", "source", "condense", "condense_classifier")}
+    print(convert(args.model, args.checkpoint, args.out, **settings, **_options(args.option)))
 
 
 def _export(args) -> None:
-    from .deploy import export
+    from .deploy import condense, export
+    from .deploy.exported import read_names
 
     net = get_model(args.name, pretrained=args.weights, classes=args.classes, **_options(args.option))
-    exported = export(net, args.out, args.image_size or model_info(args.name).input_size, args.aligned)
-    print(f"{exported.symbol}\n{exported.params}\ninput: {net.preprocessing}")
-    print(f"loaded again: largest difference {exported.difference:.1e} of the largest logit")
+    if args.condense or args.condense_classifier:
+        net = condense(net, classifier=args.condense_classifier)
+    form = {"format": args.format, "batch": args.batch, "raw_input": args.raw_input}
+    names = read_names(args.names, net.num_classes) if args.names else None
+    exported = export(net, args.out, args.image_size, args.aligned, names=names, **form)
+    print("\n".join(map(str, [*exported.files, exported.description])))
+    print(f"input: {'pixels of 0..255, then inside ' if args.raw_input else ''}{net.preprocessing}")
+    print(f"loaded again: largest difference {exported.difference:.1e} of the logits' standard deviation")
+
+
+def _plot_reuse(args) -> None:
+    from .deploy.reuse import draw_layer, draw_reuse, early_feature_share
+
+    net = get_model(args.name, pretrained=args.weights, classes=None, **_options(args.option))
+    if args.layer is None:
+        draw_reuse(net, args.out, args.normalize, title=args.name)
+    else:
+        draw_layer(net, args.out, args.layer, title=f"{args.name}, layer {args.layer}")
+    early = early_feature_share(net)
+    shares = f"{early.share:.2%} of the weights (all inputs used alike: {early.uniform:.2%})"
+    print(f"{args.out}\nearly-feature share: {shares}")
 
 
 def _benchmark_latency(args) -> None:
@@ -191,6 +230,15 @@ def _benchmark_shortcut(args) -> None:
     print(shortcuts_table(compare_shortcuts(args.name, args.divisors, repeats=args.repeats)))
 
 
+def _benchmark_condense(args) -> None:
+    from .deploy.benchmark import conditions
+    from .deploy.condense_forms import compare_forms, forms_table
+
+    clock = time.process_time if args.processor_time else time.perf_counter
+    rows = [row for name in args.names for row in compare_forms(name, args.image_size, args.repeats, clock)]
+    print(f"{forms_table(rows)}\n\none image, {args.repeats} repetitions in turn; {conditions()}")
+
+
 def _benchmark_optimizers(args) -> None:
     from .train.bench_optim import compare_optimizers, optimizers_table
 
@@ -201,6 +249,10 @@ def _size(text: str) -> Tuple[int, int]:
     """'224' or '480x640' as height and width."""
     height, _, width = text.partition("x")
     return int(height), int(width or height)
+
+
+def _batch(text: str) -> Optional[int]:
+    return None if text == "dynamic" else int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -216,6 +268,11 @@ def _parser() -> argparse.ArgumentParser:
     def network_options(added):
         added.add_argument("--option", "-o", action="append", default=[], metavar="NAME=VALUE",
                            help="constructor option, e.g. bn_epsilon=1e-3 (may be repeated)")  # fmt: skip
+
+    def condensing_options(added):
+        added.add_argument("--condense", action="store_true", help="the inference form of a pruned CondenseNet")
+        added.add_argument("--condense-classifier", action="store_true",
+                           help="that, with half of the classifier's inputs, as CondenseNet's authors do")  # fmt: skip
 
     added = command("list", _list, "the models, with parameters, multiply-adds and recipes")
     added.add_argument("pattern", nargs="?", default="*", help="wildcard, e.g. 'idle_*'")
@@ -241,10 +298,12 @@ def _parser() -> argparse.ArgumentParser:
                        help="setting of the data, e.g. data.image_size=32 (may be repeated)")  # fmt: skip
     network_options(added)
 
-    added = command("predict", _predict, "the likeliest classes of image files")
-    added.add_argument("name")
-    added.add_argument("weights", help=".params file")
-    added.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG or PNG file")
+    added = command("predict", _predict, "the likeliest classes of image files, by weights or an exported network")
+    added.usage = f"{added.prog} [options] (NAME WEIGHTS | EXPORTED.json) IMAGE|FOLDER ..."
+    added.add_argument("model", metavar="NAME WEIGHTS | EXPORTED.json",
+                       help="a model and its .params file, or the JSON file that export wrote")  # fmt: skip
+    added.add_argument("paths", nargs="+", metavar="IMAGE|FOLDER", help="JPEG, PNG, BMP or WebP files, or folders")
+    added.add_argument("--batch", type=int, default=1, metavar="N", help="images at once (default: 1)")
     added.add_argument("--top", type=int, default=5, metavar="N", help="classes to show (default: 5)")
     added.add_argument("--names", metavar="FILE", help="names of the classes, one per line")
     added.add_argument("--image-size", type=int, help="default: that of the model")
@@ -260,19 +319,36 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("convert", _convert, "official checkpoint (.pth, .pth.tar, .safetensors, .params) to .params")
     added.add_argument("--model", required=True)
-    added.add_argument("checkpoint")
+    added.add_argument("checkpoint", help="with --condense also a .params file of this package")
     added.add_argument("out")
     added.add_argument("--ema", action="store_true", help="take the averaged weights of the checkpoint")
     added.add_argument("--source", help="the definition, where the keys do not tell, e.g. timm_tf")
+    condensing_options(added)
     network_options(added)
 
-    added = command("export", _export, "weights to OUT-symbol.json and OUT-0000.params, loaded again and compared")
+    added = command("export", _export, "weights to files for MXNet or ONNX and OUT.json, loaded again and compared")
     added.add_argument("name")
     added.add_argument("weights", help=".params file")
     added.add_argument("out", help="prefix of the files")
-    added.add_argument("--image-size", type=int)
+    added.add_argument("--format", choices=("mxnet", "onnx"), default="mxnet",
+                       help="OUT-symbol.json and OUT-0000.params (default), or OUT.onnx")  # fmt: skip
+    added.add_argument("--image-size", type=int, metavar="N", help="default: that of the model; ONNX takes no other")
+    added.add_argument("--batch", type=_batch, metavar="N|dynamic", help="of ONNX: a fixed number (default: dynamic)")
+    added.add_argument("--raw-input", action="store_true", help="the graph takes pixels of 0..255 and normalizes them")
+    added.add_argument("--names", metavar="FILE", help="names of the classes for OUT.json, one per line")
     added.add_argument("--classes", type=int, help="default: as in the weights")
-    added.add_argument("--aligned", action="store_true", help="ShuffleNets: equal graph that runs faster on a CPU")
+    added.add_argument("--aligned", action="store_true",
+                       help="ShuffleNets and CondenseNets: equal graph that runs faster on a CPU")  # fmt: skip
+    condensing_options(added)
+    network_options(added)
+
+    what = command("plot", None, "pictures of trained weights").add_subparsers(required=True, metavar="WHAT")
+    added = command("reuse", _plot_reuse, "which earlier features the layers of a CondenseNet read", what)
+    added.add_argument("name")
+    added.add_argument("weights", help=".params file of the trained or the condensed network")
+    added.add_argument("out", help="PNG file")
+    added.add_argument("--normalize", choices=("column", "none"), default="column", help="scale of each target layer")
+    added.add_argument("--layer", type=int, metavar="N", help="the weights of this dense layer (from 1) instead")
     network_options(added)
 
     what = command("benchmark", None, "measurements on this machine").add_subparsers(required=True, metavar="WHAT")
@@ -302,6 +378,12 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("name", nargs="?", default="mobilenext_x1_0")
     added.add_argument("--divisors", type=int, nargs="+", default=[1, 2, 3, 6])
     added.add_argument("--repeats", type=int, default=20)
+    text = "CondenseNets masked, condensed and aligned side by side; in PyTorch too, if it is installed"
+    added = command("condense", _benchmark_condense, text, what)
+    added.add_argument("names", nargs="*", default=["condensenet_v2_a", "condensenet_v2_b", "condensenet_v2_c"])
+    added.add_argument("--image-size", type=int)
+    added.add_argument("--repeats", type=int, default=20)
+    added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")
     text = "one update of all parameters with NAG, LB-SGD and MXNet's own (processor time; set OMP_NUM_THREADS=1)"
     added = command("optimizers", _benchmark_optimizers, text, what)
     added.add_argument("name", nargs="?", default="mobilenet_v3_large")

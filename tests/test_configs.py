@@ -103,3 +103,33 @@ def test_shufflenets_have_the_batch_and_the_rates_of_the_authors_code(path):
     # Their scheduler moves before the update: the first has step 1. Ours is at 0 one update earlier.
     assert all(abs(schedule(n) - (1 - n / total)) < 1.01 / total for n in (1, 2, 1000, 150_000, total - 1, total))
     assert to_updates(recipe.hooks["recompute_statistics"]["duration"], per_epoch, total) == 1250
+
+
+@pytest.mark.parametrize("letter", "abc")
+def test_condensenet_v2_has_the_recipe_of_the_authors_code(letter):
+    recipe = load(Path(RECIPES[0].parent / f"condensenet_v2_{letter}.yaml"))
+    batch = 8 * recipe.data.batch_size
+    per_epoch = IMAGES // batch
+    total, warmup = (to_updates(text, per_epoch) for text in (recipe.duration, recipe.schedule.warmup))
+    assert (batch, total, warmup) == (1024, 350 * 1251, 5 * 1251)
+    schedule, rate = make_schedule(recipe.schedule, per_epoch, total), base_learning_rate(recipe.optimizer, batch)
+    # Theirs: per iteration from 0.1 to 0.4, then 0.2 (1 + cos(pi t)). Ours moves n - 1 times in a phase of n updates.
+    for n in (1, 2, 1000, warmup - 1):
+        assert rate * schedule(n) == pytest.approx(0.1 + 0.3 * n / warmup, rel=1e-3)
+    for n in (warmup, warmup + 1, 100_000, 300_000, total):
+        t = (n - warmup) / (total - warmup)
+        assert rate * schedule(n) == pytest.approx(0.2 * (1 + np.cos(np.pi * t)), abs=1e-5)
+    assert recipe.hooks["sparsify"] == {"until": 0.5}
+    assert recipe.hooks["ema"] == {"decay": 0.9998, "warmup": False}
+
+
+@pytest.mark.parametrize("name", ["condensenet_v2_a", "condensenet_74_c4"])
+def test_condensenets_are_decayed_as_in_the_authors_code(name):
+    recipe = load(Path(RECIPES[0].parent / f"{name}.yaml"))
+    net = get_model(recipe.model)
+    optimizer = make_optimizer(recipe.optimizer, net, 0.4)
+    assert (type(optimizer), optimizer.momentum) == (mx.optimizer.NAG, 0.9)
+    params = [param for param in net.collect_params().values() if param.grad_req != "null"]
+    decayed = {param.name for param in params if param.wd_mult}
+    everything = name == "condensenet_74_c4"
+    assert decayed == {param.name for param in params if everything or len(param.shape) > 1}

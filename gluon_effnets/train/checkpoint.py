@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import mxnet as mx
+import numpy as np
 
 from ..models.params import check_identity
 from .durations import to_updates
@@ -102,7 +103,8 @@ class Checkpoint(Hook):
 
 def _refuse_non_finite(state: TrainState) -> None:
     for name, param in state.net._collect_params_with_prefix().items():
-        if not mx.nd.all_finite(param.data()).asscalar():
+        # Indices of a condensed network are whole numbers.
+        if np.dtype(param.dtype).kind == "f" and not mx.nd.all_finite(param.data()).asscalar():
             raise NotFinite(name, f"update {state.update}", state.out)
 
 

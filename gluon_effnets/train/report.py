@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import List
@@ -9,23 +10,33 @@ from typing import List
 from .._requirements import optional_import
 from ..complexity import count
 from ..deploy import export, measure_latency
+from ..deploy.condense import condense
+from ..nn import masked_layers
 from .config import Recipe
+from .hooks.sparsify import SPARSITY
 from .state import TrainState
 
-__all__ = ["draw_curves", "write_report"]
+__all__ = ["draw_curves", "draw_sparsity", "write_report"]
 
 
 def write_report(state: TrainState, recipe: Recipe) -> dict:
     """Export the trained network, draw the curves, measure the latency, print the table; return its values.
 
-    Files in the run folder: <model>-symbol.json, <model>-0000.params, <model>.params, curves.png, result.json.
+    Files in the run folder: <model>-symbol.json, <model>-0000.params, <model>.params, curves.png, result.json; of a
+    network that was pruned completely also sparsity.png and <model>.condensed.params: there the exported network, its
+    parameters, cost and latency are those of the condensed form.
     """
     size = recipe.data.image_size
-    exported = export(state.net, state.out / recipe.model, size)
     state.net.save_parameters(str(state.out / f"{recipe.model}.params"))
-    cost, latency = count(state.net, size), measure_latency(state.net, size)
+    net, layers = state.net, masked_layers(state.net)
+    if layers and all(layer.finished for layer in layers.values()):
+        net = condense(state.net)
+        net.save_parameters(str(state.out / f"{recipe.model}.condensed.params"))
+    exported = export(net, state.out / recipe.model, size)
+    cost, latency = count(net, size), measure_latency(net, size)
     result = {
         "model": recipe.model,
+        **({"condensed": True} if net is not state.net else {}),
         "image_size": size,
         "params": cost.params,
         "madds": cost.madds,
@@ -36,14 +47,17 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
         "export_difference": exported.difference,
     }
     (state.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    draw_curves(state.out / "log.jsonl", state.out / "curves.png", title=f"{recipe.model} on {recipe.data.source}")
+    title = f"{recipe.model} on {recipe.data.source}"
+    draw_curves(state.out / "log.jsonl", state.out / "curves.png", title)
+    if (state.out / SPARSITY).exists():
+        draw_sparsity(state.out / SPARSITY, state.out / "sparsity.png", title)
     print(_table(result, exported, state.out))
     return result
 
 
 def _table(result: dict, exported, out: Path) -> str:
     rows = [
-        ("model", result["model"]),
+        ("model", result["model"] + (", condensed" if "condensed" in result else "")),
         ("input", f"{result['image_size']} x {result['image_size']}"),
         ("parameters", f"{result['params']:,}"),
         ("MAdds (conv + fc)", f"{result['madds']:,}"),
@@ -52,11 +66,10 @@ def _table(result: dict, exported, out: Path) -> str:
         if key in result:
             rows.append((name, f"{result[key]:.2%} of {result['images']:,} held-out images"))
     latency = result["latency_ms"]
+    # Of a network that was not pruned to the end there is no fused graph.
+    fused = f"; {latency['fused']:.2f} ms with oneDNN fusion" if "fused" in latency else ""
     rows += [
-        (
-            "latency, batch 1",
-            f"{latency['plain']:.2f} ms; {latency['fused']:.2f} ms with oneDNN fusion (minimum of 20)",
-        ),
+        ("latency, batch 1", f"{latency['plain']:.2f} ms{fused} (minimum of 20)"),
         ("exported", f"{exported.symbol}"),
         ("", f"{exported.params}"),
         ("loaded again", f"same answers, largest difference {exported.difference:.0e} of the largest logit"),
@@ -69,10 +82,7 @@ def _table(result: dict, exported, out: Path) -> str:
 
 def draw_curves(log: Path, picture: Path, title: str = "") -> None:
     """Draw training loss, evaluation scores and learning rate of a log.jsonl over epochs, as a PNG."""
-    matplotlib = optional_import("matplotlib", extra="train", why="the picture of the curves")
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     lines: List[dict] = [json.loads(line) for line in log.read_text().splitlines()]
     training = [line for line in lines if line["kind"] == "train"]
     evaluations = [line for line in lines if line["kind"] == "eval"]
@@ -101,3 +111,32 @@ def draw_curves(log: Path, picture: Path, title: str = "") -> None:
     figure.suptitle(title)
     figure.savefig(picture, dpi=120)
     pyplot.close(figure)
+
+
+def draw_sparsity(record: Path, picture: Path, title: str = "") -> None:
+    """Draw what the stages of the pruning left of every layer, of a sparsity.json, as a PNG."""
+    pyplot = _pyplot()
+    content = json.loads(record.read_text())
+    layers, stages = content["layers"], content["stages"]
+    size = (8, 2 + 0.14 * len(layers))
+    figure, panels = pyplot.subplots(1, 2, figsize=size, sharey=True, constrained_layout=True)
+    names = (("kept", "weights kept"), ("used", "channels that any group uses"))
+    for axes, (key, name) in zip(panels, names):
+        shares = [[stage[key][layer] for stage in stages] for layer in range(len(layers))]
+        image = axes.imshow(shares, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axes.set(xlabel="stage, update")
+        axes.set_title(f"share of the {name}", fontsize=9)
+        axes.set_xticks(range(len(stages)))
+        axes.set_xticklabels([f"{number}\n{stage['update']}" for number, stage in enumerate(stages)], fontsize=6)
+    panels[0].set_yticks(range(len(layers)))
+    panels[0].set_yticklabels(layers, fontsize=5)
+    figure.colorbar(image, ax=panels, shrink=0.6)
+    figure.suptitle(title)
+    figure.savefig(picture, dpi=120)
+    pyplot.close(figure)
+
+
+def _pyplot():
+    matplotlib = optional_import("matplotlib", extra="train", why="the pictures of a run")
+    matplotlib.use("Agg")
+    return importlib.import_module("matplotlib.pyplot")

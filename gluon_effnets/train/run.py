@@ -31,6 +31,7 @@ from .exit_codes import CRASHED, FINISHED, USER_ERROR, record_verdict, stopped
 from .hooks import Hook, make_hooks
 from .hooks.average_statistics import AverageStatistics
 from .hooks.logs import JsonLines, NotFinite, Progress
+from .hooks.sparsify import SPARSITY, Unpruned
 from .hooks.watched import Watched
 from .optim import base_learning_rate, make_optimizer
 from .precision import Precision
@@ -132,7 +133,7 @@ def build(recipe: Recipe, out: Path, workers: Workers) -> Tuple[TrainState, Task
     )
     if workers.size > 1:
         hooks.append(AverageStatistics())
-    hooks += [JsonLines(), Progress(), Watched()]
+    hooks += [Unpruned(hooks), JsonLines(), Progress(), Watched()]
     hooks.append(Checkpoint(hooks, recipe.as_dict(), every=recipe.checkpoint_every))
     return state, task, hooks
 
@@ -252,7 +253,8 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
 def _remove_checkpoints(out: Path) -> None:
     for folder in list_checkpoints(out):
         shutil.rmtree(folder)
-    (out / "log.jsonl").unlink(missing_ok=True)
+    for name in ("log.jsonl", SPARSITY):
+        (out / name).unlink(missing_ok=True)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

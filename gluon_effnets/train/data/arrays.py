@@ -70,13 +70,16 @@ class ArrayData(Data):
         for step in range(first_step, self.steps_per_epoch):
             chosen = order[step_positions(step, size, self.rank, self.world)]
             random = private_random(AUGMENT, self.seed, epoch, step, self.rank)
-            yield self._batch(self._augment(self._train.images[chosen], random), self._train.labels[chosen], size)
+            pixels = self._pixels(self._augment(self._train.images[chosen], random))
+            for image in pixels:
+                aug.erase(image, self.settings, random)
+            yield to_batch(pixels, self._train.labels[chosen], size)
 
     def _val_batches(self) -> Iterator[Batch]:
         share = val_share(self.num_val, self.rank, self.world)
         for start in range(0, len(share), self.eval_batch_size):
             chosen = share[start : start + self.eval_batch_size]
-            yield self._batch(self._val.images[chosen], self._val.labels[chosen], self.eval_batch_size)
+            yield to_batch(self._pixels(self._val.images[chosen]), self._val.labels[chosen], self.eval_batch_size)
 
     def _augment(self, images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
         settings = self.settings
@@ -84,13 +87,13 @@ class ArrayData(Data):
             return np.stack([aug.augment_imagenet(image, settings, random) for image in images])
         if settings.augment == "none":
             return images
-        return aug.shift_and_mirror(images, settings.pad, settings.mirror and settings.augment == "small", random)
+        return aug.augment_small(images, settings, random)
 
-    def _batch(self, images: np.ndarray, labels: np.ndarray, batch_size: int) -> Batch:
+    def _pixels(self, images: np.ndarray) -> np.ndarray:
         side = self.image_size
         if images.shape[1:3] != (side, side):
             images = np.stack([aug.resize(image, side, side) for image in images])
-        return to_batch(to_input(images, self.settings), labels, batch_size)
+        return to_input(images, self.settings)
 
 
 def open_digits(settings: DataSettings, seed: int, rank: int, world: int) -> ArrayData:

@@ -6,8 +6,10 @@ import math
 from typing import Sequence
 
 import numpy as np
+from PIL import Image
 
 from ..._requirements import optional_import
+from .rand_augment import rand_augment, to_pillow
 from .settings import DataSettings
 
 # Principal components of ImageNet's RGB values (Krizhevsky et al. 2012, section 4.1) on the scale 0..255.
@@ -16,7 +18,10 @@ _PCA_VECTORS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
 )
 _GREY = np.array([0.299, 0.587, 0.114])
-_CROP_ATTEMPTS = 10
+_WINDOW_ATTEMPTS = 10
+_PILLOW_FILTERS = {"pillow_bilinear": Image.BILINEAR, "pillow_bicubic": Image.BICUBIC}
+# The box of random erasing: share of the area, width / height.
+ERASED_AREA, ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
 
 def cv2_module():
@@ -24,10 +29,16 @@ def cv2_module():
     return optional_import("cv2", extra="train", why="decode and resize images")
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear resize of an (h, w, c) image; as in MXNet's image pipeline there is no low-pass filter."""
+def resize(image: np.ndarray, height: int, width: int, interpolation: str = "bilinear") -> np.ndarray:
+    """Resize of an (h, w, c) image of one or three channels.
+
+    `bilinear`: as in MXNet's image pipeline there is no low-pass filter; Pillow's two have one.
+    """
     if image.shape[:2] == (height, width):
         return image
+    if interpolation in _PILLOW_FILTERS:
+        resized = to_pillow(image).resize((width, height), _PILLOW_FILTERS[interpolation])
+        return np.asarray(resized).reshape(height, width, image.shape[2])
     cv2 = cv2_module()
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return resized.reshape(height, width, image.shape[2])
@@ -40,15 +51,38 @@ def crop_window(
 
     Where no draw fits into the image the largest centred window of an allowed aspect is taken.
     """
-    for _ in range(_CROP_ATTEMPTS):
-        target = height * width * random.uniform(*area)
-        ratio = math.exp(random.uniform(math.log(aspect[0]), math.log(aspect[1])))
-        crop_w, crop_h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
-        if 0 < crop_w <= width and 0 < crop_h <= height:
-            return random.randint(height - crop_h + 1), random.randint(width - crop_w + 1), crop_h, crop_w
+    window = _fitting_window(height, width, area, aspect, random)
+    if window:
+        return window
     ratio = min(max(width / height, aspect[0]), aspect[1])
     crop_w, crop_h = min(width, round(height * ratio)), min(height, round(width / ratio))
     return (height - crop_h) // 2, (width - crop_w) // 2, max(crop_h, 1), max(crop_w, 1)
+
+
+def _fitting_window(
+    height: int, width: int, area: Sequence[float], aspect: Sequence[float], random: np.random.RandomState
+) -> tuple[int, int, int, int] | None:
+    for _ in range(_WINDOW_ATTEMPTS):
+        target = height * width * random.uniform(*area)
+        ratio = math.exp(random.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        window_w, window_h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < window_w <= width and 0 < window_h <= height:
+            return random.randint(height - window_h + 1), random.randint(width - window_w + 1), window_h, window_w
+    return None
+
+
+def erase(pixels: np.ndarray, settings: DataSettings, random: np.random.RandomState) -> None:
+    """With the probability of the settings put N(0, 1) noise into a box of normalised (c, h, w) pixels, in place.
+
+    The box (random erasing, arXiv 1708.04896) has 2 % to a third of the area and an aspect of 0.3 to 3.3.
+    """
+    if settings.augment == "none" or not settings.random_erasing or random.uniform() >= settings.random_erasing:
+        return
+    window = _fitting_window(*pixels.shape[1:], ERASED_AREA, ERASED_ASPECT, random)
+    if window:
+        top, left, height, width = window
+        noise = random.standard_normal((len(pixels), height, width))
+        pixels[:, top : top + height, left : left + width] = noise
 
 
 def jitter_color(image: np.ndarray, strength: float, random: np.random.RandomState) -> np.ndarray:
@@ -77,14 +111,20 @@ def pca_shift(std: float, random: np.random.RandomState) -> np.ndarray:
 
 
 def augment_imagenet(image: np.ndarray, settings: DataSettings, random: np.random.RandomState) -> np.ndarray:
-    """Random resized crop and mirror, on RGB also colour jitter and PCA noise.
+    """Random resized crop, mirror and RandAugment, on RGB also colour jitter and PCA noise.
 
     (h, w, c) uint8 -> (image_size, image_size, c) float32.
     """
     top, left, height, width = crop_window(*image.shape[:2], settings.crop_area, settings.crop_aspect, random)
-    image = resize(image[top : top + height, left : left + width], settings.image_size, settings.image_size)
+    interpolation = settings.interpolation
+    if interpolation == "pillow_random":
+        interpolation = list(_PILLOW_FILTERS)[random.randint(len(_PILLOW_FILTERS))]
+    side = settings.image_size
+    image = resize(image[top : top + height, left : left + width], side, side, interpolation)
     if settings.mirror and random.randint(2):
         image = image[:, ::-1]
+    if settings.rand_augment:
+        image = rand_augment(image, settings.rand_augment, settings.mean, random)
     if image.shape[2] != 3:
         return image.astype(np.float32)
     if settings.color_jitter:
@@ -93,6 +133,14 @@ def augment_imagenet(image: np.ndarray, settings: DataSettings, random: np.rando
         color_map = np.column_stack([np.eye(3), pca_shift(settings.pca_noise, random)])
         image = cv2_module().transform(image.astype(np.float32), color_map)
     return image.astype(np.float32)
+
+
+def augment_small(images: np.ndarray, settings: DataSettings, random: np.random.RandomState) -> np.ndarray:
+    """`small` and `shift`, with RandAugment where the settings have it: (n, h, w, c) uint8 -> the same."""
+    images = shift_and_mirror(images, settings.pad, settings.mirror and settings.augment == "small", random)
+    if settings.rand_augment:
+        images = np.stack([rand_augment(image, settings.rand_augment, settings.mean, random) for image in images])
+    return images
 
 
 def shift_and_mirror(images: np.ndarray, pad: int, mirror: bool, random: np.random.RandomState) -> np.ndarray:
@@ -107,12 +155,12 @@ def shift_and_mirror(images: np.ndarray, pad: int, mirror: bool, random: np.rand
     return padded[np.arange(num)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
+def resize_shorter(image: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
     """Resizes so that the shorter side has `size` pixels (the longer one rounded down)."""
     height, width = image.shape[:2]
     if height > width:
-        return resize(image, size * height // width, size)
-    return resize(image, size, size * width // height)
+        return resize(image, size * height // width, size, interpolation)
+    return resize(image, size, size * width // height, interpolation)
 
 
 def eval_resize(settings: DataSettings) -> int:
@@ -121,9 +169,9 @@ def eval_resize(settings: DataSettings) -> int:
     return math.ceil(settings.image_size / settings.eval_crop - 1e-6)
 
 
-def center_crop(image: np.ndarray, size: int, shorter: int) -> np.ndarray:
+def center_crop(image: np.ndarray, size: int, shorter: int, interpolation: str = "bilinear") -> np.ndarray:
     """Shorter side to `shorter`, then the central `size` x `size` window."""
-    image = resize_shorter(image, shorter)
+    image = resize_shorter(image, shorter, interpolation)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
 
@@ -135,8 +183,7 @@ def augment_photo(image: np.ndarray, settings: DataSettings, random: np.random.R
     image = center_crop(image, settings.image_size, settings.image_size)
     if settings.augment == "none":
         return image
-    mirror = settings.mirror and settings.augment == "small"
-    return shift_and_mirror(image[None], settings.pad, mirror, random)[0]
+    return augment_small(image[None], settings, random)[0]
 
 
 def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

@@ -151,11 +151,13 @@ def _reader_serves(settings: DataSettings, num_train: int, world: int) -> bool:
     """Whether MXNet's reader can keep the promises of `Data`; threads keep them in every case.
 
     It cannot go on after an unreadable image, nor survive one together with ``resize``, which every
-    augmentation but ``imagenet`` needs. The last part, the smallest, may hold too few images for the steps.
+    augmentation but ``imagenet`` needs; it knows neither RandAugment, erasing nor Pillow's filters. The last part, the
+    smallest, may hold too few images for the steps.
     """
     first, last = _part(num_train, world - 1, world)
     needed = num_train // (settings.batch_size * world) * settings.batch_size
-    return settings.on_error == "raise" and settings.augment == "imagenet" and last - first >= needed
+    plain = settings.interpolation == "bilinear" and not (settings.rand_augment or settings.random_erasing)
+    return settings.on_error == "raise" and settings.augment == "imagenet" and plain and last - first >= needed
 
 
 def _augment_options(settings: DataSettings) -> dict[str, object]:

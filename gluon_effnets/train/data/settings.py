@@ -17,6 +17,34 @@ UNSET = "???"
 IMAGENET_VARIABLE = "GLUON_EFFNETS_IMAGENET"
 KINDS = ("digits", "cifar10", "folder", "recordio", "synthetic")
 AUGMENTATIONS = ("imagenet", "small", "shift", "none")
+EVAL_INTERPOLATIONS = ("bilinear", "pillow_bilinear", "pillow_bicubic")
+INTERPOLATIONS = (*EVAL_INTERPOLATIONS, "pillow_random")
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """The ``rand_augment:`` of the data section; the defaults are timm's ``rand-m9-mstd0.5``.
+
+    Attributes
+    ----------
+    num : int
+        Operations per image.
+    magnitude, std : float
+        Of 0 to 10: mean and standard deviation of their strength.
+    """
+
+    num: int = 2
+    magnitude: float = 9.0
+    std: float = 0.5
+
+    def __post_init__(self):
+        for name, valid, rule in (
+            ("num", self.num >= 1, "at least 1"),
+            ("magnitude", 0 <= self.magnitude <= 10, "0 to 10"),
+            ("std", self.std >= 0, "at least 0"),
+        ):
+            if not valid:
+                raise ValueError(f"data.rand_augment.{name} is {getattr(self, name)}; it must be {rule}.")
 
 
 @dataclass(frozen=True)
@@ -51,6 +79,13 @@ class DataSettings:
         Standard deviation of the lighting noise of ``imagenet``.
     pad : int
         Black border of ``small`` and ``shift``, in pixels.
+    rand_augment : RandAugment or None
+        Random operations after crop and mirror, unless `augment` is ``none``.
+    random_erasing : float
+        Probability that a box of the normalised image becomes noise, unless `augment` is ``none``.
+    interpolation, eval_interpolation : str
+        Of the crops of ``imagenet``, and of the evaluation: ``bilinear`` (OpenCV's, without a low-pass filter),
+        ``pillow_bilinear``, ``pillow_bicubic``; of the crops also ``pillow_random``, one of the latter two by chance.
     mean, std : (float, float, float)
         Normalisation on the scale 0..255, of red, green and blue in this sequence.
     channel_order : str
@@ -73,6 +108,10 @@ class DataSettings:
     color_jitter: float = 0.4
     pca_noise: float = 0.1
     pad: int = 4
+    rand_augment: Optional[RandAugment] = None
+    random_erasing: float = 0.0
+    interpolation: str = "bilinear"
+    eval_interpolation: str = "bilinear"
     mean: Tuple[float, ...] = Preprocessing().mean
     std: Tuple[float, ...] = Preprocessing().std
     channel_order: str = "rgb"
@@ -82,6 +121,7 @@ class DataSettings:
         for name in ("crop_area", "crop_aspect", "mean", "std"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         choices_of = {"augment": AUGMENTATIONS, "on_error": ("raise", "skip"), "channel_order": CHANNEL_ORDERS}
+        choices_of.update(interpolation=INTERPOLATIONS, eval_interpolation=EVAL_INTERPOLATIONS)
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"data.{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}.")
@@ -89,6 +129,8 @@ class DataSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"data.{name} is {value}; it must be at least 1.")
+        if not 0 <= self.random_erasing <= 1:
+            raise ValueError(f"data.random_erasing is {self.random_erasing}; it must be a probability, 0 to 1.")
         if not 0 < self.eval_crop <= 1:
             raise ValueError(f"data.eval_crop is {self.eval_crop}; it must be above 0 and at most 1.")
         for name, limit in (("crop_area", 1.0), ("crop_aspect", float("inf"))):

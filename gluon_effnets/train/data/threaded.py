@@ -60,8 +60,9 @@ class ThreadedData(Data):
         def load(position: int):
             index, image = self._readable(order[position], position, epoch, skipped)
             random = private_random(AUGMENT, self.seed, epoch, position)
-            image = aug.augment_photo(image, self.settings, random)
-            return to_input(image, self.settings), self._train.labels[index]
+            pixels = to_input(aug.augment_photo(image, self.settings, random), self.settings)
+            aug.erase(pixels, self.settings, random)
+            return pixels, self._train.labels[index]
 
         steps = range(first_step, self.steps_per_epoch)
         positions = itertools.chain.from_iterable(step_positions(step, size, self.rank, self.world) for step in steps)
@@ -74,7 +75,7 @@ class ThreadedData(Data):
 
         def load(index: int):
             try:
-                image = aug.center_crop(self._val.read(index), self.image_size, shorter)
+                image = aug.center_crop(self._val.read(index), self.image_size, shorter, settings.eval_interpolation)
                 pixels = to_input(image, settings)
             except UnreadableImageError:
                 if settings.on_error == "raise":

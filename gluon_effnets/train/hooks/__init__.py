@@ -10,6 +10,7 @@ from .clip_gradients import ClipGradients
 from .ema import EMA
 from .mixup import Mixup
 from .recompute_statistics import RecomputeStatistics
+from .sparsify import Sparsify
 from .tensorboard import TensorBoard
 
 __all__ = ["HOOKS", "Hook", "make_hooks"]
@@ -19,6 +20,7 @@ HOOKS: Dict[str, Type[Hook]] = {
     "ema": EMA,
     "mixup": Mixup,
     "recompute_statistics": RecomputeStatistics,
+    "sparsify": Sparsify,
     "tensorboard": TensorBoard,
 }
 

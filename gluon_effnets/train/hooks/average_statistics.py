@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Dict
+
+from mxnet.gluon.block import Block
+from mxnet.gluon.parameter import Parameter
+
 from ..state import TrainState
 from .base import Hook
 
-__all__ = ["AverageStatistics", "average_statistics"]
+__all__ = ["AverageStatistics", "average_statistics", "running_statistics"]
 
 
 class AverageStatistics(Hook):
@@ -18,8 +23,12 @@ class AverageStatistics(Hook):
         average_statistics(state)
 
 
+def running_statistics(net: Block) -> Dict[str, Parameter]:
+    """BN's running means and variances, by their names within the network, sorted; no masks, indices or the like."""
+    params = net._collect_params_with_prefix()
+    return {name: params[name] for name in sorted(params) if name.endswith(("running_mean", "running_var"))}
+
+
 def average_statistics(state: TrainState) -> None:
-    """Replace what is not trained (BN's running means and variances) by its mean over the workers."""
-    params = state.net._collect_params_with_prefix()
-    arrays = [params[name].data() for name in sorted(params) if params[name].grad_req == "null"]
-    state.workers.average_(arrays, "statistics")
+    """Replace BN's running means and variances by their mean over the workers."""
+    state.workers.average_([param.data() for param in running_statistics(state.net).values()], "statistics")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .average_statistics import running_statistics
 from .base import Hook
 
 __all__ = ["EMA"]
@@ -11,7 +12,8 @@ class EMA(Hook):
     """average = d * average + (1 - d) * weight after every update, BN statistics included.
 
     d = min(decay, (1 + u) / (10 + u)) at update u, so that the first averages are not dominated by the random start
-    (TensorFlow's `num_updates` rule); `warmup=False` uses `decay` from the beginning.
+    (TensorFlow's `num_updates` rule); `warmup=False` uses `decay` from the beginning. What is neither trained nor a
+    statistic, like the masks of a network that is pruned, is copied.
     Evaluations add the scores of the averaged weights as `ema_top1`, `ema_top5`, `ema_loss`.
     """
 
@@ -29,14 +31,18 @@ class EMA(Hook):
 
     def batch_end(self, state):
         decay = min(self.decay, (1 + state.update) / (10 + state.update)) if self.warmup else self.decay
+        copied = _copied(state)
         for name, param in _params(state):
-            self.average[name] *= decay
-            self.average[name] += (1 - decay) * param.data()
+            if name not in copied:
+                self.average[name] *= decay
+                self.average[name] += (1 - decay) * param.data()
+        self._copy(copied)
 
     def eval_begin(self, state):
+        # Another hook may have changed them since the last update.
+        self._copy(_copied(state))
         # The statistics among the averages are of this worker's shard alone.
-        names = sorted(name for name, param in _params(state) if param.grad_req == "null")
-        state.workers.average_([self.average[name] for name in names], "ema")
+        state.workers.average_([self.average[name] for name in running_statistics(state.net)], "ema")
 
     def eval_end(self, state):
         if not state.scores:
@@ -48,6 +54,10 @@ class EMA(Hook):
         finally:
             _load(state, own)
 
+    def _copy(self, params):
+        for name, param in params.items():
+            param.data().copyto(self.average[name])
+
     def state_dict(self):
         return {"average": self.average}
 
@@ -57,6 +67,11 @@ class EMA(Hook):
 
 def _params(state):
     return state.net._collect_params_with_prefix().items()
+
+
+def _copied(state):
+    statistics = running_statistics(state.net)
+    return {name: param for name, param in _params(state) if param.grad_req == "null" and name not in statistics}
 
 
 def _load(state, arrays):

@@ -1,0 +1,135 @@
+"""What an export says of itself in <prefix>.json, and any exported form loaded by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from ..models import Preprocessing
+from .onnx_files import onnx_runner
+from .symbol_files import symbol_runner
+
+__all__ = ["FORMATS", "Description", "ExportedNet", "open_exported", "read_names"]
+
+FORMATS = ("mxnet", "onnx")
+_RUNNERS = {"mxnet": symbol_runner, "onnx": onnx_runner}
+KIND = "gluon_effnets export"
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """The content of <prefix>.json: all that is needed to feed the files beside it and to read their answer.
+
+    files : names in the folder of the JSON file.
+    model, options, aligned : the network, the options it was built with, and whether its graph is the aligned one.
+    input_shape : of `data`, (N, channels, height, width); None where any number is taken.
+    num_classes : logits for each image.
+    image_size, crop, interpolation : images are resized to `image_size` / `crop` at the shorter side, their centre is
+        cut out.
+    mean, std, channel_order : what is left to do to pixels of 0..255: mean and std of red, green and blue in this
+        sequence; 0 and 1 if the graph normalizes.
+    normalized_inside : mean and std that the graph applies, or None.
+    names : of the classes, or None.
+    difference, compared_on : largest difference of a logit from the network's, in standard deviations of the logits.
+    versions : of the packages that wrote the files.
+    """
+
+    format: str
+    files: Tuple[str, ...]
+    model: str
+    options: Dict[str, Any]
+    aligned: bool
+    input_shape: Tuple[Optional[int], ...]
+    num_classes: int
+    image_size: int
+    crop: float
+    interpolation: str
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+    channel_order: str
+    normalized_inside: Optional[Dict[str, Tuple[float, ...]]]
+    names: Optional[Tuple[str, ...]]
+    difference: float
+    compared_on: Tuple[str, ...]
+    versions: Dict[str, str]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is left to do to the pixels."""
+        return Preprocessing(self.mean, self.std, self.channel_order)
+
+    def save(self, path: Path) -> None:
+        """Write the JSON file."""
+        text = json.dumps({"kind": KIND, **dataclasses.asdict(self)}, indent=1)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path) -> Description:
+        """Raises FileNotFoundError, or ValueError if the file is not one that `export` wrote."""
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"no exported network at {path}")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("kind") != KIND:
+                raise ValueError
+            fields = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+            return cls(**fields)
+        # Not JSON, not an object, another JSON file, other keys.
+        except (ValueError, AttributeError, KeyError, TypeError):
+            hint = "; give the JSON file that export wrote beside it" if path.suffix != ".json" else ""
+            raise ValueError(f"{path} does not describe an exported network, or is cut short{hint}") from None
+
+
+class ExportedNet:
+    """An exported network in its own runtime: (n, channels, height, width) -> logits (n, classes), n also at a fixed N.
+
+    `description` says what the images need.
+    """
+
+    def __init__(self, description: Description, folder: Path):
+        if description.format not in FORMATS:
+            raise ValueError(f"format is {description.format!r}; this version runs {', '.join(FORMATS)}")
+        files = [folder / name for name in description.files]
+        missing = [str(path) for path in files if not path.is_file()]
+        if missing:
+            raise FileNotFoundError(f"the exported network lacks {' and '.join(missing)}")
+        self.description = description
+        self._run = _RUNNERS[description.format](*files)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        batch = self.description.input_shape[0]
+        if batch is None:
+            return self._run(x)
+        whole = np.resize(x, (math.ceil(len(x) / batch) * batch, *x.shape[1:]))
+        parts = [self._run(whole[begin : begin + batch]) for begin in range(0, len(whole), batch)]
+        return np.concatenate(parts)[: len(x)]
+
+
+def open_exported(path) -> ExportedNet:
+    """Load the exported network that a JSON file of `export` describes.
+
+    Raises FileNotFoundError or ValueError if a file is missing, cut short or something else, ImportError if the runtime
+    of its format is missing.
+    """
+    path = Path(path).expanduser()
+    return ExportedNet(Description.read(path), path.parent)
+
+
+def read_names(path, num_classes: int) -> List[str]:
+    """The lines of a text file, one name per class.
+
+    Raises FileNotFoundError, or ValueError for another number of names.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"no class names at {path}")
+    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if len(names) != num_classes:
+        raise ValueError(f"{path} has {len(names)} names, but there are {num_classes} classes: one line for each")
+    return names
