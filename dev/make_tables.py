@@ -21,7 +21,7 @@ from gluon_effnets.complexity import RULES, condensed_options, count
 
 ROOT = Path(__file__).resolve().parent.parent
 # Many networks of one paper; the table of all models leaves them to that paper's page.
-COMPARED_ELSEWHERE = ("shufflenetv1", "structure_units", "mobilenetv1", "alexnet")
+COMPARED_ELSEWHERE = ("condensenet", "shufflenetv1", "structure_units", "mobilenetv1", "alexnet")
 PLACE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
