@@ -16,7 +16,7 @@ EXTRAS = {
     "cu112": ["mxnet-cu112==1.9.1"],
     "hvd": ["horovod==0.28.1", "cffi>=1.4", "cloudpickle", "packaging", "psutil"],
     "train": ["scikit-learn>=1.0", "matplotlib>=3.3"],
-    "onnx": ["onnx>=1.13,<1.19", "onnxruntime>=1.14"],
+    "onnx": ["onnx>=1.13", "onnxruntime>=1.14"],
     "torch": ["torch>=1.10", "safetensors>=0.4"],
     "tensorboard": ["tensorboardX>=2.5"],
     "dev": ["pytest>=7", "ruff>=0.6", "pre-commit"],

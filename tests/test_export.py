@@ -1,15 +1,22 @@
 """Exported files give the network's answers, in every way of loading them."""
 
 import json
+import shutil
+import sys
 
+import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from test_data import photo
 from test_models import KINDS
 
 from gluon_effnets import get_model, list_models, model_info
-from gluon_effnets.deploy import ExportError, export, load_exported, measure_latency
+from gluon_effnets.__main__ import main
+from gluon_effnets.deploy import ExportError, export, exported, load_exported, measure_latency, open_exported
+from gluon_effnets.deploy.exported import FORMATS
 from gluon_effnets.deploy.idle_forms import FORMS, compare_forms, forms_table
+from gluon_effnets.models.preprocessing import RAW_BGR, Preprocessing
 
 # Of the networks for CIFAR, which differ only in their depth, one of every kind: fusing the deep ones takes long.
 NAMES = [name for name in list_models() if model_info(name).input_size == 224 or name in sum(KINDS.values(), [])]
@@ -37,7 +44,8 @@ def test_round_trip(name, tmp_path):
     # Fusion changes the order of additions, and untrained networks are ill-conditioned.
     np.testing.assert_allclose(block(x).asnumpy(), expected, atol=1e-3 * np.abs(expected).max())
     assert json.loads(files.symbol.read_text())["nodes"]
-    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == sorted(p.name for p in files[:2])
+    written = sorted(path.name for path in (*files.files, files.description))
+    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == written
 
 
 def test_exporting_leaves_a_hybridized_network_trainable(tmp_path):
@@ -52,12 +60,235 @@ def test_exporting_leaves_a_hybridized_network_trainable(tmp_path):
     assert net.stages[0][0].conv.weight.grad().abs().sum().asscalar() > 0
 
 
-def test_a_wrong_graph_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_wrong_graph_is_refused_and_leaves_the_folder_as_it_was(format, tmp_path, monkeypatch):
     net = initialized("idle_tiny", classes=3)
-    monkeypatch.setattr("gluon_effnets.deploy.symbol_files.load_exported", lambda *files: lambda x: net(x) * 1.01)
-    with pytest.raises(ExportError, match="differs from the network by"):
-        export(net, tmp_path / "m", image_size=32)
+    export(net, tmp_path / "m", 32, format=format)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    run = exported._RUNNERS[format]
+    monkeypatch.setitem(exported._RUNNERS, format, lambda *files: lambda x: run(*files)(x) * 1.01)
+    with pytest.raises(ExportError, match="differs from the network by .*e-0.* of the logits' standard deviation"):
+        export(net, tmp_path / "m", 32, format=format)
+    monkeypatch.setitem(exported._RUNNERS, format, lambda *files: lambda x: run(*files)(x) * np.nan)
+    with pytest.raises(ExportError, match="differs from the network by nan"):
+        export(net, tmp_path / "m", 32, format=format)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("preprocessing", [Preprocessing(), RAW_BGR, Preprocessing((10, 20, 30), (1, 2, 4), "bgr")])
+@pytest.mark.parametrize("format", FORMATS)
+def test_pixels_as_input(format, preprocessing, tmp_path):
+    net = initialized("idle_tiny", classes=3)
+    net.preprocessing = preprocessing
+    usual = open_exported(export(net, tmp_path / "usual", 32, format=format).description)
+    raw = open_exported(export(net, tmp_path / "raw", 32, format=format, raw_input=True).description)
+    pixels = np.random.RandomState(0).randint(0, 256, (2, 3, 32, 32)).astype(np.float32)
+    step = -1 if preprocessing.channel_order == "bgr" else 1
+    mean, std = (np.array(values[::step], np.float32).reshape(3, 1, 1) for values in preprocessing[:2])
+    expected = usual((pixels - mean) / std)
+    np.testing.assert_allclose(raw(pixels), expected, atol=1e-6 * np.abs(expected).max())
+    assert usual.description.preprocessing == preprocessing and usual.description.normalized_inside is None
+    left = raw.description.preprocessing
+    assert left == Preprocessing((0, 0, 0), (1, 1, 1), preprocessing.channel_order)
+    assert raw.description.normalized_inside == {"mean": list(preprocessing.mean), "std": list(preprocessing.std)}
+
+
+def test_the_description_says_what_the_files_are(tmp_path):
+    net = initialized("mobilenet_v3_small", classes=3, padding="same")
+    written = export(net, tmp_path / "net", 64, format="onnx", batch=4, names=["a", "b", "c"])
+    content = json.loads(written.description.read_text())
+    assert content.pop("difference") == written.difference < 1e-4
+    assert set(content.pop("versions")) == {"gluon_effnets", "mxnet", "onnx", "onnxruntime"}
+    assert content.pop("options")["padding"] == "same"
+    assert content.pop("compared_on") == ["random pixels", "photographs"]
+    assert content == {
+        "kind": "gluon_effnets export",
+        "format": "onnx",
+        "files": ["net.onnx"],
+        "model": "mobilenet_v3_small",
+        "aligned": False,
+        "input_shape": [4, 3, 64, 64],
+        "num_classes": 3,
+        "image_size": 64,
+        "crop": 0.875,
+        "interpolation": "bilinear",
+        "mean": list(Preprocessing().mean),
+        "std": list(Preprocessing().std),
+        "channel_order": "rgb",
+        "normalized_inside": None,
+        "names": ["a", "b", "c"],
+    }
+
+
+def test_without_scikit_learn_random_pixels_are_compared(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    written = export(initialized("idle_tiny"), tmp_path / "net", 32)
+    assert open_exported(written.description).description.compared_on == ("random pixels",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"format": "tvm"}, "format is 'tvm'; choose one of mxnet, onnx"),
+        ({"batch": 2}, "for MXNet take any number of images; a fixed batch is for format 'onnx'"),
+        ({"format": "onnx", "batch": 0}, "batch is 0; it must be at least 1"),
+        ({"names": ["a"]}, "there are 1 names, but 3 classes"),
+        ({"align": True}, "idle_tiny has no aligned form"),
+    ],
+)
+def test_what_cannot_be_exported_so(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export(initialized("idle_tiny", classes=3), tmp_path / "net", 32, **settings)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named_with_its_remedy(tmp_path, monkeypatch):
+    net = initialized("idle_tiny", classes=3)
+    export(net, tmp_path / "net", 32, format="onnx")
+    for name in ("onnx", "onnxruntime"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, None)
+            with pytest.raises(ImportError, match=rf"(?s){name} cannot be imported.*pip install .*\[onnx\]"):
+                export(net, tmp_path / "other", 32, format="onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match="onnxruntime cannot be imported"):
+        open_exported(tmp_path / "net.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.json", "net.onnx"]
+
+
+# Files that are damaged or something else, and the commands
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A weights file 'w.params', the same network exported in both formats, and a folder with three photographs."""
+    root = tmp_path_factory.mktemp("written")
+    net = initialized("idle_tiny", classes=5)
+    net.preprocessing = Preprocessing((10.0, 20.0, 30.0), (20.0, 20.0, 40.0), "bgr")
+    net.save_parameters(str(root / "w.params"))
+    for format in FORMATS:
+        export(net, root / format, 32, format=format, names=[f"name {i}" for i in range(5)])
+    (root / "photos" / "deep").mkdir(parents=True)
+    for number, name in enumerate(["a.png", "b.JPG", "deep/c.jpeg"]):
+        cv2.imwrite(str(root / "photos" / name), photo(number))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        ("onnx.onnx", "no ONNX file that ONNX Runtime can load, or it is cut short"),
+        ("mxnet-symbol.json", "no graph with its parameters, or are cut short"),
+        ("mxnet-0000.params", "no graph with its parameters, or are cut short"),
+        ("onnx.json", "does not describe an exported network, or is cut short"),
+    ],
+)
+def test_damaged_and_missing_files_are_one_message(damaged, message, written, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(written, folder)
+    path, image = folder / damaged, str(written / "photos" / "a.png")
+    arguments = ["predict", str(folder / f"{damaged.split('.')[0].split('-')[0]}.json"), image]
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"something else", b"[1, 2]"):
+        path.write_bytes(content)
+        assert main(arguments) == 1
+        out, err = capsys.readouterr()
+        assert message in err and path.name in err and not out and err.count("\n") == 1
+    path.unlink()
+    assert main(arguments) == 1
+    assert path.name in capsys.readouterr().err
+
+
+def test_files_of_another_network_are_one_message(written, tmp_path, capsys):
+    other = export(initialized("mobilenet_v3_small", classes=5), tmp_path / "mxnet", 32)
+    shutil.copy(written / "mxnet-0000.params", other.params)
+    image = str(written / "photos" / "a.png")
+    for path, message in [
+        (other.description, "no graph with its parameters"),
+        (other.symbol, "does not describe an exported network"),
+        (written / "onnx.onnx", "give the JSON file that export wrote beside it"),
+        (tmp_path / "none.json", "no exported network at"),
+    ]:
+        assert main(["predict", str(path), image]) == 1
+        out, err = capsys.readouterr()
+        assert message in err and not out and err.count("\n") == 1
+
+
+def predictions(capsys, *arguments):
+    assert main(["predict", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_every_form_predicts_the_same(written, tmp_path, capsys):
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"name {i}\n" for i in range(5)))
+    photos = written / "photos"
+    by_weights = predictions(capsys, "idle_tiny", written / "w.params", photos, "--image-size", 32, "--names", names)
+    lines = by_weights.splitlines()
+    assert [line for line in lines if line[0] != " "] == [str(photos / n) for n in ("a.png", "b.JPG", "deep/c.jpeg")]
+    assert len(lines) == 18 and "name 3" in by_weights
+    for format in FORMATS:
+        for batch in (1, 2, 8):
+            assert predictions(capsys, written / f"{format}.json", photos, "--batch", batch) == by_weights
+    assert "name" not in predictions(capsys, "idle_tiny", written / "w.params", photos, "--image-size", 32)
+    larger = predictions(capsys, written / "mxnet.json", photos, "--image-size", 64)
+    assert larger == predictions(
+        capsys, "idle_tiny", written / "w.params", photos, "--image-size", 64, "--names", names
+    )
+
+
+def test_unreadable_images_of_a_batch_are_named_and_the_others_done(written, tmp_path, capsys):
+    good, bad = str(written / "photos" / "a.png"), tmp_path / "bad.png"
+    bad.write_text("no image")
+    arguments = ["predict", str(written / "onnx.json"), good, str(bad), "none.jpg", good, good, "--batch", "2"]
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines().count(good) == 3
+    first, second = err.splitlines()
+    assert f"{bad} is no readable image" in first and "no image at none.jpg" in second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{onnx}", "{photo}", "--image-size", "64"], "takes images of 32 x 32 alone, not 64"),
+        (["{onnx}", "{photo}", "--option", "stem_stride=1"], "an exported network is as it was exported"),
+        (["{onnx}", "{photo}", "--batch", "0"], "the number of images in a batch is 0"),
+        (["{onnx}", "{empty}"], "no images in"),
+        (["idle_tiny", "{weights}"], "no images: give NAME WEIGHTS IMAGE"),
+    ],
+)
+def test_mistakes_are_one_message(arguments, message, written, tmp_path, capsys):
+    values = {
+        "{onnx}": written / "onnx.json",
+        "{photo}": written / "photos" / "a.png",
+        "{weights}": written / "w.params",
+        "{empty}": tmp_path,
+    }
+    assert main(["predict", *(str(values.get(argument, argument)) for argument in arguments)]) == 1
+    out, err = capsys.readouterr()
+    assert message in err and not out and err.count("\n") == 1
+
+
+def test_the_command_exports_in_both_formats(written, tmp_path, capsys):
+    names = tmp_path / "names.txt"
+    names.write_text("a\nb\nc\nd\ne\n")
+    common = ["export", "idle_tiny", str(written / "w.params")]
+    options = ["--image-size", "32", "--raw-input", "--names", str(names)]
+    assert main([*common, str(tmp_path / "one"), *options, "--format", "onnx", "--batch", "3"]) == 0
+    out = capsys.readouterr().out
+    assert f"{tmp_path / 'one.onnx'}\n{tmp_path / 'one.json'}\n" in out
+    assert "input: pixels of 0..255, then inside BGR 0..255, minus mean 10, 20, 30" in out
+    assert "loaded again: largest difference" in out
+    assert open_exported(tmp_path / "one.json").description.input_shape == (3, 3, 32, 32)
+    assert main([*common, str(tmp_path / "two"), *options, "--format", "onnx", "--batch", "dynamic"]) == 0
+    assert main([*common, str(tmp_path / "three"), *options]) == 0
+    capsys.readouterr()
+    photos = written / "photos"
+    first, *others = (predictions(capsys, tmp_path / f"{name}.json", photos) for name in ("one", "two", "three"))
+    assert others == [first, first]
+    usual = predictions(capsys, written / "onnx.json", photos, "--names", names)
+    assert first == usual
 
 
 def test_latency_is_measured_in_both_forms():

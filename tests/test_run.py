@@ -49,6 +49,7 @@ def test_files_of_a_run(finished):
         "curves.png",
         "idle_tiny-0000.params",
         "idle_tiny-symbol.json",
+        "idle_tiny.json",
         "idle_tiny.params",
         "log.jsonl",
         "recipe.yaml",

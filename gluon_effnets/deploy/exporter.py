@@ -14,6 +14,7 @@ import numpy as np
 from .. import __version__
 from .._requirements import optional_import
 from ..models import ClassificationNet, ModelInfo
+from ..models.condensenet import CondenseNet
 from .aligned import aligned
 from .exported import FORMATS, Description, ExportedNet
 from .graphs import inference_copy, inference_graph
@@ -51,7 +52,7 @@ def export(
     net: ClassificationNet,
     prefix,
     image_size: Optional[int] = None,
-    align: bool = False,
+    align: Optional[bool] = None,
     *,
     format: str = "mxnet",
     batch: Optional[int] = None,
@@ -66,7 +67,8 @@ def export(
         graph takes `data` (N, in_channels, H, W), normalized as in training, and gives logits (N, num_classes).
     image_size : H and W; None: that of the model. An ONNX file takes this size alone, MXNet's any that the network
         takes.
-    align : the graph of `aligned(net)`.
+    align : the graph of `aligned(net)`; None: of condensed CondenseNets alone, which runs up to twice as fast with
+        MXNet and ONNX Runtime.
     format : 'mxnet' or 'onnx' (opset 13; needs the packages onnx and onnxruntime).
     batch : a fixed N, for ONNX alone; None: any.
     raw_input : the graph takes pixels of 0..255 (float32, in the channel order of the weights), and normalizes itself.
@@ -77,6 +79,8 @@ def export(
     folder is as it was.
     """
     _check(net, format, batch, raw_input, names)
+    if align is None:
+        align = isinstance(net, CondenseNet) and net.condensed
     prefix, size = Path(prefix), image_size or (net.info.input_size if net.info else ModelInfo.input_size)
     graph, arrays = _graph_and_arrays(aligned(net) if align else net, raw_input)
     prefix.parent.mkdir(parents=True, exist_ok=True)
