@@ -136,12 +136,22 @@ def test_forms_of_a_condensenet_side_by_side(capsys):
     rows = compare_forms("condensenet_v2_tiny", repeats=2)
     forms = [row.form for row in rows if not row.form.startswith("PyTorch")]
     authors = "condensed, authors' index layer"
-    assert forms == ["masked", "masked, fused", authors, "condensed", "aligned", "aligned, fused"]
+    assert forms == [
+        "masked",
+        "masked, fused",
+        authors,
+        "condensed",
+        "aligned",
+        "aligned, fused",
+        "aligned, ONNX Runtime",
+    ]
     assert all(row.difference < 1e-5 and 0 < row.minimum <= row.median for row in rows)
     assert main(["benchmark", "condense", "condensenet_tiny", "--repeats", "1", "--processor-time"]) == 0
     assert "| condensenet_tiny | aligned |" in capsys.readouterr().out
-    times = compare_latency({"condensenet_tiny": pruned("condensenet_tiny")}, 32, repeats=1, forms=("auto",))
-    assert [form for _, form in times] == ["plain", "fused", "aligned", "aligned, plain"]
+    nets = {"condensenet_tiny": pruned("condensenet_tiny")}
+    times = compare_latency(nets, 32, repeats=1, forms=("auto",), onnx=True)
+    in_onnx = ["ONNX Runtime", "ONNX Runtime, aligned"]
+    assert [form for _, form in times] == ["plain", "fused", "aligned", "aligned, plain", *in_onnx]
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v1_g3_x1_0", "shufflenet_v1_g8_x1_0"])

@@ -211,7 +211,7 @@ def test_export_condenses(tmp_path, capsys):
     block = load_exported(f"{out}-symbol.json", f"{out}-0000.params")
     np.testing.assert_allclose(block(images()).asnumpy(), expected, atol=1e-5 * np.abs(expected).max())
     stored = mx.nd.load(f"{out}-0000.params")
-    assert any(key.endswith("_table") for key in stored) and not any(key.endswith("_mask") for key in stored)
+    assert any(key.endswith("_index") for key in stored) and not any(key.endswith("_mask") for key in stored)
 
 
 def test_export_condenses_the_classifier(tmp_path):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import tempfile
 import time
+from pathlib import Path
 from typing import Callable, Dict, Hashable, NamedTuple, Sequence, Tuple, Union
 
 import mxnet as mx
@@ -14,13 +17,16 @@ from ..models import ClassificationNet
 from ..models.condensenet import CondenseNet
 from ..nn import masked_layers
 from .aligned import aligned, aligned_forms
-from .graphs import inference_copy
+from .condense import condense
+from .graphs import inference_copy, inference_graph
+from .onnx_files import onnx_runner, write_onnx_file
 
 __all__ = [
     "Latency",
     "compare_latency",
     "conditions",
     "graph_blocks",
+    "in_onnx_runtime",
     "initialize_lively",
     "latency_table",
     "measure_latency",
@@ -107,12 +113,13 @@ def compare_latency(
     repeats: int = 20,
     forms: Sequence[str] = (),
     clock=time.perf_counter,
+    onnx: bool = False,
 ) -> Dict[Tuple[str, str], Latency]:
     """Latency of several networks, all of them in turn in every repetition: {(name, form): Latency}.
 
     `image_size`: the side, or height and width. Forms of each: 'plain', 'fused'; where it has one, also the fused graph
     of `aligned(net, form)` for every one of `forms`, as 'aligned' ('auto') or 'aligned <form>', of CondenseNets also
-    the plain one.
+    the plain one. `onnx`: the same graphs in ONNX Runtime, too; a network with masks condensed.
     """
     size = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     calls: Dict[Tuple[str, str], Callable] = {}
@@ -127,7 +134,21 @@ def compare_latency(
                 if isinstance(net, CondenseNet):  # faster without fusion
                     blocks[f"{label}, plain"] = made["plain"]
         calls.update({(name, form): lambda b=block, x=x: b(x).wait_to_read() for form, block in blocks.items()})
+        if onnx:
+            graphs = {"ONNX Runtime": condense(net) if masked_layers(net) else net}
+            if aligned_forms(net):
+                graphs["ONNX Runtime, aligned"] = aligned(net)
+            for form, graph in graphs.items():
+                calls[name, form] = functools.partial(in_onnx_runtime(graph, x), x.asnumpy())
     return time_interleaved(calls, repeats, clock)
+
+
+def in_onnx_runtime(net, x: mx.nd.NDArray) -> Callable[[np.ndarray], np.ndarray]:
+    """A network's graph in ONNX Runtime, for inputs of the shape of `x`. Raises ImportError without the packages."""
+    arrays = {name: param.data().as_in_context(mx.cpu()) for name, param in net.collect_params().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_onnx_file(inference_graph(net), arrays, Path(folder) / "net", x.shape[1:], len(x))
+        return onnx_runner(path)
 
 
 def conditions() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional
 
@@ -12,7 +14,7 @@ from mxnet.gluon.block import HybridBlock
 from ..models import ClassificationNet, get_model, model_info
 from ..nn import CondensedConv, CondensedReactivation
 from .aligned import aligned, aligned_forms
-from .benchmark import graph_blocks, initialize_lively, time_interleaved
+from .benchmark import graph_blocks, in_onnx_runtime, initialize_lively, time_interleaved
 from .condense import condense
 
 __all__ = ["FormRow", "compare_forms", "forms_table"]
@@ -35,7 +37,7 @@ def compare_forms(
     clock=time.perf_counter,
     with_torch: bool = True,
 ) -> List[FormRow]:
-    """Time one image through equal weights in every form, interleaved; in PyTorch too, if it is installed.
+    """Time one image through equal weights in every form, interleaved; in ONNX Runtime and PyTorch, if installed.
 
     Raises ValueError for a network without masked layers.
     """
@@ -50,6 +52,8 @@ def compare_forms(
     if aligned_forms(net):
         blocks.update(_labelled("aligned", aligned(condensed), x))
     answers = {form: lambda block=block: block(x).asnumpy() for form, block in blocks.items()}
+        with contextlib.suppress(ImportError):
+            answers["aligned, ONNX Runtime"] = functools.partial(in_onnx_runtime(aligned(condensed), x), x.asnumpy())
     if with_torch and aligned_forms(net):
         answers.update(_torch_forms(condensed, x.asnumpy()))
     expected = net(x).asnumpy()
