@@ -52,6 +52,7 @@ def compare_forms(
     if aligned_forms(net):
         blocks.update(_labelled("aligned", aligned(condensed), x))
     answers = {form: lambda block=block: block(x).asnumpy() for form, block in blocks.items()}
+    if aligned_forms(net):
         with contextlib.suppress(ImportError):
             answers["aligned, ONNX Runtime"] = functools.partial(in_onnx_runtime(aligned(condensed), x), x.asnumpy())
     if with_torch and aligned_forms(net):
