@@ -18,6 +18,7 @@ from typing import Sequence
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.complexity import RULES, condensed_options, count
+from gluon_effnets.models import SlimmableNet
 
 ROOT = Path(__file__).resolve().parent.parent
 # Many networks of one paper; the table of all models leaves them to that paper's page.
@@ -28,7 +29,8 @@ PLACE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 def count_all() -> dict:
     """Parameters and multiply-adds of every listed model at its input size.
 
-    Networks with masked layers also as they are deployed, there by the counting rule of their authors, too.
+    Networks with masked layers also as they are deployed, there by the counting rule of their authors, too; slimmable
+    networks at every width.
     """
     rows = {}
     for name in list_models():
@@ -44,6 +46,9 @@ def count_all() -> dict:
             rows[name]["condensed"] = {"params": cost.params, "madds": cost.madds}
             if info.family in RULES:
                 rows[name]["condensed"]["madds_by_authors"] = count(condensed, size, info.family).madds
+        if isinstance(net, SlimmableNet):
+            costs = [count(net.subnet(index), size) for index in range(net.num_widths)]
+            rows[name]["widths"] = [{"params": cost.params, "madds": cost.madds} for cost in costs]
         rows[name]["image_size"] = size
     return rows
 
@@ -105,6 +110,21 @@ def condensed_table(*families: str) -> str:
                 [f"`{name}`", f"{cost['params']:,}", *own, published(name, "parameters"), published(name, "MAdds")]
             )
     return markdown(["model", "params in training", *counts, "published params", "published MAdds"], rows)
+
+
+def widths_table(*families: str) -> str:
+    """A line per width of slimmable networks, published beside computed."""
+    header = ["model", "width", "params in use", "MAdds", "published MAdds", "published top-1"]
+    rows = []
+    for name, cost in results("computed").items():
+        if model_info(name).family in families:
+            for index, width in enumerate(cost["widths"]):
+                at = f"of subnet({index})"
+                error = published(name, f"top-1 error {at}")
+                top1 = published(name, f"top-1 {at}") or (error and f"error {error}")
+                own = [f"{width['params'] / 1e6:.3f} M", f"{width['madds'] / 1e6:.2f} M"]
+                rows.append([f"`{name}`", index, *own, published(name, f"MAdds {at}"), top1])
+    return markdown(header, rows)
 
 
 def rules_table() -> str:
@@ -169,6 +189,8 @@ TABLES = {
     "condensenet": lambda: models_table("condensenet", "condensenetv2"),
     "condensenet_costs": lambda: condensed_table("condensenet", "condensenetv2"),
     "published_condensenet": lambda: published_table("condensenet"),
+    "dsnet_widths": lambda: widths_table("dsnet"),
+    "evidence_condensenet": lambda: evidence_table("condensenet"),
     "trained": trained_table,
     "evidence_idle": lambda: evidence_table("idle"),
     "evidence_precision": lambda: evidence_table("precision"),
