@@ -121,9 +121,10 @@ def _parse(command: str, text: str, add_arguments, arguments: Sequence[str]) -> 
 def _validate(args) -> None:
     from .train.validate import validate
 
-    scores = validate(args.name, args.weights, args.data, args.overrides, _options(args.option))
-    loss = scores.pop("loss")
-    print(_table([(key, f"{value:.3%}") for key, value in scores.items()] + [("loss", f"{loss:.4f}")]))
+    scores = validate(args.name, args.weights, args.data, args.overrides, _options(args.option), args.widths)
+    digits = {"mean_madds": 0, "loss": 4}
+    as_numbers = {key: f"{scores.pop(key):,.{digits[key]}f}" for key in digits if key in scores}
+    print(_table([(key, f"{value:.3%}") for key, value in scores.items()] + list(as_numbers.items())))
     published = [row for row in model_info(args.name).published if "top-1" in row["what"]]
     for row in published:
         print(f"published: {row['what']} {row['value']} ({row['source']})")
@@ -170,18 +171,36 @@ def _convert(args) -> None:
 
 
 def _export(args) -> None:
-    from .deploy import condense, export
+    from .deploy import condense, export, export_subnet
     from .deploy.exported import read_names
 
     net = get_model(args.name, pretrained=args.weights, classes=args.classes, **_options(args.option))
+    if args.routed:
+        return _export_routed(net, args)
     if args.condense or args.condense_classifier:
         net = condense(net, classifier=args.condense_classifier)
-    form = {"format": args.format, "batch": args.batch, "raw_input": args.raw_input}
+    form = {"format": args.format, "batch": args.batch, "raw_input": args.raw_input, "align": args.aligned or None}
     names = read_names(args.names, net.num_classes) if args.names else None
-    exported = export(net, args.out, args.image_size, args.aligned, names=names, **form)
+    if args.width is None:
+        exported = export(net, args.out, args.image_size, names=names, **form)
+    else:
+        exported = export_subnet(net, args.width, args.out, args.image_size, names=names, **form)
     print("\n".join(map(str, [*exported.files, exported.description])))
     print(f"input: {'pixels of 0..255, then inside ' if args.raw_input else ''}{net.preprocessing}")
     print(f"loaded again: largest difference {exported.difference:.1e} of the logits' standard deviation")
+
+
+def _export_routed(net, args) -> None:
+    from .deploy.slimmable_files import Manifest, export_routed
+
+    others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "names")
+    if args.format != "mxnet" or args.width is not None or any(getattr(args, name) for name in others):
+        raise ValueError("--routed goes with --image-size, --classes and --option alone")
+    path = export_routed(net, args.out, args.image_size)
+    manifest = Manifest.read(path)
+    print("\n".join([*(str(path.with_name(name)) for name in manifest.sha256), str(path)]))
+    print(f"input: {net.preprocessing}")
+    print(f"loaded again: largest difference {manifest.difference:.1e} of the logits' standard deviation")
 
 
 def _plot_reuse(args) -> None:
@@ -197,6 +216,14 @@ def _plot_reuse(args) -> None:
     print(f"{args.out}\nearly-feature share: {shares}")
 
 
+def _plot_routes(args) -> None:
+    from .train.routes import draw_routes
+
+    settings = {"images": args.images, "overrides": args.overrides, "options": _options(args.option)}
+    for route in draw_routes(args.name, args.weights, args.data, args.out, **settings):
+        print(f"{route.picture}: {route.title}")
+
+
 def _benchmark_latency(args) -> None:
     from .deploy import compare_latency, initialize_lively, latency_table
     from .deploy.benchmark import conditions
@@ -206,7 +233,7 @@ def _benchmark_latency(args) -> None:
         initialize_lively(net)
     size = args.image_size or 2 * (max(model_info(name).input_size for name in nets),)
     clock = time.process_time if args.processor_time else time.perf_counter
-    times = compare_latency(nets, size, args.batch, args.repeats, args.forms, clock)
+    times = compare_latency(nets, size, args.batch, args.repeats, args.forms, clock, args.onnx)
     print(latency_table(times))
     print(f"\n{args.batch} x 3 x {size[0]} x {size[1]}, {args.repeats} repetitions in turn; {conditions()}")
 
@@ -239,6 +266,25 @@ def _benchmark_condense(args) -> None:
     print(f"{forms_table(rows)}\n\none image, {args.repeats} repetitions in turn; {conditions()}")
 
 
+def _benchmark_routing(args) -> None:
+    from .deploy.benchmark import conditions
+    from .deploy.routing_forms import compare_routing, routing_table
+
+    clock = time.process_time if args.processor_time else time.perf_counter
+    net = get_model(args.name, **_options(args.option))
+    times = compare_routing(net, args.image_size, args.repeats, clock, args.form, args.batch)
+    print(f"{routing_table(times)}\n\n{args.repeats} repetitions in turn; {conditions()}")
+
+
+def _benchmark_slicing(args) -> None:
+    from .deploy.benchmark import conditions
+    from .deploy.slicing_forms import compare_slicing, slicing_table
+
+    clock = time.process_time if args.processor_time else time.perf_counter
+    rows = compare_slicing(args.name, args.image_size, args.repeats, clock)
+    print(f"{slicing_table(rows)}\n\none image, {args.repeats} repetitions in turn; {conditions()}")
+
+
 def _benchmark_optimizers(args) -> None:
     from .train.bench_optim import compare_optimizers, optimizers_table
 
@@ -249,6 +295,18 @@ def _size(text: str) -> Tuple[int, int]:
     """'224' or '480x640' as height and width."""
     height, _, width = text.partition("x")
     return int(height), int(width or height)
+
+
+def _width(text: str) -> Any:
+    """An index, a word, or '0,1,3,2' as a path."""
+    names = [int(part) if part.isdigit() else part for part in text.split(",")]
+    return names[0] if len(names) == 1 else tuple(names)
+
+
+def _widths(text: str) -> Any:
+    """A word, or '0,3,largest' as a list."""
+    names = [int(part) if part.isdigit() else part for part in text.split(",")]
+    return text if names == [text] and text != "largest" else names
 
 
 def _batch(text: str) -> Optional[int]:
@@ -268,6 +326,10 @@ def _parser() -> argparse.ArgumentParser:
     def network_options(added):
         added.add_argument("--option", "-o", action="append", default=[], metavar="NAME=VALUE",
                            help="constructor option, e.g. bn_epsilon=1e-3 (may be repeated)")  # fmt: skip
+
+    def data_settings(added):
+        added.add_argument("--set", dest="overrides", action="append", default=[], metavar="data.KEY=VALUE",
+                           help="setting of the data, e.g. data.image_size=32 (may be repeated)")  # fmt: skip
 
     def condensing_options(added):
         added.add_argument("--condense", action="store_true", help="the inference form of a pruned CondenseNet")
@@ -294,8 +356,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("name")
     added.add_argument("weights", help=".params file")
     added.add_argument("--data", required=True, metavar="KIND[:PATH]", help="as in train_imagenet.py")
-    added.add_argument("--set", dest="overrides", action="append", default=[], metavar="data.KEY=VALUE",
-                       help="setting of the data, e.g. data.image_size=32 (may be repeated)")  # fmt: skip
+    data_settings(added)
+    added.add_argument("--widths", type=_widths, metavar="all|ends|dynamic|0,3,...",
+                       help="of a slimmable network: accuracy per width, or of the routed network")  # fmt: skip
     network_options(added)
 
     added = command("predict", _predict, "the likeliest classes of image files, by weights or an exported network")
@@ -337,6 +400,10 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--raw-input", action="store_true", help="the graph takes pixels of 0..255 and normalizes them")
     added.add_argument("--names", metavar="FILE", help="names of the classes for OUT.json, one per line")
     added.add_argument("--classes", type=int, help="default: as in the weights")
+    added.add_argument("--width", type=_width, metavar="I|largest|I,J,...",
+                       help="one width (or path) of a slimmable network alone")  # fmt: skip
+    added.add_argument("--routed", action="store_true",
+                       help="network with a gate: a graph before the decision, one per width after it")  # fmt: skip
     added.add_argument("--aligned", action="store_true",
                        help="ShuffleNets and CondenseNets: equal graph that runs faster on a CPU")  # fmt: skip
     condensing_options(added)
@@ -351,6 +418,15 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--layer", type=int, metavar="N", help="the weights of this dense layer (from 1) instead")
     network_options(added)
 
+    added = command("routes", _plot_routes, "evaluation images by the width that the gates choose for them", what)
+    added.add_argument("name")
+    added.add_argument("weights", help=".params file")
+    added.add_argument("out", help="prefix of the PNG files, one per route")
+    added.add_argument("--data", required=True, metavar="KIND[:PATH]", help="as in train_imagenet.py")
+    added.add_argument("--images", type=int, default=48, metavar="N", help="per picture (default: 48)")
+    data_settings(added)
+    network_options(added)
+
     what = command("benchmark", None, "measurements on this machine").add_subparsers(required=True, metavar="WHAT")
     command("train", None, "images/s of training, and where the time goes", what)
     command("data", None, "images/s of the data without a network", what)
@@ -362,6 +438,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--forms", nargs="*", choices=("auto", "grouped", "dense"), default=["auto"], help="of aligned ShuffleNets"
     )
+    added.add_argument("--onnx", action="store_true", help="in ONNX Runtime, too")
     added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")
     network_options(added)
     text = "the forms of an IdleBlock network side by side (processor time; set OMP_NUM_THREADS=1)"
@@ -381,6 +458,21 @@ def _parser() -> argparse.ArgumentParser:
     text = "CondenseNets masked, condensed and aligned side by side; in PyTorch too, if it is installed"
     added = command("condense", _benchmark_condense, text, what)
     added.add_argument("names", nargs="*", default=["condensenet_v2_a", "condensenet_v2_b", "condensenet_v2_c"])
+    added.add_argument("--image-size", type=int)
+    added.add_argument("--repeats", type=int, default=20)
+    added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")
+    text = "a network with a gate: routed, masked, static at each width, and MobileNetV1"
+    added = command("routing", _benchmark_routing, text, what)
+    added.add_argument("name", nargs="?", default="ds_mobilenet_v1")
+    added.add_argument("--image-size", type=int)
+    added.add_argument("--batch", type=int, default=32, help="number of images with mixed decisions (default: 32)")
+    added.add_argument("--repeats", type=int, default=20, help="of one image; a quarter of it for sets of images")
+    added.add_argument("--form", choices=("fused", "plain"), default="fused")
+    added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")
+    network_options(added)
+    text = "a quarter of ResNet-50's channels: masked, by index, sliced, and as a network of its own"
+    added = command("slicing", _benchmark_slicing, text, what)
+    added.add_argument("name", nargs="?", default="slimmable_resnet50")
     added.add_argument("--image-size", type=int)
     added.add_argument("--repeats", type=int, default=20)
     added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")

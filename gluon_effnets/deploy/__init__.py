@@ -5,19 +5,27 @@ from .benchmark import Latency, compare_latency, initialize_lively, latency_tabl
 from .condense import condense
 from .exported import ExportedNet, open_exported
 from .exporter import ExportError, export
+from .routing import RoutedOutput, Router
+from .slimmable_files import RoutedNet, export_routed, export_subnet, load_routed
 from .symbol_files import load_exported
 
 __all__ = [
     "ExportError",
     "ExportedNet",
     "Latency",
+    "RoutedNet",
+    "RoutedOutput",
+    "Router",
     "aligned",
     "compare_latency",
     "condense",
     "export",
+    "export_routed",
+    "export_subnet",
     "initialize_lively",
     "latency_table",
     "load_exported",
+    "load_routed",
     "measure_latency",
     "open_exported",
 ]
