@@ -10,7 +10,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from ..models.condensenet import CondenseNet
-from ..nn import CondensedReactivation, DenseLayer, HardSwish, concat_channels, select_channels
+from ..nn import CondensedReactivation, DenseLayer, HardSwish, concat_channels, plain_layout, select_channels
 from .condense import condense
 from .filters import Filter
 from .graphs import inference_copy
@@ -49,17 +49,12 @@ class _Rows(HybridBlock):
 
 
 class _Layer(HybridBlock):
-    """A condensed `DenseLayer`.
-
-    Maps stay in the plain layout wherever an operator comes that is not oneDNN's: it would reorder each of its inputs
-    on its own. The reshape to the same shape does it once.
-    """
+    """A condensed `DenseLayer`."""
 
     def __init__(self, layer: DenseLayer):
         super().__init__()
         reduce, conv = layer.reduce, layer.conv
-        self._hard_swish = isinstance(layer.act, HardSwish)
-        relu = not self._hard_swish
+        relu = not isinstance(layer.act, HardSwish)  # ReLU goes into the convolutions
         index = reduce.index.data().asnumpy()
         used, first, position = np.unique(index, return_index=True, return_inverse=True)
         scale, shift = _scale_and_shift(reduce.bn)
@@ -76,7 +71,7 @@ class _Layer(HybridBlock):
             self.used = _Rows(reduce.in_channels, used)
             self.scale = _channelwise(scale[first], shift[first], relu)
             self.gather = _Rows(len(used), position)
-            self.act = layer.act if self._hard_swish else None
+            self.act = None if relu else HardSwish()
             folded = weight * scale_2[order][:, None, None, None]
             self.reduce = Filter(folded, shift_2[order], 1, groups, relu).layer()
             self.conv = spatial.layer()
@@ -87,21 +82,18 @@ class _Layer(HybridBlock):
                 self.update = Filter(*_dense(layer.update), 1, 1, False).layer()
 
     def hybrid_forward(self, F, x):
-        def plain(y):
-            return F.reshape(y, (0, 0, 0, -1))
-
-        def act(y):
-            return self.act(plain(y)) if self._hard_swish else y
-
-        y = act(self.reduce(self.gather(act(self.scale(self.used(x))))))
+        y = self._activated(self.reduce(self.gather(self._activated(self.scale(self.used(x))))))
         if self._shuffled:
             y = F.reshape_like(F.swapaxes(F.reshape(y, (0, *self._shuffled, -1)), 1, 2), y)
-        new = plain(self.conv(y))
+        new = plain_layout(F, self.conv(y))
         if self.se is not None:
             new = self.se(new)
         if self.update is not None:
-            x = x + plain(self.update(act(self.scale_new(new))))
+            x = x + plain_layout(F, self.update(self._activated(self.scale_new(new))))
         return concat_channels(F, x, new)
+
+    def _activated(self, x):
+        return x if self.act is None else self.act(x)
 
 
 def _divisors(number: int) -> Tuple[int, ...]:

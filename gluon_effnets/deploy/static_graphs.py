@@ -74,8 +74,6 @@ class _Rewriting:
     def _rewritten(self, number: int, node: Dict[str, Any], inputs: List[Tuple[int, int]]) -> mx.sym.Symbol:
         if self._fold and node["op"] == "BatchNorm" and self._folds(inputs):
             return self._folded(node, inputs)
-        if self._fold and node["op"] == "sigmoid":
-            return self._sigmoid(node, *inputs[0])
         names = _input_names(node)
         symbols = [
             self._parameter(f"{node['name']}_{names[place]}", self._values[source])
@@ -84,14 +82,6 @@ class _Rewriting:
             for place, (source, index) in enumerate(inputs)
         ]
         return _operator(mx.sym, node)(*symbols, name=node["name"])
-
-    def _sigmoid(self, node: Dict[str, Any], source: int, index: int) -> mx.sym.Symbol:
-        """MXNet's own sigmoid takes fifteen times as long as oneDNN's."""
-        if self._nodes[source]["op"] in ("Convolution", "BatchNorm"):
-            # Swish multiplies the map by this. MXNet's product wants both in the plain layout, not in oneDNN's: asked
-            # for once, by a reshape to the same shape, it comes for both.
-            self._symbols[source] = mx.sym.reshape(self._symbols[source], shape=(0, 0, 0, -1))
-        return mx.sym.Activation(self._symbols[source][index], act_type="sigmoid", name=node["name"])
 
     def _parameter(self, name: str, value: mx.nd.NDArray) -> mx.sym.Symbol:
         self._kept[name] = value.copy()

@@ -8,6 +8,7 @@ from .dense_layer import DenseLayer
 from .gate import SlimmingHead, gumbel_noise, masked_unit
 from .idle import IdleBlock, IdleRun
 from .init import FanOutNormal
+from .layout import plain_layout
 from .learned import Grouping, learned_group_conv, reactivation
 from .masked import LearnedGroupConv, MaskedConv, SparseFeatureReactivation, masked_layers
 from .mbblock import BlockStyle, MBBlock
@@ -56,6 +57,7 @@ __all__ = [
     "make_activation",
     "masked_unit",
     "masked_layers",
+    "plain_layout",
     "reactivation",
     "select_channels",
 ]

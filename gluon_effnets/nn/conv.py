@@ -8,6 +8,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
+from .layout import plain_layout
 
 __all__ = ["ConvBN", "Norm"]
 
@@ -79,7 +80,7 @@ class ConvBN(HybridBlock):
         x = self.conv(x)
         if self._unblock:
             # Groups that do not fill oneDNN's blocks: BN, pooling and their gradients on its layout take up to 50 times
-            # as long as on the plain one, which this reshape to the same shape asks for (docs/shufflenet.md).
-            x = F.reshape(x, (0, 0, 0, -1))
+            # as long as on the plain one (docs/shufflenet.md).
+            x = plain_layout(F, x)
         x = self.bn(x)
         return self.act(x) if self.act is not None else x

@@ -10,6 +10,7 @@ from mxnet.gluon.block import HybridBlock
 from .activations import make_activation
 from .channels import concat_channels
 from .conv import Norm
+from .layout import plain_layout
 from .learned import Grouping, learned_group_conv, reactivation
 from .se import SqueezeExcite
 
@@ -62,13 +63,12 @@ class DenseLayer(HybridBlock):
             self.update = reactivation(growth, in_channels, update, **common) if update else None
 
     def hybrid_forward(self, F, x):
-        new = self.conv(self.act(self.bn(self.reduce(x))))
-        # Out of oneDNN's layout, which few channels per group do not fill (as in ConvBN).
-        new = F.reshape(new, (0, 0, 0, -1))
+        # Few channels per group do not fill oneDNN's blocks (as in ConvBN).
+        new = plain_layout(F, self.conv(self.act(self.bn(self.reduce(x)))))
         if self.se is not None:
             new = self.se(new)
         if self.update is not None:
-            # The reshape to the same shape hides x from MXNet 1.9.1's fusion of sums into the convolution before them,
+            # The plain layout also hides x from MXNet 1.9.1's fusion of sums into the convolution before them,
             # which fails, or computes something else, where the other summand depends on x.
-            x = F.reshape(x, (0, 0, 0, -1)) + self.update(new)
+            x = plain_layout(F, x) + self.update(new)
         return concat_channels(F, x, new)

@@ -6,6 +6,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
+from .layout import plain_layout
 
 __all__ = ["SqueezeExcite"]
 
@@ -31,4 +32,5 @@ class SqueezeExcite(HybridBlock):
             self.gate = make_activation(gate)
 
     def hybrid_forward(self, F, x):
+        x = plain_layout(F, x)
         return F.broadcast_mul(x, self.gate(self.expand(self.act(self.reduce(self.pool(x))))))
