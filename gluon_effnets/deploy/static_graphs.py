@@ -24,7 +24,7 @@ class StaticGraph(NamedTuple):
 def static_graph(symbol: mx.sym.Symbol, arrays: Arrays, fold: bool = True) -> StaticGraph:
     """Return an equal graph whose parameters are what is used of them; what depends on them alone is computed here.
 
-    `fold`: BN becomes part of the convolution before it, and sigmoids are oneDNN's.
+    `fold`: BN becomes part of the convolution before it.
     The values of the result are copies on the CPU, under the names of the layers that read them.
     """
     content = json.loads(symbol.tojson(remove_amp_cast=True))
