@@ -190,6 +190,7 @@ TABLES = {
     "condensenet_costs": lambda: condensed_table("condensenet", "condensenetv2"),
     "published_condensenet": lambda: published_table("condensenet"),
     "dsnet_widths": lambda: widths_table("dsnet"),
+    "evidence_dsnet": lambda: evidence_table("dsnet"),
     "evidence_condensenet": lambda: evidence_table("condensenet"),
     "trained": trained_table,
     "evidence_idle": lambda: evidence_table("idle"),

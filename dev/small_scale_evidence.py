@@ -24,14 +24,29 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Run(NamedTuple):
-    """A model, options that differ from its defaults, and settings that differ from cifar10.yaml."""
+    """A model, options that differ from its defaults, and settings that differ from the recipe (cifar10.yaml).
+
+    `recipe` is another one, of stages; `gate_of` names the comparison whose stage `gate` is repeated in another way.
+    """
 
     model: str
     options: dict = {}
     settings: tuple = ("duration=2ep",)
+    recipe: str = ""
+    gate_of: str = ""
 
 
 PRUNED = ("duration=3ep", "hooks.sparsify={}")
+STAGES = (
+    "stages.supernet.duration=3ep",
+    "stages.supernet.evaluate_every=0.25ep",
+    "stages.supernet.schedule.warmup=0.5ep",
+    "stages.gate.duration=1ep",
+    # As large a part of the loss at 0.16 M multiply-adds as 0.5 is at 160 M.
+    "stages.gate.task_options.madds_weight=500000.0",
+)
+DS_NET = {"model": "ds_mobilenet_tiny", "recipe": "configs/ds_mobilenet_v1.cifar10.yaml"}
+DISTILL = ("stages.supernet.task_options.targets=distill", "stages.supernet.hooks={}")
 SHORT = ("duration=200it", "evaluate_every=200it", "schedule.warmup=40it")
 GROUPS: Dict[str, Dict[str, Run]] = {
     "idle": {
@@ -50,6 +65,11 @@ GROUPS: Dict[str, Dict[str, Run]] = {
         "CondenseNet": Run("condensenet_small", settings=PRUNED),
         "CondenseNetV2": Run("condensenet_v2_small", settings=PRUNED),
     },
+    "dsnet": {
+        "IEB, SGS": Run(**DS_NET, settings=STAGES),
+        "distillation, SGS": Run(**DS_NET, settings=(*STAGES, *DISTILL)),
+        "IEB, Gumbel": Run("ds_mobilenet_tiny", settings=("task_options.targets=gumbel",), gate_of="IEB, SGS"),
+    },
 }
 
 
@@ -58,15 +78,25 @@ def command(run: Run, seed: int, source: str, out: Path) -> list:
     options = {"stem_stride": 2, **run.options}
     settings = [f"model_options.{key}={json.dumps(value)}" for key, value in options.items()]
     settings += [*run.settings, f"seed={seed}"]
+    recipe = run.recipe
+    if run.gate_of:
+        other = out.parent / _folder(run.gate_of, seed)
+        recipe = str(other / "gate" / "recipe.yaml")
+        settings.append(f"pretrained={other / 'recalibrate' / run.model}.params")
     overrides = [part for setting in settings for part in ("--set", setting)]
-    return ["train_imagenet.py", "--model", run.model, "--data", source, "--out", str(out), *overrides]
+    config = ["--config", recipe] if recipe else []
+    return ["train_imagenet.py", "--model", run.model, *config, "--data", source, "--out", str(out), *overrides]
+
+
+def _folder(comparison: str, seed: int) -> str:
+    return f"{comparison.replace(', ', '_').replace(' ', '_')}.{seed}"
 
 
 def runs(group: str, out: Path, seeds):
     """Yield (comparison, run, seed, folder): all networks with the first seed, then with the next."""
     for seed in seeds:
         for comparison, run in GROUPS[group].items():
-            yield comparison, run, seed, out / f"{comparison.replace(', ', '_').replace(' ', '_')}.{seed}"
+            yield comparison, run, seed, out / _folder(comparison, seed)
 
 
 def collect(group: str, out: Path, seeds) -> None:
@@ -78,26 +108,47 @@ def collect(group: str, out: Path, seeds) -> None:
     for comparison, run, seed, folder in runs(group, out, seeds):
         if not (folder / "result.json").exists():
             continue
-        result = json.loads((folder / "result.json").read_text())
         log = f"cifar10.{folder.name}.jsonl"
-        shutil.copy(folder / "log.jsonl", logs / log)
+        last = folder / "gate" if run.recipe else folder
+        result = json.loads((last / "result.json").read_text())
+        shutil.copy(last / "log.jsonl", logs / log)
         lines = [json.loads(line) for line in (logs / log).read_text().splitlines()]
         curves[comparison, seed] = lines
         row = {"group": group, "comparison": comparison, "model": run.model, "options": run.options, "seed": seed}
         row["data"] = "CIFAR-10, stem stride 2"
-        row["recipe"] = f"cifar10.yaml, {', '.join(run.settings)}"
+        row["recipe"] = f"{Path(run.recipe).name or 'cifar10.yaml'}, {', '.join(run.settings)}"
         row["madds"], row["top1"] = result["madds"], round(100 * result["top1"], 2)
         row["images_per_s"] = round(
             statistics.median(line["images_per_s"] for line in lines if line["kind"] == "train")
         )
         if group == "condensenet":
             row.update(reuse(run, folder, logs / f"cifar10.{folder.name}.reuse.png"))
+        if group == "dsnet":
+            row.update(widths_and_routes(folder, result))
+            if run.recipe:
+                # What is compared are the supernets; the gates' log has few lines.
+                supernet = logs / f"cifar10.{folder.name}.supernet.jsonl"
+                shutil.copy(folder / "supernet" / "log.jsonl", supernet)
+                curves[comparison, seed] = [json.loads(line) for line in supernet.read_text().splitlines()]
+            else:
+                del curves[comparison, seed]
         row["log"] = log
-        row["commit"] = json.loads((folder / "run.json").read_text())["commit"]
+        row["commit"] = json.loads((last / "run.json").read_text())["commit"]
         row["command"] = "python " + " ".join(command(run, seed, "cifar10:DIR", Path("OUT")))
         kept.append(row)
     path.write_text(json.dumps({"rows": kept}, indent=1) + "\n")
     draw(curves, logs / f"cifar10.{group}.png")
+
+
+def widths_and_routes(folder: Path, result: dict) -> dict:
+    """Accuracy per width of a recalibrated supernet, in %, and what the gate chose, in shares of the images."""
+    gate = ("mean_madds", "easy", "gate_accuracy", *(key for key in result if "route_" in key))
+    found = {key: round(result[key], 4) for key in gate}
+    widths = folder / "recalibrate" / "result.json"
+    if widths.exists():
+        scores = json.loads(widths.read_text())
+        found["widths_top1"] = {key[5:]: round(100 * scores[key], 2) for key in scores if key.startswith("top1_")}
+    return found
 
 
 def reuse(run: Run, folder: Path, picture: Path) -> dict:
@@ -129,6 +180,9 @@ def draw(curves: dict, picture: Path) -> None:
         held_out = [line for line in lines if line["kind"] == "eval"]
         scores.plot([line["epoch"] for line in held_out], [100 * line["top1"] for line in held_out], "o", **style)
         scores.lines[-1].set_linestyle(style["ls"])
+        for key in sorted(held_out[0].keys() & {"top1_5"}):  # the widest sub-network; top1 is the slimmest
+            values = [100 * line[key] for line in held_out]
+            scores.plot([line["epoch"] for line in held_out], values, lw=1, **{**style, "label": "its widest"})
     losses.set(xlabel="epoch", title="training loss (label smoothing 0.1)")
     scores.set(xlabel="epoch", title="held-out top-1, %")
     for axes in (losses, scores):

@@ -28,7 +28,13 @@ HOOK_OPTIONS = {
     "tensorboard": {"every": 1},
 }
 HOOK_OVERRIDES = {"sparsify": ["model=condensenet_tiny"]}
-TASK_OVERRIDES = {"classification": ["task_options.label_smoothing=0.1"]}
+DSNET = ["model=ds_mobilenet_tiny", "model_options={dropout: 0.2}"]
+TASK_OVERRIDES = {
+    "classification": ["task_options.label_smoothing=0.1"],
+    "gate": [*DSNET, "task_options.noise=true", "hooks.ema.decay=0.9"],
+    "recalibrate": DSNET,
+    "slimmable": [*DSNET, "task_options.targets=ensemble", "hooks.ema.decay=0.9"],
+}
 OPTIMIZERS = {  # by name, and what else tells them apart
     "sgd": {"momentum": 0.9},
     "nag": {"momentum": 0.9},

@@ -97,3 +97,21 @@ def test_malformed_durations(text):
 def test_the_length_of_the_run_is_no_share_of_itself():
     with pytest.raises(ValueError, match="cannot define the length"):
         to_updates("0.5run", 10)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_cool_down_stays_where_the_decay_ended(name):
+    settings = ScheduleSettings(name, warmup="2ep", final=0.1, cooldown="3ep")
+    schedule, shorter = (
+        make_schedule(settings, 10, 200),
+        make_schedule(ScheduleSettings(name, "2ep", final=0.1), 10, 170),
+    )
+    assert [schedule(n) for n in range(1, 171)] == [shorter(n) for n in range(1, 171)]
+    assert {schedule(n) for n in range(170, 201)} == {shorter(170)} and shorter(170) == pytest.approx(0.1)
+
+
+def test_cool_down_that_does_not_fit():
+    with pytest.raises(ValueError, match="cooldown comes after a cosine or linear decay, not with step"):
+        make_schedule(ScheduleSettings("step", steps=("1ep",), cooldown="1ep"), 10, 100)
+    with pytest.raises(ValueError, match="are 50 . 60 updates, longer than the run of 100"):
+        make_schedule(ScheduleSettings(warmup="5ep", cooldown="6ep"), 10, 100)

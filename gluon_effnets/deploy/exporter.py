@@ -198,9 +198,10 @@ def _images(net: ClassificationNet, size: int) -> Dict[str, np.ndarray]:
 
 def _photographs(size: int) -> Optional[np.ndarray]:
     try:
-        from sklearn.datasets import load_sample_images
+        from sklearn import datasets
     except ImportError:
         return None
-    squares = [image[:, :427] for image in load_sample_images().images]
-    resized = [mx.image.imresize(mx.nd.array(square, dtype="uint8"), size, size).asnumpy() for square in squares]
+    # Its own loader decodes with Pillow, which fails once Horovod is loaded ("broken data stream").
+    paths = [Path(datasets.__file__).parent / "images" / f"{name}.jpg" for name in ("china", "flower")]
+    resized = [mx.image.imresize(mx.image.imread(str(path))[:, :427], size, size).asnumpy() for path in paths]
     return np.stack(resized).transpose(0, 3, 1, 2).astype(np.float32)

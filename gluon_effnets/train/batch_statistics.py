@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Dict, Iterable, List, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Tuple
 
 import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
 
-__all__ = ["batch_statistics"]
+__all__ = ["batch_statistics", "statistics_layers", "watch_moments"]
 
 
 def batch_statistics(net: Block, batches: Iterable[mx.nd.NDArray]) -> Dict[str, mx.nd.NDArray]:
@@ -27,29 +27,44 @@ def batch_statistics(net: Block, batches: Iterable[mx.nd.NDArray]) -> Dict[str, 
     moments: Dict[str, mx.nd.NDArray] = {}  # sums over the batches so far
     counts: Dict[str, int] = {}
 
-    def add(layer, inputs) -> None:
-        for param, value in zip((layer.running_mean, layer.running_var), _moments(inputs[0], layer._kwargs["axis"])):
+    def add(layer, mean, variance) -> None:
+        for param, value in ((layer.running_mean, mean), (layer.running_var, variance)):
             name = names[id(param)]
             # Of a thousand batches and more float32 would lose the last digits.
             value = value.astype("float64")
             moments[name] = moments[name] + value if name in moments else value
             counts[name] = counts.get(name, 0) + 1
 
-    layers = _batch_norms(net)
-    with _imperative(net), contextlib.ExitStack() as hooks, autograd.train_mode():
-        for layer in layers:
-            hooks.enter_context(layer.register_forward_pre_hook(add))
+    with watch_moments(net, add):
         for batch in batches:
             net(batch)
             # Imperative calls return at once: without a wait batches would pile up in memory.
             mx.nd.waitall()
     if not counts:
-        what = "batches" if layers else "BN layers that keep statistics"
+        what = "batches" if statistics_layers(net) else "BN layers that keep statistics"
         raise ValueError(f"there are no {what}, so there are no statistics to recompute")
     return {name: (total / counts[name]).astype("float32") for name, total in moments.items()}
 
 
-def _batch_norms(net: Block) -> List[nn.BatchNorm]:
+@contextlib.contextmanager
+def watch_moments(net: Block, add: Callable[[nn.BatchNorm, mx.nd.NDArray, mx.nd.NDArray], None]) -> Iterator[None]:
+    """Within it `net` runs as in training, and calls add(layer, mean, unbiased variance) in each BN layer of a pass.
+
+    The arrays have an entry per channel. Statistics stay as they are. A pass raises ValueError if a layer sees one
+    value per channel alone.
+    """
+
+    def moments(layer, inputs) -> None:
+        add(layer, *_moments(inputs[0], layer._kwargs["axis"]))
+
+    with _imperative(net), contextlib.ExitStack() as hooks, autograd.train_mode():
+        for layer in statistics_layers(net):
+            hooks.enter_context(layer.register_forward_pre_hook(moments))
+        yield
+
+
+def statistics_layers(net: Block) -> List[nn.BatchNorm]:
+    """The BN layers of a network that keep statistics."""
     blocks = _all_blocks(net)
     return [block for block in blocks if isinstance(block, nn.BatchNorm) and not block._kwargs["use_global_stats"]]
 

@@ -76,10 +76,11 @@ class Checkpoint(Hook):
         self._stop_if_asked(state)
 
     def train_end(self, state):
-        state.workers.pass_last_boundary()
+        if state.stage.is_last:
+            state.workers.pass_last_boundary()
 
     def _stop_if_asked(self, state):
-        signum = state.workers.must_stop(state.update)
+        signum = state.workers.must_stop(state.stage.updates_before + state.update)
         if signum:
             if self._saved != state.update:
                 self._save(state)
@@ -87,6 +88,8 @@ class Checkpoint(Hook):
 
     def _save(self, state):
         average_statistics(state)
+        for hook in self._hooks:
+            hook.save_begin(state)
         _refuse_non_finite(state)
         self._saved = state.update
         if state.workers.is_writer:

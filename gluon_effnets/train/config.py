@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import yaml
 
@@ -49,13 +50,15 @@ class OptimizerSettings:
 class ScheduleSettings:
     """Learning rate over the run, per update: a linear warm-up from `warmup_from` * lr, then one of
 
-    cosine or linear (to `final` * lr), step (times `factor` at each of `steps`), constant.
+    cosine or linear (to `final` * lr, where it stays for the last `cooldown`), step (times `factor` at each of
+    `steps`), constant.
     """
 
     name: str = "cosine"
     warmup: str = "0ep"
     warmup_from: float = 0.0
     final: float = 0.0
+    cooldown: str = "0ep"
     steps: Tuple[str, ...] = ()
     factor: float = 0.1
 
@@ -80,7 +83,11 @@ class DistributedSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """One training run. Every key of a recipe file is a field here; unknown keys are refused."""
+    """One training run. Every key of a recipe file is a field here; unknown keys are refused.
+
+    `stages` make it several runs, each with the weights of the one before: the same run with the keys that a stage has
+    in place of those of the recipe. Of `data` only the given settings are replaced. `split` gives these runs.
+    """
 
     model: str = UNSET
     model_options: Dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -98,14 +105,48 @@ class Recipe:
     checkpoint_every: str = "1ep"
     distributed: DistributedSettings = DistributedSettings()
     seed: int = 0
+    stages: Tuple[Dict[str, Any], ...] = ()
 
     def __post_init__(self):
         if self.accumulate < 1:
             raise ValueError(f"accumulate is {self.accumulate}; it must be at least 1")
+        names = [_stage_name(stage) for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the stages are called {', '.join(names)}; give each a name of its own")
 
     def as_dict(self) -> dict:
-        """Plain dictionaries, lists and numbers, as they go into a YAML file."""
-        return _plain(dataclasses.asdict(self))
+        """Plain dictionaries, lists and numbers, as they go into a YAML file; without `stages` if there are none."""
+        values = _plain(dataclasses.asdict(self))
+        return values if self.stages else {key: value for key, value in values.items() if key != "stages"}
+
+    def split(self) -> Dict[str, Recipe]:
+        """Return {name of a stage: its recipe} in order, {"": this recipe} without stages.
+
+        Raises ValueError for a key that a stage cannot have, or a value of the wrong type.
+        """
+        if not self.stages:
+            return {"": self}
+        common, parts = dataclasses.replace(self, stages=()), {}
+        for stage in self.stages:
+            name = _stage_name(stage)
+            values = {key: value for key, value in stage.items() if key != "name"}
+            _refuse_unknown(values, STAGE_KEYS, f"stages.{name}.")
+            if isinstance(values.get("data"), dict):
+                values["data"] = {**common.as_dict()["data"], **values["data"]}
+            parts[name] = _build(Recipe, {**common.as_dict(), **values}, f"stages.{name}.")
+        return parts
+
+
+# What belongs to the network or to the whole process is common to all stages.
+STAGE_KEYS = ("task", "task_options", "data", "duration", "accumulate", "optimizer", "schedule", "hooks",
+              "evaluate_every", "checkpoint_every")  # fmt: skip
+
+
+def _stage_name(stage: Any) -> str:
+    name = stage.get("name") if isinstance(stage, dict) else None
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise ValueError(f"each of stages needs a name of letters and digits (name: supernet), not {name!r}")
+    return name
 
 
 def _plain(value):
@@ -141,6 +182,7 @@ def load_recipe(path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _set(tree, override)
     recipe = _build(Recipe, tree, "")
+    recipe.split()  # which refuses what is wrong in a stage
     unset = [key for key, value in _leaves(recipe.as_dict()) if value == UNSET and key != "data.source"]
     if unset:
         raise ValueError(f"{path} leaves {', '.join(unset)} to you: add --set {unset[0]}=...")
@@ -164,14 +206,36 @@ def _set(tree: dict, override: str) -> None:
     if not separator or not key:
         raise ValueError(f"--set {override!r} is not of the form section.key=value")
     *sections, leaf = key.split(".")
-    for section in sections:
+    _refuse_hidden(tree, sections[0] if sections else leaf, key)
+    for depth, section in enumerate(sections):
+        if isinstance(tree, list):
+            tree = _stage_called(tree, section, key)
+            continue
         tree = tree.setdefault(section, {})
-        if tree is None or not isinstance(tree, dict):
+        if not isinstance(tree, dict) and not (isinstance(tree, list) and (depth, section) == (0, "stages")):
             raise ValueError(f"--set {override}: {section!r} is a value, not a section")
+    if isinstance(tree, list):
+        raise ValueError(f"--set {override} is not of the form stages.NAME.key=value")
     try:
         tree[leaf] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"--set {override}: {' '.join(str(error).split())}") from None
+
+
+def _stage_called(stages: list, name: str, key: str) -> Any:
+    for stage in stages:
+        if isinstance(stage, dict) and stage.get("name") == name:
+            return stage
+    names = ", ".join(str(stage.get("name")) for stage in stages if isinstance(stage, dict))
+    raise ValueError(f"--set {key}: there is no stage {name!r}; the stages are {names}")
+
+
+def _refuse_hidden(tree: dict, section: str, key: str) -> None:
+    """Refuse a change of what every stage replaces, which would have no effect."""
+    stages = [stage for stage in tree.get("stages") or () if isinstance(stage, dict)]
+    if stages and section != "data" and all(section in stage for stage in stages):
+        names = " or ".join(f"stages.{stage.get('name')}.{key}" for stage in stages)
+        raise ValueError(f"--set {key} has no effect, as every stage has its own {section}: set {names}")
 
 
 def _leaves(tree: dict, prefix: str = ""):
@@ -188,11 +252,15 @@ def _build(cls, tree: Any, where: str):
     if not isinstance(tree, dict):
         raise ValueError(f"{where or 'the recipe'} must be a section with keys, not {tree!r}")
     types = typing.get_type_hints(cls)
-    for key in tree:
-        if key not in types:
-            near = difflib.get_close_matches(str(key), types, 1, 0)[0]
-            raise ValueError(f"unknown recipe key {where}{key}; did you mean {where}{near}?")
+    _refuse_unknown(tree, types, where)
     return cls(**{key: _convert(types[key], value, f"{where}{key}") for key, value in tree.items()})
+
+
+def _refuse_unknown(keys: Iterable, known: Iterable[str], where: str) -> None:
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1, 0)[0]
+            raise ValueError(f"unknown recipe key {where}{key}; did you mean {where}{near}?")
 
 
 def _convert(kind, value, where: str):

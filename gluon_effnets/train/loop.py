@@ -18,7 +18,6 @@ What a method adds is a task or a hook; none is named here.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import functools
 from typing import Dict, Iterable, Sequence
@@ -29,6 +28,7 @@ from tqdm import tqdm
 
 from .data import Batch
 from .hooks.base import Hook
+from .layout import restore_layout
 from .metrics import means
 from .state import TrainState
 from .tasks.base import Task
@@ -64,18 +64,10 @@ def evaluate(state: TrainState, task: Task) -> Dict[str, float]:
             batch = _placed(batch, state.ctx)
             for key, value in task.evaluate(state, batch).items():
                 sums[key] = sums.get(key, 0) + value
-    _restore_layout(state.net)
+    restore_layout(state.net)
     sums = state.workers.sum(sums)
     assert sums["count"] == state.data.num_val, f"evaluated {sums['count']} of {state.data.num_val} images"
     return means(sums)
-
-
-def _restore_layout(net) -> None:
-    # On a CPU inference leaves the weights in oneDNN's own layout, and training puts them back whenever its engine
-    # comes to it; until then updates round otherwise, and no two runs are equal. Asking for the address does it now.
-    for param in net.collect_params().values():
-        for array in param.list_data():
-            mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(ctypes.c_void_p())))
 
 
 def _prepare_gradients(state: TrainState, task: Task) -> list:

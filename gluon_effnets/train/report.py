@@ -16,7 +16,10 @@ from .config import Recipe
 from .hooks.sparsify import SPARSITY
 from .state import TrainState
 
-__all__ = ["draw_curves", "draw_sparsity", "write_report"]
+__all__ = ["RESULT", "draw_curves", "draw_sparsity", "load_pyplot", "write_report"]
+
+
+RESULT = "result.json"  # in the run folder; the last file that a run writes there
 
 
 def write_report(state: TrainState, recipe: Recipe) -> dict:
@@ -38,7 +41,7 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
         "model": recipe.model,
         **({"condensed": True} if net is not state.net else {}),
         "image_size": size,
-        "params": cost.params,
+        "params": state.num_params if net is state.net else cost.params,
         "madds": cost.madds,
         "updates": state.update,
         "images": state.data.num_val,
@@ -46,11 +49,11 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
         "latency_ms": {name: value.minimum for name, value in latency.items()},
         "export_difference": exported.difference,
     }
-    (state.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     title = f"{recipe.model} on {recipe.data.source}"
     draw_curves(state.out / "log.jsonl", state.out / "curves.png", title)
     if (state.out / SPARSITY).exists():
         draw_sparsity(state.out / SPARSITY, state.out / "sparsity.png", title)
+    (state.out / RESULT).write_text(json.dumps(result, indent=1) + "\n")
     print(_table(result, exported, state.out))
     return result
 
@@ -65,14 +68,13 @@ def _table(result: dict, exported, out: Path) -> str:
     for key, name in (("top1", "top-1"), ("top5", "top-5"), ("ema_top1", "top-1, EMA weights")):
         if key in result:
             rows.append((name, f"{result[key]:.2%} of {result['images']:,} held-out images"))
+    rows += [(f"top-1, {key[5:].replace('_', ' ')}", f"{result[key]:.2%}") for key in result if key.startswith("top1_")]
     latency = result["latency_ms"]
-    # Of a network that was not pruned to the end there is no fused graph.
-    fused = f"; {latency['fused']:.2f} ms with oneDNN fusion" if "fused" in latency else ""
     rows += [
-        ("latency, batch 1", f"{latency['plain']:.2f} ms{fused} (minimum of 20)"),
+        ("latency, batch 1", "{plain:.2f} ms; {fused:.2f} ms with oneDNN fusion (minimum of 20)".format(**latency)),
         ("exported", f"{exported.symbol}"),
         ("", f"{exported.params}"),
-        ("loaded again", f"same answers, largest difference {exported.difference:.0e} of the largest logit"),
+        ("loaded again", f"same answers, largest difference {exported.difference:.0e} of the logits' deviation"),
         ("curves, log", f"{out / 'curves.png'}, {out / 'log.jsonl'}"),
     ]
     width = max(len(name) for name, _ in rows)
@@ -82,7 +84,7 @@ def _table(result: dict, exported, out: Path) -> str:
 
 def draw_curves(log: Path, picture: Path, title: str = "") -> None:
     """Draw training loss, evaluation scores and learning rate of a log.jsonl over epochs, as a PNG."""
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     lines: List[dict] = [json.loads(line) for line in log.read_text().splitlines()]
     training = [line for line in lines if line["kind"] == "train"]
     evaluations = [line for line in lines if line["kind"] == "eval"]
@@ -115,7 +117,7 @@ def draw_curves(log: Path, picture: Path, title: str = "") -> None:
 
 def draw_sparsity(record: Path, picture: Path, title: str = "") -> None:
     """Draw what the stages of the pruning left of every layer, of a sparsity.json, as a PNG."""
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     content = json.loads(record.read_text())
     layers, stages = content["layers"], content["stages"]
     size = (8, 2 + 0.14 * len(layers))
@@ -136,7 +138,8 @@ def draw_sparsity(record: Path, picture: Path, title: str = "") -> None:
     pyplot.close(figure)
 
 
-def _pyplot():
+def load_pyplot():
+    """Return matplotlib.pyplot, which draws without a screen. Raises ImportError with the command to install it."""
     matplotlib = optional_import("matplotlib", extra="train", why="the pictures of a run")
     matplotlib.use("Agg")
     return importlib.import_module("matplotlib.pyplot")

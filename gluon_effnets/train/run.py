@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import functools
 import json
 import logging
 import platform
@@ -19,7 +20,7 @@ import mxnet as mx
 import yaml
 
 from .. import __version__
-from ..complexity import count
+from ..complexity import count, count_params
 from ..models import get_model
 from . import loop
 from .checkpoint import Checkpoint, list_checkpoints, load_last
@@ -35,10 +36,11 @@ from .hooks.sparsify import SPARSITY, Unpruned
 from .hooks.watched import Watched
 from .optim import base_learning_rate, make_optimizer
 from .precision import Precision
-from .report import write_report
+from .report import RESULT, write_report
 from .schedules import make_schedule
 from .signals import Stopped, stop_signals
-from .state import TrainState
+from .stages import run_stages
+from .state import StagePlace, TrainState
 from .supervise import supervise
 from .tasks import Task, make_task
 
@@ -89,11 +91,15 @@ def read_recipe(args: argparse.Namespace) -> Tuple[Recipe, Path]:
     return load_recipe(path, overrides), path
 
 
-def build(recipe: Recipe, out: Path, workers: Workers) -> Tuple[TrainState, Task, List[Hook]]:
-    """Make everything a run needs, with weights initialized and equal on all workers.
+def build(
+    recipe: Recipe, out: Path, workers: Workers, stage: StagePlace = StagePlace(), start: Optional[Path] = None
+) -> Tuple[TrainState, Task, List[Hook]]:
+    """Make everything a run, or a stage of one, needs, with weights initialized and equal on all workers.
 
+    `start` is a `.params` file with the weights to begin with, which worker 0 alone reads.
     Raises ValueError, FileNotFoundError or ImportError with what to change.
     """
+    assert not recipe.stages, "of a recipe with stages each part is built for itself"
     ctx = workers.device()
     task, hooks = make_task(recipe.task, recipe.task_options), make_hooks(recipe.hooks)
     data = open_data(recipe.data, seed=recipe.seed, rank=workers.rank, world=workers.size)
@@ -101,6 +107,9 @@ def build(recipe: Recipe, out: Path, workers: Workers) -> Tuple[TrainState, Task
         raise ValueError(f"{recipe.data.source} has no training images; it serves for evaluation alone (validate)")
     precision = Precision(recipe.precision, ctx)
     net = _make_net(recipe, data, ctx)
+    if start and workers.is_writer:
+        net.load_parameters(str(start), ctx=ctx)
+        net.preprocessing = data.settings.preprocessing
     workers.broadcast_([p.data() for _, p in sorted(net._collect_params_with_prefix().items())], "weights")
 
     per_epoch = data.steps_per_epoch // recipe.accumulate
@@ -130,7 +139,11 @@ def build(recipe: Recipe, out: Path, workers: Workers) -> Tuple[TrainState, Task
         accumulate=recipe.accumulate,
         evaluate_every=max(1, to_updates(recipe.evaluate_every, per_epoch, total)),
         seed=recipe.seed,
+        stage=stage,
+        moves_statistics=task.moves_statistics,
+        num_params=count_params(net),
     )
+    task.prepare(state, hooks)
     if workers.size > 1:
         hooks.append(AverageStatistics())
     hooks += [Unpruned(hooks), JsonLines(), Progress(), Watched()]
@@ -185,7 +198,7 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
     scaling = f" = {optimizer.lr:g} x {batch} / {optimizer.lr_for_batch}" if optimizer.lr_for_batch else ""
     _say(
         state,
-        f"model     {recipe.model}: {cost.params / 1e6:.3f} M parameters, {cost.madds / 1e6:.2f} M MAdds",
+        f"model     {recipe.model}: {state.num_params / 1e6:.3f} M parameters, {cost.madds / 1e6:.2f} M MAdds",
     )
     if recipe.data.image_size < SMALL_IMAGE and "stem_stride" not in recipe.model_options:
         _say(state, f"          stem stride 1, for images of {recipe.data.image_size} pixels")
@@ -235,8 +248,26 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
     if workers.is_writer:
         out.mkdir(parents=True, exist_ok=True)
         if args.fresh:
-            _remove_checkpoints(out)
-    state, task, hooks = build(recipe, out, workers)
+            for name in recipe.split():
+                _remove_checkpoints(out / name)
+    if recipe.stages:
+        run_stages(recipe, out, workers, build, functools.partial(_train, path=path))
+    else:
+        _train(recipe, out, workers, path=path)
+    workers.finish()
+
+
+def _train(
+    recipe: Recipe,
+    out: Path,
+    workers: Workers,
+    stage: StagePlace = StagePlace(),
+    start: Optional[Path] = None,
+    *,
+    path: Path,
+) -> None:
+    """Run one recipe, or one stage, in its folder."""
+    state, task, hooks = build(recipe, out, workers, stage, start)
     _introduce(state, recipe, path)
     resume(state, hooks, recipe)
     _record(state, recipe)
@@ -247,13 +278,12 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
         raise
     if workers.is_writer:
         write_report(state, recipe)
-    workers.finish()
 
 
 def _remove_checkpoints(out: Path) -> None:
     for folder in list_checkpoints(out):
         shutil.rmtree(folder)
-    for name in ("log.jsonl", SPARSITY):
+    for name in ("log.jsonl", SPARSITY, RESULT):
         (out / name).unlink(missing_ok=True)
 
 

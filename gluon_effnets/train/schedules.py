@@ -19,14 +19,22 @@ def make_schedule(settings: ScheduleSettings, updates_per_epoch: int, total_upda
 
     As in GluonCV's scheduler (whose logged rates are a test), a phase of n updates moves its factor n - 1 times: a
     warm-up of W updates has factor warmup_from + (1 - warmup_from) * number / (W - 1) below number W, and the decay
-    begins with factor 1 at number W. Raises ValueError for an unknown name or a warm-up longer than the run.
+    begins with factor 1 at number W. A decay ends `cooldown` before the run and stays where it ended.
+    Raises ValueError for an unknown name, or a warm-up and cool-down longer than the run.
     """
     if settings.name not in _SHAPES:
         raise ValueError(f"unknown schedule.name {settings.name!r}; choose one of {', '.join(_SHAPES)}")
     warmup = to_updates(settings.warmup, updates_per_epoch, total_updates)
     if warmup > total_updates:
         raise ValueError(f"schedule.warmup is {warmup} updates, longer than the run of {total_updates}")
-    shape = _SHAPES[settings.name](settings, updates_per_epoch, total_updates, warmup)
+    cooldown = to_updates(settings.cooldown, updates_per_epoch, total_updates)
+    if cooldown and settings.name not in ("cosine", "linear"):
+        raise ValueError(f"schedule.cooldown comes after a cosine or linear decay, not with {settings.name}")
+    if warmup + cooldown > total_updates:
+        raise ValueError(
+            f"schedule.warmup and cooldown are {warmup} + {cooldown} updates, longer than the run of {total_updates}"
+        )
+    shape = _SHAPES[settings.name](settings, updates_per_epoch, total_updates - cooldown, warmup)
 
     def schedule(number: int) -> float:
         if number < warmup:

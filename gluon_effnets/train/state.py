@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 import mxnet as mx
 
@@ -13,7 +13,15 @@ from .data import Data
 from .dist import Workers
 from .precision import Precision
 
-__all__ = ["TrainState"]
+__all__ = ["StagePlace", "TrainState"]
+
+
+class StagePlace(NamedTuple):
+    """Which part of a run of several stages this is; the default is a run of one."""
+
+    name: str = ""
+    updates_before: int = 0  # in all stages before
+    is_last: bool = True
 
 
 @dataclasses.dataclass
@@ -34,6 +42,9 @@ class TrainState:
     accumulate: int = 1
     evaluate_every: int = 0  # in updates
     seed: int = 0
+    stage: StagePlace = StagePlace()
+    moves_statistics: bool = True  # whether training changes BN's running statistics
+    num_params: int = 0  # of the network, also those that this run does not train
     update: int = 0  # updates done
     scalars: Dict[str, Any] = dataclasses.field(default_factory=dict)  # of the last update; values may be NDArrays
     scores: Dict[str, float] = dataclasses.field(default_factory=dict)  # of the last evaluation

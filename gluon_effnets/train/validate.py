@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 
@@ -19,6 +20,7 @@ from .dist import Workers
 from .loop import evaluate
 from .run import model_options
 from .tasks import Classification
+from .width_scores import Which, require_slimmable, route_sums, width_list, width_sums
 
 __all__ = ["open_pair", "validate", "validate_in_8_bits"]
 
@@ -71,15 +73,30 @@ def _context() -> mx.Context:
 
 
 def validate(
-    name: str, weights: str, source: str, overrides: Sequence[str] = (), options: Optional[Dict[str, Any]] = None
+    name: str,
+    weights: str,
+    source: str,
+    overrides: Sequence[str] = (),
+    options: Optional[Dict[str, Any]] = None,
+    widths: Union[str, Sequence[Which], None] = None,
 ) -> Dict[str, float]:
     """Return top1, top5 (0..1) and loss of a `.params` file on the evaluation part of `source` (KIND[:PATH]).
 
-    The arguments, and what is raised, are those of `open_pair`.
+    Of a slimmable network these are by default those of the largest network. `widths` is 'dynamic', for the scores of
+    the routed network (`route_sums`), or what `width_list` takes: the scores then are those of the first of these
+    widths, and `top1_<width>` of each.
+    The other arguments, and what is raised, are those of `open_pair`; ValueError too for widths that do not exist.
     """
     net, data = open_pair(name, weights, source, overrides, options)
     state = SimpleNamespace(net=net, data=data, workers=Workers(), ctx=_context())
-    return evaluate(state, Classification())
+    if widths is None:
+        return evaluate(state, Classification())
+    require_slimmable(net, f"widths={widths}", gates=widths == "dynamic")
+    if widths == "dynamic":
+        scores = route_sums
+    else:
+        scores = functools.partial(width_sums, widths=width_list(net, widths))
+    return evaluate(state, SimpleNamespace(evaluate=lambda _, batch: scores(net, batch)))
 
 
 def validate_in_8_bits(

@@ -30,5 +30,7 @@ def running_statistics(net: Block) -> Dict[str, Parameter]:
 
 
 def average_statistics(state: TrainState) -> None:
-    """Replace BN's running means and variances by their mean over the workers."""
+    """Replace BN's running means and variances by their mean over the workers, if training changes them."""
+    if not state.moves_statistics:  # a mean of equal numbers may round
+        return
     state.workers.average_([param.data() for param in running_statistics(state.net).values()], "statistics")

@@ -49,6 +49,9 @@ class Hook:
     def train_end(self, state: TrainState) -> None:
         """Once, after the last epoch and its evaluation."""
 
+    def save_begin(self, state: TrainState) -> None:
+        """Before a checkpoint, on all workers: what `state_dict` of the first one returns must hold for all."""
+
     def state_dict(self) -> Dict[str, Any]:
         """What a resumed run needs to go on as if it had never stopped."""
         return {}

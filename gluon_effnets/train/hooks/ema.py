@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mxnet.gluon.block import Block
+
 from .average_statistics import running_statistics
 from .base import Hook
 
@@ -22,6 +24,7 @@ class EMA(Hook):
             raise ValueError(f"hooks.ema.decay is {decay}; it must be between 0 and 1")
         self.decay, self.warmup = decay, warmup
         self.average = None  # parameter name -> NDArray
+        self._averaged = None  # update after which the statistics were averaged over the workers
 
     def train_begin(self, state):
         if self.average is None:
@@ -38,11 +41,25 @@ class EMA(Hook):
                 self.average[name] += (1 - decay) * param.data()
         self._copy(copied)
 
+    def keep_in(self, net: Block) -> None:
+        """Let `net`, of the trained network's definition, hold the average from now on: they share their memory."""
+        for name, param in net._collect_params_with_prefix().items():
+            param.set_data(self.average[name])
+            self.average[name] = param.data()
+
     def eval_begin(self, state):
         # Another hook may have changed them since the last update.
         self._copy(_copied(state))
-        # The statistics among the averages are of this worker's shard alone.
-        state.workers.average_([self.average[name] for name in running_statistics(state.net)], "ema")
+        self._average_statistics(state)
+
+    def save_begin(self, state):
+        self._average_statistics(state)
+
+    def _average_statistics(self, state):
+        # Each worker's are of its shard alone.
+        if state.moves_statistics and self._averaged != state.update:
+            self._averaged = state.update
+            state.workers.average_([self.average[name] for name in running_statistics(state.net)], "ema")
 
     def eval_end(self, state):
         if not state.scores:
@@ -70,7 +87,7 @@ def _params(state):
 
 
 def _copied(state):
-    statistics = running_statistics(state.net)
+    statistics = running_statistics(state.net) if state.moves_statistics else {}
     return {name: param for name, param in _params(state) if param.grad_req == "null" and name not in statistics}
 
 

@@ -110,7 +110,7 @@ class Progress(Hook):
             self._bar = tqdm(
                 total=end - begun,
                 initial=state.update - begun,
-                desc=f"epoch {state.epoch + 1}/{epochs}",
+                desc=f"{_stage(state)}epoch {state.epoch + 1}/{epochs}",
                 unit="up",
                 leave=False,
                 bar_format="{desc} {percentage:3.0f}%|{bar:20}| {n}/{total} {postfix}",
@@ -140,11 +140,16 @@ class Progress(Hook):
             self._since += time.perf_counter() - self._paused
             loss = as_float(state.scalars["loss"])
             scores = ", ".join(f"{key} {_format(key, value)}" for key, value in state.scores.items())
-            tqdm.write(f"epoch {state.update / state.updates_per_epoch:g}: training loss {loss:.4f}; {scores}")
+            epoch = f"{_stage(state)}epoch {state.update / state.updates_per_epoch:g}"
+            tqdm.write(f"{epoch}: training loss {loss:.4f}; {scores}")
 
     def epoch_end(self, state):
         if self._bar is not None:
             self._bar.close()
+
+
+def _stage(state) -> str:
+    return f"{state.stage.name}, " if state.stage.name else ""
 
 
 def _format(key: str, value: float) -> str:

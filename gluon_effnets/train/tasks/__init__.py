@@ -7,10 +7,18 @@ from typing import Dict, Type
 from ..registry import create
 from .base import Task
 from .classification import Classification
+from .gate import Gate
+from .recalibrate import Recalibrate
+from .slimmable import Slimmable
 
-__all__ = ["TASKS", "Classification", "Task", "make_task"]
+__all__ = ["TASKS", "Classification", "Gate", "Recalibrate", "Slimmable", "Task", "make_task"]
 
-TASKS: Dict[str, Type[Task]] = {"classification": Classification}
+TASKS: Dict[str, Type[Task]] = {
+    "classification": Classification,
+    "gate": Gate,
+    "recalibrate": Recalibrate,
+    "slimmable": Slimmable,
+}
 
 
 def make_task(name: str, options: dict) -> Task:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+from typing import TYPE_CHECKING, Any, Callable, Dict, Sequence
 
 from ..data import Batch
 from ..state import TrainState
+
+if TYPE_CHECKING:
+    from ..hooks.base import Hook
 
 __all__ = ["Task"]
 
@@ -13,10 +16,18 @@ __all__ = ["Task"]
 class Task:
     """What one step computes. Gradients are zeroed, reduced and applied by the loop, never here.
 
-    `backwards` is the number of times a step calls `backward`.
+    `backwards` is the number of times a step calls `backward`. `moves_statistics` says whether steps change the running
+    statistics of BN layers; where they do not, the workers' need no averaging, and stay as they are bit for bit.
     """
 
     backwards = 1
+    moves_statistics = True
+
+    def prepare(self, state: TrainState, hooks: Sequence[Hook]) -> None:
+        """Once, when everything is built: choose by `grad_req` what is trained, look for what other hooks must do.
+
+        Raises ValueError if the network, the recipe and this task do not go together.
+        """
 
     def step(self, state: TrainState, batch: Batch, backward: Callable) -> Dict[str, Any]:
         """Run the forward passes of one batch, each ended by `backward(loss)`; return scalars (NDArray or float)."""

@@ -1,0 +1,82 @@
+"""Runs of several stages: each a run in a folder of its own, with the weights that the one before ended with."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import Callable, Dict, Optional
+
+import mxnet as mx
+import yaml
+
+from .config import Recipe, differences
+from .dist import Workers
+from .report import RESULT
+from .state import StagePlace
+
+__all__ = ["run_stages"]
+
+log = logging.getLogger(__name__)
+
+
+def run_stages(recipe: Recipe, out: Path, workers: Workers, build: Callable, train: Callable) -> None:
+    """Train the stages of a recipe one after the other, in the folders `out`/<name of the stage>.
+
+    All are built before the first begins, so that a mistake in the last one shows at once. A stage that is finished is
+    passed over: the same command goes on with the one that was interrupted.
+    `build(recipe, folder, workers)` makes what a stage needs, `train(recipe, folder, workers, place, start)` runs it.
+    Raises what they raise, naming the stage.
+    """
+    stages = recipe.split()
+    totals = {name: _check(name, stage, workers, build) for name, stage in stages.items()}
+    if workers.is_writer:
+        (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    # Once for all: Horovod mixes up exchanges of the same name that follow each other at once.
+    finished = workers.broadcast_object([name for name in stages if (out / name / RESULT).exists()], "finished stages")
+    updates_before, start = 0, None
+    for number, (name, stage) in enumerate(stages.items(), start=1):
+        folder, is_last = out / name, number == len(stages)
+        if workers.is_writer:
+            print(f"\nstage {number} of {len(stages)}, {name}{': finished' if name in finished else ''}", flush=True)
+            folder.mkdir(exist_ok=True)
+            if name in finished:
+                _warn_of_changes(name, stage, folder)
+        if name not in finished:
+            train(stage, folder, workers, StagePlace(name, updates_before, is_last), start)
+            _let_go()
+        updates_before, start = updates_before + totals[name], folder / f"{recipe.model}.params"
+    if workers.is_writer:
+        results: Dict[str, dict] = {name: json.loads((out / name / RESULT).read_text()) for name in stages}
+        (out / RESULT).write_text(json.dumps({"model": recipe.model, "stages": results}, indent=1) + "\n")
+
+
+def _check(name: str, stage: Recipe, workers: Workers, build: Callable) -> int:
+    """Build a stage for its errors, and return its number of updates."""
+    with tempfile.TemporaryDirectory(prefix="gluon_effnets-") as folder:
+        try:
+            state, _, hooks = build(stage, Path(folder), workers)
+            for hook in hooks[: len(stage.hooks)]:  # those of the recipe
+                hook.train_begin(state)
+        except (ValueError, OSError, ImportError) as error:
+            raise type(error)(f"stage {name}: {error}") from error
+    total = state.total_updates
+    del state, hooks
+    _let_go()
+    return total
+
+
+def _let_go() -> None:
+    """Free the networks that are not needed any more, which are in cycles of references."""
+    # Horovod refuses an exchange under the name of one that is still under way, and stages use the same names.
+    mx.nd.waitall()
+    gc.collect()
+
+
+def _warn_of_changes(name: str, stage: Recipe, folder: Path) -> None:
+    """Tell what of a finished stage's recipe is another one now."""
+    record: Optional[dict] = yaml.safe_load((folder / "recipe.yaml").read_text())
+    for line in differences(record or {}, stage.as_dict()):
+        log.warning("stage %s is finished: the change of %s has no effect on it; --fresh starts over", name, line)
