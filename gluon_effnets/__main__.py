@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import sys
-import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
-
-import yaml
+from typing import Any, List, Optional, Sequence, Tuple
 
 from . import __version__, _resources, get_model, list_models, model_info
+from .commands import add_benchmarks, network_options, read_options
 from .complexity import RULES, condensed_options, count
-
-
-def _options(pairs: Sequence[str]) -> Dict[str, Any]:
-    """Turn ['bn_epsilon=1e-3', ...] into constructor options; values are read as YAML."""
-    options = {}
-    for pair in pairs:
-        key, separator, text = pair.partition("=")
-        if not separator:
-            raise ValueError(f"--option {pair!r} is not of the form name=value")
-        value = yaml.safe_load(text)
-        try:
-            # YAML 1.1 takes 1e-3 for a text.
-            options[key] = float(value) if isinstance(value, str) else value
-        except ValueError:
-            options[key] = value
-    return options
 
 
 def _table(rows: List[Tuple[str, ...]]) -> str:
@@ -55,7 +38,7 @@ def _list(args) -> None:
 
 def _info(args) -> None:
     info = model_info(args.name)
-    net = get_model(info.name, classes=args.classes, **_options(args.option))
+    net = get_model(info.name, classes=args.classes, **read_options(args.option))
     size = args.image_size or info.input_size
     rows = [("model", info.name), ("", info.summary), ("paper", info.paper)]
     if info.reconstruction:
@@ -66,7 +49,7 @@ def _info(args) -> None:
     form = condensed_options(net)
     if form:
         rows.append(("deployed", f"after the pruning, with {', '.join(form)}:"))
-        rows += _costs(get_model(info.name, classes=args.classes, **{**_options(args.option), **form}), size)
+        rows += _costs(get_model(info.name, classes=args.classes, **{**read_options(args.option), **form}), size)
     rows += [
         (f"stage {i}", f"{stage.channels} channels, stride {stage.stride}") for i, stage in enumerate(net.stage_info, 1)
     ]
@@ -121,7 +104,7 @@ def _parse(command: str, text: str, add_arguments, arguments: Sequence[str]) -> 
 def _validate(args) -> None:
     from .train.validate import validate
 
-    scores = validate(args.name, args.weights, args.data, args.overrides, _options(args.option), args.widths)
+    scores = validate(args.name, args.weights, args.data, args.overrides, read_options(args.option), args.widths)
     digits = {"mean_madds": 0, "loss": 4}
     as_numbers = {key: f"{scores.pop(key):,.{digits[key]}f}" for key in digits if key in scores}
     print(_table([(key, f"{value:.3%}") for key, value in scores.items()] + list(as_numbers.items())))
@@ -142,7 +125,7 @@ def _predict(args) -> int:
         weights, *images = args.paths
         if not images:
             raise ValueError("no images: give NAME WEIGHTS IMAGE..., or EXPORTED.json IMAGE...")
-        classifier = Classifier(args.model, weights, args.image_size, **_options(args.option))
+        classifier = Classifier(args.model, weights, args.image_size, **read_options(args.option))
     names = read_names(args.names, classifier.num_classes) if args.names else classifier.names
     failed = False
     for path, found in classifier.batches(find_images(images), args.batch):
@@ -167,14 +150,14 @@ def _convert(args) -> None:
     from .weights import convert
 
     settings = {key: getattr(args, key) for key in ("ema", "source", "condense", "condense_classifier")}
-    print(convert(args.model, args.checkpoint, args.out, **settings, **_options(args.option)))
+    print(convert(args.model, args.checkpoint, args.out, **settings, **read_options(args.option)))
 
 
 def _export(args) -> None:
     from .deploy import condense, export, export_subnet
     from .deploy.exported import read_names
 
-    net = get_model(args.name, pretrained=args.weights, classes=args.classes, **_options(args.option))
+    net = get_model(args.name, pretrained=args.weights, classes=args.classes, **read_options(args.option))
     if args.routed:
         return _export_routed(net, args)
     if args.condense or args.condense_classifier:
@@ -206,7 +189,7 @@ def _export_routed(net, args) -> None:
 def _plot_reuse(args) -> None:
     from .deploy.reuse import draw_layer, draw_reuse, early_feature_share
 
-    net = get_model(args.name, pretrained=args.weights, classes=None, **_options(args.option))
+    net = get_model(args.name, pretrained=args.weights, classes=None, **read_options(args.option))
     if args.layer is None:
         draw_reuse(net, args.out, args.normalize, title=args.name)
     else:
@@ -219,82 +202,9 @@ def _plot_reuse(args) -> None:
 def _plot_routes(args) -> None:
     from .train.routes import draw_routes
 
-    settings = {"images": args.images, "overrides": args.overrides, "options": _options(args.option)}
+    settings = {"images": args.images, "overrides": args.overrides, "options": read_options(args.option)}
     for route in draw_routes(args.name, args.weights, args.data, args.out, **settings):
         print(f"{route.picture}: {route.title}")
-
-
-def _benchmark_latency(args) -> None:
-    from .deploy import compare_latency, initialize_lively, latency_table
-    from .deploy.benchmark import conditions
-
-    nets = {name: get_model(name, **_options(args.option)) for name in args.names}
-    for net in nets.values():
-        initialize_lively(net)
-    size = args.image_size or 2 * (max(model_info(name).input_size for name in nets),)
-    clock = time.process_time if args.processor_time else time.perf_counter
-    times = compare_latency(nets, size, args.batch, args.repeats, args.forms, clock, args.onnx)
-    print(latency_table(times))
-    print(f"\n{args.batch} x 3 x {size[0]} x {size[1]}, {args.repeats} repetitions in turn; {conditions()}")
-
-
-def _benchmark_idle_forms(args) -> None:
-    from .deploy.idle_forms import compare_forms, forms_table
-
-    print(forms_table(compare_forms(args.name, args.baseline, args.repeats)))
-
-
-def _benchmark_layout(args) -> None:
-    from .deploy.benchmark import conditions
-    from .deploy.layout_forms import compare_layouts, layouts_table
-
-    print(f"{layouts_table(compare_layouts(args.names, args.repeats))}\n\n{conditions()}")
-
-
-def _benchmark_shortcut(args) -> None:
-    from .deploy.shortcut_forms import compare_shortcuts, shortcuts_table
-
-    print(shortcuts_table(compare_shortcuts(args.name, args.divisors, repeats=args.repeats)))
-
-
-def _benchmark_condense(args) -> None:
-    from .deploy.benchmark import conditions
-    from .deploy.condense_forms import compare_forms, forms_table
-
-    clock = time.process_time if args.processor_time else time.perf_counter
-    rows = [row for name in args.names for row in compare_forms(name, args.image_size, args.repeats, clock)]
-    print(f"{forms_table(rows)}\n\none image, {args.repeats} repetitions in turn; {conditions()}")
-
-
-def _benchmark_routing(args) -> None:
-    from .deploy.benchmark import conditions
-    from .deploy.routing_forms import compare_routing, routing_table
-
-    clock = time.process_time if args.processor_time else time.perf_counter
-    net = get_model(args.name, **_options(args.option))
-    times = compare_routing(net, args.image_size, args.repeats, clock, args.form, args.batch)
-    print(f"{routing_table(times)}\n\n{args.repeats} repetitions in turn; {conditions()}")
-
-
-def _benchmark_slicing(args) -> None:
-    from .deploy.benchmark import conditions
-    from .deploy.slicing_forms import compare_slicing, slicing_table
-
-    clock = time.process_time if args.processor_time else time.perf_counter
-    rows = compare_slicing(args.name, args.image_size, args.repeats, clock)
-    print(f"{slicing_table(rows)}\n\none image, {args.repeats} repetitions in turn; {conditions()}")
-
-
-def _benchmark_optimizers(args) -> None:
-    from .train.bench_optim import compare_optimizers, optimizers_table
-
-    print(optimizers_table(compare_optimizers(args.name, args.repeats)))
-
-
-def _size(text: str) -> Tuple[int, int]:
-    """'224' or '480x640' as height and width."""
-    height, _, width = text.partition("x")
-    return int(height), int(width or height)
 
 
 def _width(text: str) -> Any:
@@ -322,10 +232,6 @@ def _parser() -> argparse.ArgumentParser:
         added = parent.add_parser(name, help=text, description=text)
         added.set_defaults(function=function)
         return added
-
-    def network_options(added):
-        added.add_argument("--option", "-o", action="append", default=[], metavar="NAME=VALUE",
-                           help="constructor option, e.g. bn_epsilon=1e-3 (may be repeated)")  # fmt: skip
 
     def data_settings(added):
         added.add_argument("--set", dest="overrides", action="append", default=[], metavar="data.KEY=VALUE",
@@ -430,56 +336,7 @@ def _parser() -> argparse.ArgumentParser:
     what = command("benchmark", None, "measurements on this machine").add_subparsers(required=True, metavar="WHAT")
     command("train", None, "images/s of training, and where the time goes", what)
     command("data", None, "images/s of the data without a network", what)
-    added = command("latency", _benchmark_latency, "inference of one batch, hybridized and with oneDNN fusion", what)
-    added.add_argument("names", nargs="+")
-    added.add_argument("--image-size", type=_size, metavar="N|HxW")
-    added.add_argument("--batch", type=int, default=1)
-    added.add_argument("--repeats", type=int, default=20)
-    added.add_argument(
-        "--forms", nargs="*", choices=("auto", "grouped", "dense"), default=["auto"], help="of aligned ShuffleNets"
-    )
-    added.add_argument("--onnx", action="store_true", help="in ONNX Runtime, too")
-    added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")
-    network_options(added)
-    text = "the forms of an IdleBlock network side by side (processor time; set OMP_NUM_THREADS=1)"
-    added = command("idle-forms", _benchmark_idle_forms, text, what)
-    added.add_argument("name", nargs="?", default="idle_mbv3")
-    added.add_argument("--baseline", default="mobilenet_v3_large")
-    added.add_argument("--repeats", type=int, default=10)
-    text = "grouped convolutions in two memory layouts (processor time; set OMP_NUM_THREADS=1)"
-    added = command("layout", _benchmark_layout, text, what)
-    added.add_argument("names", nargs="*", default=["shufflenet_v1_g3_x1_0", "shufflenet_v1_g8_x1_0"])
-    added.add_argument("--repeats", type=int, default=5)
-    text = "the forms of MobileNeXt's divided shortcut (processor time; set OMP_NUM_THREADS=1)"
-    added = command("shortcut", _benchmark_shortcut, text, what)
-    added.add_argument("name", nargs="?", default="mobilenext_x1_0")
-    added.add_argument("--divisors", type=int, nargs="+", default=[1, 2, 3, 6])
-    added.add_argument("--repeats", type=int, default=20)
-    text = "CondenseNets masked, condensed and aligned side by side; in PyTorch too, if it is installed"
-    added = command("condense", _benchmark_condense, text, what)
-    added.add_argument("names", nargs="*", default=["condensenet_v2_a", "condensenet_v2_b", "condensenet_v2_c"])
-    added.add_argument("--image-size", type=int)
-    added.add_argument("--repeats", type=int, default=20)
-    added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")
-    text = "a network with a gate: routed, masked, static at each width, and MobileNetV1"
-    added = command("routing", _benchmark_routing, text, what)
-    added.add_argument("name", nargs="?", default="ds_mobilenet_v1")
-    added.add_argument("--image-size", type=int)
-    added.add_argument("--batch", type=int, default=32, help="number of images with mixed decisions (default: 32)")
-    added.add_argument("--repeats", type=int, default=20, help="of one image; a quarter of it for sets of images")
-    added.add_argument("--form", choices=("fused", "plain"), default="fused")
-    added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")
-    network_options(added)
-    text = "a quarter of ResNet-50's channels: masked, by index, sliced, and as a network of its own"
-    added = command("slicing", _benchmark_slicing, text, what)
-    added.add_argument("name", nargs="?", default="slimmable_resnet50")
-    added.add_argument("--image-size", type=int)
-    added.add_argument("--repeats", type=int, default=20)
-    added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")
-    text = "one update of all parameters with NAG, LB-SGD and MXNet's own (processor time; set OMP_NUM_THREADS=1)"
-    added = command("optimizers", _benchmark_optimizers, text, what)
-    added.add_argument("name", nargs="?", default="mobilenet_v3_large")
-    added.add_argument("--repeats", type=int, default=20)
+    add_benchmarks(functools.partial(command, parent=what))
     return parser
 
 

@@ -15,6 +15,7 @@ LAYERS = [
     ["models"],
     ["complexity", "paper_tables", "weights", "deploy"],
     ["train"],
+    ["commands"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 OPTIONAL = {

@@ -1,0 +1,143 @@
+"""The comparisons of `python -m gluon_effnets benchmark`: what they measure, and their arguments."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Callable, Tuple
+
+from ..models import get_model, model_info
+from .options import network_options, read_options
+
+__all__ = ["add_benchmarks"]
+
+
+def add_benchmarks(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the comparisons; `command(name, function, help)` makes a parser that calls `function(args)`."""
+    added = command("latency", _latency, "inference of one batch, hybridized and with oneDNN fusion")
+    added.add_argument("names", nargs="+")
+    added.add_argument("--image-size", type=_size, metavar="N|HxW")
+    added.add_argument("--batch", type=int, default=1)
+    added.add_argument("--repeats", type=int, default=20)
+    added.add_argument(
+        "--forms", nargs="*", choices=("auto", "grouped", "dense"), default=["auto"], help="of aligned ShuffleNets"
+    )
+    added.add_argument("--onnx", action="store_true", help="in ONNX Runtime, too")
+    _processor_time(added)
+    network_options(added)
+    text = "the forms of an IdleBlock network side by side (processor time; set OMP_NUM_THREADS=1)"
+    added = command("idle-forms", _idle_forms, text)
+    added.add_argument("name", nargs="?", default="idle_mbv3")
+    added.add_argument("--baseline", default="mobilenet_v3_large")
+    added.add_argument("--repeats", type=int, default=10)
+    text = "grouped convolutions in two memory layouts (processor time; set OMP_NUM_THREADS=1)"
+    added = command("layout", _layout, text)
+    added.add_argument("names", nargs="*", default=["shufflenet_v1_g3_x1_0", "shufflenet_v1_g8_x1_0"])
+    added.add_argument("--repeats", type=int, default=5)
+    text = "the forms of MobileNeXt's divided shortcut (processor time; set OMP_NUM_THREADS=1)"
+    added = command("shortcut", _shortcut, text)
+    added.add_argument("name", nargs="?", default="mobilenext_x1_0")
+    added.add_argument("--divisors", type=int, nargs="+", default=[1, 2, 3, 6])
+    added.add_argument("--repeats", type=int, default=20)
+    text = "CondenseNets masked, condensed and aligned side by side; in PyTorch too, if it is installed"
+    added = command("condense", _condense, text)
+    added.add_argument("names", nargs="*", default=["condensenet_v2_a", "condensenet_v2_b", "condensenet_v2_c"])
+    added.add_argument("--image-size", type=int)
+    added.add_argument("--repeats", type=int, default=20)
+    _processor_time(added)
+    text = "a network with a gate: routed, masked, static at each width, and MobileNetV1"
+    added = command("routing", _routing, text)
+    added.add_argument("name", nargs="?", default="ds_mobilenet_v1")
+    added.add_argument("--image-size", type=int)
+    added.add_argument("--batch", type=int, default=32, help="number of images with mixed decisions (default: 32)")
+    added.add_argument("--repeats", type=int, default=20, help="of one image; a quarter of it for sets of images")
+    added.add_argument("--form", choices=("fused", "plain"), default="fused")
+    _processor_time(added)
+    network_options(added)
+    text = "a quarter of ResNet-50's channels: masked, by index, sliced, and as a network of its own"
+    added = command("slicing", _slicing, text)
+    added.add_argument("name", nargs="?", default="slimmable_resnet50")
+    added.add_argument("--image-size", type=int)
+    added.add_argument("--repeats", type=int, default=20)
+    _processor_time(added)
+    text = "one update of all parameters with NAG, LB-SGD and MXNet's own (processor time; set OMP_NUM_THREADS=1)"
+    added = command("optimizers", _optimizers, text)
+    added.add_argument("name", nargs="?", default="mobilenet_v3_large")
+    added.add_argument("--repeats", type=int, default=20)
+
+
+def _processor_time(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--processor-time", action="store_true", help="less disturbed by others; OMP_NUM_THREADS=1")
+
+
+def _clock(args) -> Callable[[], float]:
+    return time.process_time if args.processor_time else time.perf_counter
+
+
+def _latency(args) -> None:
+    from ..deploy import compare_latency, initialize_lively, latency_table
+    from ..deploy.benchmark import conditions
+
+    nets = {name: get_model(name, **read_options(args.option)) for name in args.names}
+    for net in nets.values():
+        initialize_lively(net)
+    size = args.image_size or 2 * (max(model_info(name).input_size for name in nets),)
+    times = compare_latency(nets, size, args.batch, args.repeats, args.forms, _clock(args), args.onnx)
+    print(latency_table(times))
+    print(f"\n{args.batch} x 3 x {size[0]} x {size[1]}, {args.repeats} repetitions in turn; {conditions()}")
+
+
+def _idle_forms(args) -> None:
+    from ..deploy.idle_forms import compare_forms, forms_table
+
+    print(forms_table(compare_forms(args.name, args.baseline, args.repeats)))
+
+
+def _layout(args) -> None:
+    from ..deploy.benchmark import conditions
+    from ..deploy.layout_forms import compare_layouts, layouts_table
+
+    print(f"{layouts_table(compare_layouts(args.names, args.repeats))}\n\n{conditions()}")
+
+
+def _shortcut(args) -> None:
+    from ..deploy.shortcut_forms import compare_shortcuts, shortcuts_table
+
+    print(shortcuts_table(compare_shortcuts(args.name, args.divisors, repeats=args.repeats)))
+
+
+def _condense(args) -> None:
+    from ..deploy.benchmark import conditions
+    from ..deploy.condense_forms import compare_forms, forms_table
+
+    rows = [row for name in args.names for row in compare_forms(name, args.image_size, args.repeats, _clock(args))]
+    print(f"{forms_table(rows)}\n\none image, {args.repeats} repetitions in turn; {conditions()}")
+
+
+def _routing(args) -> None:
+    from ..deploy.benchmark import conditions
+    from ..deploy.routing_forms import compare_routing, routing_table
+
+    net = get_model(args.name, **read_options(args.option))
+    times = compare_routing(net, args.image_size, args.repeats, _clock(args), args.form, args.batch)
+    print(f"{routing_table(times)}\n\n{args.repeats} repetitions in turn; {conditions()}")
+
+
+def _slicing(args) -> None:
+    from ..deploy.benchmark import conditions
+    from ..deploy.slicing_forms import compare_slicing, slicing_table
+
+    rows = compare_slicing(args.name, args.image_size, args.repeats, _clock(args))
+    print(f"{slicing_table(rows)}\n\none image, {args.repeats} repetitions in turn; {conditions()}")
+
+
+def _optimizers(args) -> None:
+    from ..train.bench_optim import compare_optimizers, optimizers_table
+
+    print(optimizers_table(compare_optimizers(args.name, args.repeats)))
+
+
+def _size(text: str) -> Tuple[int, int]:
+    """'224' or '480x640' as height and width."""
+    height, _, width = text.partition("x")
+    return int(height), int(width or height)
