@@ -295,3 +295,8 @@ def test_list_shows_both_forms(capsys):
     assert "3.35 M (2.04 M)" in out and "150.3 M (43.1 M)" in out and "in brackets: condensed" in out
     assert main(["list", "idle_mbv3"]) == 0
     assert "brackets" not in capsys.readouterr().out
+
+
+def test_evaluation_interpolates_as_the_authors_do():
+    filters = [model_info(f"condensenet_v2_{size}").interpolation for size in "abc"]
+    assert filters == ["pillow_bicubic", "pillow_bicubic", "bilinear"]

@@ -18,6 +18,8 @@ G, C and S are groups and factors of the learned 1x1 convolutions and of the rea
 The paper calls the module "conv, BN, ReLU"; the code, followed here, is BN, activation, convolution. It sets the gammas
 of these BN layers to 0 in the module, and to 1 again in the network: they start at 1.
 
+A and B are evaluated with bicubic interpolation, C with bilinear.
+
 The published count of multiply-adds has 5 % of non-convolutions in it (docs/condensenet.md).
 """
 
@@ -83,13 +85,13 @@ def condensenet_v2(
     return CondenseNet(Plan(blocks, learned, groups, update, last_se, head_hidden), **options)
 
 
-@register_model(family="condensenetv2", paper=PAPER)
+@register_model(family="condensenetv2", paper=PAPER, interpolation="pillow_bicubic")
 def condensenet_v2_a(**options) -> CondenseNet:
     """CondenseNetV2-A: 2.0 M parameters and 43.1 M MAdds when condensed (published 2.0 M, 46 M)."""
     return condensenet_v2((1, 1, 4, 6, 8), (8, 8, 16, 32, 64), 8, head_hidden=828, **options)
 
 
-@register_model(family="condensenetv2", paper=PAPER)
+@register_model(family="condensenetv2", paper=PAPER, interpolation="pillow_bicubic")
 def condensenet_v2_b(**options) -> CondenseNet:
     """CondenseNetV2-B: 3.6 M parameters and 140.5 M MAdds when condensed (published 3.6 M, 146 M)."""
     return condensenet_v2((2, 4, 6, 8, 6), (6, 12, 24, 48, 96), 6, head_hidden=1024, **options)

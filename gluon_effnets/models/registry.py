@@ -30,7 +30,7 @@ class ModelInfo:
     results/computed.json, `published` from results/published.json; None or empty if the number is not there.
     `classes` is the number of classes if none is asked for. `mean`, `std` (of 0..255 RGB), `crop` and `interpolation`
     are the usual preprocessing of the evaluation; weights that want another bring it along
-    (`ClassificationNet.preprocessing`).
+    (`ClassificationNet.preprocessing`). 'pillow_bicubic' is Pillow's, which filters as it shrinks.
     """
 
     name: str
@@ -70,6 +70,7 @@ def register_model(
     aliases: Tuple[str, ...] = (),
     input_size: int = 224,
     classes: int = 1000,
+    interpolation: str = "bilinear",
     hidden: bool = False,
 ):
     """Decorator that registers a function `name(**options) -> network` under its own name.
@@ -85,7 +86,8 @@ def register_model(
         if taken:
             raise ValueError(f"model name {', '.join(sorted(taken))} is registered already")
         summary = (build.__doc__ or "").strip().split("\n")[0]
-        info = ModelInfo(name, family, summary, paper, reconstruction, aliases, input_size, classes)
+        sizes = {"input_size": input_size, "classes": classes, "interpolation": interpolation}
+        info = ModelInfo(name, family, summary, paper, reconstruction, aliases, **sizes)
         _entries[name] = _Entry(build, info, hidden)
         _aliases.update(dict.fromkeys(aliases, name))
 
