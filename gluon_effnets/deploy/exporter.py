@@ -198,10 +198,10 @@ def _images(net: ClassificationNet, size: int) -> Dict[str, np.ndarray]:
 
 def _photographs(size: int) -> Optional[np.ndarray]:
     try:
-        from sklearn import datasets
+        import sklearn.datasets
     except ImportError:
         return None
     # Its own loader decodes with Pillow, which fails once Horovod is loaded ("broken data stream").
-    paths = [Path(datasets.__file__).parent / "images" / f"{name}.jpg" for name in ("china", "flower")]
+    paths = [Path(sklearn.datasets.__file__).parent / "images" / f"{name}.jpg" for name in ("china", "flower")]
     resized = [mx.image.imresize(mx.image.imread(str(path))[:, :427], size, size).asnumpy() for path in paths]
     return np.stack(resized).transpose(0, 3, 1, 2).astype(np.float32)
