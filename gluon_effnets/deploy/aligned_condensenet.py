@@ -12,7 +12,7 @@ from mxnet.gluon.block import HybridBlock
 from ..models.condensenet import CondenseNet
 from ..nn import CondensedReactivation, DenseLayer, HardSwish, concat_channels, plain_layout, select_channels
 from .condense import condense
-from .filters import Filter
+from .filters import Filter, scale_and_shift
 from .graphs import inference_copy
 
 __all__ = ["condensenet_blocks"]
@@ -57,10 +57,10 @@ class _Layer(HybridBlock):
         relu = not isinstance(layer.act, HardSwish)  # ReLU goes into the convolutions
         index = reduce.index.data().asnumpy()
         used, first, position = np.unique(index, return_index=True, return_inverse=True)
-        scale, shift = _scale_and_shift(reduce.bn)
+        scale, shift = scale_and_shift(reduce.bn)
         channels, groups = reduce.conv.weight.shape[0], reduce.conv._kwargs["num_group"]
         order = np.arange(channels).reshape(-1, groups).T.ravel()  # the channels as they stand before the shuffle
-        weight, (scale_2, shift_2) = _weight(reduce.conv), _scale_and_shift(layer.bn)
+        weight, (scale_2, shift_2) = _weight(reduce.conv), scale_and_shift(layer.bn)
         spatial = Filter(_weight(conv), np.zeros(len(conv.weight.data())), 1, conv._kwargs["num_group"], False)
         fewer = max(divisor for divisor in _divisors(spatial.groups) if channels // divisor >= LANES or divisor == 1)
         spatial = spatial.ungrouped(fewer)
@@ -78,7 +78,7 @@ class _Layer(HybridBlock):
             self.se = inference_copy(layer.se) if layer.se is not None else None
             self.scale_new = self.update = None
             if layer.update is not None:
-                self.scale_new = _channelwise(*_scale_and_shift(layer.update.bn), relu)
+                self.scale_new = _channelwise(*scale_and_shift(layer.update.bn), relu)
                 self.update = Filter(*_dense(layer.update), 1, 1, False).layer()
 
     def hybrid_forward(self, F, x):
@@ -102,13 +102,6 @@ def _divisors(number: int) -> Tuple[int, ...]:
 
 def _weight(conv: nn.Conv2D) -> np.ndarray:
     return conv.weight.data().asnumpy().astype(np.float64)
-
-
-def _scale_and_shift(bn: nn.BatchNorm) -> Tuple[np.ndarray, np.ndarray]:
-    parts = (bn.gamma, bn.beta, bn.running_mean, bn.running_var)
-    gamma, beta, mean, variance = (param.data().asnumpy().astype(np.float64) for param in parts)
-    scale = gamma / np.sqrt(variance + bn._kwargs["eps"])
-    return scale, beta - mean * scale
 
 
 def _channelwise(scale: np.ndarray, shift: np.ndarray, relu: bool) -> HybridBlock:
