@@ -69,6 +69,7 @@ GROUPS: Dict[str, Dict[str, Run]] = {
         "IEB, SGS": Run(**DS_NET, settings=STAGES),
         "distillation, SGS": Run(**DS_NET, settings=(*STAGES, *DISTILL)),
         "IEB, Gumbel": Run("ds_mobilenet_tiny", settings=("task_options.targets=gumbel",), gate_of="IEB, SGS"),
+        "IEB, SGS, separate heads": Run("ds_mobilenet_tiny", {"gate_heads": "separate"}, (), gate_of="IEB, SGS"),
     },
 }
 
@@ -82,10 +83,34 @@ def command(run: Run, seed: int, source: str, out: Path) -> list:
     if run.gate_of:
         other = out.parent / _folder(run.gate_of, seed)
         recipe = str(other / "gate" / "recipe.yaml")
-        settings.append(f"pretrained={other / 'recalibrate' / run.model}.params")
+        settings.append(f"pretrained={_supernet(run, seed, out)}")
     overrides = [part for setting in settings for part in ("--set", setting)]
     config = ["--config", recipe] if recipe else []
     return ["train_imagenet.py", "--model", run.model, *config, "--data", source, "--out", str(out), *overrides]
+
+
+def _supernet(run: Run, seed: int, out: Path) -> Path:
+    """The weights from which another gate starts: in a file of its own where its network has other layers."""
+    trained = out.parent / _folder(run.gate_of, seed) / "recalibrate" / f"{run.model}.params"
+    return out.with_name(out.name + ".start.params") if run.options else trained
+
+
+def start_elsewhere(run: Run, seed: int, out: Path) -> None:
+    """Write a trained supernet into the file of a network with other gates; these get new weights."""
+    import mxnet as mx
+
+    from gluon_effnets import get_model
+
+    mx.random.seed(seed)
+    path = _supernet(run, seed, out)
+    trained, net = (get_model(run.model, classes=10, stem_stride=2, **options) for options in ({}, run.options))
+    trained.load_parameters(str(_supernet(run._replace(options={}), seed, out)))
+    net.initialize()
+    mine, theirs = net._collect_params_with_prefix(), trained._collect_params_with_prefix()
+    for name in mine.keys() & theirs.keys():
+        if mine[name].shape == theirs[name].shape:
+            mine[name].set_data(theirs[name].data())
+    net.save_parameters(str(path))
 
 
 def _folder(comparison: str, seed: int) -> str:
@@ -205,6 +230,8 @@ def main() -> None:
         return
     for _, run, seed, folder in runs(args.group, args.out, args.seeds):
         if not (folder / "result.json").exists():
+            if run.gate_of and run.options:
+                start_elsewhere(run, seed, folder.resolve())
             command_line = command(run, seed, f"cifar10:{args.folder}", folder.resolve())
             subprocess.run([sys.executable, *command_line], cwd=ROOT, check=True)
 
