@@ -9,7 +9,7 @@ import sys
 from typing import Any, List, Optional, Sequence, Tuple
 
 from . import __version__, _resources, get_model, list_models, model_info
-from .commands import add_benchmarks, network_options, read_options
+from .commands import add_benchmarks, add_export, condensing_options, network_options, read_options
 from .complexity import RULES, condensed_options, count
 
 
@@ -153,39 +153,6 @@ def _convert(args) -> None:
     print(convert(args.model, args.checkpoint, args.out, **settings, **read_options(args.option)))
 
 
-def _export(args) -> None:
-    from .deploy import condense, export, export_subnet
-    from .deploy.exported import read_names
-
-    net = get_model(args.name, pretrained=args.weights, classes=args.classes, **read_options(args.option))
-    if args.routed:
-        return _export_routed(net, args)
-    if args.condense or args.condense_classifier:
-        net = condense(net, classifier=args.condense_classifier)
-    form = {"format": args.format, "batch": args.batch, "raw_input": args.raw_input, "align": args.aligned or None}
-    names = read_names(args.names, net.num_classes) if args.names else None
-    if args.width is None:
-        exported = export(net, args.out, args.image_size, names=names, **form)
-    else:
-        exported = export_subnet(net, args.width, args.out, args.image_size, names=names, **form)
-    print("\n".join(map(str, [*exported.files, exported.description])))
-    print(f"input: {'pixels of 0..255, then inside ' if args.raw_input else ''}{net.preprocessing}")
-    print(f"loaded again: largest difference {exported.difference:.1e} of the logits' standard deviation")
-
-
-def _export_routed(net, args) -> None:
-    from .deploy.slimmable_files import Manifest, export_routed
-
-    others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "names")
-    if args.format != "mxnet" or args.width is not None or any(getattr(args, name) for name in others):
-        raise ValueError("--routed goes with --image-size, --classes and --option alone")
-    path = export_routed(net, args.out, args.image_size)
-    manifest = Manifest.read(path)
-    print("\n".join([*(str(path.with_name(name)) for name in manifest.sha256), str(path)]))
-    print(f"input: {net.preprocessing}")
-    print(f"loaded again: largest difference {manifest.difference:.1e} of the logits' standard deviation")
-
-
 def _plot_reuse(args) -> None:
     from .deploy.reuse import draw_layer, draw_reuse, early_feature_share
 
@@ -207,20 +174,10 @@ def _plot_routes(args) -> None:
         print(f"{route.picture}: {route.title}")
 
 
-def _width(text: str) -> Any:
-    """An index, a word, or '0,1,3,2' as a path."""
-    names = [int(part) if part.isdigit() else part for part in text.split(",")]
-    return names[0] if len(names) == 1 else tuple(names)
-
-
 def _widths(text: str) -> Any:
     """A word, or '0,3,largest' as a list."""
     names = [int(part) if part.isdigit() else part for part in text.split(",")]
     return text if names == [text] and text != "largest" else names
-
-
-def _batch(text: str) -> Optional[int]:
-    return None if text == "dynamic" else int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -236,11 +193,6 @@ def _parser() -> argparse.ArgumentParser:
     def data_settings(added):
         added.add_argument("--set", dest="overrides", action="append", default=[], metavar="data.KEY=VALUE",
                            help="setting of the data, e.g. data.image_size=32 (may be repeated)")  # fmt: skip
-
-    def condensing_options(added):
-        added.add_argument("--condense", action="store_true", help="the inference form of a pruned CondenseNet")
-        added.add_argument("--condense-classifier", action="store_true",
-                           help="that, with half of the classifier's inputs, as CondenseNet's authors do")  # fmt: skip
 
     added = command("list", _list, "the models, with parameters, multiply-adds and recipes")
     added.add_argument("pattern", nargs="?", default="*", help="wildcard, e.g. 'idle_*'")
@@ -295,25 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     condensing_options(added)
     network_options(added)
 
-    added = command("export", _export, "weights to files for MXNet or ONNX and OUT.json, loaded again and compared")
-    added.add_argument("name")
-    added.add_argument("weights", help=".params file")
-    added.add_argument("out", help="prefix of the files")
-    added.add_argument("--format", choices=("mxnet", "onnx"), default="mxnet",
-                       help="OUT-symbol.json and OUT-0000.params (default), or OUT.onnx")  # fmt: skip
-    added.add_argument("--image-size", type=int, metavar="N", help="default: that of the model; ONNX takes no other")
-    added.add_argument("--batch", type=_batch, metavar="N|dynamic", help="of ONNX: a fixed number (default: dynamic)")
-    added.add_argument("--raw-input", action="store_true", help="the graph takes pixels of 0..255 and normalizes them")
-    added.add_argument("--names", metavar="FILE", help="names of the classes for OUT.json, one per line")
-    added.add_argument("--classes", type=int, help="default: as in the weights")
-    added.add_argument("--width", type=_width, metavar="I|largest|I,J,...",
-                       help="one width (or path) of a slimmable network alone")  # fmt: skip
-    added.add_argument("--routed", action="store_true",
-                       help="network with a gate: a graph before the decision, one per width after it")  # fmt: skip
-    added.add_argument("--aligned", action="store_true",
-                       help="ShuffleNets and CondenseNets: equal graph that runs faster on a CPU")  # fmt: skip
-    condensing_options(added)
-    network_options(added)
+    add_export(command)
 
     what = command("plot", None, "pictures of trained weights").add_subparsers(required=True, metavar="WHAT")
     added = command("reuse", _plot_reuse, "which earlier features the layers of a CondenseNet read", what)

@@ -7,7 +7,7 @@ from typing import Any, Dict, Sequence
 
 import yaml
 
-__all__ = ["network_options", "read_options"]
+__all__ = ["condensing_options", "network_options", "read_options"]
 
 
 def network_options(command: argparse.ArgumentParser) -> None:
@@ -33,3 +33,10 @@ def read_options(pairs: Sequence[str]) -> Dict[str, Any]:
         except ValueError:
             options[key] = value
     return options
+
+
+def condensing_options(added: argparse.ArgumentParser) -> None:
+    """Add the options that turn a pruned CondenseNet into its inference form."""
+    added.add_argument("--condense", action="store_true", help="the inference form of a pruned CondenseNet")
+    added.add_argument("--condense-classifier", action="store_true",
+                       help="that, with half of the classifier's inputs, as CondenseNet's authors do")  # fmt: skip
