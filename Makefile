@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup horovod train test lint clean
+.PHONY: help setup horovod tvm train test lint clean
 
 help:
 	@echo "make train    train idle_mbv3 on the digits of scikit-learn, into runs/digits"
@@ -10,6 +10,7 @@ help:
 	@echo "make lint     check style and formatting"
 	@echo "make setup    only make or update .venv (PYTHON=python3.9 chooses the interpreter)"
 	@echo "make horovod  build Horovod again after a failed build"
+	@echo "make tvm      add Apache TVM to .venv, for python -m gluon_effnets tvm (Python 3.10 or newer)"
 	@echo "make clean    remove caches and build output; .venv and runs stay"
 
 setup:
@@ -19,11 +20,15 @@ horovod:
 	@rm -f .venv/stamp
 	@$(MAKE) --no-print-directory setup
 
+tvm: setup
+	$(PY) -m pip install --no-deps -r dev/tvm-requirements.txt
+
 train: setup
 	$(PY) train_imagenet.py --model idle_mbv3 --data digits --out runs/digits $(ARGS)
 
+# Two processes of one thread each; tests that start workers of their own stay in one of them, one after the other.
 test: setup
-	$(PY) -m pytest $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: setup
 	$(PY) -m ruff check .

@@ -16,10 +16,17 @@ EXTRAS = {
     "cu112": ["mxnet-cu112==1.9.1"],
     "hvd": ["horovod==0.28.1", "cffi>=1.4", "cloudpickle", "packaging", "psutil"],
     "train": ["scikit-learn>=1.0", "matplotlib>=3.3"],
-    "onnx": ["onnx>=1.13", "onnxruntime>=1.14"],
-    "torch": ["torch>=1.10", "safetensors>=0.4"],
+    "onnx": ["onnx>=1.13", "onnxruntime>=1.18", "ml-dtypes<0.6; python_version >= '3.10'"],
+    # The pair that works: apache-tvm-ffi 0.1.15 crashes with this TVM.
+    "tvm": [
+        'apache-tvm==0.27.0.post1; python_version >= "3.10"',
+        'apache-tvm-ffi==0.1.14.post1; python_version >= "3.10"',
+        "onnx>=1.13",
+        "onnxruntime>=1.18",
+    ],
+    "torch": ["torch>=1.10", "torchvision", "timm", "safetensors>=0.4"],
     "tensorboard": ["tensorboardX>=2.5"],
-    "dev": ["pytest>=7", "ruff>=0.6", "pre-commit"],
+    "dev": ["pytest>=7", "pytest-xdist>=3.5", "ruff>=0.6", "pre-commit"],
 }
 
 # In the repository these folders lie beside the package; in an installed wheel, inside it.

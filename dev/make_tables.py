@@ -18,6 +18,8 @@ from typing import Sequence
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.complexity import RULES, condensed_options, count
+from gluon_effnets.deploy.latency import latency_tables
+from gluon_effnets.deploy.profile_tables import machine_line, summary_table
 from gluon_effnets.models import SlimmableNet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -176,6 +178,21 @@ def evidence_table(group: str) -> str:
     return markdown([*header, "images/s"] if timed else header, rows)
 
 
+def latency_table() -> str:
+    """What `benchmark latency --json results/latency.json` measured."""
+    if not (ROOT / "results" / "latency.json").is_file():
+        return "(No measurement is part of this version.)\n"
+    return latency_tables(results("latency")) + "\n"
+
+
+def profile_table() -> str:
+    """What `benchmark profile --all-families --json results/profile.json` measured."""
+    if not (ROOT / "results" / "profile.json").is_file():
+        return "(No measurement is part of this version.)\n"
+    measured = results("profile")
+    return f"{summary_table(measured['profiles'])}\n{machine_line(measured['machine'])}; {measured['conditions']}\n"
+
+
 TABLES = {
     "models": lambda: models_table(without=COMPARED_ELSEWHERE),
     "idle": lambda: models_table("idle"),
@@ -195,6 +212,8 @@ TABLES = {
     "trained": trained_table,
     "evidence_idle": lambda: evidence_table("idle"),
     "evidence_precision": lambda: evidence_table("precision"),
+    "latency": latency_table,
+    "profile": profile_table,
 }
 
 

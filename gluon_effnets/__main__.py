@@ -9,7 +9,7 @@ import sys
 from typing import Any, List, Optional, Sequence, Tuple
 
 from . import __version__, _resources, get_model, list_models, model_info
-from .commands import add_benchmarks, add_export, condensing_options, network_options, read_options
+from .commands import add_benchmarks, add_export, add_tvm, condensing_options, network_options, read_options
 from .complexity import RULES, condensed_options, count
 
 
@@ -143,7 +143,8 @@ def _quantize(args) -> None:
     from .train.validate import validate_in_8_bits
 
     files = dict(pair.partition("=")[::2] for pair in args.networks)
-    print(quantized_table(validate_in_8_bits(files, args.data, args.overrides, args.images, args.mode)))
+    rows = validate_in_8_bits(files, args.data, args.overrides, args.images, args.mode, args.runtimes)
+    print(quantized_table(rows))
 
 
 def _convert(args) -> None:
@@ -236,7 +237,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--data", required=True, metavar="KIND[:PATH]")
     added.add_argument("--set", dest="overrides", action="append", default=[], metavar="data.KEY=VALUE")
     added.add_argument("--images", type=int, default=256, help="for the calibration")
-    added.add_argument("--mode", choices=("naive", "entropy"), default="naive")
+    added.add_argument("--mode", choices=("naive", "entropy"), default="naive", help="of MXNet's ranges")
+    added.add_argument("--runtimes", nargs="+", choices=("mxnet", "onnxruntime"), help="default: those installed")
 
     added = command("convert", _convert, "official checkpoint (.pth, .pth.tar, .safetensors, .params) to .params")
     added.add_argument("--model", required=True)
@@ -248,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     network_options(added)
 
     add_export(command)
+    add_tvm(command)
 
     what = command("plot", None, "pictures of trained weights").add_subparsers(required=True, metavar="WHAT")
     added = command("reuse", _plot_reuse, "which earlier features the layers of a CondenseNet read", what)

@@ -30,6 +30,13 @@ checkpoint_every: 2it
 """
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """Let jobs of several workers run one after the other where tests run side by side."""
+    for item in items:
+        if item.get_closest_marker("dist"):
+            item.add_marker(pytest.mark.xdist_group("dist"))
+
+
 class PlainNet(ClassificationNet):
     """Two convolutions without BN: the gradient of a batch is the mean of those of its parts."""
 

@@ -7,7 +7,7 @@ from mxnet import autograd
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.deploy import aligned, compare_latency, export, load_exported
+from gluon_effnets.deploy import aligned, export, load_exported
 from gluon_effnets.deploy.condense import condense
 from gluon_effnets.deploy.condense_forms import compare_forms
 from gluon_effnets.deploy.layout_forms import compare_layouts, layouts_table
@@ -148,10 +148,6 @@ def test_forms_of_a_condensenet_side_by_side(capsys):
     assert all(row.difference < 1e-5 and 0 < row.minimum <= row.median for row in rows)
     assert main(["benchmark", "condense", "condensenet_tiny", "--repeats", "1", "--processor-time"]) == 0
     assert "| condensenet_tiny | aligned |" in capsys.readouterr().out
-    nets = {"condensenet_tiny": pruned("condensenet_tiny")}
-    times = compare_latency(nets, 32, repeats=1, forms=("auto",), onnx=True)
-    in_onnx = ["ONNX Runtime", "ONNX Runtime, aligned"]
-    assert [form for _, form in times] == ["plain", "fused", "aligned", "aligned, plain", *in_onnx]
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v1_g3_x1_0", "shufflenet_v1_g8_x1_0"])
@@ -204,13 +200,6 @@ def test_export_writes_the_aligned_graph(tmp_path, capsys):
     assert "loaded again" in capsys.readouterr().out and (tmp_path / "again-symbol.json").is_file()
 
 
-def test_latency_of_all_forms_side_by_side():
-    nets = {"shufflenet_v1_g1_x0_25": trained("shufflenet_v1_g1_x0_25")}
-    times = compare_latency(nets, 32, repeats=2, forms=("auto", "dense"))
-    assert [form for _, form in times] == ["plain", "fused", "aligned", "aligned dense"]
-    assert all(0 < time.minimum <= time.median for time in times.values())
-
-
 @pytest.mark.parametrize("groups", [2, 3, 4, 8])
 def test_hybridized_gradients_equal_imperative_ones(groups):
     """Other formulations of the shuffle fail here: oneDNN finds no reorder between two grouped convolutions."""
@@ -233,14 +222,15 @@ def test_the_plain_layout_of_unaligned_groups_changes_no_number():
     unit = ConvBN(24, 60, groups=3)
     unit.initialize()
     x = images(2, 8, channels=24)
-    assert unit._unblock
+    assert all(unit._unblock)
     expected = unit.bn(unit.conv(x))
     np.testing.assert_array_equal(unit(x).asnumpy(), expected.asnumpy())
-    assert not ConvBN(48, 96, groups=3)._unblock and not ConvBN(20, 20, 3, groups=20)._unblock
+    assert ConvBN(48, 96, groups=3)._unblock == ConvBN(20, 20, 3, groups=20)._unblock == (False, True)
+    assert ConvBN(16, 24)._unblock == (False, True) and ConvBN(16, 32)._unblock == (False, False)
 
 
 def test_both_layouts_of_a_network_are_timed():
     rows = compare_layouts(["shufflenet_v1_g3_x0_25"], repeats=1)
-    assert [row.layout for row in rows] == ["blocked", "plain"]
+    assert [row.layout for row in rows] == ["blocked", "inference", "plain"]
     assert all(min(row[2:]) > 0 for row in rows)
-    assert len(layouts_table(rows).splitlines()) == 4
+    assert len(layouts_table(rows).splitlines()) == 5

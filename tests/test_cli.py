@@ -75,8 +75,9 @@ def test_train_takes_its_own_arguments(capsys):
 
 
 def test_benchmark(capsys):
-    assert main(["benchmark", "latency", "mobilenet_v3_small", "--image-size", "64", "--repeats", "1"]) == 0
-    assert "mobilenet_v3_small" in capsys.readouterr().out
+    arguments = ["mobilenet_v3_small", "--image-size", "64", "--repeats", "1", "--runtimes", "mxnet-fused"]
+    assert main(["benchmark", "latency", *arguments]) == 0
+    assert "| mobilenet_v3_small | 6.5 | mxnet-fused |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

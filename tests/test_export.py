@@ -10,12 +10,23 @@ import numpy as np
 import pytest
 from test_data import photo
 from test_models import KINDS
+from test_onnx import trained
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.__main__ import main
-from gluon_effnets.deploy import ExportError, export, exported, load_exported, measure_latency, open_exported
+from gluon_effnets.deploy import (
+    ExportError,
+    Latency,
+    export,
+    exported,
+    initialize_lively,
+    load_exported,
+    measure_latency,
+    open_exported,
+)
 from gluon_effnets.deploy.exported import FORMATS
 from gluon_effnets.deploy.idle_forms import FORMS, compare_forms, forms_table
+from gluon_effnets.deploy.static_graphs import static_block, static_graph
 from gluon_effnets.models.preprocessing import RAW_BGR, Preprocessing
 
 # Of the networks for CIFAR, which differ only in their depth, one of every kind: fusing the deep ones takes long.
@@ -30,22 +41,167 @@ def initialized(name, **options):
     return net
 
 
+def operators(symbol):
+    return [node["op"] for node in json.loads(symbol.read_text())["nodes"]]
+
+
+def normalized_convolutions(symbol):
+    """Names of the convolutions that BN alone reads."""
+    nodes = json.loads(symbol.read_text())["nodes"]
+    readers = {
+        number: [node["op"] for node in nodes if [number, 0, 0] in node["inputs"]] for number in range(len(nodes))
+    }
+    return [
+        node["name"]
+        for number, node in enumerate(nodes)
+        if node["op"] == "Convolution" and readers[number] == ["BatchNorm"]
+    ]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_round_trip(name, tmp_path):
-    net = initialized(name, classes=6)
+    net = trained(name, classes=6)
     files = export(net, tmp_path / "sub" / name, image_size=64)
     assert files.symbol.name == f"{name}-symbol.json" and files.params.name == f"{name}-0000.params"
-    assert files.difference < 1e-5
+    about = open_exported(files.description).description
+    assert about.folded and about.milliseconds.keys() == {"plain", "fused"} and files.difference < 1e-5
+    assert not normalized_convolutions(files.symbol)
     x = mx.nd.array(np.random.RandomState(1).standard_normal((3, 3, 96, 96)))  # another size and batch
     expected = net(x).asnumpy()
     block = load_exported(files.symbol, files.params)
     np.testing.assert_allclose(block(x).asnumpy(), expected, atol=1e-5 * np.abs(expected).max())
     block.optimize_for(x, backend="MKLDNN", static_alloc=True, static_shape=True)
-    # Fusion changes the order of additions, and untrained networks are ill-conditioned.
-    np.testing.assert_allclose(block(x).asnumpy(), expected, atol=1e-3 * np.abs(expected).max())
-    assert json.loads(files.symbol.read_text())["nodes"]
+    # Fusion changes the order of additions.
+    np.testing.assert_allclose(block(x).asnumpy(), expected, atol=1e-4 * np.abs(expected).max())
     written = sorted(path.name for path in (*files.files, files.description))
     assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == written
+
+
+def test_bn_before_convolutions_stays(tmp_path):
+    behind = export(trained("mobilenet_v2_x0_35"), tmp_path / "behind", 64)
+    assert "BatchNorm" not in operators(behind.symbol)
+    assert not any("aux:" in name for name in mx.nd.load(str(behind.params)))
+    net = get_model("condensenet_v2_tiny")
+    initialize_lively(net)
+    before = operators(export(net, tmp_path / "before", 32).symbol).count("BatchNorm")
+    whole = operators(export(net, tmp_path / "whole", 32, fold=False).symbol).count("BatchNorm")
+    assert 0 < before < whole
+
+
+def test_folded_parameters_keep_their_names(tmp_path):
+    net = trained("idle_tiny", classes=3)
+    stored = mx.nd.load(str(export(net, tmp_path / "m", 32).params))
+    names = {f"arg:{name}" for name in net.collect_params()}
+    added = stored.keys() - names
+    assert all(name.endswith("_bias") and f"{name[:-5]}_weight" in stored for name in added)
+    assert {f"arg:{name}" for name in net.collect_params(".*conv.*weight|.*dense.*")} <= stored.keys()
+
+
+def test_one_parameter_of_two_layers_with_bn_behind_one(tmp_path):
+    data, weight = mx.sym.var("data"), mx.sym.var("conv_weight", shape=(4, 4, 1, 1))
+    names = ("gamma", "beta", "running_mean", "running_var")
+    statistics = [mx.sym.var(f"bn_{name}", shape=(4,)) for name in names]
+    first, second = (
+        mx.sym.Convolution(data, weight, no_bias=True, kernel=(1, 1), num_filter=4, name=f"{name}_fwd")
+        for name in ("conv", "again")
+    )
+    graph = mx.sym.BatchNorm(first, *statistics, fix_gamma=False, name="bn_fwd") + second
+    arrays = {"conv_weight": mx.nd.random.normal(shape=(4, 4, 1, 1))}
+    arrays.update((f"bn_{name}", mx.nd.random.uniform(0.5, 2, (4,))) for name in names)
+    x = mx.nd.random.normal(shape=(2, 4, 3, 3))
+    unfolded, folded = (static_block(static_graph(graph, arrays, fold))(x).asnumpy() for fold in (False, True))
+    np.testing.assert_allclose(folded, unfolded, atol=1e-5)
+    assert len(static_graph(graph, arrays).arrays) == 3
+
+
+def test_a_network_that_rounding_changes_keeps_its_bn(tmp_path, monkeypatch):
+    def off(*graph):
+        symbol, arrays = static_graph(*graph)
+        return symbol, {name: array * 1.001 for name, array in arrays.items()}
+
+    monkeypatch.setattr("gluon_effnets.deploy.exporter.static_graph", off)
+    written = export(trained("idle_tiny"), tmp_path / "m", 32)
+    assert not open_exported(written.description).description.folded and written.difference < 1e-5
+    assert "BatchNorm" in operators(written.symbol)
+
+
+def test_unfolded_files_train_and_are_weights(tmp_path):
+    net = trained("idle_tiny", classes=3)
+    files = export(net, tmp_path / "m", 32, fold=False)
+    x = mx.nd.random.normal(shape=(2, 3, 32, 32))
+    block, again = load_exported(files.symbol, files.params), get_model("idle_tiny", pretrained=files.params, classes=3)
+    np.testing.assert_array_equal(again(x).asnumpy(), net(x).asnumpy())
+    before = {name: param.data().copy() for name, param in block.collect_params().items()}
+    trainer = mx.gluon.Trainer(block.collect_params(), "sgd", {"learning_rate": 0.1})
+    with mx.autograd.record():
+        loss = block(x)[:, 0].sum()
+    loss.backward()
+    trainer.step(2)
+    changed = [
+        name for name, array in before.items() if (block.collect_params()[name].data() != array).max().asscalar()
+    ]
+    # Some BN stands behind another, which takes the first one's beta away.
+    assert {name for name in before if not name.endswith("beta")} <= set(changed)
+
+
+# The faster of the plain and the fused graph
+
+
+@pytest.mark.parametrize("faster", ["plain", "fused"])
+def test_the_faster_form_is_recorded_and_used(faster, tmp_path, monkeypatch):
+    def measured(calls, repeats):
+        return {name: Latency(2.0 - (name == faster), 3.0) for name in calls}
+
+    monkeypatch.setattr("gluon_effnets.deploy.exporter.time_interleaved", measured)
+    net = trained("idle_tiny", classes=3)
+    written = export(net, tmp_path / "m", 32)
+    content = json.loads(written.description.read_text())
+    assert content["fused"] is (faster == "fused") and content["milliseconds"][faster] == 1.0
+    loaded, run = [], mx.gluon.SymbolBlock.hybridize
+    monkeypatch.setattr(
+        mx.gluon.SymbolBlock, "hybridize", lambda self, **how: (loaded.append(how["backend"]), run(self, **how))
+    )
+    exported_net = open_exported(written.description)
+    assert loaded == ["MKLDNN" if faster == "fused" else None]
+    x = np.random.RandomState(0).standard_normal((2, 3, 48, 48)).astype(np.float32)
+    expected = net(mx.nd.array(x)).asnumpy()
+    np.testing.assert_allclose(exported_net(x), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_wrong_fused_graph_is_not_used(tmp_path, monkeypatch):
+    run = exported._RUNNERS["mxnet"]
+
+    def runner(*files, fused=False):
+        return lambda x: run(*files, fused=fused)(x) * (1.01 if fused else 1)
+
+    monkeypatch.setitem(exported._RUNNERS, "mxnet", runner)
+    written = export(trained("idle_tiny"), tmp_path / "m", 32)
+    about = open_exported(written.description).description
+    assert about.fused is False and about.milliseconds.keys() == {"plain"} and written.difference < 1e-5
+    assert "fused gives other logits" in about.speed and "runs it plain" in about.speed
+
+
+def test_without_onednn_files_run_plain(tmp_path, monkeypatch):
+    written = export(trained("idle_tiny", classes=3), tmp_path / "fused", 32)
+    content = json.loads(written.description.read_text())
+    written.description.write_text(json.dumps({**content, "fused": True}))
+    monkeypatch.setattr(mx.runtime.Features, "is_enabled", lambda self, name: False)
+    assert open_exported(written.description)(np.ones((1, 3, 32, 32), np.float32)).shape == (1, 3)
+    plain = json.loads(export(trained("idle_tiny"), tmp_path / "plain", 32).description.read_text())
+    assert plain["fused"] is None and plain["milliseconds"] is None
+
+
+def test_json_files_of_older_versions_load(tmp_path):
+    net = trained("idle_tiny", classes=3)
+    written = export(net, tmp_path / "m", 32)
+    content = json.loads(written.description.read_text())
+    for key in ("folded", "fused", "milliseconds"):
+        del content[key]
+    written.description.write_text(json.dumps(content))
+    old = open_exported(written.description)
+    assert old.description.fused is None and old.description.speed is None
+    x = mx.nd.ones((1, 3, 32, 32))
+    np.testing.assert_allclose(old(x.asnumpy()), net(x).asnumpy(), atol=1e-5)
 
 
 def test_exporting_leaves_a_hybridized_network_trainable(tmp_path):
@@ -117,6 +273,10 @@ def test_the_description_says_what_the_files_are(tmp_path):
         "channel_order": "rgb",
         "normalized_inside": None,
         "names": ["a", "b", "c"],
+        "folded": True,
+        "fused": None,
+        "milliseconds": None,
+        "int8": None,
     }
 
 
@@ -131,6 +291,7 @@ def test_without_scikit_learn_random_pixels_are_compared(tmp_path, monkeypatch):
     [
         ({"format": "tvm"}, "format is 'tvm'; choose one of mxnet, onnx"),
         ({"batch": 2}, "for MXNet take any number of images; a fixed batch is for format 'onnx'"),
+        ({"format": "onnx", "fold": False}, "ONNX files always have BN folded in"),
         ({"format": "onnx", "batch": 0}, "batch is 0; it must be at least 1"),
         ({"names": ["a"]}, "there are 1 names, but 3 classes"),
         ({"align": True}, "idle_tiny has no aligned form"),
@@ -282,13 +443,36 @@ def test_the_command_exports_in_both_formats(written, tmp_path, capsys):
     assert "loaded again: largest difference" in out
     assert open_exported(tmp_path / "one.json").description.input_shape == (3, 3, 32, 32)
     assert main([*common, str(tmp_path / "two"), *options, "--format", "onnx", "--batch", "dynamic"]) == 0
-    assert main([*common, str(tmp_path / "three"), *options]) == 0
     capsys.readouterr()
+    assert main([*common, str(tmp_path / "three"), *options]) == 0
+    assert "one image on this CPU: plain " in capsys.readouterr().out
     photos = written / "photos"
     first, *others = (predictions(capsys, tmp_path / f"{name}.json", photos) for name in ("one", "two", "three"))
     assert others == [first, first]
     usual = predictions(capsys, written / "onnx.json", photos, "--names", names)
     assert first == usual
+
+
+def test_the_command_leaves_bn_alone(written, tmp_path, capsys):
+    arguments = [
+        "export",
+        "idle_tiny",
+        str(written / "w.params"),
+        str(tmp_path / "net"),
+        "--image-size",
+        "32",
+        "--no-fold",
+    ]
+    assert main(arguments) == 0
+    assert "BatchNorm" in operators(tmp_path / "net-symbol.json")
+    assert (
+        main([*arguments, "--width", "0"])
+        == main([*arguments, "--routed"])
+        == main([*arguments, "--format", "onnx"])
+        == 1
+    )
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 3 and all("BN folded in" in line or "--routed goes with" in line for line in err)
 
 
 def test_latency_is_measured_in_both_forms():

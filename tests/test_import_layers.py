@@ -24,6 +24,7 @@ OPTIONAL = {
     "matplotlib",
     "onnx",
     "onnxruntime",
+    "tvm",
     "torch",
     "safetensors",
     "tensorboardX",

@@ -7,21 +7,33 @@ import math
 import subprocess
 import sys
 
+import cv2
 import mxnet as mx
 import numpy as np
+import onnx
 import pytest
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
 from gluon_effnets.complexity import count, count_params
-from gluon_effnets.deploy import ExportError, Router, export_routed, export_subnet, load_exported, load_routed
+from gluon_effnets.deploy import (
+    ExportError,
+    Router,
+    export_routed,
+    export_subnet,
+    load_exported,
+    load_routed,
+    slimmable_files,
+)
 from gluon_effnets.deploy.graphs import inference_graph
-from gluon_effnets.deploy.routing import FORMS, static_subnet
+from gluon_effnets.deploy.routing import FORMS, as_numpy, routed_graphs, static_subnet
 from gluon_effnets.deploy.routing_forms import compare_routing, mix_decisions, routing_table
 from gluon_effnets.deploy.slicing_forms import compare_slicing, slicing_table
 from gluon_effnets.deploy.static_graphs import static_block, static_graph
+from gluon_effnets.train.predict import Classifier, ExportedClassifier
 
 TINY = "ds_mobilenet_tiny"
+KINDS = {"mxnet": {}, "onnx": {"format": "onnx"}, "single": {"format": "onnx", "single_file": True}}
 OPTIONS = [{}, {"first_candidate": 2}, {"gate_heads": "separate", "num_candidates": 2, "first_candidate": 1}]
 
 
@@ -46,7 +58,7 @@ def lively(**options):
 
 
 def close(found, expected):
-    found, expected = found.asnumpy(), expected.asnumpy()
+    found, expected = as_numpy(found), as_numpy(expected)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
@@ -171,28 +183,118 @@ def test_multiply_adds_in_the_manifest_are_those_of_the_masked_network(net, expo
     assert [madds[width] for width in chosen] == output.madds.asnumpy().tolist()
 
 
-def test_files_run_without_this_package(net, exported):
-    """What docs/dsnet.md shows: plain MXNet."""
-    code = f"""
-import json, sys
+# What docs/dsnet.md shows.
+WITHOUT_THIS_PACKAGE = {
+    "mxnet": """
 import mxnet as mx
-manifest = json.load(open({str(exported)!r}))
 def load(symbol, params):
-    folder = {str(exported.parent)!r} + "/"
     block = mx.gluon.SymbolBlock.imports(folder + symbol, ["data"], folder + params)
     block.hybridize(static_alloc=True, static_shape=True, backend="MKLDNN")
     return block
 head = load(*manifest["head"])
-tails = [load(route["symbol"], route["params"]) for route in manifest["routes"]]
-image = mx.nd.array(json.load(sys.stdin))
-feature_map, place = head(image)
-print(json.dumps(tails[int(place.asscalar())](feature_map).asnumpy().tolist()))
+tails = [load(*route["files"]) for route in manifest["routes"]]
+feature_map, place = head(mx.nd.array(image))
+logits = tails[int(place.asscalar())](feature_map).asnumpy()
+""",
+    "onnx": """
+import onnxruntime
+def load(name):
+    return onnxruntime.InferenceSession(folder + name, providers=["CPUExecutionProvider"])
+head = load(*manifest["head"])
+tails = [load(*route["files"]) for route in manifest["routes"]]
+feature_map, [place] = head.run(["map", "place"], {"data": image})
+[logits] = tails[place].run(["logits"], {"data": feature_map})
+""",
+    "single": """
+import onnxruntime
+[name] = manifest["head"]
+session = onnxruntime.InferenceSession(folder + name, providers=["CPUExecutionProvider"])
+logits, [place] = session.run(["logits", "place"], {"data": image})
+assert manifest["routes"][place]["width"] == DECISION
+""",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_run_without_this_package(net, tmp_path, kind):
+    path, x = export_routed(net, tmp_path / "net", 32, **KINDS[kind]), images(1)
+    code = f"""
+import json, sys
+import numpy as np
+manifest, folder = json.load(open({str(path)!r})), {str(path.parent)!r} + "/"
+image = np.array(json.load(sys.stdin), np.float32)
+{WITHOUT_THIS_PACKAGE[kind].replace("DECISION", str(net.route(x).asnumpy().item()))}
+print(json.dumps(logits.tolist()))
 assert not any(name.startswith("gluon_effnets") for name in sys.modules)
 """
-    x = images(1)
     command = [sys.executable, "-W", "ignore", "-c", code]
     found = subprocess.run(command, input=json.dumps(x.asnumpy().tolist()), capture_output=True, text=True, check=True)
-    close(mx.nd.array(json.loads(found.stdout.splitlines()[-1])), net.dynamic(x).logits)
+    close(np.array(json.loads(found.stdout.splitlines()[-1])), net.dynamic(x).logits)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "single"])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_onnx_files_route_alike(options, kind, tmp_path):
+    net, x = lively(**options), images()
+    path = export_routed(net, tmp_path / "net", 32, **KINDS[kind])
+    routed, masked = load_routed(path), net.dynamic(x)
+    found = routed(x.asnumpy())
+    np.testing.assert_array_equal(found.decisions, net.route(x).asnumpy()[:, 0])
+    assert set(found.decisions) == set(routed.widths), "decisions that are all equal test no order"
+    close(found.logits, masked.logits)
+    close(routed.logits(x.asnumpy()[:1]), masked.logits[:1])
+    for width in routed.widths:
+        close(routed.at_width(width, x.asnumpy()), net.subnet(width)(x))
+    names = {"onnx": ["net-head.onnx", *(f"net-width{width}.onnx" for width in routed.widths)], "single": ["net.onnx"]}
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["net.json", *names[kind]])
+    assert sorted(routed.manifest.sha256) == sorted(names[kind]) and 0 < routed.manifest.difference < 1e-5
+    assert {"onnx", "onnxruntime"} < routed.manifest.versions.keys()
+    with pytest.raises(ValueError, match="takes an array of .* 32 x 32"):
+        routed(images(1, 48).asnumpy())
+
+
+def test_weights_of_a_route_stand_in_its_branch(net, tmp_path):
+    """ONNX Runtime optimizes the others no more than halfway."""
+    export_routed(net, tmp_path / "net", 32, format="onnx", single_file=True)
+    export_routed(net, tmp_path / "two", 32, format="onnx")
+    graph = onnx.load(str(tmp_path / "net.onnx")).graph
+
+    def inner(graph):
+        [choice] = [node for node in graph.node if node.op_type == "If"]
+        branches = {attribute.name: attribute.g for attribute in choice.attribute}
+        return branches["then_branch"], branches["else_branch"]
+
+    [left, right] = inner(graph)
+    assert not left.initializer and not right.initializer
+    tails = [*inner(left), *inner(right)]
+    for width, tail in enumerate(tails):
+        alone = onnx.load(str(tmp_path / f"two-width{width}.onnx")).graph
+        assert [tensor.raw_data for tensor in tail.initializer] == [tensor.raw_data for tensor in alone.initializer]
+        assert [node.op_type for node in tail.node] == [node.op_type for node in alone.node]
+    head = onnx.load(str(tmp_path / "two-head.onnx")).graph
+    assert len(graph.initializer) == len(head.initializer) > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predict_runs_a_routed_export(net, tmp_path, kind, capsys):
+    path = export_routed(net, tmp_path / "net", 32, **KINDS[kind])
+    files = [str(tmp_path / f"{name}.png") for name in "abc"]
+    for seed, file in enumerate(files):
+        cv2.imwrite(file, np.random.RandomState(seed).randint(0, 256, (40, 36, 3)))
+    weights = tmp_path / "net.params"
+    net.save_parameters(str(weights))
+    expected = Classifier(TINY, str(weights), 32)
+    for file, found in ExportedClassifier(path).batches(files, 2):
+        np.testing.assert_allclose(found, routed_probabilities(net, expected, file), atol=1e-5)
+    assert main(["predict", str(path), *files]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3 * (1 + 5)
+    if kind != "mxnet":
+        with pytest.raises(ValueError, match="takes images of 32 x 32 alone, not 48"):
+            ExportedClassifier(path, 48)
+
+
+def routed_probabilities(net, classifier, file):
+    return mx.nd.softmax(net.dynamic(mx.nd.array(classifier._pixels(file)[None])).logits).asnumpy()[0]
 
 
 @pytest.mark.parametrize("name", ["net-head-symbol.json", "net-width2-0000.params"])
@@ -232,10 +334,27 @@ def test_a_wrong_graph_is_refused_and_leaves_nothing(net, tmp_path, monkeypatch)
                 param.set_data(param.data() * 1.01)
         return block
 
-    monkeypatch.setattr("gluon_effnets.deploy.slimmable_files.load_exported", distorted)
+    monkeypatch.setattr(slimmable_files, "load_exported", distorted)
     with pytest.raises(ExportError, match="differs from the network"):
         export_routed(net, tmp_path / "net", image_size=32)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["onnx", "single"])
+def test_wrong_onnx_files_are_refused_and_leave_nothing(net, tmp_path, monkeypatch, kind):
+    def swapped(net):
+        graphs = routed_graphs(net)
+        tails = {**graphs.tails, 1: graphs.tails[2], 2: graphs.tails[1]}
+        return graphs._replace(tails=tails)
+
+    monkeypatch.setattr(slimmable_files, "routed_graphs", swapped)
+    with pytest.raises(ExportError, match="differs from the network"):
+        export_routed(net, tmp_path / "net", 32, **KINDS[kind])
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="choose one of mxnet, onnx"):
+        export_routed(net, tmp_path / "net", 32, format="tvm")
+    with pytest.raises(ValueError, match="for a single file 'onnx'"):
+        export_routed(net, tmp_path / "net", 32, single_file=True)
 
 
 def test_networks_that_cannot_be_routed(tmp_path):
@@ -274,21 +393,30 @@ def test_export_commands(net, tmp_path, capsys):
     assert main([*command, str(tmp_path / "w0"), "--width", "0", *size]) == 0
     found = load_exported(tmp_path / "w0-symbol.json", tmp_path / "w0-0000.params")(images())
     close(found, net.subnet(0)(images()))
+    onnx_form = ["--routed", "--format", "onnx", *size]
+    for name, form in {"several": onnx_form, "single": [*onnx_form, "--single-file"]}.items():
+        assert main([*command, str(tmp_path / name), *form]) == 0
+        close(load_routed(tmp_path / f"{name}.json").logits(images().asnumpy()), net.dynamic(images()).logits)
     assert main([*command, str(tmp_path / "both"), "--routed", "--width", "0"]) == 1
     assert "--routed goes with" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "both"), "--single-file"]) == 1
+    assert "--single-file goes with --routed" in capsys.readouterr().err
     assert main([*command, str(tmp_path / "w9"), "--width", "9", *size]) == 1
     assert "choose 0 to 5" in capsys.readouterr().err
 
 
 def test_routing_is_timed():
-    times = compare_routing(get_model(TINY, first_candidate=1), 32, repeats=1, batch=8)
+    times = compare_routing(get_model(TINY, first_candidate=1), 32, repeats=1, batch=8, onnx=True)
     assert sum(times.histogram.values()) == 8 and len(times.histogram) > 1
-    kinds = {row.images for row in times.rows}
-    assert kinds == {"1", "1 x 8", "8 x 1"} and all(0 < row.minimum <= row.median for row in times.rows)
-    madds = {row.network: row.madds for row in times.rows}
-    assert madds["static, width 1"] < madds["routed"] < madds["static, width 4"] < madds["static, width 5"]
+    for runtime in ("MXNet", "ONNX Runtime"):
+        rows = [row for row in times.rows if row.runtime == runtime]
+        assert {row.images for row in rows} == {"1", "1 x 8", "8 x 1"}
+        assert all(0 < row.minimum <= row.median for row in rows)
+        madds = {row.network: row.madds for row in rows}
+        assert madds["static, width 1"] < madds["routed"] < madds["static, width 4"] < madds["static, width 5"]
+    assert ("routed in one file", "8 x 1") in {row[1:3] for row in rows}
     table = routing_table(times)
-    assert "routed, 8 x 1:" in table and "of the static network's time" in table
+    assert "ONNX Runtime, routed, 8 x 1:" in table and "MXNet, routed to width" in table and "static time" in table
 
 
 def test_slicing_is_timed():

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Callable, Tuple
+from typing import Callable
 
-from ..models import get_model, model_info
+from ..models import get_model
+from .latency import add_latency
 from .options import network_options, read_options
+from .profile import add_profile
 
 __all__ = ["add_benchmarks"]
 
 
 def add_benchmarks(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the comparisons; `command(name, function, help)` makes a parser that calls `function(args)`."""
-    added = command("latency", _latency, "inference of one batch, hybridized and with oneDNN fusion")
-    added.add_argument("names", nargs="+")
-    added.add_argument("--image-size", type=_size, metavar="N|HxW")
-    added.add_argument("--batch", type=int, default=1)
-    added.add_argument("--repeats", type=int, default=20)
-    added.add_argument(
-        "--forms", nargs="*", choices=("auto", "grouped", "dense"), default=["auto"], help="of aligned ShuffleNets"
-    )
-    added.add_argument("--onnx", action="store_true", help="in ONNX Runtime, too")
-    _processor_time(added)
-    network_options(added)
+    add_latency(command)
+    add_profile(command)
     text = "the forms of an IdleBlock network side by side (processor time; set OMP_NUM_THREADS=1)"
     added = command("idle-forms", _idle_forms, text)
     added.add_argument("name", nargs="?", default="idle_mbv3")
     added.add_argument("--baseline", default="mobilenet_v3_large")
     added.add_argument("--repeats", type=int, default=10)
-    text = "grouped convolutions in two memory layouts (processor time; set OMP_NUM_THREADS=1)"
+    text = "memory layouts, and the forms of training and inference (processor time; set OMP_NUM_THREADS=1)"
     added = command("layout", _layout, text)
     added.add_argument("names", nargs="*", default=["shufflenet_v1_g3_x1_0", "shufflenet_v1_g8_x1_0"])
     added.add_argument("--repeats", type=int, default=5)
@@ -51,7 +44,8 @@ def add_benchmarks(command: Callable[..., argparse.ArgumentParser]) -> None:
     added.add_argument("--image-size", type=int)
     added.add_argument("--batch", type=int, default=32, help="number of images with mixed decisions (default: 32)")
     added.add_argument("--repeats", type=int, default=20, help="of one image; a quarter of it for sets of images")
-    added.add_argument("--form", choices=("fused", "plain"), default="fused")
+    added.add_argument("--form", choices=("fused", "plain"), default="fused", help="of MXNet's graphs")
+    added.add_argument("--onnx", action="store_true", help="in ONNX Runtime, too; routed also in one file")
     _processor_time(added)
     network_options(added)
     text = "a quarter of ResNet-50's channels: masked, by index, sliced, and as a network of its own"
@@ -72,19 +66,6 @@ def _processor_time(added: argparse.ArgumentParser) -> None:
 
 def _clock(args) -> Callable[[], float]:
     return time.process_time if args.processor_time else time.perf_counter
-
-
-def _latency(args) -> None:
-    from ..deploy import compare_latency, initialize_lively, latency_table
-    from ..deploy.benchmark import conditions
-
-    nets = {name: get_model(name, **read_options(args.option)) for name in args.names}
-    for net in nets.values():
-        initialize_lively(net)
-    size = args.image_size or 2 * (max(model_info(name).input_size for name in nets),)
-    times = compare_latency(nets, size, args.batch, args.repeats, args.forms, _clock(args), args.onnx)
-    print(latency_table(times))
-    print(f"\n{args.batch} x 3 x {size[0]} x {size[1]}, {args.repeats} repetitions in turn; {conditions()}")
 
 
 def _idle_forms(args) -> None:
@@ -119,7 +100,7 @@ def _routing(args) -> None:
     from ..deploy.routing_forms import compare_routing, routing_table
 
     net = get_model(args.name, **read_options(args.option))
-    times = compare_routing(net, args.image_size, args.repeats, _clock(args), args.form, args.batch)
+    times = compare_routing(net, args.image_size, args.repeats, _clock(args), args.form, args.batch, args.onnx)
     print(f"{routing_table(times)}\n\n{args.repeats} repetitions in turn; {conditions()}")
 
 
@@ -135,9 +116,3 @@ def _optimizers(args) -> None:
     from ..train.bench_optim import compare_optimizers, optimizers_table
 
     print(optimizers_table(compare_optimizers(args.name, args.repeats)))
-
-
-def _size(text: str) -> Tuple[int, int]:
-    """'224' or '480x640' as height and width."""
-    height, _, width = text.partition("x")
-    return int(height), int(width or height)

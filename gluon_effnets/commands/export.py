@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Optional, Tuple
 
-from ..models import get_model
+import numpy as np
+
+from ..models import ClassificationNet, get_model
 from .options import condensing_options, network_options, read_options
 
 __all__ = ["add_export"]
@@ -22,12 +24,21 @@ def add_export(command: Callable[..., argparse.ArgumentParser]) -> None:
     added.add_argument("--image-size", type=int, metavar="N", help="default: that of the model; ONNX takes no other")
     added.add_argument("--batch", type=_batch, metavar="N|dynamic", help="of ONNX: a fixed number (default: dynamic)")
     added.add_argument("--raw-input", action="store_true", help="the graph takes pixels of 0..255 and normalizes them")
+    added.add_argument("--no-fold", dest="fold", action="store_false",
+                       help="MXNet: BN stays a layer of its own, as further training needs it")  # fmt: skip
+    added.add_argument("--int8", action="store_true", help="8-bit files, their ranges from training images of --data")
+    added.add_argument("--data", metavar="KIND[:PATH]", help="of --int8, as in train_imagenet.py")
+    added.add_argument("--images", type=int, default=256, metavar="N", help="of --int8 (default: 256)")
+    added.add_argument("--set", dest="overrides", action="append", default=[], metavar="data.KEY=VALUE",
+                       help="setting of --data (may be repeated)")  # fmt: skip
     added.add_argument("--names", metavar="FILE", help="names of the classes for OUT.json, one per line")
     added.add_argument("--classes", type=int, help="default: as in the weights")
     added.add_argument("--width", type=_width, metavar="I|largest|I,J,...",
                        help="one width (or path) of a slimmable network alone")  # fmt: skip
     added.add_argument("--routed", action="store_true",
                        help="network with a gate: a graph before the decision, one per width after it")  # fmt: skip
+    added.add_argument("--single-file", action="store_true",
+                       help="of --routed --format onnx: all in OUT.onnx, for one image at a time")  # fmt: skip
     added.add_argument("--aligned", action="store_true",
                        help="ShuffleNets and CondenseNets: equal graph that runs faster on a CPU")  # fmt: skip
     condensing_options(added)
@@ -36,31 +47,73 @@ def add_export(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _export(args) -> None:
     from ..deploy import condense, export, export_subnet
-    from ..deploy.exported import read_names
+    from ..deploy.exported import Description, read_names
 
-    net = get_model(args.name, pretrained=args.weights, classes=args.classes, **read_options(args.option))
+    net, images = _net_and_images(args)
     if args.routed:
         return _export_routed(net, args)
+    if args.single_file:
+        raise ValueError("--single-file goes with --routed")
     if args.condense or args.condense_classifier:
         net = condense(net, classifier=args.condense_classifier)
     form = {"format": args.format, "batch": args.batch, "raw_input": args.raw_input, "align": args.aligned or None}
+    form.update(fold=args.fold, int8=images)
     names = read_names(args.names, net.num_classes) if args.names else None
     if args.width is None:
         exported = export(net, args.out, args.image_size, names=names, **form)
     else:
+        if not args.fold:
+            raise ValueError("--width is the graph of one width with BN folded in; it does not go with --no-fold")
         exported = export_subnet(net, args.width, args.out, args.image_size, names=names, **form)
     print("\n".join(map(str, [*exported.files, exported.description])))
     print(f"input: {'pixels of 0..255, then inside ' if args.raw_input else ''}{net.preprocessing}")
-    print(f"loaded again: largest difference {exported.difference:.1e} of the logits' standard deviation")
+    about = Description.read(exported.description)
+    print(f"loaded again: {_comparison(about)}")
+    if args.fold and not about.folded:
+        print("BN is not folded in: the rounding would change the logits by more than is allowed")
+    if about.speed:
+        print(about.speed)
+
+
+def _net_and_images(args) -> Tuple[ClassificationNet, Optional[List[np.ndarray]]]:
+    """The network, and images to calibrate 8 bits with, or None."""
+    if not args.int8:
+        if args.data or args.overrides:
+            raise ValueError("--data and --set are for the ranges of --int8")
+        return get_model(args.name, pretrained=args.weights, classes=args.classes, **read_options(args.option)), None
+    from ..train.validate import calibration_images, open_pair
+
+    if not args.data:
+        raise ValueError("--int8 takes its ranges from training images: add --data KIND[:PATH], e.g. cifar10:FOLDER")
+    if args.routed or args.width is not None or args.classes is not None:
+        raise ValueError("--int8 does not go with --routed, --width and --classes")
+    size = [f"data.image_size={args.image_size}"] if args.image_size else []
+    overrides = [*args.overrides, *size, "data.augment=none"]
+    net, data = open_pair(args.name, args.weights, args.data, overrides, read_options(args.option))
+    args.image_size = data.settings.image_size
+    return net, [batch.asnumpy() for batch in calibration_images(data, args.images)]
+
+
+def _comparison(about) -> str:
+    """What the description of an export says of its answers."""
+    if about.int8 is None:
+        return f"largest difference {about.difference:.1e} of the logits' standard deviation"
+    figures = about.int8
+    layers = figures["float_layers"]
+    return (
+        f"on {figures['held_out_images']} other images {figures['agreement']:.2%} of the classes are as in float32,\n"
+        f"logits differ by {figures['difference']:.3f} of their standard deviation (root mean square)\n"
+        f"layers left in float32: {', '.join(layers) or 'none'}"
+    )
 
 
 def _export_routed(net, args) -> None:
     from ..deploy.slimmable_files import Manifest, export_routed
 
     others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "names")
-    if args.format != "mxnet" or args.width is not None or any(getattr(args, name) for name in others):
-        raise ValueError("--routed goes with --image-size, --classes and --option alone")
-    path = export_routed(net, args.out, args.image_size)
+    if not args.fold or args.width is not None or any(getattr(args, name) for name in others):
+        raise ValueError("--routed goes with --format, --single-file, --image-size, --classes and --option alone")
+    path = export_routed(net, args.out, args.image_size, format=args.format, single_file=args.single_file)
     manifest = Manifest.read(path)
     print("\n".join([*(str(path.with_name(name)) for name in manifest.sha256), str(path)]))
     print(f"input: {net.preprocessing}")

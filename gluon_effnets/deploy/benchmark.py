@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, Hashable, NamedTuple, Sequence, Tuple, Union
+from typing import Callable, Dict, Hashable, NamedTuple
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from ..models import ClassificationNet
-from ..models.condensenet import CondenseNet
 from ..nn import masked_layers
-from .aligned import aligned, aligned_forms
-from .condense import condense
 from .graphs import inference_copy, inference_graph
 from .onnx_files import onnx_runner, write_onnx_file
 
 __all__ = [
     "Latency",
-    "compare_latency",
     "conditions",
     "graph_blocks",
     "in_onnx_runtime",
     "initialize_lively",
-    "latency_table",
     "measure_latency",
     "time_interleaved",
     "train_step",
@@ -103,44 +96,9 @@ def train_step(net, batch: mx.nd.NDArray) -> Callable[[], None]:
 
 def measure_latency(net, image_size: int = 224, batch: int = 1, repeats: int = 20) -> Dict[str, Latency]:
     """Latency of a network on the CPU: 'plain' (hybridized) and 'fused' (as an exported graph runs at its best)."""
-    return {form: latency for (_, form), latency in compare_latency({"": net}, image_size, batch, repeats).items()}
-
-
-def compare_latency(
-    nets: Dict[str, ClassificationNet],
-    image_size: Union[int, Tuple[int, int]] = 224,
-    batch: int = 1,
-    repeats: int = 20,
-    forms: Sequence[str] = (),
-    clock=time.perf_counter,
-    onnx: bool = False,
-) -> Dict[Tuple[str, str], Latency]:
-    """Latency of several networks, all of them in turn in every repetition: {(name, form): Latency}.
-
-    `image_size`: the side, or height and width. Forms of each: 'plain', 'fused'; where it has one, also the fused graph
-    of `aligned(net, form)` for every one of `forms`, as 'aligned' ('auto') or 'aligned <form>', of CondenseNets also
-    the plain one. `onnx`: the same graphs in ONNX Runtime, too; a network with masks condensed.
-    """
-    size = image_size if isinstance(image_size, tuple) else (image_size, image_size)
-    calls: Dict[Tuple[str, str], Callable] = {}
-    for name, net in nets.items():
-        x = mx.nd.random.uniform(shape=(batch, net.in_channels, *size))
-        blocks = graph_blocks(net, x)
-        for form in forms:
-            if form in aligned_forms(net):
-                label = "aligned" if form == "auto" else f"aligned {form}"
-                made = graph_blocks(aligned(net, form), x)
-                blocks[label] = made["fused"]
-                if isinstance(net, CondenseNet):  # faster without fusion
-                    blocks[f"{label}, plain"] = made["plain"]
-        calls.update({(name, form): lambda b=block, x=x: b(x).wait_to_read() for form, block in blocks.items()})
-        if onnx:
-            graphs = {"ONNX Runtime": condense(net) if masked_layers(net) else net}
-            if aligned_forms(net):
-                graphs["ONNX Runtime, aligned"] = aligned(net)
-            for form, graph in graphs.items():
-                calls[name, form] = functools.partial(in_onnx_runtime(graph, x), x.asnumpy())
-    return time_interleaved(calls, repeats, clock)
+    x = mx.nd.random.uniform(shape=(batch, net.in_channels, image_size, image_size))
+    blocks = graph_blocks(net, x)
+    return time_interleaved({form: lambda b=block: b(x).wait_to_read() for form, block in blocks.items()}, repeats)
 
 
 def in_onnx_runtime(net, x: mx.nd.NDArray) -> Callable[[np.ndarray], np.ndarray]:
@@ -158,10 +116,3 @@ def conditions() -> str:
         f"MXNet {mx.__version__}, {os.cpu_count()} processors, OMP_NUM_THREADS {threads}, OMP_WAIT_POLICY {waiting}, "
         f"load average {os.getloadavg()[0]:.1f} at the end"
     )
-
-
-def latency_table(times: Dict[Tuple[str, str], Latency]) -> str:
-    """Minimum and median of every network and form as a Markdown table."""
-    lines = ["| model | form | minimum, ms | median, ms |", "|---|---|---|---|"]
-    lines += [f"| {name} | {form} | {t.minimum:.2f} | {t.median:.2f} |" for (name, form), t in times.items()]
-    return "\n".join(lines)

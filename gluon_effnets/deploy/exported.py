@@ -37,6 +37,11 @@ class Description:
     names : of the classes, or None.
     difference, compared_on : largest difference of a logit from the network's, in standard deviations of the logits.
     versions : of the packages that wrote the files.
+    folded : whether BN is part of the convolutions before it.
+    fused, milliseconds : whether MXNet's files run faster with oneDNN's fused operators (None: it was not measured),
+        and how long one image took as 'plain' and as 'fused', the latter only if its logits were right.
+    int8 : of files in 8 bits, else None: `calibration_images`, `held_out_images`; on the latter `agreement`, the share
+        of equal classes, and `difference` of the logits, root mean square in standard deviations; `float_layers`.
     """
 
     format: str
@@ -57,11 +62,24 @@ class Description:
     difference: float
     compared_on: Tuple[str, ...]
     versions: Dict[str, str]
+    folded: Optional[bool] = None
+    fused: Optional[bool] = None
+    milliseconds: Optional[Dict[str, float]] = None
+    int8: Optional[Dict[str, Any]] = None
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What is left to do to the pixels."""
         return Preprocessing(self.mean, self.std, self.channel_order)
+
+    @property
+    def speed(self) -> Optional[str]:
+        """What was measured of MXNet's files, in one line."""
+        if self.milliseconds is None:
+            return None
+        times = ", ".join(f"{form} {value:.2f} ms" for form, value in self.milliseconds.items())
+        wrong = "" if "fused" in self.milliseconds else " (fused gives other logits)"
+        return f"one image on this CPU: {times}{wrong}; predict runs it {'fused' if self.fused else 'plain'}"
 
     def save(self, path: Path) -> None:
         """Write the JSON file."""
@@ -100,7 +118,8 @@ class ExportedNet:
         if missing:
             raise FileNotFoundError(f"the exported network lacks {' and '.join(missing)}")
         self.description = description
-        self._run = _RUNNERS[description.format](*files)
+        options = {"fused": True} if description.fused else {}
+        self._run = _RUNNERS[description.format](*files, **options)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         batch = self.description.input_shape[0]

@@ -6,7 +6,7 @@ import ast
 import collections
 import dataclasses
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -63,13 +63,12 @@ class Entry(NamedTuple):
 
 def read_graph(
     symbol: mx.sym.Symbol, arrays: Dict[str, mx.nd.NDArray], image: Tuple[int, ...], batch: Optional[int] = None
-) -> Entry:
-    """Return the output of a graph with the input `data` (N, *image); `batch` None: of any N.
+) -> List[Entry]:
+    """Return the outputs of a graph with the input `data` (N, *image); `batch` None: of any N.
 
     What does not depend on the images is computed from the parameters `arrays`, by MXNet.
     """
     nodes, heads = _load(symbol)
-    assert len(heads) == 1, "a graph with one output"
     of_two = [_output_shapes(symbol, (number, *image)) for number in ((2, 3) if batch is None else (batch, batch))]
     entries = [Entry(node, index) for node in nodes for index in range(node.get("num_outputs", 1))]
     assert len(entries) == len(of_two[0])
@@ -80,7 +79,7 @@ def read_graph(
         if node.name == "data" or any(entry.node in of_images for entry in node.inputs):
             of_images.add(node)
     _compute_constants(symbol, arrays, entries, of_images)
-    return heads[0]
+    return heads
 
 
 def _load(symbol: mx.sym.Symbol) -> Tuple[List[Node], List[Entry]]:
@@ -112,10 +111,10 @@ def _compute_constants(symbol, arrays, entries, of_images) -> None:
         node.inputs = [constants.get(entry, entry) for entry in node.inputs]
 
 
-def sorted_nodes(output: Entry) -> List[Node]:
-    """The nodes that an output needs, each behind those that it reads."""
+def sorted_nodes(outputs: Sequence[Entry]) -> List[Node]:
+    """The nodes that outputs need, each behind those that it reads."""
     done: Dict[Node, None] = {}
-    waiting = [output.node]
+    waiting = [output.node for output in reversed(outputs)]
     while waiting:
         node = waiting[-1]
         missing = [entry.node for entry in node.inputs if entry.node not in done]
@@ -126,24 +125,25 @@ def sorted_nodes(output: Entry) -> List[Node]:
     return list(done)
 
 
-def simplify(output: Entry) -> Entry:
-    """Return the output of an equal graph, changed in place.
+def simplify(outputs: Sequence[Entry]) -> List[Entry]:
+    """Return the outputs of an equal graph, changed in place.
 
     Gone are dropout and reshapes to the same shape; joined channels and selected ones are a 'Concat' and a 'take' along
     axis 1; zeros around the input of a convolution belong to it ('pad': top, left, bottom, right), and so does the BN
     behind it.
     """
-    for node in sorted_nodes(output):
+    for node in sorted_nodes(outputs):
         node.inputs = [_without_identities(entry) for entry in node.inputs]
         _join_plainly(node)
         _select_plainly(node)
-    output = _without_identities(output)
-    nodes = sorted_nodes(output)
-    num_readers = collections.Counter(entry.node for node in nodes for entry in node.inputs)
+    outputs = [_without_identities(output) for output in outputs]
+    nodes = sorted_nodes(outputs)
+    read = [*outputs, *(entry for node in nodes for entry in node.inputs)]
+    num_readers = collections.Counter(entry.node for entry in read)
     for node in nodes:
         _absorb_padding(node)
         _absorb_norm(node, num_readers)
-    return output
+    return outputs
 
 
 def _without_identities(entry: Entry) -> Entry:

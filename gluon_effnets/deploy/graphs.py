@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import mxnet as mx
 
+from ..nn.forms import inference_forms
+
 __all__ = ["inference_copy", "inference_graph"]
 
 
 def inference_graph(net) -> mx.sym.Symbol:
     """The graph of a network from `data` to its outputs, in float32 also where mixed precision is on."""
-    return mx.sym.load_json(net(mx.sym.var("data", dtype="float32")).tojson(remove_amp_cast=True))
+    with inference_forms():
+        symbol = net(mx.sym.var("data", dtype="float32"))
+    return mx.sym.load_json(symbol.tojson(remove_amp_cast=True))
 
 
 def inference_copy(net) -> mx.gluon.SymbolBlock:

@@ -1,4 +1,4 @@
-"""Grouped convolutions in oneDNN's blocked layout and in the plain one, timed: what `ConvBN` does about it."""
+"""oneDNN's blocked layout, the plain one, and the forms of inference and training, timed: what `nn` chooses from."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import mxnet as mx
 
 from ..models import get_model
 from ..nn import ConvBN
+from ..nn.forms import inference_forms
 from .benchmark import graph_blocks, initialize_lively, time_interleaved, train_step
 
 __all__ = ["LAYOUTS", "LayoutRow", "compare_layouts", "layouts_table"]
 
-LAYOUTS = ("blocked", "plain")
+LAYOUTS = ("blocked", "inference", "plain")
 
 
 class LayoutRow(NamedTuple):
-    """Milliseconds of processor time (minimum) of a network whose grouped convolutions hand on one of `LAYOUTS`."""
+    """Milliseconds of processor time (minimum) of a network in one of `LAYOUTS`."""
 
     name: str
     layout: str
@@ -27,7 +28,7 @@ class LayoutRow(NamedTuple):
 
 
 def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
-    """Time networks with groups that do not fill oneDNN's blocks, as they are ('plain') and as they would be without.
+    """Time networks as they are ('plain'), in the forms of inference ('inference'), and never leaving the blocks.
 
     Training: forward and backward of 16 images of 96 pixels. Inference: one image of 224 pixels, hybridized and with
     oneDNN's fusions. Processor time is counted, which other processes disturb less; set OMP_NUM_THREADS=1.
@@ -44,6 +45,8 @@ def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
             for kind, block in graph_blocks(net, image).items():
                 inference[name, layout, kind] = lambda block=block: block(image).wait_to_read()
             steps[name, layout] = train_step(net, batch)
+            with inference_forms(layout == "inference"):
+                steps[name, layout]()
     times = time_interleaved(inference, repeats, time.process_time)
     training = time_interleaved(steps, repeats, time.process_time)
     return [
@@ -54,7 +57,7 @@ def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
 
 def _stay_blocked(block) -> None:
     if isinstance(block, ConvBN):
-        block._unblock = False
+        block._unblock = (False, False)
 
 
 def layouts_table(rows: List[LayoutRow]) -> str:

@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 import numpy as np
 
+from .._requirements import optional_import
 from .graph_nodes import CONSTANT, Entry, Node, Shape, sorted_nodes
 
 __all__ = ["OnnxNodes"]
 
 
 class OnnxNodes:
-    """The nodes and initializers of the ONNX graph that computes `output`, under the name `name`.
+    """The nodes and initializers of the ONNX graph that computes `outputs`, each under its name there.
 
+    `data` : name of the input. `taken` : names that no node may have; those of this graph are added.
     Raises ValueError naming the operator that cannot be expressed.
     """
 
-    def __init__(self, output: Entry, name: str):
-        from onnx import helper, numpy_helper
-
-        self._helper, self._to_tensor = helper, numpy_helper.from_array
+    def __init__(self, outputs: Dict[str, Entry], data: str = "data", taken: Optional[Set[str]] = None):
+        onnx = optional_import("onnx", "onnx", "export to ONNX")
+        self._helper, self._to_tensor = onnx.helper, onnx.numpy_helper.from_array
         self.nodes: List[Any] = []
         self.initializers: List[Any] = []
         self._constants: Dict[bytes, str] = {}
-        self._taken = {"data", name}
+        self._taken = set() if taken is None else taken
+        self._taken.update([data, *outputs])
         names: Dict[Entry, str] = {}
-        for node in sorted_nodes(output):
+        for node in sorted_nodes(list(outputs.values())):
             if node.op == CONSTANT:
                 names[Entry(node)] = self.constant(node.value, node.name)
             elif node.op == "null":
-                names[Entry(node)] = node.name
+                names[Entry(node)] = data
             elif node.op in _OPERATORS:
                 made = _OPERATORS[node.op](self, node, [names[entry] for entry in node.inputs])
                 names.update((Entry(node, i), part) for i, part in enumerate([made] if isinstance(made, str) else made))
             else:
                 raise _refused(node)
-        assert self.nodes[-1].output[0] == names[output]
-        self.nodes[-1].output[0] = name
+        final = {names[entry]: name for name, entry in outputs.items()}
+        for node in self.nodes:
+            node.input[:] = [final.get(name, name) for name in node.input]
+            node.output[:] = [final.get(name, name) for name in node.output]
         used = {given for node in self.nodes for given in node.input}
         self.initializers = [tensor for tensor in self.initializers if tensor.name in used]
 
@@ -220,6 +224,13 @@ def _local_response_norm(graph: OnnxNodes, node: Node, inputs: List[str]) -> str
     return graph.add("LRN", inputs, node.name, size=node.get("nsize"), **settings)
 
 
+def _argmax(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    # Integers, where MXNet gives floats: what is made of them in the graph would have to convert them first.
+    if node.get("axis") is None:
+        raise _refused(node)
+    return graph.add("ArgMax", inputs, node.name, axis=node.get("axis"), keepdims=int(node.get("keepdims", False)))
+
+
 def _renamed(op: str, **keys: str) -> Callable[[OnnxNodes, Node, List[str]], str]:
     def convert(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
         return graph.add(op, inputs, node.name, **{name: node.get(key) for name, key in keys.items()})
@@ -242,6 +253,7 @@ _OPERATORS: Dict[str, Callable] = {
     "SwapAxis": _swap_axes,
     "_contrib_AdaptiveAvgPooling2D": _adaptive_pooling,
     "add_n": _renamed("Sum"),
+    "argmax": _argmax,
     "broadcast_add": _renamed("Add"),
     "broadcast_div": _renamed("Div"),
     "broadcast_mul": _renamed("Mul"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..models.slimmable import SlimmableNet
+from ..nn.forms import inference_forms
 from ..nn.gate import DoubleHeadedGate
 from ..nn.slimmable import SeparableUnit
 from .static_graphs import StaticGraph, static_block, static_graph
@@ -18,6 +19,7 @@ __all__ = [
     "Router",
     "RoutedGraphs",
     "RoutedOutput",
+    "as_numpy",
     "before_decision",
     "prepare",
     "routed_graphs",
@@ -26,11 +28,13 @@ __all__ = [
 
 FORMS = ("fused", "plain")
 
+Array = Union[mx.nd.NDArray, np.ndarray]
+
 
 class RoutedOutput(NamedTuple):
     """logits : (N, classes) in the order of the images. decisions : (N,) int, the index of each image's width."""
 
-    logits: mx.nd.NDArray
+    logits: Array
     decisions: np.ndarray
 
 
@@ -46,7 +50,8 @@ class Router:
 
     The logits are those of `net.dynamic`, which masks. One image needs neither grouping nor copies.
 
-    head, tails : blocks of the graphs of `RoutedGraphs`, in the form in which they shall run.
+    head, tails : functions of the graphs of `RoutedGraphs`, in the form in which they shall run; from NumPy's arrays to
+        NumPy's, or from MXNet's to MXNet's.
     widths : the indices that the gate chooses from, in the order of its candidates.
     """
 
@@ -64,21 +69,34 @@ class Router:
         tails = {width: prepare(static_block(graph), form) for width, graph in graphs.tails.items()}
         return cls(prepare(static_block(graphs.head), form), tails)
 
-    def __call__(self, images: mx.nd.NDArray) -> RoutedOutput:
+    def __call__(self, images: Array) -> RoutedOutput:
         maps, candidates = self._head(images)
-        decisions = np.array(self.widths)[candidates.asnumpy().astype(int)]
+        decisions = np.array(self.widths)[as_numpy(candidates).astype(int)]
         if (decisions == decisions[0]).all():
             return RoutedOutput(self._tails[decisions[0]](maps), decisions)
         order = np.argsort(decisions, kind="stable")
-        maps = maps.take(mx.nd.array(order))
+        maps = _rows(maps, order)
         widths, begins = np.unique(decisions[order], return_index=True)
         ends = [*begins[1:], len(order)]
         parts = [self._tails[width](maps[begin:end]) for width, begin, end in zip(widths, begins, ends)]
-        return RoutedOutput(mx.nd.concat(*parts, dim=0).take(mx.nd.array(np.argsort(order))), decisions)
+        return RoutedOutput(_rows(_joined(parts), np.argsort(order)), decisions)
 
-    def at_width(self, width: int, images: mx.nd.NDArray) -> mx.nd.NDArray:
+    def at_width(self, width: int, images: Array) -> Array:
         """Return the logits at one of `widths`, whatever the gate decides."""
         return self._tails[width](self._head(images)[0])
+
+
+def as_numpy(array: Array) -> np.ndarray:
+    """The array itself, or a copy of MXNet's."""
+    return array if isinstance(array, np.ndarray) else array.asnumpy()
+
+
+def _rows(array: Array, order: np.ndarray) -> Array:
+    return array[order] if isinstance(array, np.ndarray) else array.take(mx.nd.array(order))
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else mx.nd.concat(*parts, dim=0)
 
 
 def prepare(block: mx.gluon.SymbolBlock, form: str = "fused") -> Callable[[mx.nd.NDArray], object]:
@@ -92,6 +110,7 @@ def prepare(block: mx.gluon.SymbolBlock, form: str = "fused") -> Callable[[mx.nd
     return block
 
 
+@inference_forms()
 def routed_graphs(net: SlimmableNet) -> RoutedGraphs:
     """Cut a network behind its gate: one static graph before the decision, one for every candidate after it.
 
@@ -129,6 +148,7 @@ def before_decision(net: SlimmableNet) -> Tuple[List[HybridBlock], DoubleHeadedG
     return [*units[:cut], units[cut].depthwise], gate
 
 
+@inference_forms()
 def static_subnet(net: SlimmableNet, which) -> mx.gluon.SymbolBlock:
     """Return `net.subnet(which)` as a plain network for inference on the CPU: it holds what that width uses.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Set, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -25,7 +25,8 @@ def static_graph(symbol: mx.sym.Symbol, arrays: Arrays, fold: bool = True) -> St
     """Return an equal graph whose parameters are what is used of them; what depends on them alone is computed here.
 
     `fold`: BN becomes part of the convolution before it.
-    The values of the result are copies on the CPU, under the names of the layers that read them.
+    The values of the result are copies on the CPU: parameters under their own names, what is computed under the names
+    of the layers that read it.
     """
     content = json.loads(symbol.tojson(remove_amp_cast=True))
     return _Rewriting(content, arrays, fold).result()
@@ -49,12 +50,15 @@ class _Rewriting:
     def __init__(self, content: Dict[str, Any], arrays: Arrays, fold: bool):
         self._nodes, self._arrays, self._fold = content["nodes"], arrays, fold
         self._heads = [_entry(head) for head in content["heads"]]
-        self._values: Dict[int, mx.nd.NDArray] = {}
+        self._values: Dict[int, Union[mx.nd.NDArray, List[mx.nd.NDArray]]] = {}
         self._symbols: Dict[int, mx.sym.Symbol] = {}
+        self._roles: Dict[int, Set[str]] = {}  # last words of the parameters that a value is computed from
+        self._before_bn: Set[int] = set()  # convolutions that have no symbol of their own
         self._kept: Arrays = {}
-        self._readers = [0] * len(self._nodes)
-        for number, _ in [*self._heads, *(_entry(entry) for node in self._nodes for entry in node["inputs"])]:
-            self._readers[number] += 1
+        self._readers: List[List[str]] = [[] for _ in self._nodes]  # the operators that read a node
+        for node in [*self._nodes, {"op": "output", "inputs": content["heads"]}]:
+            for entry in node["inputs"]:
+                self._readers[entry[0]].append(node["op"])
 
     def result(self) -> StaticGraph:
         for number, node in enumerate(self._nodes):
@@ -63,52 +67,80 @@ class _Rewriting:
                 self._symbols[number] = mx.sym.var("data", dtype="float32")
             elif node["op"] == "null":
                 self._values[number] = self._arrays[node["name"]].as_in_context(mx.cpu())
+                self._roles[number] = {node["name"].rsplit("_", 1)[-1]}
             elif all(source in self._values for source, _ in inputs):
-                self._values[number] = _operator(mx.nd, node)(*(self._values[source] for source, _ in inputs))
+                self._values[number] = _operator(mx.nd, node)(*(self._value(entry) for entry in inputs))
+                self._roles[number] = {role for source, _ in inputs for role in self._roles[source]}
+            elif self._folds(number, inputs):
+                self._before_bn.add(number)
             else:
-                self._symbols[number] = self._rewritten(number, node, inputs)
+                self._symbols[number] = self._rewritten(node, inputs)
         symbol = mx.sym.Group([self._symbols[number][index] for number, index in self._heads])
         needed = set(symbol.list_inputs()) - {"data"}
         return StaticGraph(symbol, {name: array for name, array in self._kept.items() if name in needed})
 
-    def _rewritten(self, number: int, node: Dict[str, Any], inputs: List[Tuple[int, int]]) -> mx.sym.Symbol:
-        if self._fold and node["op"] == "BatchNorm" and self._folds(inputs):
+    def _rewritten(self, node: Dict[str, Any], inputs: List[Tuple[int, int]]) -> mx.sym.Symbol:
+        if node["op"] == "BatchNorm" and inputs[0][0] in self._before_bn:
             return self._folded(node, inputs)
-        names = _input_names(node)
         symbols = [
-            self._parameter(f"{node['name']}_{names[place]}", self._values[source])
+            self._parameter(self._name(node, place, source), self._value((source, index)))
             if source in self._values
             else self._symbols[source][index]
             for place, (source, index) in enumerate(inputs)
         ]
         return _operator(mx.sym, node)(*symbols, name=node["name"])
 
+    def _value(self, entry: Tuple[int, int]) -> mx.nd.NDArray:
+        value = self._values[entry[0]]
+        return value[entry[1]] if isinstance(value, list) else value
+
+    def _name(self, reader: Dict[str, Any], place: int, number: int) -> str:
+        """The name of what one node gives another: a parameter's own, or the reader's with what it is computed from."""
+        if self._nodes[number]["op"] == "null":
+            return self._nodes[number]["name"]
+        roles = self._roles[number]
+        if reader["op"] in _INPUTS:
+            role = _INPUTS[reader["op"]][place]
+        else:
+            role = next(iter(roles)) if len(roles) == 1 else f"input{place}"
+        return f"{_layer(reader)}_{role}"
+
     def _parameter(self, name: str, value: mx.nd.NDArray) -> mx.sym.Symbol:
+        # A parameter that several layers read may be there already, with BN folded into it.
+        while name in self._kept and not np.array_equal(self._kept[name].asnumpy(), value.asnumpy()):
+            name += "_again"
         self._kept[name] = value.copy()
         return mx.sym.var(name, shape=value.shape)
 
-    def _folds(self, inputs: List[Tuple[int, int]]) -> bool:
-        source = inputs[0][0]
-        fixed = (
-            self._nodes[source]["op"] == "Convolution" and _entry(self._nodes[source]["inputs"][1])[0] in self._values
+    def _folds(self, number: int, inputs: List[Tuple[int, int]]) -> bool:
+        """Whether a node is a convolution whose only reader is BN."""
+        return (
+            self._fold
+            and self._nodes[number]["op"] == "Convolution"
+            and self._readers[number] == ["BatchNorm"]
+            and all(source in self._values for source, _ in inputs[1:])
         )
-        return fixed and self._readers[source] == 1
 
     def _folded(self, node: Dict[str, Any], inputs: List[Tuple[int, int]]) -> mx.sym.Symbol:
         """The convolution before a BN layer, with scaled weights and a bias, in the layer's place."""
         conv, attrs = self._nodes[inputs[0][0]], node.get("attrs", {})
-        gamma, beta, mean, variance = (self._values[source].asnumpy().astype(np.float64) for source, _ in inputs[1:])
+        gamma, beta, mean, variance = (self._value(entry).asnumpy().astype(np.float64) for entry in inputs[1:])
         if ast.literal_eval(attrs.get("fix_gamma", "True")):
             gamma = np.ones_like(gamma)
         scale = gamma / np.sqrt(variance + float(attrs.get("eps", 1e-3)))
         (source, index), *rest = (_entry(entry) for entry in conv["inputs"])
-        weight, *bias = (self._values[parameter].asnumpy().astype(np.float64) for parameter, _ in rest)
+        weight, *bias = (self._value(entry).asnumpy().astype(np.float64) for entry in rest)
         bias = beta + scale * ((bias[0] if bias else 0) - mean)
         weight *= scale.reshape(-1, 1, 1, 1)
         named = {"weight": weight, "bias": bias}
-        parameters = [self._parameter(f"{conv['name']}_{name}", mx.nd.array(value)) for name, value in named.items()]
+        parameters = [self._parameter(f"{_layer(conv)}_{name}", mx.nd.array(value)) for name, value in named.items()]
         folded = {**conv, "attrs": {**conv["attrs"], "no_bias": "False"}}
         return _operator(mx.sym, folded)(self._symbols[source][index], *parameters, name=conv["name"])
+
+
+def _layer(node: Dict[str, Any]) -> str:
+    """The name of a node without what Gluon appends to that of the block."""
+    return node["name"][: -len("_fwd")] if node["name"].endswith("_fwd") else node["name"]
 
 
 def _entry(entry: List[int]) -> Tuple[int, int]:
@@ -117,7 +149,11 @@ def _entry(entry: List[int]) -> Tuple[int, int]:
 
 def _operator(library, node: Dict[str, Any]):
     """The function of `mx.nd` or `mx.sym` that does what a node does, with its settings."""
-    function = getattr(library, node["op"], None) or getattr(library._internal, node["op"])
+    name, contrib = node["op"], "_contrib_"
+    if name.startswith(contrib):
+        function = getattr(library.contrib, name[len(contrib) :])
+    else:
+        function = getattr(library, name, None) or getattr(library._internal, name)
     settings = {key: value for key, value in node.get("attrs", {}).items() if not key.startswith("__")}
     return lambda *inputs, **named: function(*inputs, **settings, **named)
 
@@ -127,7 +163,3 @@ _INPUTS = {
     "FullyConnected": ("data", "weight", "bias"),
     "BatchNorm": ("data", "gamma", "beta", "running_mean", "running_var"),
 }
-
-
-def _input_names(node: Dict[str, Any]):
-    return _INPUTS.get(node["op"]) or [f"input{place}" for place in range(len(node["inputs"]))]

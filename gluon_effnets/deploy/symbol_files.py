@@ -9,7 +9,7 @@ from typing import Callable, Dict, Tuple
 import mxnet as mx
 import numpy as np
 
-__all__ = ["load_exported", "symbol_runner", "write_symbol_files"]
+__all__ = ["fusion_is_available", "load_exported", "symbol_runner", "write_symbol_files"]
 
 
 def write_symbol_files(graph: mx.sym.Symbol, arrays: Dict[str, mx.nd.NDArray], prefix: Path) -> Tuple[Path, Path]:
@@ -23,19 +23,28 @@ def write_symbol_files(graph: mx.sym.Symbol, arrays: Dict[str, mx.nd.NDArray], p
 
 
 def load_exported(symbol, params) -> mx.gluon.SymbolBlock:
-    """Load exported files as a block, in the form that runs fastest: call `optimize_for(x, backend='MKLDNN', ...)`."""
+    """Load exported files as a block, neither hybridized nor fused."""
     with warnings.catch_warnings():
         # MXNet cannot know the type of the input, nor need it.
         warnings.filterwarnings("ignore", message="Cannot decide type")
         return mx.gluon.SymbolBlock.imports(str(symbol), ["data"], str(params))
 
 
-def symbol_runner(symbol: Path, params: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function (N, C, H, W) -> logits of exported files. Raises ValueError if they cannot be loaded."""
+def fusion_is_available() -> bool:
+    """Whether this MXNet was built with oneDNN."""
+    return mx.runtime.Features().is_enabled("MKLDNN")
+
+
+def symbol_runner(symbol: Path, params: Path, fused: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function (N, C, H, W) -> logits of exported files. Raises ValueError if they cannot be loaded.
+
+    `fused`: with convolution, activation and sum as one operator of oneDNN, where this MXNet has it.
+    """
     try:
         block = load_exported(symbol, params)
     # What MXNet raises for files that are cut short, and for those of two different networks.
     except (mx.base.MXNetError, AssertionError, RuntimeError, ValueError):
         raise ValueError(f"{symbol} and {params} are no graph with its parameters, or are cut short") from None
-    block.hybridize(static_alloc=True, static_shape=True)
+    backend = "MKLDNN" if fused and fusion_is_available() else None
+    block.hybridize(backend=backend, static_alloc=True, static_shape=True)
     return lambda x: block(mx.nd.array(x)).asnumpy()

@@ -8,6 +8,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from ..nn.forms import inference_forms
 from . import params
 from .preprocessing import Preprocessing
 
@@ -110,6 +111,14 @@ class ClassificationNet(HybridBlock):
         """
         stored, cast = params.read(filename), {"cast_dtype": cast_dtype, "dtype_source": dtype_source}
         params.assign(self, stored, filename, ctx=ctx, allow_missing=allow_missing, ignore_extra=ignore_extra, **cast)
+
+    def hybridize(self, active=True, backend=None, clear=True, *args, **kwargs):
+        """As Gluon's; a graph for a backend such as oneDNN's is made anew, of the forms of inference."""
+        super().hybridize(active, backend, clear or backend != self._backend, *args, **kwargs)
+
+    def _get_graph(self, *args):
+        with inference_forms(self._backend is not None):
+            return super()._get_graph(*args)
 
     def extract(self, x) -> list:
         """Return the map of every stage for a batch (N, in_channels, H, W): a feature pyramid."""

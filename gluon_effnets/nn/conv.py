@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Optional
+from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
+from .forms import training_on_cpu
 from .layout import plain_layout
 
-__all__ = ["ConvBN", "Norm"]
+__all__ = ["ConvBN", "Norm", "unblocking"]
 
 PADDINGS = ("symmetric", "same")
 # Channels in a block of oneDNN's layout.
@@ -31,6 +32,17 @@ class Norm(NamedTuple):
 
     def __call__(self, channels: int) -> HybridBlock:
         return self.layer(in_channels=channels, epsilon=self.epsilon, momentum=self.momentum, **self.kwargs)
+
+
+def unblocking(in_channels: int, channels: int, groups: int) -> Tuple[bool, bool]:
+    """Whether the plain memory layout pays behind a convolution: in inference, in training (on a CPU).
+
+    Groups that do not fill oneDNN's blocks: BN, pooling and their gradients on its layout take up to 50 times as long
+    as on the plain one (docs/shufflenet.md). So does BN's gradient where its map is in blocks of 8 channels, which
+    oneDNN takes if 16 do not fit, and what comes back to it in blocks of 16, or the other way round.
+    """
+    inference = 1 < groups < channels and bool(channels // groups % BLOCK or in_channels // groups % BLOCK)
+    return inference, bool(groups > 1 or channels % BLOCK or in_channels % BLOCK)
 
 
 class ConvBN(HybridBlock):
@@ -61,7 +73,7 @@ class ConvBN(HybridBlock):
             )
             self.bn = norm(channels)
             self.act = make_activation(act) if act else None
-        self._unblock = 1 < groups < channels and (channels // groups % BLOCK or in_channels // groups % BLOCK)
+        self._unblock = unblocking(in_channels, channels, groups)
         self.set_padding(padding)
 
     def set_padding(self, padding: str) -> None:
@@ -78,9 +90,7 @@ class ConvBN(HybridBlock):
         if self._pad_end:
             x = F.pad(x, mode="constant", constant_value=0, pad_width=self._pad_width)
         x = self.conv(x)
-        if self._unblock:
-            # Groups that do not fill oneDNN's blocks: BN, pooling and their gradients on its layout take up to 50 times
-            # as long as on the plain one (docs/shufflenet.md).
+        if self._unblock[training_on_cpu()]:
             x = plain_layout(F, x)
         x = self.bn(x)
         return self.act(x) if self.act is not None else x

@@ -14,7 +14,7 @@ from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
 from .conv import ConvBN
-from .se import SqueezeExcite
+from .se import SqueezeExcite, scale_channels
 from .slimmable import (
     BottleneckUnit,
     ChannelGroupNorm,
@@ -106,7 +106,7 @@ class DoubleHeadedGate(SlicedSqueezeExcite):
         attention = self.expand(reduced)
         if mask is not None:
             attention = F.broadcast_mul(attention, mask)
-        y = F.broadcast_mul(x, self.gate(attention))
+        y = scale_channels(F, x, self.gate(attention))
         if self.head is None:
             return y
         return y, self.head(reduced if self.head.reduce is None else pooled)

@@ -6,9 +6,10 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
+from .forms import training_on_cpu
 from .layout import plain_layout
 
-__all__ = ["SqueezeExcite"]
+__all__ = ["SqueezeExcite", "scale_channels"]
 
 
 class SqueezeExcite(HybridBlock):
@@ -33,4 +34,12 @@ class SqueezeExcite(HybridBlock):
 
     def hybrid_forward(self, F, x):
         x = plain_layout(F, x)
-        return F.broadcast_mul(x, self.gate(self.expand(self.act(self.reduce(self.pool(x))))))
+        return scale_channels(F, x, self.gate(self.expand(self.act(self.reduce(self.pool(x))))))
+
+
+def scale_channels(F, x, scale):
+    """(N, C, H, W) times (N, C, 1, 1)."""
+    if training_on_cpu():
+        # The gradient of `broadcast_mul` takes a multiple of the time of these two.
+        return x * F.broadcast_like(scale, x)
+    return F.broadcast_mul(x, scale)

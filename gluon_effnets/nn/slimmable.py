@@ -14,7 +14,7 @@ from mxnet.gluon import Parameter, nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
-from .conv import ConvBN
+from .conv import ConvBN, unblocking
 from .se import SqueezeExcite
 
 __all__ = [
@@ -206,8 +206,9 @@ class SlicedConvBN(ConvBN):
         self, unit: ConvBN, in_channels: int, channels: int, statistics: WidthStatistics, frozen: bool = False
     ):
         HybridBlock.__init__(self)
-        self._kernel, self._stride, self._unblock = unit._kernel, unit._stride, unit._unblock
+        self._kernel, self._stride = unit._kernel, unit._stride
         self.conv = SlicedConv2D(unit.conv, in_channels, channels)
+        self._unblock = unblocking(in_channels, channels, self.conv._kwargs["num_group"])
         self.bn = sliced_norm(unit.bn, channels, statistics, frozen)
         self.act = unit.act
         self.set_padding(unit.padding)

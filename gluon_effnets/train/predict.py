@@ -8,7 +8,8 @@ from typing import Any, Callable, Iterable, Iterator, List, Sequence, Tuple, Uni
 import mxnet as mx
 import numpy as np
 
-from ..deploy import open_exported
+from ..deploy import load_routed, open_exported
+from ..deploy.slimmable_files import Manifest
 from ..models import Preprocessing, get_model
 from .data import DataSettings
 from .data.augment import center_crop, eval_resize
@@ -96,27 +97,31 @@ class Classifier(_ImageClassifier):
 
 
 class ExportedClassifier(_ImageClassifier):
-    """An exported network, `classifier(path)` -> probabilities (num_classes,).
+    """An exported network, routed or not, `classifier(path)` -> probabilities (num_classes,).
 
     Parameters
     ----------
-    path : the JSON file that `export` wrote; it says what is done to images.
+    path : the JSON file that `export` or `export_routed` wrote; it says what is done to images.
     image_size : side of the network's input; None: as it was exported. Only MXNet's form takes another.
 
-    `names` are those of the classes, or None. Raises what `open_exported` raises, and ValueError for a network that
-    takes no colour images, or not of this size.
+    `names` are those of the classes, or None. Raises what `open_exported` and `load_routed` raise, and ValueError for a
+    network that takes no colour images, or not of this size.
     """
 
     def __init__(self, path, image_size: int | None = None):
-        net = open_exported(path)
-        about = net.description
+        if Manifest.is_at(path):
+            routed = load_routed(path)
+            logits, about, self.names = routed.logits, routed.manifest, None
+        else:
+            logits = open_exported(path)
+            about, self.names = logits.description, logits.description.names
         _require_colour(about.input_shape[1], about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):
             raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {size}")
-        self.num_classes, self.names = about.num_classes, about.names
+        self.num_classes = about.num_classes
         settings = {"image_size": size, "eval_crop": about.crop, "eval_interpolation": about.interpolation}
-        super().__init__(net, about.preprocessing, **settings)
+        super().__init__(logits, about.preprocessing, **settings)
 
 
 def _require_colour(in_channels: int, preprocessing: Preprocessing, where) -> None:

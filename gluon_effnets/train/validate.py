@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import mxnet as mx
 
 from .. import _resources
-from ..deploy.quantize import QuantizedRow, compare_quantized
+from ..deploy.quantize import QuantizedRow, compare_quantized, installed_runtimes
 from ..models import ClassificationNet, get_model, params
 from .config import load_recipe
 from .data import Data, open_data, parse_source
@@ -22,7 +21,7 @@ from .run import model_options
 from .tasks import Classification
 from .width_scores import Which, require_slimmable, route_sums, width_list, width_sums
 
-__all__ = ["open_pair", "validate", "validate_in_8_bits"]
+__all__ = ["calibration_images", "open_pair", "validate", "validate_in_8_bits"]
 
 log = logging.getLogger(__name__)
 
@@ -99,22 +98,46 @@ def validate(
     return evaluate(state, SimpleNamespace(evaluate=lambda _, batch: scores(net, batch)))
 
 
+def calibration_images(data: Data, images: int) -> List[mx.nd.NDArray]:
+    """Batches (N, C, H, W) of at most `images` training images in all; open `data` with augment=none.
+
+    Raises ValueError without any.
+    """
+    if images < 1:
+        raise ValueError(f"the number of calibration images is {images}; it must be at least 1")
+    found: List[mx.nd.NDArray] = []
+    for batch in data.train_batches(0):
+        found.append(batch.data[: images - sum(map(len, found))])
+        if sum(map(len, found)) >= images:
+            break
+    if not found:
+        raise ValueError("the training images do not fill a batch: set data.batch_size to less")
+    return found
+
+
 def validate_in_8_bits(
-    files: Dict[str, str], source: str, overrides: Sequence[str] = (), images: int = 256, mode: str = "naive"
+    files: Dict[str, str],
+    source: str,
+    overrides: Sequence[str] = (),
+    images: int = 256,
+    mode: str = "naive",
+    runtimes: Optional[Sequence[str]] = None,
 ) -> List[QuantizedRow]:
     """Compare trained networks {name: weights} with themselves after 8-bit quantization, on evaluation images.
 
-    The ranges are calibrated with about `images` training images, not augmented; `mode` is 'naive' or 'entropy'.
-    Raises what `open_pair` raises.
+    The ranges are calibrated with `images` training images, not augmented; `mode`, for MXNet, is 'naive' or 'entropy'.
+    `runtimes` are some of `RUNTIMES` of deploy.quantize; None: those that are installed.
+    Raises what `open_pair` raises, ImportError for a given runtime that is not installed.
     """
+    if runtimes is None:
+        runtimes = installed_runtimes()
     rows = []
     for name, weights in files.items():
         # Data of its own for every network: weights may want different preprocessing.
         net, data = open_pair(name, weights, source, [*overrides, "data.augment=none"])
         # MXNet's 8-bit kernels are those of the CPU.
         net.collect_params().reset_ctx(mx.cpu())
-        batches = itertools.islice(data.train_batches(0), max(1, images // data.settings.batch_size))
-        calibration = [batch.data for batch in batches]
+        calibration = calibration_images(data, images)
         evaluation = [(batch.data[: batch.num_valid], batch.label[: batch.num_valid]) for batch in data.val_batches()]
-        rows += compare_quantized({name: net}, calibration, evaluation, mode)
+        rows += compare_quantized({name: net}, calibration, evaluation, mode, runtimes)
     return rows

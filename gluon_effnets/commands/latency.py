@@ -1,0 +1,96 @@
+"""The command `python -m gluon_effnets benchmark latency`: its arguments, and what it prints and writes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Callable, List, Sequence, Tuple
+
+from ..models import get_model, model_info
+from .options import network_options, read_options
+
+__all__ = ["add_latency"]
+
+
+def add_latency(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command; `command(name, function, help)` makes a parser that calls `function(args)`."""
+    added = command("latency", _latency, "networks in several runtimes, in turn, each runtime in its own process")
+    added.add_argument("names", nargs="+", metavar="NAME[:OPTION=VALUE,...]")
+    added.add_argument("--runtimes", nargs="+", default=["mxnet-fused", "onnxruntime"], metavar="RUNTIME",
+                       help="'all', or those in docs/latency.md (default: mxnet-fused onnxruntime)")  # fmt: skip
+    added.add_argument("--image-size", type=_size, metavar="N|HxW", help="default: the largest of the models' own")
+    added.add_argument("--batch", type=_positive, nargs="+", default=[1], metavar="N")
+    added.add_argument("--threads", type=_positive, nargs="+", metavar="N", help="default: OMP_NUM_THREADS, or 1")
+    added.add_argument("--repeats", type=_positive, default=20)
+    added.add_argument("--forms", nargs="+", choices=("auto", "grouped", "dense"), default=["auto"],
+                       help="of ShuffleNets in mxnet-aligned and onnxruntime-aligned")  # fmt: skip
+    added.add_argument("--processor-time", action="store_true", help="less disturbed by others; with one thread")
+    added.add_argument("--memory", action="store_true", help="peak memory, of a process for every row")
+    added.add_argument("--json", metavar="FILE", help="also write all rows with their conditions")
+    added.add_argument("--plot", metavar="FILE.png", help="cost and published accuracy against latency")
+    added.add_argument("--torch-python", metavar="PATH", help="interpreter that has PyTorch (default: this one)")
+    added.add_argument("--tvm-python", metavar="PATH", help="interpreter that has TVM (default: this one)")
+    added.add_argument("--tvm-database", metavar="DIR", help="tuning of earlier compilations (default: none)")
+    network_options(added)
+
+
+def _latency(args) -> None:
+    from ..deploy.latency import RUNTIMES, Settings, draw_latency, latency_tables, measure
+
+    for path in (args.json, args.plot):
+        if path and not Path(path).absolute().parent.is_dir():
+            raise FileNotFoundError(f"no folder for {path}: make it first")
+    nets = {text: _net(text, args.option) for text in args.names}
+    largest = max(model_info(text.partition(":")[0]).input_size for text in nets)
+    settings = Settings(
+        runtimes=list(RUNTIMES) if "all" in args.runtimes else args.runtimes,
+        image_size=args.image_size or (largest, largest),
+        batches=args.batch,
+        threads=args.threads or [int(os.environ.get("OMP_NUM_THREADS", 1))],
+        repeats=args.repeats,
+        forms=args.forms,
+        clock="processor" if args.processor_time else "wall",
+        memory=args.memory,
+        pythons={"torch": args.torch_python, "tvm": args.tvm_python},
+        tvm_database=args.tvm_database,
+    )
+    result = measure(nets, settings)
+    result["conditions"]["command"] = _command(sys.argv[1:])
+    for line in result["left_out"]:
+        print(line, file=sys.stderr, flush=True)
+    print(latency_tables(result))
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if args.plot:
+        draw_latency(result, args.plot)
+
+
+def _net(text: str, options: Sequence[str]):
+    name, _, own = text.partition(":")
+    return get_model(name, **read_options([*options, *(own.split(",") if own else [])]))
+
+
+def _command(arguments: List[str]) -> str:
+    """The command to repeat; where things lie on this machine is nobody else's business."""
+    shown = list(arguments)
+    for place, word in enumerate(shown[1:], 1):
+        if shown[place - 1] in ("--torch-python", "--tvm-python", "--tvm-database", "--json", "--plot"):
+            shown[place] = Path(word).name
+    return shlex.join(["python", "-m", "gluon_effnets", *shown])
+
+
+def _size(text: str) -> Tuple[int, int]:
+    """'224' or '480x640' as height and width."""
+    height, _, width = text.partition("x")
+    return _positive(height), _positive(width or height)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number

@@ -1,0 +1,227 @@
+"""Latency across runtimes: rows, conditions, files, what is missing, and that no process is left behind."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gluon_effnets import get_model
+from gluon_effnets.__main__ import main
+from gluon_effnets.deploy.latency import RUNTIMES, Settings, latency_tables, measure
+from gluon_effnets.deploy.latency.networks import Network, find_jobs
+from gluon_effnets.deploy.latency.picture import Point, pareto_front
+from gluon_effnets.deploy.latency.processes import Worker, WorkerError, turn
+from gluon_effnets.deploy.latency.tables import against_torch, best_rows
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["benchmark", "latency", "idle_tiny", "--image-size", "32", "--repeats", "2"]
+
+
+def state(pid):
+    """The letter of a process in /proc: T if it is stopped; none if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0].replace("Z", "")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def workers_of(pid):
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"worker.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def wait_until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.05)
+
+
+def test_rows_conditions_and_files(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    arguments = ["--runtimes", "mxnet", "mxnet-fused", "onnxruntime", "--batch", "1", "2", "--memory"]
+    files = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
+    assert main([*SMALL, *arguments, *files]) == 0
+    out = capsys.readouterr().out
+    result = json.loads((tmp_path / "out.json").read_text())
+    rows, conditions = result["rows"], result["conditions"]
+    measured = [(row["runtime"], row["batch"], row["threads"]) for row in rows]
+    assert sorted(measured) == sorted((name, n, 1) for name in ("mxnet", "mxnet-fused", "onnxruntime") for n in (1, 2))
+    for row in rows:
+        assert 0 < row["minimum_ms"] <= row["median_ms"]
+        assert row["images_per_s"] == pytest.approx(1e3 * row["batch"] / row["median_ms"])
+        # A process with the network has more memory than one that only imported the runtime.
+        assert 0 < row["import_bytes"] < row["peak_bytes"] < 2e9
+        assert 4 * result["models"]["idle_tiny"]["params"] < row["model_bytes"] < 1e6
+    in_mxnet, in_onnx = ([r["import_bytes"] for r in rows if r["runtime"] == name] for name in ("mxnet", "onnxruntime"))
+    assert max(in_onnx) < min(in_mxnet)  # ONNX Runtime's process does not hold MXNet, nor count its parent's peak
+    assert conditions["versions"]["mxnet"]["mxnet"] == "1.9.1" and "onnxruntime" in conditions["versions"]
+    assert conditions["processors"] == os.cpu_count() and len(conditions["load_average"]) == 2
+    assert conditions["threads"] == [1] and conditions["processor"] and conditions["date"]
+    assert (tmp_path / "out.png").read_bytes()[:4] == b"\x89PNG"
+    assert latency_tables(result) == out.strip() and "| idle_tiny | " in out and "images/s" in out and "MB (+" in out
+    assert not result["left_out"]
+
+
+def test_aligned_graphs_are_measured_where_there_are_any():
+    nets = {name: get_model(name) for name in ("shufflenet_v1_g1_x0_25", "idle_tiny")}
+    settings = Settings(runtimes=("mxnet-aligned",), image_size=(32, 32), repeats=1, forms=("auto", "dense"))
+    result = measure(nets, settings)
+    assert [(row["model"], row["runtime"]) for row in result["rows"]] == [
+        ("shufflenet_v1_g1_x0_25", "mxnet-aligned"),
+        ("shufflenet_v1_g1_x0_25", "mxnet-aligned dense"),
+    ]
+    assert result["left_out"] == ["left out: mxnet-aligned, mxnet-aligned dense of idle_tiny: no aligned form"]
+
+
+def test_networks_with_masks_are_measured_as_they_are_deployed(tmp_path):
+    from gluon_effnets.deploy import initialize_lively
+
+    net = get_model("condensenet_tiny")
+    initialize_lively(net)
+    network = Network("condensenet_tiny", net, (32, 32), tmp_path)
+    jobs, left_out = find_jobs([network], ["mxnet", "mxnet-fused", "mxnet-aligned"], [1], ["auto"])
+    assert [job.request["form"] for job in jobs] == ["plain", "fused", "plain"] and not left_out
+    assert network.about()["params"] < sum(p.data().size for p in net.collect_params().values())
+    assert network.net.definition()["condensed"]
+
+
+def test_published_accuracy_belongs_to_one_image_size(tmp_path):
+    net = get_model("mobilenet_v3_large")
+    assert Network("a", net, (224, 224), tmp_path).about()["published_top1"] == 75.2
+    about = Network("a", net, (192, 192), tmp_path).about()
+    assert about["published_top1"] is None and about["madds"] < 216589760
+    assert Network("a", net, (192, 224), tmp_path).about()["madds"] is None
+
+
+def test_a_missing_runtime_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('none here')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    names = ["mxnet", "onnxruntime", "torch"]
+    assert main([*SMALL, "--runtimes", *names, "--torch-python", str(tmp_path / "python")]) == 0
+    out, err = capsys.readouterr()
+    assert "| mxnet |" in out and "Traceback" not in err
+    told = [line for line in err.splitlines() if "left out" in line]
+    assert len(told) == 2
+    [missing] = [line for line in told if "none here" in line]
+    assert "onnxruntime cannot be imported (none here); install it with: " in missing
+    assert main([*SMALL, "--runtimes", "onnxruntime"]) == 1
+    assert "error: nothing to measure" in capsys.readouterr().err
+
+
+def test_an_interpreter_that_does_not_exist():
+    with pytest.raises(WorkerError, match="/nowhere/python cannot be started: No such file"):
+        Worker("torch", 1, "/nowhere/python")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--runtimes", "tensorflow"], "unknown runtime 'tensorflow'; choose from mxnet, mxnet-fused"),
+        (["--json", "nowhere/out.json"], "no folder for nowhere/out.json"),
+    ],
+)
+def test_mistakes(arguments, message, capsys):
+    assert main([*SMALL, *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_options_belong_to_a_name(capsys):
+    names = ["idle_tiny:classes=10", "idle_tiny"]
+    assert main([*SMALL[:2], *names, *SMALL[3:], "--runtimes", "mxnet", "--processor-time"]) == 0
+    sizes = [line.split("|")[4] for line in capsys.readouterr().out.splitlines() if "| idle_tiny" in line]
+    assert len(sizes) == 2 and float(sizes[0]) < float(sizes[1])
+
+
+def test_only_the_measuring_process_runs():
+    with contextlib.closing(Worker("mxnet", 1)) as worker:
+        pid = worker._process.pid
+        worker.pause()
+        assert state(pid) == "T"
+        with pytest.raises(WorkerError, match="KeyError|'none'"), turn(worker):
+            assert state(pid) != "T"
+            worker.ask("time", key="none", clock="wall")
+        assert state(pid) == "T"
+    assert state(pid) == ""
+
+
+def test_a_worker_that_dies_is_told():
+    with contextlib.closing(Worker("mxnet", 1)) as worker:
+        os.kill(worker._process.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match=r"the mxnet process ended \(SIGKILL\)"):
+            worker.ask("memory")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_stays_when_the_parent_ends(how):
+    pytest.importorskip("onnxruntime")
+    # A shell's background jobs ignore SIGINT, and hand that on.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from gluon_effnets.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, *SMALL[:-1], "1000000", "--runtimes", "mxnet", "onnxruntime"]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    parent = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    try:
+        # One runs and one is stopped.
+        wait_until(lambda: len(workers_of(parent.pid)) == 2 and "T" in map(state, workers_of(parent.pid)))
+        workers = workers_of(parent.pid)
+        parent.send_signal(how)
+        error = parent.communicate(timeout=240)[1]
+        assert b"Traceback" not in error
+        wait_until(lambda: not any(map(state, workers)))
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def test_torch_rows_are_those_of_equal_networks():
+    pytest.importorskip("torch")
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("needs torchvision")
+    nets = {
+        "mobilenet_v2_x0_35": get_model("mobilenet_v2_x0_35"),
+        "shufflenet_v2_x0_5": get_model("shufflenet_v2_x0_5"),
+    }
+    names = [name for name in RUNTIMES if name.startswith("torch")]
+    result = measure(nets, Settings(runtimes=["mxnet", *names], image_size=(32, 32), repeats=1))
+    of_first = [row["runtime"] for row in result["rows"] if row["model"] == "mobilenet_v2_x0_35"]
+    assert of_first == ["mxnet", *names]
+    # Ours is the authors' definition, theirs torchvision's own.
+    assert [row["runtime"] for row in result["rows"] if row["model"] == "shufflenet_v2_x0_5"] == ["mxnet"]
+    [line] = result["left_out"]
+    assert "torchvision.shufflenet_v2_x0_5 is another network: 1,366,792 parameters" in line
+    assert "times ours" in latency_tables(result)
+
+
+def row(model, runtime, ms, batch=1, int8=False):
+    return {"model": model, "runtime": runtime, "minimum_ms": ms, "threads": 1, "batch": batch, "int8": int8}
+
+
+def test_the_best_of_ours_in_float_against_the_best_of_pytorch():
+    rows = [
+        row("a", "mxnet-fused", 4.0),
+        row("a", "onnxruntime", 2.0),
+        row("a", "onnxruntime-int8", 1.0, int8=True),
+        row("a", "torch", 9.0),
+        row("a", "torch-jit", 3.0),
+        row("b", "mxnet-fused", 1.0),
+        row("a", "onnxruntime", 50.0, batch=32),
+    ]
+    assert best_rows(rows)["a", 1, 1]["minimum_ms"] == 2.0
+    [line] = against_torch(rows).splitlines()[2:]
+    assert line == "| a | batch 1, 1 thread | onnxruntime | 2.00 | torch-jit | 3.00 | 1.50 | 9.00 | 4.50 |"
+    assert against_torch([row("b", "mxnet", 1.0)]) == ""
+
+
+def test_pareto_front():
+    points = [Point("slow", 70, 5), Point("best", 75, 4), Point("fast", 60, 1), Point("worse", 59, 2), Point("", 60, 1)]
+    assert [(point.top1, point.latency) for point in pareto_front(points)] == [(60, 1), (75, 4)]
