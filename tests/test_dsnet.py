@@ -435,6 +435,20 @@ def test_gradient_of_the_choice_is_that_of_the_softmax():
     np.testing.assert_allclose(logits.grad.asnumpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("output", ["logits", "gate_logits", "madds"])
+def test_static_memory_does_not_spoil_the_gradients_of_the_masked_network(output):
+    net, x, found = trained(), images(8), []
+    net.gates.collect_params().setattr("grad_req", "write")
+    for settings in ({}, {"static_alloc": True, "static_shape": True}):
+        net.hybridize(True, **settings)
+        for _ in range(2):
+            with autograd.record():
+                loss = getattr(net.dynamic(x), output).square().mean()
+            loss.backward()
+        found.append(net.gates[0].gate.weight.grad().asnumpy())
+    np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-5 * np.abs(found[0]).max())
+
+
 @pytest.mark.parametrize("hybridized", [False, True])
 @pytest.mark.parametrize("output", ["logits", "gate_logits", "madds"])
 def test_gates_learn_from_every_output(output, hybridized):

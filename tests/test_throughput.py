@@ -183,8 +183,6 @@ def test_torch_asked_for_and_missing_is_told(recipe_file, monkeypatch):
     with pytest.raises(ImportError, match=r'pip install "gluon_effnets\[torch\]"'):
         benchmark_train(recipe, with_torch=True, **SIZES)
     assert "PyTorch" not in benchmark_train(recipe, **SIZES)["rates"]
-    with pytest.raises(ValueError, match="plain_tiny has none"):
-        benchmark_train(load_recipe(recipe_file, ["model=plain_tiny"]), with_torch=True, **SIZES)
 
 
 @pytest.mark.dist
@@ -222,7 +220,20 @@ def leaves(net, kinds):
         ("idle_mbv3_small", {"order": "alternate"}),
         ("idle_mbv3_small_maximum", {"idle_residual": False, "idle_fraction": 0.25}),
         ("idle_efficientnet_b0", {}),
+        ("idle_mbv3_small", {"shuffle": True, "bn_epsilon": 1e-2}),
         ("mobilenet_v3_large", {"stem_stride": 1}),
+        ("efficientnet_b0", {"bn_epsilon": 1e-3, "padding": "same", "drop_connect": 0.2}),
+        ("mobilenet_v2_x1_0", {}),
+        ("mobilenet_v1_x0_25", {}),
+        ("mobilenext_x1_0", {}),
+        ("mobilenext_x1_0", {"identity_divisor": 6, "shortcut": "mask", "blocks": "paper"}),
+        ("mobilenext_l", {"identity_divisor": 2, "padding": "same", "drop_connect": 0.2}),
+        ("shufflenet_v1_g3_x1_0", {}),
+        ("shufflenet_v1_g8_x0_5", {"shuffle": "paper", "drop_connect": 0.2}),
+        ("shufflenet_v1_g4_x0_5", {"shuffle": "none", "stem_pool": False, "stem_stride": 1}),
+        ("shufflenet_v1_se_g3_x2_0", {}),
+        ("shufflenet_v2_x1_0", {}),
+        ("shufflenet_v2_x0_5", {"definition": "torchvision"}),
     ],
 )
 def test_torch_network_gives_our_logits(name, options):
@@ -264,3 +275,71 @@ def test_torch_is_measured_beside(recipe_file):
         assert list(phases) == ["forward", "backward", "update"]
         assert all(phase["ms"] > 0 for phase in phases.values())
     assert "| PyTorch channels_last |" in table(result)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet_v2_x1_0",
+        "mobilenet_v3_large",
+        "shufflenet_v1_g3_x1_0",
+        "shufflenet_v2_x1_0",
+        "mobilenext_x1_0",
+        "efficientnet_b0",
+    ],
+)
+def test_torch_trains_every_family(name):
+    torch = pytest.importorskip("torch")
+    from gluon_effnets.train.torch_reference import TorchTraining
+
+    training = TorchTraining(get_model(name, classes=10), 2, 64, channels_last=True)
+    before = [param.detach().clone() for param in training.net.parameters()]
+    training.step()
+    assert training.x.is_contiguous(memory_format=torch.channels_last)
+    for param, old in zip(training.net.parameters(), before):
+        assert torch.isfinite(param).all() and not torch.equal(param, old)
+
+
+def test_torch_drops_branches_of_whole_samples():
+    torch = pytest.importorskip("torch")
+    from gluon_effnets.train.torch_reference import torch_like
+
+    ours = get_model("efficientnet_b0", drop_connect=0.5, dropout=0.25)
+    layers = [layer for layer in torch_like(ours).modules() if not list(layer.children())]
+    rates = [layer.rate for layer in layers if hasattr(layer, "rate")]
+    # Only blocks with a shortcut have a branch to drop: 9 of 16. The rate rises linearly with their number.
+    assert rates == pytest.approx([0.5 * number / 16 for number in (2, 4, 6, 7, 9, 10, 12, 13, 14)])
+    assert [layer.p for layer in layers if isinstance(layer, torch.nn.Dropout)] == [0.25]
+    drop = next(layer for layer in layers if getattr(layer, "rate", 0) > 0.3).train()
+    y = drop(torch.ones(1000, 2, 3, 3))
+    per_sample = y.flatten(1)
+    assert torch.equal(per_sample.amin(1), per_sample.amax(1))
+    assert sorted(per_sample[:, 0].unique().tolist()) == pytest.approx([0, 1 / (1 - drop.rate)])
+    assert y.mean().item() == pytest.approx(1, abs=0.15)
+    assert torch.equal(drop.eval()(y), y)
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("plain_tiny", "PlainNet"),
+        ("condensenet_tiny", "CondenseNet"),
+        ("ds_mobilenet_tiny", "SeparableUnit"),
+        ("resnet_like_13m", "ResidualUnit"),
+        ("sfr_shufflenet_v2_x0_5", "SparseFeatureReactivation"),
+    ],
+)
+def test_torch_refuses_networks_without_counterpart(name, block):
+    pytest.importorskip("torch")
+    from gluon_effnets.train.torch_reference import torch_like
+
+    with pytest.raises(ValueError, match=f"no PyTorch beside {block}:"):
+        torch_like(get_model(name))
+
+
+def test_a_network_without_counterpart_is_measured_alone(recipe_file):
+    pytest.importorskip("torch")
+    recipe = load_recipe(recipe_file, ["model=plain_tiny"])
+    assert set(benchmark_train(recipe, **SIZES)["rates"]) == {"training", "one batch", "data", "with waits"}
+    with pytest.raises(ValueError, match="no PyTorch beside PlainNet"):
+        benchmark_train(recipe, with_torch=True, **SIZES)

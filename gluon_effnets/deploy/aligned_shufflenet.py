@@ -12,11 +12,13 @@ from mxnet.gluon.block import HybridBlock
 from ..models.shufflenetv1 import ShuffleNet
 from ..nn import ConvBN, ShuffleUnit, ShuffleUnitV2, SqueezeExcite, concat_channels
 from .filters import EMPTY, Filter, Slots, place
+from .shufflenet_pieces import stage_in_pieces
 
 __all__ = ["shufflenet_blocks"]
 
 # Below 8 channels in a group oneDNN has no vectorized kernel.
 LANES = 8
+STEM = {"pieces": 16, "grouped16": 16, "dense16":16}
 
 
 def shufflenet_blocks(net: ShuffleNet, form: str) -> Iterator[HybridBlock]:
@@ -27,7 +29,7 @@ def shufflenet_blocks(net: ShuffleNet, form: str) -> Iterator[HybridBlock]:
     if any(getattr(unit, "update", None) is not None for unit in units):
         raise ValueError("a ShuffleNet with reactivations has no aligned form; export it as it is")
     stem = Filter.of(blocks[0])
-    slots = np.array(_filled(range(len(stem.bias)), _up(len(stem.bias))))
+    slots = np.array(_filled(range(len(stem.bias)), _up(len(stem.bias), STEM.get(form, LANES))))
     yield stem.writing(slots).layer()
     for _ in blocks[1 : -len(units)]:
         yield nn.MaxPool2D(3, 2, 1)
@@ -38,7 +40,7 @@ def shufflenet_blocks(net: ShuffleNet, form: str) -> Iterator[HybridBlock]:
                 # Groups cross what is joined here: zeros between the channels of the trunk would be in the way.
                 slots = np.arange(_width_behind(unit, slots))
         else:
-            made, slots = (_folded_stage_v2 if form == "dense" else _stage_v2)(stage, slots)
+            made, slots = {"dense": _folded_stage_v2, "pieces": _stage_of_pieces_v2}.get(form, _stage_v2)(stage, slots)
             yield from made
     for layer in head._children.values():
         if isinstance(layer, ConvBN):
@@ -308,6 +310,15 @@ def _folded_stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List
         standing = [channel if new == EMPTY else (number + 2, new) for channel, new in zip(standing, written)]
     position = {channel: index for index, channel in enumerate(history.output)}
     return result, np.array([position.get(channel, EMPTY) for channel in standing])
+
+
+def _stage_of_pieces_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List[HybridBlock], Slots]:
+    first, *rest = units
+    branches = [[Filter.of(part) for part in branch] for branch in (first.proj, *(unit.branch for unit in units))]
+    real = len(branches[0][-1].bias), len(branches[1][-1].bias)
+    history = _follow(real, len(rest), first.last is not None)
+    stage, slots = stage_in_pieces(branches, [*history.inputs, history.output], slots)
+    return [stage], slots
 
 
 def _projection(filters: Sequence[Filter], read: Slots, written: Slots) -> List[Filter]:

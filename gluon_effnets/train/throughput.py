@@ -25,7 +25,6 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence
 import mxnet as mx
 import numpy as np
 
-from ..models.mbnet import MBNet
 from . import loop
 from .config import Recipe
 from .data import Batch, Data, DataSettings, open_data
@@ -233,7 +232,8 @@ def benchmark_train(
     steps, warmup : measured updates of every way per round, and the ones before them.
     rounds : medians are taken over the rounds for rates, over all measured updates for phases.
     workers : of `start_workers`; rates are of all together, phases those of the calling worker.
-    with_torch : measure PyTorch too; None: if it is installed, one worker trains, and the network has a table.
+    with_torch : measure PyTorch too; None: if it is installed, one worker trains, and the network has a
+        counterpart there (`torch_like`).
 
     Raises ValueError, FileNotFoundError or ImportError with what to change.
     """
@@ -282,24 +282,29 @@ def benchmark_train(
 
 def _torch_ways(recipe: Recipe, state: TrainState, wanted: Optional[bool], warmup: int, steps: int):
     """Ways to train in PyTorch, and where each puts the phases of its steps."""
-    possible = state.workers.size == 1 and isinstance(state.net, MBNet) and not state.net.arch.shuffle
-    if wanted and not possible:
-        raise ValueError(f"PyTorch is measured with one worker, and for networks with a table; {recipe.model} has none")
-    if wanted is False or not possible:
+    if wanted and state.workers.size > 1:
+        raise ValueError(f"PyTorch is measured with one worker, not with {state.workers.size}")
+    if wanted is False or state.workers.size > 1:
         return {}, {}
     try:
-        from .torch_reference import TorchTraining
+        from .torch_reference import NoCounterpart, TorchTraining
     except ImportError:
         if wanted:
             raise
         return {}, {}
-    ways, phases = {}, {}
-    for name, channels_last in (("PyTorch", False), ("PyTorch channels_last", True)):
-        training = TorchTraining(state.net, recipe.data.batch_size, state.data.image_size, channels_last)
-        phases[name] = []
-        # An update accumulates as many batches here as there.
-        counts = (warmup * recipe.accumulate, steps * recipe.accumulate)
-        ways[name] = lambda training=training, into=phases[name], counts=counts: _torch_steps(training, into, *counts)
+    shape = (recipe.data.batch_size, state.data.image_size)
+    layouts = {"PyTorch": False, "PyTorch channels_last": True}
+    try:
+        trainings = {name: TorchTraining(state.net, *shape, last) for name, last in layouts.items()}
+    except NoCounterpart:
+        if wanted:
+            raise
+        return {}, {}
+    # An update accumulates as many batches here as there.
+    counts = (warmup * recipe.accumulate, steps * recipe.accumulate)
+    ways, phases = {}, {name: [] for name in trainings}
+    for name, training in trainings.items():
+        ways[name] = lambda training=training, into=phases[name]: _torch_steps(training, into, *counts)
     return ways, phases
 
 

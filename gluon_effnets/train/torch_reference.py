@@ -1,115 +1,249 @@
-"""MobileNetV3, EfficientNet-B0 and IdleBlock networks in PyTorch, from the same tables, to measure beside ours."""
+"""Our networks in PyTorch, block by block as its users write them, to measure training beside ours."""
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Callable, Dict, Optional
+
+from mxnet.gluon import nn as gluon
+from mxnet.gluon.block import HybridBlock
 
 from .._requirements import optional_import
-from ..models.mbnet import Architecture, MBNet, Row
+from ..models import ClassificationNet
+from ..models.staged import StagedNet
+from ..nn import (
+    ChannelShuffle,
+    ConvBN,
+    ConvChain,
+    HardSigmoid,
+    HardSwish,
+    IdleBlock,
+    IdleRun,
+    MBBlock,
+    ReLU6,
+    SandGlass,
+    ShuffleUnit,
+    ShuffleUnitV2,
+    SqueezeExcite,
+    Swish,
+)
 
-__all__ = ["TorchMBNet", "TorchTraining", "torch_like"]
+__all__ = ["NoCounterpart", "TorchTraining", "torch_like"]
 
 torch = optional_import("torch", extra="torch", why="the same network in PyTorch")
 nn = torch.nn
 
-_ACTIVATIONS = {
-    "relu": lambda: nn.ReLU(inplace=True),
-    "relu6": lambda: nn.ReLU6(inplace=True),
-    "sigmoid": nn.Sigmoid,
-    "hard_sigmoid": nn.Hardsigmoid,
-    "hard_swish": lambda: nn.Hardswish(inplace=True),
-    "swish": lambda: nn.SiLU(inplace=True),
-}
+
+class NoCounterpart(ValueError):
+    """A network, or a block of one, that is not written in PyTorch here."""
+
+    def __init__(self, block: HybridBlock):
+        super().__init__(
+            f"no PyTorch beside {type(block).__name__}: only networks of MBBlocks, IdleBlocks, SandGlass blocks, "
+            "ShuffleUnits and plain chains of convolutions have a counterpart"
+        )
 
 
-def _conv_bn(
-    in_channels: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, act: Optional[str] = None
-) -> nn.Sequential:
-    unit = nn.Sequential(
-        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(channels),
-    )
-    if act:
-        unit.append(_ACTIVATIONS[act]())
-    return unit
+def torch_like(net: ClassificationNet) -> nn.Sequential:
+    """The counterpart of one of our networks: (N, in_channels, H, W) -> logits (N, num_classes), in NCHW.
+
+    Layers are made in the order of ours, so weights map one to one; they are drawn anew.
+    Raises NoCounterpart (a ValueError) for a network with other blocks than those of this file.
+    """
+    # Only of these it is known that they are their features and output, one after the other.
+    if not isinstance(net, StagedNet):
+        raise NoCounterpart(net)
+    return _sequence(net.features, net.output)
+
+
+def _counterpart(block: HybridBlock) -> nn.Module:
+    # The exact type: a subclass may compute something else.
+    if type(block) not in _FORMS:
+        raise NoCounterpart(block)
+    return _FORMS[type(block)](block)
+
+
+def _sequence(*blocks: Optional[HybridBlock]) -> nn.Sequential:
+    return nn.Sequential(*(_counterpart(block) for block in blocks if block is not None))
+
+
+def _conv(layer: gluon.Conv2D) -> nn.Conv2d:
+    keys = {"kernel": "kernel_size", "stride": "stride", "pad": "padding", "num_group": "groups"}
+    options = {theirs: layer._kwargs[ours] for ours, theirs in keys.items()}
+    channels, per_group = layer.weight.shape[:2]
+    return nn.Conv2d(per_group * options["groups"], channels, bias=layer.bias is not None, **options)
+
+
+def _batch_norm(layer: gluon.BatchNorm) -> nn.BatchNorm2d:
+    # Its momentum is the share of the new value, ours that of the old one.
+    return nn.BatchNorm2d(layer.gamma.shape[0], layer._kwargs["eps"], 1 - layer._kwargs["momentum"])
+
+
+def _linear(layer: gluon.Dense) -> nn.Linear:
+    units, in_units = layer.weight.shape
+    return nn.Linear(in_units, units, bias=layer.bias is not None)
+
+
+def _pooling(make: Callable) -> Callable:
+    return lambda layer: make(*(layer._kwargs[key] for key in ("kernel", "stride", "pad")))
+
+
+def _activation(layer: gluon.Activation) -> nn.Module:
+    return {"relu": lambda: nn.ReLU(inplace=True), "sigmoid": nn.Sigmoid}[layer._act_type]()
+
+
+def _dropout(layer: gluon.Dropout) -> nn.Module:
+    return _DropConnect(layer._rate) if layer._axes else nn.Dropout(layer._rate)
+
+
+class _DropConnect(nn.Module):
+    """Drops whole samples."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        keep = 1 - self.rate
+        return x * x.new_empty((len(x), 1, 1, 1)).bernoulli_(keep).div_(keep)
+
+
+def _conv_bn(block: ConvBN) -> nn.Sequential:
+    # TensorFlow's 'SAME', which PyTorch's convolutions refuse at stride 2.
+    pad = [nn.ZeroPad2d(block._pad_width[4:])] if block._pad_end else []
+    return nn.Sequential(*pad, *_sequence(block.conv, block.bn, block.act))
 
 
 class _SqueezeExcite(nn.Module):
-    def __init__(self, channels: int, reduced: int, act: str, gate: str):
+    def __init__(self, block: SqueezeExcite):
         super().__init__()
-        self.gate = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, reduced, 1),
-            _ACTIVATIONS[act](),
-            nn.Conv2d(reduced, channels, 1),
-            _ACTIVATIONS[gate](),
-        )
+        self.gate = _sequence(block.pool, block.reduce, block.act, block.expand, block.gate)
 
     def forward(self, x):
         return x * self.gate(x)
 
 
-class _MBBlock(nn.Module):
-    def __init__(self, arch: Architecture, row: Row, in_channels: int, channels: int, residual: bool = True):
+class _Residual(nn.Module):
+    """A branch, and beside it the identity or only its first channels."""
+
+    def __init__(self, branch: nn.Sequential, has_residual: bool, identity_channels: Optional[int] = None):
         super().__init__()
-        units = [_conv_bn(in_channels, row.hidden, 1, act=row.act)] if row.expand else []
-        groups = row.hidden if row.expand else in_channels
-        width = row.hidden if row.expand else in_channels
-        units.append(_conv_bn(width, row.hidden, row.kernel, row.stride, groups, row.act))
-        if row.se:
-            units.append(_SqueezeExcite(row.hidden, row.se, arch.se_act or row.act, arch.se_gate))
-        units.append(_conv_bn(row.hidden, channels, 1))
-        self.branch = nn.Sequential(*units)
-        self.has_residual = residual and row.stride == 1 and in_channels == channels
+        self.branch, self.has_residual, self.identity_channels = branch, has_residual, identity_channels
 
     def forward(self, x):
-        return self.branch(x) + x if self.has_residual else self.branch(x)
+        y = self.branch(x)
+        if not self.has_residual:
+            return y
+        kept = self.identity_channels
+        if kept is None:
+            return y + x
+        return torch.cat((y[:, :kept] + x[:, :kept], y[:, kept:]), dim=1)
+
+
+def _mbblock(block: MBBlock) -> _Residual:
+    return _Residual(_sequence(block.expand, block.depthwise, block.se, block.project, block.drop), block.has_residual)
+
+
+def _chain(chain: ConvChain) -> _Residual:
+    kept = chain.identity_channels if chain.identity_channels < chain.channels else None
+    return _Residual(_sequence(chain.units, chain.se, chain.drop), chain.has_residual, kept)
+
+
+class _ChannelShuffle(nn.Module):
+    def __init__(self, shuffle: ChannelShuffle):
+        super().__init__()
+        self.groups = shuffle._shape[1]
+
+    def forward(self, x):
+        n, channels, height, width = x.shape
+        x = x.view(n, self.groups, channels // self.groups, height, width)
+        return x.transpose(1, 2).reshape(n, channels, height, width)
 
 
 class _IdleBlock(nn.Module):
-    def __init__(self, arch: Architecture, row: Row, channels: int):
+    def __init__(self, block: IdleBlock):
         super().__init__()
-        num_idle = int(channels * arch.idle_fraction)
-        num_active = channels - num_idle
-        self.active = _MBBlock(arch, row, num_active, num_active, arch.idle_residual)
-        self.left_is_active = row.idle == "left"
-        self.sizes = (num_active, num_idle) if self.left_is_active else (num_idle, num_active)
+        self.active = _mbblock(block.active)
+        self.left_is_active = block.side == "left"
+        self.sizes = (block.split_at, block.num_active + block.num_idle - block.split_at)
+        self.last = _sequence(block.shuffle)
 
     def forward(self, x):
         left, right = x.split(self.sizes, dim=1)
-        return torch.cat((self.active(left), right) if self.left_is_active else (left, self.active(right)), dim=1)
+        parts = (self.active(left), right) if self.left_is_active else (left, self.active(right))
+        return self.last(torch.cat(parts, dim=1))
 
 
-class TorchMBNet(nn.Sequential):
-    """(N, in_channels, H, W) -> logits (N, classes). Layers are made in the order of ours, so weights map one to one.
+class _ShuffleUnit(nn.Module):
+    def __init__(self, unit: ShuffleUnit):
+        super().__init__()
+        inner = (unit.shuffle, unit.depthwise) if unit.before else (unit.depthwise, unit.shuffle)
+        self.branch = _sequence(unit.reduce, *inner, unit.expand)
+        self.pool = _counterpart(unit.pool) if unit.pool is not None else None
+        self.last = _sequence(unit.se, unit.drop)
 
-    Raises ValueError for a table whose IdleBlocks shuffle.
-    """
-
-    def __init__(
-        self, arch: Architecture, classes: int = 1000, in_channels: int = 3, stem_stride: int = 2, dropout: float = 0.2
-    ):
-        if arch.shuffle:
-            raise ValueError("IdleBlocks that shuffle (an ablation) have no counterpart in PyTorch here")
-        layers = [_conv_bn(in_channels, arch.stem, 3, stem_stride, act=arch.act)]
-        for width, row in zip(arch.inputs(), arch.rows):
-            layers.append(_IdleBlock(arch, row, width) if row.idle else _MBBlock(arch, row, width, row.out))
-        layers += [_conv_bn(arch.rows[-1].out, arch.head, 1, act=arch.act), nn.AdaptiveAvgPool2d(1)]
-        if arch.head_hidden:
-            layers += [nn.Conv2d(arch.head, arch.head_hidden, 1), _ACTIVATIONS[arch.act]()]
-        layers += [nn.Flatten(), nn.Dropout(dropout), nn.Linear(arch.head_hidden or arch.head, classes)]
-        super().__init__(*layers)
+    def forward(self, x):
+        y = self.branch(x)
+        if self.pool is not None:
+            return self.last(torch.cat((self.pool(x), nn.functional.relu(y)), dim=1))
+        return nn.functional.relu(self.last(y) + x)
 
 
-def torch_like(net: MBNet) -> TorchMBNet:
-    """The counterpart of one of our networks, its weights drawn anew; 'same' padding becomes symmetric (equal cost)."""
-    return TorchMBNet(net.arch, net.num_classes, net.in_channels, net.stage_info[0].stride)
+class _ShuffleUnitV2(nn.Module):
+    def __init__(self, unit: ShuffleUnitV2):
+        super().__init__()
+        if unit.update is not None:
+            raise NoCounterpart(unit.update)
+        self.first = _sequence(unit.first)
+        self.proj = _counterpart(unit.proj) if unit.proj is not None else None
+        self.branch = _counterpart(unit.branch)
+        self.last = _sequence(unit.last)
+
+    def forward(self, x):
+        if self.proj is not None:
+            passing, active = self.proj(x), x
+        else:
+            passing, active = self.first(x).chunk(2, dim=1)
+        return self.last(torch.cat((passing, self.branch(active)), dim=1))
+
+
+_FORMS: Dict[type, Callable[[HybridBlock], nn.Module]] = {
+    gluon.Activation: _activation,
+    HardSigmoid: lambda _: nn.Hardsigmoid(),
+    HardSwish: lambda _: nn.Hardswish(inplace=True),
+    ReLU6: lambda _: nn.ReLU6(inplace=True),
+    Swish: lambda _: nn.SiLU(inplace=True),
+    gluon.Conv2D: _conv,
+    gluon.BatchNorm: _batch_norm,
+    gluon.Dense: _linear,
+    gluon.Dropout: _dropout,
+    gluon.AvgPool2D: _pooling(nn.AvgPool2d),
+    gluon.MaxPool2D: _pooling(nn.MaxPool2d),
+    gluon.GlobalAvgPool2D: lambda _: nn.AdaptiveAvgPool2d(1),
+    gluon.Flatten: lambda _: nn.Flatten(),
+    gluon.HybridSequential: lambda blocks: _sequence(*blocks),
+    ChannelShuffle: _ChannelShuffle,
+    ConvBN: _conv_bn,
+    ConvChain: _chain,
+    IdleBlock: _IdleBlock,
+    # Split and joined in every block, as one writes it; ours does so once per run.
+    IdleRun: lambda run: _sequence(*run),
+    MBBlock: _mbblock,
+    SandGlass: _chain,
+    ShuffleUnit: _ShuffleUnit,
+    ShuffleUnitV2: _ShuffleUnitV2,
+    SqueezeExcite: _SqueezeExcite,
+}
 
 
 class TorchTraining:
-    """Steps of Nesterov SGD on one random batch held in memory: what the training loop of PyTorch's examples does."""
+    """Steps of Nesterov SGD on one random batch held in memory: what the training loop of PyTorch's examples does.
 
-    def __init__(self, net: MBNet, batch_size: int, image_size: int, channels_last: bool = False):
+    Raises NoCounterpart (a ValueError) for a network that `torch_like` refuses.
+    """
+
+    def __init__(self, net: ClassificationNet, batch_size: int, image_size: int, channels_last: bool = False):
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.net = torch_like(net).to(self.device, memory_format=layout).train()
