@@ -18,7 +18,7 @@ __all__ = ["shufflenet_blocks"]
 
 # Below 8 channels in a group oneDNN has no vectorized kernel.
 LANES = 8
-STEM = {"pieces": 16, "grouped16": 16, "dense16":16}
+STEM = {"pieces": 16, "grouped16": 16, "dense16": 16}
 
 
 def shufflenet_blocks(net: ShuffleNet, form: str) -> Iterator[HybridBlock]:

@@ -30,10 +30,10 @@ class Settings:
     runtimes : names in RUNTIMES.
     image_size : height and width.
     batches, threads : all pairs of them are measured.
-    repeats : of every row.
+    repeats : of every row with a batch below 16; of larger ones fewer, of 32 a quarter.
     forms : of `aligned`, for the runtimes with aligned graphs.
     clock : 'wall', or 'processor' for the processor's time, which other processes disturb less (use one thread).
-    memory : also run every row in a process of its own and read the peak of its memory.
+    memory : also run every row of the first number of threads in a process of its own and read the peak of its memory.
     pythons : {kind of worker: interpreter}, where it is not this one.
     tvm_database : folder of TVM's tuning; None: schedules by rule.
     """
@@ -75,7 +75,7 @@ def measure(nets: Dict[str, ClassificationNet], settings: Settings) -> Dict[str,
                 rows += pool.times(settings.repeats, settings.clock)
                 versions.update(pool.versions)
         if settings.memory:
-            _add_memory(rows, jobs, settings.pythons)
+            _add_memory([row for row in rows if row["threads"] == settings.threads[0]], jobs, settings.pythons)
         models = {network.name: network.about() for network in networks}
     lines = list(_lines(left_out))
     if not rows:
@@ -123,16 +123,21 @@ class _Pool:
             self._built.append(_Built(key, job, worker, size, []))
 
     def times(self, repeats: int, clock: str) -> List[Dict[str, Any]]:
-        """The rows: all networks in turn in every repetition."""
+        """The rows: all networks in turn in every repetition; larger batches, which vary less, in some of them."""
         # Neighbours in time are those that are compared: a network's runtimes.
         turns = sorted(self._built, key=lambda built: (built.job.batch, built.job.model, built.key))
-        with tqdm(total=repeats * len(turns), desc=_bar("time", self.threads), leave=False) as bar:
-            for _ in range(repeats):
-                for built in turns:
-                    with turn(built.worker) as worker:
-                        built.ms.append(1e3 * worker.ask("time", key=built.key, clock=clock)["seconds"])
-                    bar.update()
+        visits = [built for number in range(repeats) for built in turns if number % _every(built.job.batch) == 0]
+        with tqdm(total=len(visits), desc=_bar("time", self.threads), leave=False) as bar:
+            for built in visits:
+                with turn(built.worker) as worker:
+                    built.ms.append(1e3 * worker.ask("time", key=built.key, clock=clock)["seconds"])
+                bar.update()
         return [_row(built, self.threads) for built in sorted(self._built, key=lambda built: built.key)]
+
+
+def _every(batch: int) -> int:
+    """In which repetitions a batch is measured: batches of 32 in every fourth."""
+    return max(batch // 8, 1)
 
 
 def _bar(what: str, threads: int) -> str:

@@ -20,17 +20,16 @@ def rows_table(result: Dict[str, Any]) -> str:
     """A line per network and runtime, a column per number of threads and batch."""
     rows = result["rows"]
     settings = _settings(rows)
-    memory = any("peak_bytes" in row for row in rows)
+    remembered = _settings([row for row in rows if "peak_bytes" in row])
     header = ["model", "MAdds, M", "runtime", "size, MB", *(f"batch {b}, {_threads(n)}" for n, b in settings)]
-    header += [f"memory at batch {b}, {_threads(n)}" for n, b in settings] if memory else []
+    header += [f"memory at batch {b}, {_threads(n)}" for n, b in remembered]
     lines = []
     for model, runtime in dict.fromkeys((row["model"], row["runtime"]) for row in rows):
         found = {_setting(row): row for row in rows if (row["model"], row["runtime"]) == (model, runtime)}
         madds, size = result["models"][model]["madds"], next(iter(found.values()))["model_bytes"]
         line = [model, f"{madds / 1e6:.1f}" if madds else "", runtime, f"{size / 1e6:.1f}"]
         line += [_cell(found[setting]) if setting in found else "" for setting in settings]
-        if memory:
-            line += [_memory(found[setting]) if setting in found else "" for setting in settings]
+        line += [_memory(found[setting]) if setting in found else "" for setting in remembered]
         lines.append(line)
     return _markdown(header, lines)
 
@@ -72,7 +71,7 @@ def conditions_line(conditions: Dict[str, Any]) -> str:
     versions = dict.fromkeys(f"{name} {number}" for kind in kinds for name, number in kind.items())
     clock = {"wall": "time", "processor": "processor time"}[conditions["clock"]]
     waiting = ", ".join(f"{_threads(int(n))} {policy}" for n, policy in conditions["omp_wait_policy"].items())
-    how = f"minimum (median) of {conditions['repeats']} repetitions in turn"
+    how = f"minimum (median) of {conditions['repeats']} repetitions in turn, larger batches fewer"
     load = "load average {:.1f} before, {:.1f} after".format(*conditions["load_average"])
     commit = f"commit {conditions['commit'] or 'unknown'}"
     return (
@@ -99,8 +98,6 @@ def _cell(row: Row) -> str:
 
 
 def _memory(row: Row) -> str:
-    if "peak_bytes" not in row:
-        return ""
     return f"{row['peak_bytes'] / 1e6:.0f} MB (+{(row['peak_bytes'] - row['import_bytes']) / 1e6:.0f})"
 
 
