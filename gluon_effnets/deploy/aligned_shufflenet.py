@@ -12,36 +12,37 @@ from mxnet.gluon.block import HybridBlock
 from ..models.shufflenetv1 import ShuffleNet
 from ..nn import ConvBN, ShuffleUnit, ShuffleUnitV2, SqueezeExcite, concat_channels
 from .filters import EMPTY, Filter, Slots, place
-from .shufflenet_pieces import stage_in_pieces
+from .shufflenet_pieces import BLOCK, pieces_pay, stage_in_pieces
 
-__all__ = ["shufflenet_blocks"]
+__all__ = ["is_second_version", "shufflenet_blocks"]
 
 # Below 8 channels in a group oneDNN has no vectorized kernel.
 LANES = 8
-STEM = {"pieces": 16, "grouped16": 16, "dense16": 16}
 
 
-def shufflenet_blocks(net: ShuffleNet, form: str) -> Iterator[HybridBlock]:
-    """The blocks of `aligned(net, form)`. Raises ValueError for a network with reactivations."""
+def shufflenet_blocks(net: ShuffleNet, form: str, format: str) -> Iterator[HybridBlock]:
+    """The blocks of `aligned(net, form, format)`. Raises ValueError for a network with reactivations."""
     *stages, head = net.features._children.values()
     blocks = [block for stage in stages for block in stage._children.values()]
     units = [block for block in blocks if isinstance(block, (ShuffleUnit, ShuffleUnitV2))]
+    second = is_second_version(net)
     if any(getattr(unit, "update", None) is not None for unit in units):
         raise ValueError("a ShuffleNet with reactivations has no aligned form; export it as it is")
     stem = Filter.of(blocks[0])
-    slots = np.array(_filled(range(len(stem.bias)), _up(len(stem.bias), STEM.get(form, LANES))))
+    # ONNX Runtime pools whole blocks alone without a change of layout. V1 passes the stem's channels on, without zeros.
+    multiple = BLOCK if format == "onnx" and second else LANES
+    slots = np.array(_filled(range(len(stem.bias)), _up(len(stem.bias), multiple)))
     yield stem.writing(slots).layer()
     for _ in blocks[1 : -len(units)]:
         yield nn.MaxPool2D(3, 2, 1)
-    for stage in _by_stage(units):
-        if isinstance(stage[0], ShuffleUnit):
-            for unit in stage:
-                yield _unit_v1(unit, slots, form)
-                # Groups cross what is joined here: zeros between the channels of the trunk would be in the way.
-                slots = np.arange(_width_behind(unit, slots))
-        else:
-            made, slots = {"dense": _folded_stage_v2, "pieces": _stage_of_pieces_v2}.get(form, _stage_v2)(stage, slots)
-            yield from made
+    if second:
+        made, slots = _units_v2(units, slots, form, format)
+        yield from made
+    else:
+        for unit in units:
+            yield _unit_v1(unit, slots, form)
+            # Groups cross what is joined here: zeros between the channels of the trunk would be in the way.
+            slots = np.arange(_width_behind(unit, slots))
     for layer in head._children.values():
         if isinstance(layer, ConvBN):
             folded = Filter.of(layer)
@@ -52,6 +53,11 @@ def shufflenet_blocks(net: ShuffleNet, form: str) -> Iterator[HybridBlock]:
     yield _classifier(net.output, slots)
 
 
+def is_second_version(net: ShuffleNet) -> bool:
+    """Whether a network is a ShuffleNetV2."""
+    return any(isinstance(block, ShuffleUnitV2) for stage in net.stages for block in stage._children.values())
+
+
 def _classifier(dense: nn.Dense, slots: Slots) -> nn.Dense:
     layer = nn.Dense(dense.weight.shape[0], in_units=len(slots), use_bias=dense.bias is not None)
     layer.initialize()
@@ -59,17 +65,6 @@ def _classifier(dense: nn.Dense, slots: Slots) -> nn.Dense:
     if dense.bias is not None:
         layer.bias.set_data(dense.bias.data().as_in_context(mx.cpu()))
     return layer
-
-
-def _by_stage(units: Sequence[HybridBlock]) -> Iterator[List[HybridBlock]]:
-    stage: List[HybridBlock] = []
-    for unit in units:
-        strided = (unit.pool if isinstance(unit, ShuffleUnit) else unit.proj) is not None
-        if strided and stage:
-            yield stage
-            stage = []
-        stage.append(unit)
-    yield stage
 
 
 def _filled(channels: Sequence[int], size: int) -> List[int]:
@@ -218,6 +213,22 @@ class _FoldedUnitV2(HybridBlock):
         return self.act(self.branch(x) + self.keep(x))
 
 
+StageV2 = Tuple[List[HybridBlock], Slots]  # and the slots of its output
+
+
+def _units_v2(units: Sequence[ShuffleUnitV2], slots: Slots, form: str, format: str) -> StageV2:
+    starts = [number for number, unit in enumerate(units) if unit.proj is not None]
+    stages = [units[start:end] for start, end in zip(starts, [*starts[1:], None])]
+    histories = [_history(stage) for stage in stages]
+    if form == "auto":
+        form = "pieces" if all(pieces_pay(history.readers, format) for history in histories) else "grouped"
+    result: List[HybridBlock] = []
+    for stage, history in zip(stages, histories):
+        made, slots = STAGES_V2[form](_branches(stage), history, slots)
+        result += made
+    return result, slots
+
+
 class _History(NamedTuple):
     """A stage of ShuffleNetV2 followed channel by channel; a channel is (part that made it, index).
 
@@ -228,10 +239,24 @@ class _History(NamedTuple):
     inputs: List[list]
     output: list
 
+    @property
+    def readers(self) -> List[list]:
+        """The channels of every input, and at last those of the output; each channel stands in one of them."""
+        return [*self.inputs, self.output]
+
     def lives(self) -> Dict[tuple, int]:
         """The unit that reads a channel, or their number for those that leave the stage."""
-        read = {channel: number for number, channels in enumerate(self.inputs) for channel in channels}
-        return {**{channel: len(self.inputs) for channel in self.output}, **read}
+        return {channel: number for number, channels in enumerate(self.readers) for channel in channels}
+
+
+def _branches(units: Sequence[ShuffleUnitV2]) -> List[List[Filter]]:
+    """Those of a stage: both sides of the unit with stride, then one for every further unit."""
+    return [[Filter.of(part) for part in branch] for branch in (units[0].proj, *(unit.branch for unit in units))]
+
+
+def _history(units: Sequence[ShuffleUnitV2]) -> _History:
+    parts = [branch[-1].bn.gamma.shape[0] for branch in (units[0].proj, units[0].branch)]
+    return _follow(parts, len(units) - 1, units[0].last is not None)
 
 
 def _follow(parts: Sequence[int], num_units: int, shuffle_last: bool) -> _History:
@@ -265,11 +290,9 @@ def _match(history: _History, physical: _History) -> Optional[Dict[tuple, tuple]
     return standing
 
 
-def _stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List[HybridBlock], Slots]:
-    first, *rest = units
-    proj, branch = ([Filter.of(unit) for unit in side] for side in (first.proj, first.branch))
+def _stage_v2(branches: Sequence[Sequence[Filter]], history: _History, slots: Slots) -> StageV2:
+    proj, branch, *rest = branches
     real = len(proj[-1].bias), len(branch[-1].bias)
-    history = _follow(real, len(rest), first.last is not None)
     parts = [_up(real[0]), _up(sum(real), 2 * LANES) - _up(real[0])]
     physical = _follow(parts, len(rest), False)
     standing = _match(history, physical)
@@ -283,28 +306,25 @@ def _stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List[Hybrid
 
     result = [_UnitV2(_projection(proj, slots, rows(0, parts[0])), _branch(branch, slots, rows(1, parts[1])))]
     half = sum(parts) // 2
-    for number, unit in enumerate(rest):
+    for number, branch in enumerate(rest):
         column = {channel: index for index, channel in enumerate(history.inputs[number])}
         read = np.array([column.get(standing.get(slot), EMPTY) for slot in physical.inputs[number]])
-        result.append(_UnitV2((), _branch([Filter.of(part) for part in unit.branch], read, rows(number + 2, half))))
+        result.append(_UnitV2((), _branch(branch, read, rows(number + 2, half))))
     position = {channel: index for index, channel in enumerate(history.output)}
     return result, np.array([position.get(standing.get(slot), EMPTY) for slot in physical.output])
 
 
-def _folded_stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List[HybridBlock], Slots]:
-    first, *rest = units
-    proj, branch = ([Filter.of(unit) for unit in side] for side in (first.proj, first.branch))
-    real = len(proj[-1].bias), len(branch[-1].bias)
-    history = _follow(real, len(rest), first.last is not None)
-    rows = [np.array(_filled(range(number), _up(number))) for number in real]
+def _folded_stage_v2(branches: Sequence[Sequence[Filter]], history: _History, slots: Slots) -> StageV2:
+    proj, branch, *rest = branches
+    rows = [np.array(_filled(range(number), _up(number))) for number in (len(proj[-1].bias), len(branch[-1].bias))]
     standing = [(part, index) for part in (0, 1) for index in rows[part]]
     result = [_UnitV2(_projection(proj, slots, rows[0]), _branch(branch, slots, rows[1]))]
-    for number, unit in enumerate(rest):
+    for number, branch in enumerate(rest):
         column = {channel: index for index, channel in enumerate(history.inputs[number])}
         read = np.array([column.get(channel, EMPTY) for channel in standing])
         written = np.full(len(read), EMPTY)
         written[read != EMPTY] = np.arange(len(column))
-        filters = _branch([Filter.of(part) for part in unit.branch], read, written)
+        filters = _branch(branch, read, written)
         filters[-1] = filters[-1]._replace(relu=False)
         result.append(_FoldedUnitV2(filters, read == EMPTY))
         standing = [channel if new == EMPTY else (number + 2, new) for channel, new in zip(standing, written)]
@@ -312,13 +332,12 @@ def _folded_stage_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List
     return result, np.array([position.get(channel, EMPTY) for channel in standing])
 
 
-def _stage_of_pieces_v2(units: Sequence[ShuffleUnitV2], slots: Slots) -> Tuple[List[HybridBlock], Slots]:
-    first, *rest = units
-    branches = [[Filter.of(part) for part in branch] for branch in (first.proj, *(unit.branch for unit in units))]
-    real = len(branches[0][-1].bias), len(branches[1][-1].bias)
-    history = _follow(real, len(rest), first.last is not None)
-    stage, slots = stage_in_pieces(branches, [*history.inputs, history.output], slots)
+def _stage_of_pieces_v2(branches: Sequence[Sequence[Filter]], history: _History, slots: Slots) -> StageV2:
+    stage, slots = stage_in_pieces(branches, history.readers, slots)
     return [stage], slots
+
+
+STAGES_V2 = {"grouped": _stage_v2, "dense": _folded_stage_v2, "pieces": _stage_of_pieces_v2}
 
 
 def _projection(filters: Sequence[Filter], read: Slots, written: Slots) -> List[Filter]:

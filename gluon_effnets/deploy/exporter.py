@@ -76,8 +76,8 @@ def export(
         graph takes `data` (N, in_channels, H, W), normalized as in training, and gives logits (N, num_classes).
     image_size : H and W; None: that of the model. An ONNX file takes this size alone, MXNet's any that the network
         takes.
-    align : the graph of `aligned(net)`; None: of condensed CondenseNets alone, which runs up to twice as fast with
-        MXNet and ONNX Runtime.
+    align : the graph of `aligned(net, format=format)`; None: of condensed CondenseNets alone, which runs up to twice as
+        fast with MXNet and ONNX Runtime.
     format : 'mxnet' or 'onnx' (opset 13; needs the packages onnx and onnxruntime).
     batch : a fixed N, for ONNX alone; None: any.
     raw_input : the graph takes pixels of 0..255 (float32, in the channel order of the weights), and normalizes itself.
@@ -101,7 +101,7 @@ def export(
     if align is None:
         align = isinstance(net, CondenseNet) and net.condensed
     prefix, size = Path(prefix), image_size or (net.info.input_size if net.info else ModelInfo.input_size)
-    form = aligned(net) if align else net
+    form = aligned(net, format=format) if align else net
     common = {"align": align, "format": format, "batch": batch, "raw_input": raw_input, "names": names}
     prefix.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=str(prefix.parent)) as folder:

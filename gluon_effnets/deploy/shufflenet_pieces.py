@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from mxnet.gluon import nn
@@ -10,17 +10,19 @@ from mxnet.gluon.block import HybridBlock
 
 from .filters import EMPTY, Filter, Slots
 
-__all__ = ["stage_in_pieces"]
+__all__ = ["BLOCK", "pieces_pay", "stage_in_pieces"]
 
-# Of channels, in which ONNX Runtime and oneDNN keep maps with AVX-512: joining whole blocks leaves the layout alone.
+# Channels that ONNX Runtime and oneDNN keep together with AVX-512: whole blocks are joined without a change of layout.
 BLOCK = 16
 
+# Measured: networks whose convolutions grow by more are as fast or faster with shuffles and splits in this runtime.
+GROWTH = {"mxnet": 1.1, "onnx": 1.06}
+
 Channel = Tuple[int, int]  # number of the branch that makes it, index there
+Readers = Sequence[Sequence[Channel]]
 
 
-def stage_in_pieces(
-    branches: Sequence[Sequence[Filter]], readers: Sequence[Sequence[Channel]], slots: Slots
-) -> Tuple[HybridBlock, Slots]:
+def stage_in_pieces(branches: Sequence[Sequence[Filter]], readers: Readers, slots: Slots) -> Tuple[HybridBlock, Slots]:
     """A stage, (N, len(slots), H, W) -> (N, len(result), H / 2, W / 2), and the slots of its output.
 
     branches : of every unit, from its first convolution to its last. The first two, the sides of the unit with stride,
@@ -28,18 +30,51 @@ def stage_in_pieces(
     readers : the channels that every further branch reads, in order, and at last those that leave the stage. No
         channel has two readers.
     """
-    made: List[_Branch] = []
-    pieces: List[List[Channel]] = []
-    joins: List[List[int]] = []
-    for number, filters in enumerate(branches):
-        if number > 1:
-            joins.append(_touched(pieces, readers[number - 2]))
-            slots = _standing(pieces, joins[-1], readers[number - 2])
-        cut = _cut([[index for part, index in channels if part == number] for channels in readers])
-        pieces += [[(number, index) for index in piece] for piece in cut]
-        made.append(_Branch(filters, slots, cut))
-    joins.append(_touched(pieces, readers[-1]))
-    return _Stage(made, joins), _standing(pieces, joins[-1], readers[-1])
+    cuts = _Cuts.of(readers)
+    standing = [slots, slots, *(cuts.standing(number, channels) for number, channels in enumerate(readers))]
+    made = [_Branch(*parts) for parts in zip(branches, standing, cuts.written)]
+    return _Stage(made, cuts.joined), standing[-1]
+
+
+def pieces_pay(readers: Readers, format: str) -> bool:
+    """Whether the zeros in the pieces enlarge the 1x1 convolutions of units without stride little enough."""
+    cuts, half = _Cuts.of(readers), _up(len(readers[0]))
+    read = sum(len(cuts.standing(number, channels)) for number, channels in enumerate(readers[:-1]))
+    written = sum(len(piece) for pieces in cuts.written[2:] for piece in pieces)
+    return read + written <= GROWTH[format] * 2 * half * (len(readers) - 1)
+
+
+class _Cuts(NamedTuple):
+    """written : the pieces of every branch, which say what channels of the branch stand in them.
+    joined : for every reader the numbers of the pieces that it reads, counted through all branches.
+    """
+
+    written: List[List[Slots]]
+    joined: List[List[int]]
+
+    @classmethod
+    def of(cls, readers: Readers) -> _Cuts:
+        by_branch = [
+            [[index for made_by, index in channels if made_by == branch] for channels in readers]
+            for branch in range(len(readers) + 1)
+        ]
+        written = [_cut(by_reader) for by_reader in by_branch]
+        joined: List[List[int]] = [[] for _ in readers]
+        number = 0
+        for by_reader, pieces in zip(by_branch, written):
+            for piece in pieces:
+                for numbers, channels in zip(joined, by_reader):
+                    if np.intersect1d(piece, channels).size:
+                        numbers.append(number)
+                number += 1
+        return cls(written, joined)
+
+    def standing(self, reader: int, channels: Sequence[Channel]) -> Slots:
+        """Which of a reader's channels stands in each place that it reads; those of others count as empty."""
+        column = {channel: index for index, channel in enumerate(channels)}
+        pieces = [(branch, piece) for branch, pieces in enumerate(self.written) for piece in pieces]
+        read = (pieces[number] for number in self.joined[reader])
+        return np.array([column.get((branch, index), EMPTY) for branch, piece in read for index in piece])
 
 
 def _cut(by_reader: Sequence[Sequence[int]]) -> List[Slots]:
@@ -57,19 +92,12 @@ def _cut(by_reader: Sequence[Sequence[int]]) -> List[Slots]:
     return [_whole(piece) for piece in pieces]
 
 
+def _up(number: int) -> int:
+    return -(-number // BLOCK) * BLOCK
+
+
 def _whole(channels: Sequence[int]) -> Slots:
-    return np.pad(np.array(channels), (0, -len(channels) % BLOCK), constant_values=EMPTY)
-
-
-def _touched(pieces: Sequence[Sequence[Channel]], channels: Sequence[Channel]) -> List[int]:
-    wanted = set(channels)
-    return [number for number, piece in enumerate(pieces) if wanted.intersection(piece)]
-
-
-def _standing(pieces: Sequence[Sequence[Channel]], joined: Sequence[int], channels: Sequence[Channel]) -> Slots:
-    """Which of `channels` stands in each place of the joined pieces; those of other readers count as empty."""
-    column: Dict[Channel, int] = {channel: index for index, channel in enumerate(channels)}
-    return np.array([column.get(channel, EMPTY) for number in joined for channel in pieces[number]])
+    return np.pad(np.array(channels), (0, _up(len(channels)) - len(channels)), constant_values=EMPTY)
 
 
 class _Branch(HybridBlock):
@@ -96,11 +124,11 @@ class _Branch(HybridBlock):
 
 
 class _Stage(HybridBlock):
-    """`joins`: the numbers of the pieces that every branch but the first two reads, and of those that leave."""
+    """`joined`: the numbers of the pieces that every branch but the first two reads, and of those that leave."""
 
-    def __init__(self, branches: Sequence[_Branch], joins: Sequence[Sequence[int]]):
+    def __init__(self, branches: Sequence[_Branch], joined: Sequence[Sequence[int]]):
         super().__init__()
-        self._joins = joins
+        self._joined = joined
         with self.name_scope():
             for branch in branches:
                 self.register_child(branch)
@@ -108,6 +136,6 @@ class _Stage(HybridBlock):
     def hybrid_forward(self, F, x):
         proj, first, *further = self._children.values()
         pieces = [*proj(x), *first(x)]
-        for branch, numbers in zip(further, self._joins):
+        for branch, numbers in zip(further, self._joined):
             pieces += branch(F.concat(*(pieces[number] for number in numbers), dim=1))
-        return F.concat(*(pieces[number] for number in self._joins[-1]), dim=1)
+        return F.concat(*(pieces[number] for number in self._joined[-1]), dim=1)

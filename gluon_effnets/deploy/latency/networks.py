@@ -141,17 +141,19 @@ class Network:
         builder = (package, function, {**arguments, "num_classes": self.net.num_classes})
         return {"builder": builder, "params": count_params(self.net), "madds": self.madds}
 
-    def _graph(self, align: Optional[str]) -> Tuple[mx.sym.Symbol, Dict[str, mx.nd.NDArray]]:
-        net = aligned(self.net, align) if align else self.net
+    def _graph(self, align: Optional[str], format: str) -> Tuple[mx.sym.Symbol, Dict[str, mx.nd.NDArray]]:
+        net = aligned(self.net, align, format) if align else self.net
         arrays = {name: param.data().as_in_context(mx.cpu()) for name, param in net.collect_params().items()}
         return inference_graph(net), arrays
 
     def _symbol(self, align: Optional[str]) -> Tuple[Path, Path]:
-        return write_symbol_files(*self._graph(align), self.folder / str(align))
+        return write_symbol_files(*self._graph(align, "mxnet"), self.folder / str(align))
 
     def _onnx(self, batch: int, align: Optional[str]) -> Path:
         path = self.folder / f"{align}-{batch}.onnx"
-        return path if path.is_file() else write_onnx_file(*self._graph(align), path.with_suffix(""), self.image, batch)
+        if path.is_file():
+            return path
+        return write_onnx_file(*self._graph(align, "onnx"), path.with_suffix(""), self.image, batch)
 
     def _int8(self, batch: int) -> Path:
         """The ranges are those of random images: times do not depend on them, and accuracy is not asked for."""
