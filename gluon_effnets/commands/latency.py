@@ -26,7 +26,7 @@ def add_latency(command: Callable[..., argparse.ArgumentParser]) -> None:
     added.add_argument("--batch", type=_positive, nargs="+", default=[1], metavar="N")
     added.add_argument("--threads", type=_positive, nargs="+", metavar="N", help="default: OMP_NUM_THREADS, or 1")
     added.add_argument("--repeats", type=_positive, default=20)
-    added.add_argument("--forms", nargs="+", choices=("auto", "grouped", "dense"), default=["auto"],
+    added.add_argument("--forms", nargs="+", choices=("auto", "grouped", "dense", "pieces"), default=["auto"],
                        help="of ShuffleNets in mxnet-aligned and onnxruntime-aligned")  # fmt: skip
     added.add_argument("--processor-time", action="store_true", help="less disturbed by others; with one thread")
     added.add_argument("--memory", action="store_true", help="peak memory, of a process for every row")

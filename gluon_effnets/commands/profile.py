@@ -43,8 +43,8 @@ def _profile(args) -> None:
     machine = measure_machine()
     profiles = []
     for form in forms:
-        net = deployed(form, **read_options(args.option))
         for runtime in args.runtime:
+            net = deployed(form, runtime, **read_options(args.option))
             print(f"{form.label} in {runtime} ...", file=sys.stderr, flush=True)
             profiles.append(
                 profile(net, machine, runtime, args.image_size or 224, args.batch, args.repeats, form.label)

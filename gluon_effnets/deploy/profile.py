@@ -133,8 +133,8 @@ class Profile:
         return self.kinds.get(LAYOUT, Share())
 
 
-def deployed(form: Form, **options: Any) -> HybridBlock:
-    """A network with random weights, in the form in which it is deployed; `options` are its constructor's.
+def deployed(form: Form, runtime: str = RUNTIMES[0], **options: Any) -> HybridBlock:
+    """A network with random weights, in the form in which a runtime has it; `options` are its constructor's.
 
     Raises ValueError for a network without widths or aligned form.
     """
@@ -146,7 +146,7 @@ def deployed(form: Form, **options: Any) -> HybridBlock:
         if not isinstance(net, SlimmableNet):
             raise ValueError(f"{form.name} has no widths: leave the width out")
         net = net.subnet(form.width)
-    return aligned(net) if form.aligned else net
+    return aligned(net, format="onnx" if runtime == "onnxruntime" else "mxnet") if form.aligned else net
 
 
 def profile(
