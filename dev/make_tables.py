@@ -178,6 +178,21 @@ def evidence_table(group: str) -> str:
     return markdown([*header, "images/s"] if timed else header, rows)
 
 
+def dsnet_evidence_table() -> str:
+    """The supernets and gates of dev/small_scale_evidence.py, a line per run."""
+    header = ["", "seed", "slimmest, widest, largest", "routed", "mean MAdds", "images to width 0, 1, 2, 3", "gate right"]
+    rows = []
+    for row in (row for row in results("trained")["rows"] if row.get("group") == "dsnet"):
+        of_width = row.get("widths_top1", {})
+        last = max((key for key in of_width if key != "largest"), key=int, default="")
+        scores = ", ".join(f"{of_width[key]:.2f}" for key in ("0", last, "largest") if of_width)
+        supernet = f"{scores} %" if scores else "those of IEB, SGS"
+        routes = ", ".join(f"{row[f'route_{i}']:.0%}" for i in range(4))
+        cells = [f"{row['top1']:.2f} %", f"{row['mean_madds'] / 1e6:.3f} M", routes, f"{row['gate_accuracy']:.0%}"]
+        rows.append([row["comparison"], row["seed"], supernet, *cells])
+    return markdown(header, rows)
+
+
 def latency_table() -> str:
     """What `benchmark latency --json results/latency.json` measured."""
     if not (ROOT / "results" / "latency.json").is_file():
@@ -207,7 +222,7 @@ TABLES = {
     "condensenet_costs": lambda: condensed_table("condensenet", "condensenetv2"),
     "published_condensenet": lambda: published_table("condensenet"),
     "dsnet_widths": lambda: widths_table("dsnet"),
-    "evidence_dsnet": lambda: evidence_table("dsnet"),
+    "evidence_dsnet": dsnet_evidence_table,
     "evidence_condensenet": lambda: evidence_table("condensenet"),
     "trained": trained_table,
     "evidence_idle": lambda: evidence_table("idle"),
