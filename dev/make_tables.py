@@ -180,7 +180,7 @@ def evidence_table(group: str) -> str:
 
 def dsnet_evidence_table() -> str:
     """The supernets and gates of dev/small_scale_evidence.py, a line per run."""
-    header = ["", "seed", "slimmest, widest, largest", "routed", "mean MAdds", "images to width 0, 1, 2, 3", "gate right"]
+    header = ["", "seed", "slimmest, widest, largest", "routed", "mean MAdds", "to widths 0, 1, 2, 3", "gate right"]
     rows = []
     for row in (row for row in results("trained")["rows"] if row.get("group") == "dsnet"):
         of_width = row.get("widths_top1", {})
