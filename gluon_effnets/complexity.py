@@ -11,6 +11,7 @@ import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
 from .models import ClassificationNet
+from .nn.forms import inference_forms
 
 __all__ = ["RULES", "Complexity", "LayerCost", "condensed_options", "count", "count_params", "layer_costs"]
 
@@ -79,7 +80,8 @@ def layer_costs(net: HybridBlock, image_size: int = 224, rule: str = "conv_fc") 
     """
     if rule not in RULES:
         raise ValueError(f"unknown counting rule {rule!r}; choose one of {', '.join(RULES)}")
-    internals = net(mx.sym.var("data")).get_internals()
+    with inference_forms():
+        internals = net(mx.sym.var("data")).get_internals()
     _, shapes, _ = internals.infer_shape(data=(1, getattr(net, "in_channels", 3), image_size, image_size))
     graph = json.loads(internals.tojson())
     shape_of = {(index, slot): shape for (index, slot, *_), shape in zip(graph["heads"], shapes)}
