@@ -187,6 +187,17 @@ def test_an_unreadable_file_is_named_and_the_others_are_done(images, tmp_path, c
     assert str(tmp_path) in errors[2]
 
 
+def test_a_network_of_grey_images_gets_their_luminance(tmp_path):
+    weights = marked(tmp_path / "grey.params", Preprocessing((77.9,), (82.5,)), in_channels=1)
+    classifier, picture = Classifier("idle_tiny", weights, 32, in_channels=1), photo(0)
+    grey = np.rint(picture @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    for name, pixels in (("colour", picture[..., ::-1]), ("grey", grey), ("green", picture[..., 1])):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
+    colour, luminance, green = (classifier(tmp_path / f"{name}.png") for name in ("colour", "grey", "green"))
+    np.testing.assert_allclose(colour, luminance, atol=5e-3)
+    assert np.abs(colour - green).max() > 2 * np.abs(colour - luminance).max()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -195,7 +206,7 @@ def test_an_unreadable_file_is_named_and_the_others_are_done(images, tmp_path, c
         (["predict", "idle_tiny", "{weights}", "{image}", "--names", "{names}"], "has 2 names, but there are 8"),
         (["predict", "idle_tiny", "{weights}", "{image}", "--top", "0"], "must be at least 1"),
         (["predict", "idle_tiny", "{weights}", "{image}", "--image-size", "0"], "image_size is 0"),
-        (["predict", "idle_tiny", "{grey}", "{image}"], "is for 1 channel(s)"),
+        (["predict", "idle_tiny", "{two}", "{image}"], "is for 2 channel(s)"),
         (["predict", "idle_mbv3", "{weights}", "{image}"], "holds the weights of idle_tiny"),
     ],
 )
@@ -204,7 +215,7 @@ def test_mistakes_are_one_message(arguments, message, images, tmp_path, capsys):
     names.write_text("one\ntwo\n")
     values = {
         "{weights}": marked(tmp_path / "w.params", Preprocessing()),
-        "{grey}": marked(tmp_path / "grey.params", Preprocessing((77.9,), (82.5,)), in_channels=1),
+        "{two}": marked(tmp_path / "two.params", Preprocessing((77.9,) * 2, (82.5,) * 2), in_channels=2),
         "{image}": str(images / "val" / "class1" / "image.png"),
         "{names}": str(names),
     }

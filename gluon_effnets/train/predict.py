@@ -18,10 +18,14 @@ from .data.decode import UnreadableImageError, decode_image, to_input
 __all__ = ["Classifier", "ExportedClassifier", "best", "find_images"]
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
 
 
 class _ImageClassifier:
-    """`classifier(path)` -> probabilities (num_classes,), by a function (n, 3, H, W) -> logits (n, num_classes)."""
+    """`classifier(path)` -> probabilities (num_classes,), by a function (n, C, H, W) -> logits (n, num_classes).
+
+    C is 3, or 1 for a network of grey images.
+    """
 
     def __init__(self, logits: Callable[[np.ndarray], np.ndarray], preprocessing: Preprocessing, **settings: Any):
         self._logits = logits
@@ -62,7 +66,10 @@ class _ImageClassifier:
         except UnreadableImageError as error:
             # The rest of the text is about training.
             raise OSError(str(error).splitlines()[0]) from None
-        return to_input(center_crop(image, self.settings.image_size, eval_resize(self.settings)), self.settings)
+        image = center_crop(image, self.settings.image_size, eval_resize(self.settings))
+        if len(self.settings.mean) == 1:
+            image = (image @ _LUMINANCE)[..., np.newaxis]
+        return to_input(image, self.settings)
 
     def _probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         logits = self._logits(np.stack(images))
@@ -82,12 +89,12 @@ class Classifier(_ImageClassifier):
     image_size : side of the network's input; None: that of the model.
     options : of the network.
 
-    Raises what `get_model` raises, and ValueError for a network that takes no colour images.
+    Raises what `get_model` raises, and ValueError for a network that takes neither colour nor grey images.
     """
 
     def __init__(self, name: str, weights: str, image_size: int | None = None, **options: Any):
         self.net = net = get_model(name, pretrained=weights, **options)
-        _require_colour(net.in_channels, net.preprocessing, weights)
+        _require_images(net.in_channels, net.preprocessing, weights)
         net.hybridize(static_alloc=True, static_shape=True)
         self.num_classes, self.names = net.num_classes, None
         size = net.info.input_size if image_size is None else image_size
@@ -105,7 +112,7 @@ class ExportedClassifier(_ImageClassifier):
     image_size : side of the network's input; None: as it was exported. Only MXNet's form takes another.
 
     `names` are those of the classes, or None. Raises what `open_exported` and `load_routed` raise, and ValueError for a
-    network that takes no colour images, or not of this size.
+    network that takes neither colour nor grey images, or not of this size.
     """
 
     def __init__(self, path, image_size: int | None = None):
@@ -115,7 +122,7 @@ class ExportedClassifier(_ImageClassifier):
         else:
             logits = open_exported(path)
             about, self.names = logits.description, logits.description.names
-        _require_colour(about.input_shape[1], about.preprocessing, path)
+        _require_images(about.input_shape[1], about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):
             raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {size}")
@@ -124,9 +131,12 @@ class ExportedClassifier(_ImageClassifier):
         super().__init__(logits, about.preprocessing, **settings)
 
 
-def _require_colour(in_channels: int, preprocessing: Preprocessing, where) -> None:
-    if in_channels != 3 or len(preprocessing.mean) != 3:
-        raise ValueError(f"{where} is for {in_channels} channel(s); images are read with three")
+def _require_images(in_channels: int, preprocessing: Preprocessing, where) -> None:
+    given = len(preprocessing.mean)
+    if in_channels not in (1, 3) or given != in_channels:
+        raise ValueError(
+            f"{where} is for {in_channels} channel(s), with a preprocessing for {given}; images have 3, or 1 if grey"
+        )
 
 
 def find_images(paths: Iterable) -> List[Path]:
