@@ -1,11 +1,12 @@
-"""Where the files beside the code are: recipes in configs/, numbers in results/."""
+"""Where the files beside the code are: recipes in configs/, numbers in results/; and of which commit it all is."""
 
 from __future__ import annotations
 
 import functools
 import json
+import subprocess
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -27,3 +28,12 @@ def results(name: str) -> dict:
     """Content of results/<name>.json; empty if there is none."""
     path = folder("results") / f"{name}.json"
     return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def commit() -> Optional[str]:
+    """The commit of a checkout, with '-dirty' if files were changed; None elsewhere."""
+    command = ["git", "-C", str(_PACKAGE), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

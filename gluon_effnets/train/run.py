@@ -10,7 +10,6 @@ import logging
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import List, Optional, Sequence, Tuple
 import mxnet as mx
 import yaml
 
-from .. import __version__
+from .. import __version__, _resources
 from ..complexity import count, count_params
 from ..models import get_model
 from . import loop
@@ -219,7 +218,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
     (state.out / "recipe.yaml").write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     circumstances = {
         "command": sys.argv,
-        "commit": _commit(),
+        "commit": _resources.commit(),
         "versions": {
             "gluon_effnets": __version__,
             "mxnet": mx.__version__,
@@ -230,14 +229,6 @@ def _record(state: TrainState, recipe: Recipe) -> None:
         "global_batch": recipe.data.batch_size * state.workers.size * recipe.accumulate,
     }
     (state.out / "run.json").write_text(json.dumps(circumstances, indent=1) + "\n")
-
-
-def _commit() -> Optional[str]:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def run(args: argparse.Namespace, workers: Workers) -> None:

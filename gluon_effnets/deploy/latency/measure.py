@@ -7,7 +7,6 @@ import dataclasses
 import datetime
 import os
 import platform
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
@@ -15,6 +14,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 from tqdm import tqdm
 
+from ... import _resources
 from ...models import ClassificationNet
 from ..benchmark import initialize_lively
 from .networks import Job, Network, find_jobs
@@ -194,7 +194,7 @@ def _conditions(settings: Settings) -> Dict[str, Any]:
             for number in settings.threads
         },
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": _resources.commit(),
     }
 
 
@@ -202,11 +202,3 @@ def _processor() -> str:
     with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo") as lines:
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     return platform.processor() or platform.machine()
-
-
-def _commit() -> Optional[str]:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
