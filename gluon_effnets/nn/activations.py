@@ -41,7 +41,7 @@ class ReLU6(HybridBlock):
 
     def hybrid_forward(self, F, x):
         if training_on_cpu():
-            # `clip` takes three times as long, forward and backward ...
+            # `clip` takes longer by itself, forward and backward (docs/throughput.md) ...
             return F.minimum(F.Activation(x, act_type="relu"), 6)
         # ... but it alone becomes part of the convolution before it in oneDNN's graphs.
         return F.clip(x, 0, 6)

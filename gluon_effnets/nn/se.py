@@ -40,6 +40,6 @@ class SqueezeExcite(HybridBlock):
 def scale_channels(F, x, scale):
     """(N, C, H, W) times (N, C, 1, 1)."""
     if training_on_cpu():
-        # The gradient of `broadcast_mul` takes a multiple of the time of these two.
+        # The gradient of `broadcast_mul` takes longer than those of these two.
         return x * F.broadcast_like(scale, x)
     return F.broadcast_mul(x, scale)
