@@ -108,7 +108,7 @@ clean_environment() {
     export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 }
 
-key=$({ say "$root" && cat constraints.txt setup.py dev/setup_env.sh; } | sha256sum)
+key=$({ say "$root" && cat constraints.txt setup.py dev/setup_env.sh gluon_effnets/native/kernels.cc; } | sha256sum)
 finish_if_up_to_date
 usable || find_python
 mkdir -p .venv
@@ -135,6 +135,9 @@ step "pip, setuptools, wheel" "${pip[@]}" install --no-deps -r <(grep -E '^(pip|
 step "packages of constraints.txt" "${pip[@]}" install --no-deps -r <(grep -v '^horovod==' constraints.txt)
 step "gluon_effnets" "${pip[@]}" install --no-deps --no-build-isolation -e .
 step "start of MXNet" .venv/bin/python -W ignore -c 'import mxnet'
+say "  operators for training"
+.venv/bin/python -W ignore -m gluon_effnets native >>"$log" 2>&1 </dev/null ||
+    say "$(tail -n 1 "$log")" "Training works without them, more slowly on a CPU (log: $log)."
 find_wheel >/dev/null && say "  $horovod" || say "  $horovod (compiled once, some minutes)"
 rm -f .venv/horovod.failed
 if ! install_horovod >"$horovod_log" 2>&1 </dev/null; then

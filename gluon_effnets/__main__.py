@@ -9,7 +9,7 @@ import sys
 from typing import Any, List, Optional, Sequence, Tuple
 
 from . import __version__, _resources, get_model, list_models, model_info
-from .commands import add_benchmarks, add_export, add_tvm, condensing_options, network_options, read_options
+from .commands import add_benchmarks, add_export, add_native, add_tvm, condensing_options, network_options, read_options
 from .complexity import RULES, condensed_options, count
 
 
@@ -117,7 +117,7 @@ def _predict(args) -> int:
     from .deploy.exported import read_names
     from .train.predict import Classifier, ExportedClassifier, best, find_images
 
-    if args.model.endswith((".json", ".onnx")):
+    if args.model.endswith((".json", ".onnx", ".so")):
         if args.option:
             raise ValueError("--option is for weights; an exported network is as it was exported")
         images, classifier = args.paths, ExportedClassifier(args.model, args.image_size)
@@ -223,7 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     added = command("predict", _predict, "the likeliest classes of image files, by weights or an exported network")
     added.usage = f"{added.prog} [options] (NAME WEIGHTS | EXPORTED.json) IMAGE|FOLDER ..."
     added.add_argument("model", metavar="NAME WEIGHTS | EXPORTED.json",
-                       help="a model and its .params file, or the JSON file that export wrote")  # fmt: skip
+                       help="a model and its .params file, or the JSON file that export or tvm wrote")  # fmt: skip
     added.add_argument("paths", nargs="+", metavar="IMAGE|FOLDER", help="JPEG, PNG, BMP or WebP files, or folders")
     added.add_argument("--batch", type=int, default=1, metavar="N", help="images at once (default: 1)")
     added.add_argument("--top", type=int, default=5, metavar="N", help="classes to show (default: 5)")
@@ -251,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_export(command)
     add_tvm(command)
+    add_native(command)
 
     what = command("plot", None, "pictures of trained weights").add_subparsers(required=True, metavar="WHAT")
     added = command("reuse", _plot_reuse, "which earlier features the layers of a CondenseNet read", what)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 from pathlib import Path
 from typing import List
 
+import mxnet as mx
+import numpy as np
 import pytest
 from mxnet.gluon import nn
 
@@ -28,6 +31,23 @@ schedule: {name: cosine, final: 0.2}  # above 0, so that the last updates have a
 evaluate_every: 4it
 checkpoint_every: 2it
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _seeded_module() -> None:
+    _seed()
+
+
+@pytest.fixture(autouse=True)
+def _seeded(_seeded_module) -> None:
+    """Random numbers that depend neither on the tests before nor on how they are spread over processes."""
+    _seed()
+
+
+def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    mx.random.seed(0)
 
 
 def pytest_collection_modifyitems(items) -> None:

@@ -1,4 +1,4 @@
-"""oneDNN's blocked layout, the plain one, and the forms of inference and training, timed: what `nn` chooses from."""
+"""What `nn` chooses from, timed: oneDNN's layout and the plain one, forms of inference and training, compiled ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 
+from .. import native
 from ..models import get_model
 from ..nn import ConvBN
 from ..nn.forms import inference_forms
@@ -14,7 +15,7 @@ from .benchmark import graph_blocks, initialize_lively, time_interleaved, train_
 
 __all__ = ["LAYOUTS", "LayoutRow", "compare_layouts", "layouts_table"]
 
-LAYOUTS = ("blocked", "inference", "plain")
+LAYOUTS = ("blocked", "inference", "plain", "compiled")
 
 
 class LayoutRow(NamedTuple):
@@ -28,8 +29,9 @@ class LayoutRow(NamedTuple):
 
 
 def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
-    """Time networks as they are ('plain'), in the forms of inference ('inference'), and never leaving the blocks.
+    """Time networks as they are without compiled operators ('plain') and with them, where they are compiled.
 
+    Beside these: with the forms of inference ('inference'), and never leaving oneDNN's blocks ('blocked').
     Training: forward and backward of 16 images of 96 pixels. Inference: one image of 224 pixels, hybridized and with
     oneDNN's fusions. Processor time is counted, which other processes disturb less; set OMP_NUM_THREADS=1.
     """
@@ -37,8 +39,9 @@ def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
     steps: Dict[Tuple[str, str], Callable] = {}
     inference: Dict[Tuple[str, str, str], Callable] = {}
     for name in names:
-        for layout in LAYOUTS:
+        for layout in LAYOUTS if native.load() else LAYOUTS[:-1]:
             net = get_model(name)
+            net.trains_compiled = layout == "compiled"
             if layout == "blocked":
                 net.apply(_stay_blocked)
             initialize_lively(net)

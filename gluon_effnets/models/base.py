@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
+import numpy as np
+from mxnet import autograd
+from mxnet.contrib.amp import amp
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from ..nn.forms import inference_forms
+from .. import native
+from ..nn.forms import compiled_forms, inference_forms
 from . import params
 from .preprocessing import Preprocessing
 
@@ -34,6 +39,8 @@ class ClassificationNet(HybridBlock):
     num_features, num_classes, in_channels : int.
     info : ModelInfo of the registered model, None for a network built by hand.
     preprocessing : Preprocessing that the weights want; it comes and goes with them, through files too.
+    trains_compiled : bool, True; whether a hybridized network trains with the operators of `gluon_effnets.native`
+        where they are compiled. The running statistics then change in the forward pass, as in PyTorch.
 
     All channel numbers are explicit: parameters have their shapes before the first forward.
     A subclass sets `features`, `num_features` and `stage_info`, then calls `_make_output`.
@@ -41,6 +48,7 @@ class ClassificationNet(HybridBlock):
 
     info = None
     preprocessing = Preprocessing()
+    trains_compiled = True
     classifier_bias = True
     options: Dict[str, Any] = {}  # of the constructor, as given; those of training alone left out
 
@@ -119,6 +127,39 @@ class ClassificationNet(HybridBlock):
     def _get_graph(self, *args):
         with inference_forms(self._backend is not None):
             return super()._get_graph(*args)
+
+    def _clear_cached_op(self):
+        super()._clear_cached_op()
+        self._for_training = (), None, []
+
+    def _call_cached_op(self, *args):
+        if not self._trains_compiled(args[0]):
+            return super()._call_cached_op(*args)
+        with self._training_graph(), compiled_forms():
+            return super()._call_cached_op(*args)
+
+    def _trains_compiled(self, x) -> bool:
+        """Whether a call belongs to the graph of compiled operators: they are for training in float32 on a CPU."""
+        if not (self.trains_compiled and autograd.is_recording() and autograd.is_training()) or self._backend:
+            return False
+        return x.context.device_type == "cpu" and x.dtype == np.float32 and not amp._amp_initialized and native.load()
+
+    @contextlib.contextmanager
+    def _training_graph(self):
+        """Within it, the cached graph is that of training; what Gluon exports and evaluates is the other one."""
+        ordinary = self._cached_graph, self._cached_op, self._cached_op_args
+        self._cached_graph, self._cached_op, self._cached_op_args = self._for_training
+        try:
+            yield
+            self._for_training = self._cached_graph, self._cached_op, self._cached_op_args
+        finally:
+            self._cached_graph, self._cached_op, self._cached_op_args = ordinary
+
+    def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True) -> None:
+        """As Gluon's, of a network that ran once, be it in training only."""
+        if self._for_training[1] is not None and self._cached_op is None:
+            self._build_cache(mx.sym.var("data"))
+        super().export(path, epoch, remove_amp_cast)
 
     def extract(self, x) -> list:
         """Return the map of every stage for a batch (N, in_channels, H, W): a feature pyramid."""

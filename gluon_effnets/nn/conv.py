@@ -8,6 +8,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
+from .compiled import depthwise_norm_act, norm_act
 from .forms import training_on_cpu
 from .layout import plain_layout
 
@@ -86,11 +87,18 @@ class ConvBN(HybridBlock):
         self.conv._kwargs["pad"] = (0, 0) if self._pad_end else (before, before)
         self._pad_width = (0, 0, 0, 0, before, before + 1, before, before + 1)
 
-    def hybrid_forward(self, F, x):
+    def with_mean(self, F, x):
+        """The result, and its means (N, channels, 1, 1) where they cost nothing, else None."""
+        before = self._pad_width[4]
+        together = depthwise_norm_act(F, self.conv, self.bn, self.act, x, before, before + self._pad_end)
+        if together is not None:
+            return together
         if self._pad_end:
             x = F.pad(x, mode="constant", constant_value=0, pad_width=self._pad_width)
         x = self.conv(x)
         if self._unblock[training_on_cpu()]:
             x = plain_layout(F, x)
-        x = self.bn(x)
-        return self.act(x) if self.act is not None else x
+        return norm_act(F, self.bn, self.act, x), None
+
+    def hybrid_forward(self, F, x):
+        return self.with_mean(F, x)[0]

@@ -9,6 +9,7 @@ from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
 from .channels import concat_channels
+from .compiled import norm_act
 from .conv import Norm
 from .layout import plain_layout
 from .learned import Grouping, learned_group_conv, reactivation
@@ -64,7 +65,7 @@ class DenseLayer(HybridBlock):
 
     def hybrid_forward(self, F, x):
         # Few channels per group do not fill oneDNN's blocks (as in ConvBN).
-        new = plain_layout(F, self.conv(self.act(self.bn(self.reduce(x)))))
+        new = plain_layout(F, self.conv(norm_act(F, self.bn, self.act, self.reduce(x))))
         if self.se is not None:
             new = self.se(new)
         if self.update is not None:

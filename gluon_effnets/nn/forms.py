@@ -1,4 +1,4 @@
-"""Which of two equal forms a layer takes: the one that trains fastest on a CPU, or the one that oneDNN fuses."""
+"""Which of several equal forms a layer takes: those that train fastest on a CPU, or the one that oneDNN fuses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 import mxnet as mx
 
-__all__ = ["inference_forms", "training_on_cpu"]
+__all__ = ["compiled_forms", "compiled_forms_active", "inference_forms", "training_on_cpu"]
 
 _thread = threading.local()
 
@@ -30,3 +30,19 @@ def training_on_cpu() -> bool:
     gains is what `benchmark train` measures (docs/throughput.md).
     """
     return not getattr(_thread, "inference", False) and not mx.context.num_gpus()
+
+
+@contextlib.contextmanager
+def compiled_forms():
+    """Within it, networks are traced with the operators of `gluon_effnets.native`: graphs for training alone."""
+    before = compiled_forms_active()
+    _thread.compiled = True
+    try:
+        yield
+    finally:
+        _thread.compiled = before
+
+
+def compiled_forms_active() -> bool:
+    """Whether a layer is being traced with the operators of `gluon_effnets.native`."""
+    return getattr(_thread, "compiled", False)

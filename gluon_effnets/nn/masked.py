@@ -10,6 +10,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
 
 from .activations import make_activation
+from .compiled import norm_act
 from .conv import Norm
 
 __all__ = ["LearnedGroupConv", "MaskedConv", "SparseFeatureReactivation", "masked_layers"]
@@ -103,7 +104,7 @@ class MaskedConv(HybridBlock):
         return float(np.sqrt(np.maximum(squares, LASSO_FLOOR)).sum())
 
     def hybrid_forward(self, F, x, weight, mask):
-        x = self.act(self.bn(x))
+        x = norm_act(F, self.bn, self.act, x)
         if self.dropout is not None:
             x = self.dropout(x)
         return F.Convolution(

@@ -8,6 +8,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .conv import ConvBN, Norm
+from .forms import compiled_forms_active
 from .se import SqueezeExcite
 
 __all__ = ["BlockStyle", "MBBlock"]
@@ -72,9 +73,12 @@ class MBBlock(HybridBlock):
 
     def hybrid_forward(self, F, x):
         y = self.expand(x) if self.expand is not None else x
-        y = self.depthwise(y)
-        if self.se is not None:
-            y = self.se(y)
+        if self.se is not None and compiled_forms_active():
+            y = self.se(*self.depthwise.with_mean(F, y))
+        else:
+            y = self.depthwise(y)
+            if self.se is not None:
+                y = self.se(y)
         y = self.project(y)
         if self.drop is not None:
             y = self.drop(y)

@@ -6,14 +6,17 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
-from .forms import training_on_cpu
+from .forms import compiled_forms_active, training_on_cpu
 from .layout import plain_layout
 
 __all__ = ["SqueezeExcite", "scale_channels"]
 
 
 class SqueezeExcite(HybridBlock):
-    """x * gate(W2 act(W1 mean_HW(x))): (N, C, H, W) -> the same shape."""
+    """x * gate(W2 act(W1 mean_HW(x))): (N, C, H, W) -> the same shape.
+
+    `mean`, (N, C, 1, 1), is that of x if it is known already.
+    """
 
     def __init__(
         self,
@@ -32,13 +35,16 @@ class SqueezeExcite(HybridBlock):
             self.expand = nn.Conv2D(channels, 1, use_bias=use_bias, in_channels=reduced)
             self.gate = make_activation(gate)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F, x, mean=None):
         x = plain_layout(F, x)
-        return scale_channels(F, x, self.gate(self.expand(self.act(self.reduce(self.pool(x))))))
+        mean = self.pool(x) if mean is None else mean
+        return scale_channels(F, x, self.gate(self.expand(self.act(self.reduce(mean)))))
 
 
 def scale_channels(F, x, scale):
     """(N, C, H, W) times (N, C, 1, 1)."""
+    if compiled_forms_active():
+        return F.effnets_scale(x, scale)
     if training_on_cpu():
         # The gradient of `broadcast_mul` takes longer than those of these two.
         return x * F.broadcast_like(scale, x)

@@ -18,7 +18,7 @@ from typing import List, Optional, Sequence, Tuple
 import mxnet as mx
 import yaml
 
-from .. import __version__, _resources
+from .. import __version__, _resources, native
 from ..complexity import count, count_params
 from ..models import get_model
 from . import loop
@@ -209,6 +209,8 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
     )
     _say(state, f"rate      {optimizer.name}, lr {state.base_lr:g}{scaling}")
     _say(state, f"duration  {state.total_updates} updates, {state.updates_per_epoch} per epoch, on {state.ctx}")
+    if state.ctx.device_type == "cpu" and not (native.load() or native.switched_off()):
+        _say(state, "          MXNet's own operators; compiled ones are faster: python -m gluon_effnets native")
 
 
 def _record(state: TrainState, recipe: Recipe) -> None:

@@ -4,6 +4,7 @@
 
     training        as a run does it: the figure that counts
     one batch       the same batch again and again: the network without its data
+    MXNet's         one batch without the operators of gluon_effnets.native, where these are compiled
     data            batches read and dropped: the data without a network
     with waits      training that waits for every phase to end before the next, which tells the phases apart
     PyTorch         the same network on one batch in PyTorch, where that is installed (eager, NCHW and channels_last)
@@ -25,6 +26,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence
 import mxnet as mx
 import numpy as np
 
+from .. import native
 from . import loop
 from .config import Recipe
 from .data import Batch, Data, DataSettings, open_data
@@ -254,6 +256,7 @@ def benchmark_train(
         ways = {
             "training": lambda: _train(state, task, hooks, data, warmup, steps),
             "one batch": lambda: _train(state, task, hooks, one_batch, warmup, steps),
+            **_without_compiled(state, lambda: _train(state, task, hooks, one_batch, warmup, steps)),
             "data": lambda: _read(data.train_batches(), warmup * recipe.accumulate, steps * recipe.accumulate),
             "with waits": with_waits,
         }
@@ -278,6 +281,21 @@ def benchmark_train(
         "torch_phases": {name: _summary(updates) for name, updates in torch_phases.items()},
         "communication": _communication(state, update),
     }
+
+
+def _without_compiled(state: TrainState, way: Callable[[], np.ndarray]) -> Dict[str, Callable[[], np.ndarray]]:
+    """A way to train with MXNet's own operators, where others would be taken."""
+    if state.ctx.device_type != "cpu" or not native.load():
+        return {}
+
+    def run() -> np.ndarray:
+        state.net.trains_compiled = False
+        try:
+            return way()
+        finally:
+            state.net.trains_compiled = True
+
+    return {"MXNet's": run}
 
 
 def _torch_ways(recipe: Recipe, state: TrainState, wanted: Optional[bool], warmup: int, steps: int):

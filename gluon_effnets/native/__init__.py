@@ -1,0 +1,110 @@
+"""Operators in C++ for training on a CPU: compiled once for a processor, used by hybridized networks where they are.
+
+They are a matter of speed alone. Without them networks train with MXNet's own operators, to the same numbers up to
+rounding; exports and evaluations never contain them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import List, Optional
+
+import mxnet as mx
+
+__all__ = ["build", "library", "load", "switched_off"]
+
+SWITCH = "GLUON_EFFNETS_NATIVE"
+SOURCE = Path(__file__).with_name("kernels.cc")
+MXNET = Path(mx.__file__).parent
+
+# Trapping would keep loops with comparisons and roundings from becoming vector instructions. None of these flags lets
+# the compiler assume that there are no infinities and no NaNs.
+FLAGS = ["-shared", "-fPIC", "-std=c++14", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp"]
+FLAGS += ["-march=native", "-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
+
+
+def switched_off() -> bool:
+    """Whether the environment says GLUON_EFFNETS_NATIVE=0."""
+    return os.environ.get(SWITCH) == "0"
+
+
+def library() -> Path:
+    """Where the compiled operators of this environment, MXNet, source and processor are, or would be."""
+    parts = [mx.__version__, " ".join(FLAGS), _processor()]
+    key = hashlib.sha256("\n".join(parts).encode() + SOURCE.read_bytes()).hexdigest()[:16]
+    return Path(sysconfig.get_path("platlib")) / "gluon_effnets_native" / f"kernels-{key}.so"
+
+
+def _processor() -> str:
+    """What decides the instructions that -march=native chooses."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine() + platform.processor()
+    kinds = ("model name", "flags", "Features", "CPU part")
+    return platform.machine() + "".join(sorted({line for line in lines if line.startswith(kinds)}))
+
+
+@functools.lru_cache(maxsize=None)
+def load() -> bool:
+    """Give MXNet the operators if they are compiled and not switched off; whether it has them then."""
+    path = library()
+    if switched_off() or not path.is_file():
+        return False
+    mx.library.load(str(path), verbose=False)
+    return True
+
+
+def build(compiler: Optional[str] = None) -> Path:
+    """Compile the operators for this processor, try them, and return their path.
+
+    `compiler` is a C++ compiler with OpenMP (default: the environment's CXX, else g++ or clang++). The file appears
+    only if a process that loads it gets right results from it.
+
+    Raises ValueError without a compiler, if it fails, or if the results are wrong, and PermissionError where the
+    environment cannot be written; the text says what to do.
+    """
+    path = library()
+    compiler = _compiler(compiler)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=path.parent)
+    except OSError as error:
+        reason = f"{path.parent} cannot be written ({error.strerror})"
+        raise PermissionError(f"{reason}: use a Python environment of your own") from None
+    with folder as scratch:
+        new = Path(scratch) / path.name
+        source = [str(SOURCE), str(MXNET / "src" / "lib_api.cc"), f"-I{MXNET / 'include'}"]
+        _run([compiler, *FLAGS, *source, "-o", str(new)], f"{compiler} could not compile the operators")
+        check = [sys.executable, "-W", "ignore", "-m", "gluon_effnets.native.check", str(new)]
+        _run(check, "the compiled operators do not work here")
+        os.replace(new, path)
+    load.cache_clear()
+    return path
+
+
+def _compiler(name: Optional[str]) -> str:
+    wishes = [name] if name else [os.environ.get("CXX") or "g++", "clang++", "c++"]
+    for wish in wishes:
+        if shutil.which(wish):
+            return wish
+    raise ValueError(
+        f"no C++ compiler: {' and '.join(wishes)} cannot be found. Install one (Debian: apt install g++) or name it\n"
+        "in the environment as CXX. Training works without, with MXNet's own operators."
+    )
+
+
+def _run(command: List[str], failure: str) -> None:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        last = "\n".join(done.stdout.strip().splitlines()[-8:])
+        raise ValueError(f"{failure} (exit code {done.returncode}):\n{last}")

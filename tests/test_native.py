@@ -1,0 +1,271 @@
+"""The compiled operators: equal to MXNet's in every part, in training only, and never needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+from mxnet.gluon import nn
+
+from gluon_effnets import get_model, native
+from gluon_effnets.__main__ import main
+from gluon_effnets.native.check import ACTIVATIONS, difference
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    """The operators; compiled if a compiler is there, and what this file tests is then never left out."""
+    if not native.library().is_file():
+        if not any(shutil.which(name) for name in ("g++", "clang++")):
+            pytest.skip("no C++ compiler")
+        native.build()
+    assert native.load()
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(4, 7, 14, 13), (32, 5, 1, 1), (3, 16, 7, 7), (1, 3, 40, 33)])
+def test_normalization_and_activation(shape, act):
+    assert difference(shape, act) < 2e-5
+
+
+@pytest.mark.parametrize("act", ["none", "relu6", "swish"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("size", [(14, 13), (7, 7), (8, 32), (5, 9), (57, 56)])
+def test_depthwise_convolution(size, kernel, stride, act):
+    assert difference((3, 6, *size), act, kernel, stride) < 2e-5
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", [(16, 16), (8, 20)])
+def test_depthwise_convolution_with_tensorflows_padding(size, kernel):
+    assert difference((3, 6, *size), "relu", kernel, 2, same=True) < 2e-5
+
+
+def test_the_variance_of_numbers_far_from_zero():
+    x = 1e4 + np.random.RandomState(0).normal(size=(8, 2, 16, 16)).astype("float32")
+    one, zero = mx.nd.ones(2), mx.nd.zeros(2)
+    y, statistics = mx.nd.effnets_bn_act(mx.nd.array(x), one, zero, zero.copy(), one.copy(), eps=0)
+    exact = x.astype(np.float64)
+    deviation = exact.std(axis=(0, 2, 3))
+    np.testing.assert_allclose(1 / statistics.asnumpy()[1], deviation, rtol=1e-4)
+    assert abs(y.asnumpy().std() - 1) < 1e-3
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_what_is_no_number_stays_visible(act):
+    x = mx.nd.random.normal(shape=(2, 3, 4, 4))
+    x[1, 1, 2, 2] = np.nan
+    three = [mx.nd.ones(3) for _ in range(4)]
+    y = mx.nd.effnets_bn_act(x, *three, act=act)[0].asnumpy()
+    assert np.isnan(y[:, 1]).all() and np.isfinite(y[:, [0, 2]]).all()
+    weight = mx.nd.ones((3, 1, 3, 3))
+    y = mx.nd.effnets_depthwise(x, weight, *three, act=act)[0].asnumpy()
+    assert np.isnan(y[:, 1]).all() and np.isfinite(y[:, [0, 2]]).all()
+
+
+def test_what_the_operators_refuse():
+    three = [mx.nd.ones(3) for _ in range(4)]
+    with pytest.raises(mx.MXNetError, match="no activation gelu"):
+        mx.nd.effnets_bn_act(mx.nd.ones((1, 3, 4, 4)), *three, act="gelu")
+    with pytest.raises(mx.MXNetError, match=r"maps \(N, C, H, W\)"):
+        mx.nd.effnets_bn_act(mx.nd.ones((1, 3)), *three)
+    with pytest.raises(mx.MXNetError, match="float32"):
+        mx.nd.effnets_bn_act(mx.nd.ones((1, 3, 4, 4), dtype="float64"), *[a.astype("float64") for a in three])
+    with pytest.raises(mx.MXNetError, match="smaller than the kernel"):
+        mx.nd.effnets_depthwise(mx.nd.ones((1, 3, 1, 1)), mx.nd.ones((3, 1, 5, 5)), *three, kernel=5, pad=1, border=2)
+    with pytest.raises(mx.MXNetError, match="kernels of 3, 5 or 7"):
+        mx.nd.effnets_depthwise(mx.nd.ones((1, 3, 9, 9)), mx.nd.ones((3, 1, 4, 4)), *three, kernel=4)
+
+
+def twins(name, images, grad_req="write", frozen=(), **options):
+    """The network with MXNet's operators, and the same with compiled ones, after one step each."""
+    nets, values = [], []
+    for compiled in (False, True):
+        net = get_model(name, classes=10, **options)
+        net.trains_compiled = compiled
+        net.apply(_never_drop)  # which numbers are drawn depends on the operators of a graph
+        net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
+        params = list(net.collect_params().values())
+        for param, value in zip(params, values):
+            param.set_data(value)
+        values = [param.data().copy() for param in params]
+        for param in params:
+            if param.grad_req != "null":
+                param.grad_req = "null" if frozen and param.name.endswith(tuple(frozen)) else grad_req
+        net.hybridize(static_alloc=True, static_shape=True)
+        nets.append(net)
+    for net in nets:
+        step(net, images)
+    return nets
+
+
+def _never_drop(block):
+    if isinstance(block, nn.Dropout):
+        block._rate = 0
+
+
+def step(net, images):
+    with autograd.record():
+        loss = (net(images) ** 2).mean()
+    loss.backward()
+    return loss
+
+
+def compare(stock, compiled):
+    """Differences of all gradients, and of all running statistics, as shares of their length."""
+    pairs = {"gradient": [], "statistics": []}
+    for a, b in zip(stock.collect_params().values(), compiled.collect_params().values()):
+        if "running" in a.name:
+            pairs["statistics"].append((a.data(), b.data()))
+        elif a.grad_req != "null":
+            pairs["gradient"].append((a.grad(), b.grad()))
+    joined = {k: [np.concatenate([x.asnumpy().ravel() for x in side]) for side in zip(*v)] for k, v in pairs.items()}
+    return {kind: np.linalg.norm(a - b) / np.linalg.norm(a) for kind, (a, b) in joined.items()}
+
+
+def operators(net):
+    """Names of the operators of the graph that trains the network."""
+    graph = net._for_training[0] or net._cached_graph
+    return {node["op"] for node in json.loads(graph[1].tojson())["nodes"]}
+
+
+IMAGES = {"shape": (8, 3, 64, 64)}
+# Name, options, and how far gradients may be apart. Where ReLUs are many, a value that rounding takes from one side of
+# a kink to the other changes more: weights that differ by 1e-7 of themselves give gradients 0.03 apart.
+NETWORKS = [
+    ("idle_tiny", {}, 1e-4),
+    ("efficientnet_b0", {"padding": "same"}, 1e-3),
+    ("idle_mbv3_small", {}, 0.1),
+    ("mobilenet_v3_small", {"padding": "same"}, 0.1),
+    ("mobilenext_x0_35", {}, 0.1),
+    ("shufflenet_v1_g3_x0_25", {}, 0.1),
+    ("shufflenet_v2_x0_5", {}, 0.1),
+    ("sfr_shufflenet_v2_x0_5", {}, 0.1),
+    ("cifar_condensenet_50", {}, 0.1),
+]
+
+
+@pytest.mark.parametrize("name, options, tolerance", NETWORKS)
+def test_a_step_of_a_network_is_the_same(name, options, tolerance):
+    mx.random.seed(0)
+    images = mx.nd.random.uniform(**IMAGES)
+    stock, compiled = twins(name, images, **options)
+    assert "effnets_bn_act" in operators(compiled)
+    assert not any(op.startswith("effnets") for op in operators(stock))
+    found = compare(stock, compiled)
+    assert found["gradient"] < tolerance and found["statistics"] < 1e-4, found
+    np.testing.assert_allclose(step(stock, images).asscalar(), step(compiled, images).asscalar(), rtol=1e-3)
+
+
+def test_gradients_add_up():
+    mx.random.seed(0)
+    images = mx.nd.random.uniform(**IMAGES)
+    net = twins("idle_tiny", images, grad_req="add")[1]
+    params = [param for param in net.collect_params().values() if param.grad_req != "null"]
+    once = [param.grad().asnumpy() for param in params]
+    step(net, images)
+    for param, first in zip(params, once):
+        twice = param.grad().asnumpy()
+        assert np.linalg.norm(twice - 2 * first) <= 1e-3 * np.linalg.norm(twice) + 1e-7, param.name
+
+
+def test_with_frozen_parameters_the_others_get_the_same_gradients():
+    mx.random.seed(0)
+    images = mx.nd.random.uniform(**IMAGES)
+    stock, compiled = twins("efficientnet_b0", images, frozen=("gamma", "beta", "conv0_weight"))
+    assert compare(stock, compiled)["gradient"] < 1e-3
+
+
+def test_layers_that_do_not_normalize_by_the_batch_stay_as_they_are():
+    net = get_model("mobilenet_v3_small", classes=10)
+    frozen = net.features[1]
+    frozen.apply(lambda block: isinstance(block, nn.BatchNorm) and block._kwargs.update(use_global_stats=True))
+    net.initialize()
+    net.hybridize()
+    step(net, mx.nd.random.uniform(**IMAGES))
+    assert {"BatchNorm", "effnets_bn_act"} <= operators(net)
+    unmoved = [p.data().asnumpy() for p in frozen.collect_params(".*running_mean").values()]
+    assert unmoved and not any(values.any() for values in unmoved)
+
+
+def test_evaluation_and_export_have_no_compiled_operators(tmp_path):
+    mx.random.seed(0)
+    images = mx.nd.random.uniform(**IMAGES)
+    net = twins("idle_tiny", images)[1]
+    net.export(str(tmp_path / "net"))  # of a network that never evaluated anything
+    assert "effnets" not in (tmp_path / "net-symbol.json").read_text()
+    loaded = mx.gluon.SymbolBlock.imports(
+        str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net-0000.params")
+    )
+    expected = net(images).asnumpy()
+    np.testing.assert_allclose(loaded(images).asnumpy(), expected, atol=1e-5)
+    net.hybridize(False)
+    np.testing.assert_allclose(net(images).asnumpy(), expected, atol=1e-5)
+
+
+def test_evaluation_between_two_steps_changes_nothing():
+    mx.random.seed(0)
+    images = mx.nd.random.uniform(**IMAGES)
+    first, second = twins("idle_tiny", images)[1], twins("idle_tiny", images)[1]
+    for mine, theirs in zip(second.collect_params().values(), first.collect_params().values()):
+        mine.set_data(theirs.data())
+    first(images).wait_to_read()
+    assert step(first, images).asscalar() == step(second, images).asscalar()
+    for a, b in zip(first.collect_params().values(), second.collect_params().values()):
+        np.testing.assert_array_equal(a.data().asnumpy(), b.data().asnumpy())
+
+
+def test_batches_of_other_sizes_and_new_classes():
+    net = get_model("idle_tiny", classes=10)
+    net.initialize()
+    net.hybridize(static_alloc=True, static_shape=True)
+    for shape in ((4, 3, 64, 64), (2, 3, 64, 64), (4, 3, 96, 64)):
+        step(net, mx.nd.random.uniform(shape=shape))
+    net.reset_class(7)
+    with autograd.record():
+        assert net(mx.nd.random.uniform(shape=(2, 3, 64, 64))).shape == (2, 7)
+    assert "effnets_bn_act" in operators(net)
+
+
+def test_a_build_that_cannot_be_is_one_clear_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(native, "library", lambda: tmp_path / "there" / "kernels-0.so")
+    assert main(["native", "--compiler", "no-such-compiler"]) == 1
+    assert "no C++ compiler: no-such-compiler" in capsys.readouterr().err
+    failing = tmp_path / "failing"
+    failing.write_text("#!/bin/sh\necho kernels.cc:1: error: broken\nexit 3\n")
+    failing.chmod(0o755)
+    assert main(["native", "--compiler", str(failing)]) == 1
+    error = capsys.readouterr().err
+    assert "could not compile" in error and "error: broken" in error
+    wrong = tmp_path / "wrong"
+    wrong.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho nothing > "$2"\n')
+    wrong.chmod(0o755)
+    assert main(["native", "--compiler", str(wrong)]) == 1
+    assert "do not work here" in capsys.readouterr().err
+    assert not list((tmp_path / "there").iterdir())
+
+
+def test_the_command_says_what_is_there(capsys, monkeypatch):
+    assert main(["native"]) == 0
+    assert str(native.library()) in capsys.readouterr().out
+    monkeypatch.setenv(native.SWITCH, "0")
+    assert main(["native"]) == 0
+    assert "keeps them from being used" in capsys.readouterr().out
+
+
+def test_switched_off_by_the_environment(monkeypatch):
+    code = (
+        "import mxnet as mx; from mxnet import autograd; from gluon_effnets import get_model, native\n"
+        "net = get_model('idle_tiny'); net.initialize(); net.hybridize()\n"
+        "with autograd.record(): net(mx.nd.ones((1, 3, 32, 32))).backward()\n"
+        "assert not native.load() and not net._for_training[0]"
+    )
+    monkeypatch.setenv(native.SWITCH, "0")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
