@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "gluon_effnets"
 # A module may import from its own layer and those before it in this list.
 LAYERS = [
     ["_requirements", "_resources"],
+    ["native"],
     ["nn"],
     ["models"],
     ["complexity", "paper_tables", "weights", "deploy"],

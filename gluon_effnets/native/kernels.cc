@@ -387,36 +387,40 @@ struct Geometry {
   int parity(int row, int column) const { return (row % stride) * stride + column % stride; }
   int parts() const { return stride * stride; }
 
-  // Borders of `parts` must be 0 already; they stay so.
-  void take_apart(const float* x, float* to) const {
-    for (Index row = 0; row < height; ++row) {
-      const Index r = row + pad;
-      if (r / stride >= part_rows()) break;
-      for (int phase = 0; phase < stride; ++phase) {
-        float* line = to + parity(r % stride, phase) * part + (r / stride) * columns;
-        const Index first = phase >= pad % stride ? phase - pad % stride : phase - pad % stride + stride;
-        Index j = (first + pad) / stride;
-        if (stride == 1) {
-          std::memcpy(line + j, x + row * width, std::min(width, columns - j) * sizeof(float));
-        } else {
-          for (Index column = first; column < width && j < columns; column += stride, ++j)
-            line[j] = x[row * width + column];
-        }
+  // Calls move(first value in the map, first in the parts, number of values) for every piece of a row that lies in one
+  // part; the values of a piece are `step` apart in the map. Values that the kernel does not reach are left out.
+  template <int step, class Move>
+  void pieces(Move move) const {
+    const Index rows = std::min(height, part_rows() * step - pad);
+    for (Index row = 0; row < rows; ++row) {
+      for (int phase = 0; phase < step; ++phase) {
+        const int first = (phase + pad) % step;
+        const Index column = (first + pad) / step, line = ((row + pad) % step * step + phase) * part;
+        const Index count = std::min((width - first + step - 1) / step, columns - column);
+        move(row * width + first, line + (row + pad) / step * columns + column, count);
       }
     }
   }
 
+  // Borders of `to` must be 0 already; they stay so.
+  void take_apart(const float* x, float* to) const {
+    if (stride == 1) {
+      pieces<1>([&](Index from, Index into, Index n) { std::memcpy(to + into, x + from, n * sizeof(float)); });
+    } else {
+      pieces<2>([&](Index from, Index into, Index n) {
+        for (Index j = 0; j < n; ++j) to[into + j] = x[from + 2 * j];
+      });
+    }
+  }
+
   void put_together(const float* from, float* x) const {
-    for (Index row = 0; row < height; ++row) {
-      const Index r = row + pad;
-      for (int phase = 0; phase < stride; ++phase) {
-        const Index first = phase >= pad % stride ? phase - pad % stride : phase - pad % stride + stride;
-        Index j = (first + pad) / stride;
-        const bool outside = r / stride >= part_rows();
-        const float* line = from + parity(r % stride, phase) * part + (r / stride) * columns;
-        for (Index column = first; column < width; column += stride, ++j)
-          x[row * width + column] = outside || j >= columns ? 0.f : line[j];
-      }
+    if (stride == 1) {
+      pieces<1>([&](Index into, Index at, Index n) { std::memcpy(x + into, from + at, n * sizeof(float)); });
+    } else {
+      std::fill(x, x + height * width, 0.f);
+      pieces<2>([&](Index into, Index at, Index n) {
+        for (Index j = 0; j < n; ++j) x[into + 2 * j] = from[at + j];
+      });
     }
   }
 
