@@ -18,7 +18,7 @@ from typing import Sequence
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.complexity import RULES, condensed_options, count
-from gluon_effnets.deploy.latency import latency_tables
+from gluon_effnets.deploy.latency import latency_tables, memory_table
 from gluon_effnets.deploy.profile_tables import machine_line, summary_table
 from gluon_effnets.models import SlimmableNet
 
@@ -228,6 +228,7 @@ TABLES = {
     "evidence_idle": lambda: evidence_table("idle"),
     "evidence_precision": lambda: evidence_table("precision"),
     "latency": latency_table,
+    "memory": lambda: memory_table(results("memory")) + "\n",
     "profile": profile_table,
 }
 

@@ -18,7 +18,7 @@ from gluon_effnets.deploy.latency import RUNTIMES, Settings, latency_tables, mea
 from gluon_effnets.deploy.latency.networks import Network, find_jobs
 from gluon_effnets.deploy.latency.picture import Point, pareto_front
 from gluon_effnets.deploy.latency.processes import Worker, WorkerError, turn
-from gluon_effnets.deploy.latency.tables import against_torch, best_rows
+from gluon_effnets.deploy.latency.tables import against_torch, best_rows, memory_table
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["benchmark", "latency", "idle_tiny", "--image-size", "32", "--repeats", "2"]
@@ -225,3 +225,38 @@ def test_the_best_of_ours_in_float_against_the_best_of_pytorch():
 def test_pareto_front():
     points = [Point("slow", 70, 5), Point("best", 75, 4), Point("fast", 60, 1), Point("worse", 59, 2), Point("", 60, 1)]
     assert [(point.top1, point.latency) for point in pareto_front(points)] == [(60, 1), (75, 4)]
+
+
+def remembered(model, runtime, peak, batch=1, threads=1):
+    return {**row(model, runtime, 1.0, batch), "threads": threads, "import_bytes": 80e6, "peak_bytes": peak}
+
+
+def test_the_memory_table_has_a_line_per_network_and_batch():
+    conditions = {
+        "image_size": [32, 64],
+        "threads": [2, 1],
+        "versions": {"mxnet": {"mxnet": "1.9.1"}},
+        "omp_wait_policy": {"2": "ACTIVE"},
+        "load_average": [0.5, 0.25],
+        "processor": "A CPU",
+        "processors": 4,
+        "date": "today",
+        "commit": None,
+    }
+    rows = [
+        remembered("a", "mxnet", 100e6, threads=2),
+        remembered("a", "tvm", 120e6, threads=2),
+        remembered("b", "tvm", 130e6, threads=2),
+        remembered("a", "mxnet", 140e6, batch=8, threads=2),
+        row("a", "mxnet-fused", 3.0),  # of another number of threads, without memory
+    ]
+    *table, empty, text = memory_table({"rows": rows, "conditions": conditions}).splitlines()
+    assert table == [
+        "| model | batch | mxnet | tvm |",
+        "| --- | --- | --- | --- |",
+        "| a | 1 | 100 MB (+20) | 120 MB (+40) |",
+        "| b | 1 |  | 130 MB (+50) |",
+        "| a | 8 | 140 MB (+60) |  |",
+    ]
+    assert not empty and text.startswith("Images of 32 x 64; largest resident memory of a process with 2 threads")
+    assert "A CPU, 4 processors" in text and text.endswith("mxnet 1.9.1; today, commit unknown.")

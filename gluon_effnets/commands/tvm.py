@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Sequence
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def add_tvm(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command; `command(name, function, help)` makes a parser that calls `function(args)`."""
     added = command("tvm", _tvm, "an ONNX export to a library for TVM on this processor, loaded again and compared")
     added.add_argument("exported", metavar="EXPORTED.json", help="written by export --format onnx --batch N")
-    added.add_argument("--library", metavar="FILE.so", help="default: EXPORTED.so")
+    added.add_argument("--library", metavar="FILE.so", help="default: EXPORTED.so; FILE.so.json is what predict takes")
     added.add_argument("--trials", type=int, default=0, metavar="N",
                        help="schedules to measure before (default: 0, those by rule)")  # fmt: skip
     added.add_argument("--database", metavar="DIR", help="keeps what the trials find; they go on from there")
@@ -32,10 +33,13 @@ def add_tvm(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _tvm(args) -> int:
     from ..deploy import tvm_files
 
+    exported = Path(args.exported)
+    about = _compilable(exported)
+    library = Path(args.library) if args.library else exported.with_suffix(".so")
     # A process of its own: TVM in another environment, and its threads apart from MXNet's.
     with tempfile.TemporaryDirectory() as folder:
-        path, expected = _question_and_answer(Path(args.exported), Path(folder) / "expected.npz")
-        library = Path(args.library) if args.library else Path(args.exported).with_suffix(".so")
+        path, expected = exported.parent / about.files[0], Path(folder) / "expected.npz"
+        _write_question_and_answer(path, about.input_shape, expected)
         arguments = [str(path), str(library), "--trials", str(args.trials), "--expected", str(expected)]
         arguments += ["--threads", str(args.threads)]
         if args.database:
@@ -51,14 +55,17 @@ def _tvm(args) -> int:
         )
     if done.returncode:
         return done.returncode
-    print(_summary(tvm_files.Compiled(**json.loads(done.stdout.splitlines()[-1]))))
+    made = tvm_files.Compiled(**json.loads(done.stdout.splitlines()[-1]))
+    # The library's whole name: OUT.json is that of the ONNX file.
+    description = library.with_name(f"{library.name}.json")
+    _describe(about, made, library, args.threads).save(description)
+    print(f"{library}\n{description}\n{_summary(made)}")
     return 0
 
 
-def _question_and_answer(exported: Path, out: Path):
-    """The ONNX file of an export; random input and what ONNX Runtime makes of it, in the .npz file `out`."""
+def _compilable(exported: Path):
+    """The description of an export that TVM can compile."""
     from ..deploy.exported import Description
-    from ..deploy.onnx_files import onnx_runner
 
     about = Description.read(exported)
     if about.format != "onnx" or about.input_shape[0] is None or about.int8 is not None:
@@ -66,18 +73,37 @@ def _question_and_answer(exported: Path, out: Path):
             f"TVM compiles float ONNX files for a fixed number of images; {exported} describes another export.\n"
             "Make one with: export NAME WEIGHTS OUT --format onnx --batch 1"
         )
-    path = exported.parent / about.files[0]
+    return about
+
+
+def _write_question_and_answer(path: Path, shape: Sequence[int], out: Path) -> None:
+    """Random input of a shape, and what ONNX Runtime makes of it, to the .npz file `out`."""
+    from ..deploy.onnx_files import onnx_runner
+
     if not path.is_file():
         raise FileNotFoundError(f"the exported network lacks {path}")
-    data = np.random.RandomState(0).standard_normal(about.input_shape).astype(np.float32)
+    data = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
     np.savez(str(out), data=data, logits=onnx_runner(path)(data))
-    return path, out
+
+
+def _describe(about, made, library: Path, threads: int):
+    """The description of a library: that of its ONNX file, but for what TVM made of it."""
+    from ..deploy.exported import sha256
+
+    return dataclasses.replace(
+        about,
+        format="tvm",
+        files=(library.name,),
+        difference=made.difference,
+        compared_on=("ONNX Runtime on random input",),
+        versions={**about.versions, "tvm": made.tvm},
+        tvm={"processor": made.processor, "threads": threads, "sha256": sha256(library)},
+    )
 
 
 def _summary(made) -> str:
     estimate = "" if made.estimate_ms is None else f"; their best times add up to {made.estimate_ms:.2f} ms, one thread"
     return (
-        f"{made.library}\n"
         f"TVM {made.tvm} for {made.processor}: {made.tuned} of {made.operators} operators measured, "
         f"{made.new_trials} trials now, {made.trials} in all{estimate}\n"
         f"loaded again: largest difference from ONNX Runtime {made.difference:.1e} of the logits' standard deviation"

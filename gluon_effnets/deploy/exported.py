@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy as np
 from ..models import Preprocessing
 from .onnx_files import onnx_runner
 from .symbol_files import symbol_runner
+from .tvm_files import tvm_runner
 
-__all__ = ["FORMATS", "Description", "ExportedNet", "open_exported", "read_names"]
+__all__ = ["FORMATS", "Description", "ExportedNet", "open_exported", "read_names", "sha256"]
 
-FORMATS = ("mxnet", "onnx")
-_RUNNERS = {"mxnet": symbol_runner, "onnx": onnx_runner}
+FORMATS = ("mxnet", "onnx")  # that `export` writes
+_RUNNERS = {"mxnet": symbol_runner, "onnx": onnx_runner, "tvm": tvm_runner}
 KIND = "gluon_effnets export"
 
 
@@ -35,13 +37,16 @@ class Description:
         sequence; 0 and 1 if the graph normalizes.
     normalized_inside : mean and std that the graph applies, or None.
     names : of the classes, or None.
-    difference, compared_on : largest difference of a logit from the network's, in standard deviations of the logits.
+    difference, compared_on : largest difference of a logit from the network's, in standard deviations of the logits; of
+        a library of TVM from ONNX Runtime's.
     versions : of the packages that wrote the files.
     folded : whether BN is part of the convolutions before it.
     fused, milliseconds : whether MXNet's files run faster with oneDNN's fused operators (None: it was not measured),
         and how long one image took as 'plain' and as 'fused', the latter only if its logits were right.
     int8 : of files in 8 bits, else None: `calibration_images`, `held_out_images`; on the latter `agreement`, the share
         of equal classes, and `difference` of the logits, root mean square in standard deviations; `float_layers`.
+    tvm : of a library of TVM, else None: the `processor` it is for, as LLVM names it, for how many `threads`, and its
+        `sha256`.
     """
 
     format: str
@@ -66,6 +71,7 @@ class Description:
     fused: Optional[bool] = None
     milliseconds: Optional[Dict[str, float]] = None
     int8: Optional[Dict[str, Any]] = None
+    tvm: Optional[Dict[str, Any]] = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -83,12 +89,14 @@ class Description:
 
     def save(self, path: Path) -> None:
         """Write the JSON file."""
-        text = json.dumps({"kind": KIND, **dataclasses.asdict(self)}, indent=1)
-        path.write_text(text + "\n", encoding="utf-8")
+        content = {"kind": KIND, **dataclasses.asdict(self)}
+        if self.tvm is None:  # versions without this key refuse it, though they can run the other formats
+            del content["tvm"]
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path) -> Description:
-        """Raises FileNotFoundError, or ValueError if the file is not one that `export` wrote."""
+        """Raises FileNotFoundError, or ValueError if the file is not one that `export` or `tvm` wrote."""
         path = Path(path).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"no exported network at {path}")
@@ -100,7 +108,8 @@ class Description:
             return cls(**fields)
         # Not JSON, not an object, another JSON file, other keys.
         except (ValueError, AttributeError, KeyError, TypeError):
-            hint = "; give the JSON file that export wrote beside it" if path.suffix != ".json" else ""
+            writer = "tvm" if path.suffix == ".so" else "export"
+            hint = f"; give the JSON file that {writer} wrote beside it" if path.suffix != ".json" else ""
             raise ValueError(f"{path} does not describe an exported network, or is cut short{hint}") from None
 
 
@@ -111,14 +120,19 @@ class ExportedNet:
     """
 
     def __init__(self, description: Description, folder: Path):
-        if description.format not in FORMATS:
-            raise ValueError(f"format is {description.format!r}; this version runs {', '.join(FORMATS)}")
+        if description.format not in _RUNNERS:
+            raise ValueError(f"format is {description.format!r}; this version runs {', '.join(_RUNNERS)}")
         files = [folder / name for name in description.files]
         missing = [str(path) for path in files if not path.is_file()]
         if missing:
             raise FileNotFoundError(f"the exported network lacks {' and '.join(missing)}")
         self.description = description
-        options = {"fused": True} if description.fused else {}
+        options: Dict[str, Any] = {"fused": True} if description.fused else {}
+        if description.tvm:
+            # Loading half a library ends the process.
+            if sha256(files[0]) != description.tvm["sha256"]:
+                raise ValueError(f"{files[0]} is cut short, or not the library that was described; compile it again")
+            options["processor"] = description.tvm["processor"]
         self._run = _RUNNERS[description.format](*files, **options)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -131,13 +145,18 @@ class ExportedNet:
 
 
 def open_exported(path) -> ExportedNet:
-    """Load the exported network that a JSON file of `export` describes.
+    """Load the exported network that a JSON file of `export`, or of the command `tvm`, describes.
 
-    Raises FileNotFoundError or ValueError if a file is missing, cut short or something else, ImportError if the runtime
-    of its format is missing.
+    Raises FileNotFoundError or ValueError if a file is missing, cut short, something else or for another processor,
+    ImportError if the runtime of its format is missing.
     """
     path = Path(path).expanduser()
     return ExportedNet(Description.read(path), path.parent)
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_names(path, num_classes: int) -> List[str]:

@@ -22,9 +22,7 @@ import numpy as np
 __all__ = ["Compiled", "compile_onnx", "tvm_runner"]
 
 TOLERANCE = 1e-4  # of the expected answer's standard deviation
-INSTALL = (
-    'install it with: make tvm, or pip install "gluon_effnets[tvm]"; or name the Python that has it: --tvm-python PATH'
-)
+INSTALL = 'install it with: make tvm, or pip install "gluon_effnets[tvm]"'
 # Below this number of multiply-adds (or copied values), waking a thread is taken to cost more than it saves.
 PARALLEL_FROM = 200_000
 # What an operator is assumed to take until it is measured, in multiply-adds per second.
@@ -51,6 +49,13 @@ class Compiled(NamedTuple):
     difference: Optional[float]
 
 
+def host_name() -> str:
+    """Return LLVM's name of the processor that this runs on."""
+    from tvm.target import codegen
+
+    return codegen.llvm_get_system_cpu()
+
+
 class Processor(NamedTuple):
     """The processor's name for LLVM, float32 values in one of its vectors, and vector registers."""
 
@@ -63,7 +68,7 @@ class Processor(NamedTuple):
         """The processor that this runs on."""
         from tvm.target import Target, codegen
 
-        name = codegen.llvm_get_system_cpu()
+        name = host_name()
         target = Target({"kind": "llvm", "mcpu": name})
         for feature, lanes, registers in (("avx512f", 16, 32), ("avx", 8, 16), ("neon", 4, 32)):
             if codegen.target_has_features(feature, target):
@@ -159,17 +164,22 @@ def compile_onnx(
     )
 
 
-def tvm_runner(library) -> Callable[[np.ndarray], np.ndarray]:
+def tvm_runner(library, processor: Optional[str] = None) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function (N, C, H, W) -> logits of a library that `compile_onnx` wrote, for the N of its ONNX file.
 
+    `processor`: that it was compiled for, `Compiled.processor`; another one could end the process by an instruction
+    that it does not have.
+
     It uses TVM_NUM_THREADS threads, or one for each core. Raises FileNotFoundError, ImportError without TVM, ValueError
-    for a file that is no such library.
+    for a file that is no such library, or one for another processor than this.
     """
     tvm = require_tvm()
     from tvm import relax
 
     if not Path(library).is_file():
         raise FileNotFoundError(f"no library at {library}")
+    if processor not in (None, host_name()):
+        raise ValueError(f"{library} is for the processor {processor}, and this one is {host_name()}; compile it here")
     try:
         machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
         function = machine["main"]
@@ -186,7 +196,8 @@ def require_tvm():
         return tvm
     # OSError, RuntimeError: an apache-tvm-ffi that does not fit apache-tvm.
     except (ImportError, OSError, RuntimeError) as error:
-        raise ImportError(f"TVM cannot be imported by {sys.executable} ({error});\n{INSTALL}") from None
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise ImportError(f"TVM cannot be imported by {sys.executable} ({reason[0]}); {INSTALL}") from None
 
 
 # -- From ONNX to fused operators ------------------------------------------------------------------------------------
@@ -538,7 +549,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         with _progress_line() as progress:
             made = compile_onnx(args.onnx, args.library, args.database, args.trials, expected, progress, args.threads)
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        elsewhere = "\nor name the Python that has it: --tvm-python PATH" if isinstance(error, ImportError) else ""
+        print(f"error: {error}{elsewhere}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

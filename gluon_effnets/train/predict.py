@@ -108,7 +108,7 @@ class ExportedClassifier(_ImageClassifier):
 
     Parameters
     ----------
-    path : the JSON file that `export` or `export_routed` wrote; it says what is done to images.
+    path : the JSON file that `export`, `export_routed` or the command `tvm` wrote; it says what is done to images.
     image_size : side of the network's input; None: as it was exported. Only MXNet's form takes another.
 
     `names` are those of the classes, or None. Raises what `open_exported` and `load_routed` raise, and ValueError for a

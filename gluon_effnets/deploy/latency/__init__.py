@@ -3,6 +3,6 @@
 from .measure import Settings, measure
 from .networks import RUNTIMES
 from .picture import draw_latency
-from .tables import latency_tables
+from .tables import latency_tables, memory_table
 
-__all__ = ["RUNTIMES", "Settings", "draw_latency", "latency_tables", "measure"]
+__all__ = ["RUNTIMES", "Settings", "draw_latency", "latency_tables", "measure", "memory_table"]

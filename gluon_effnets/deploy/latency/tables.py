@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence, Tuple
 
-__all__ = ["against_torch", "best_rows", "conditions_line", "latency_tables", "rows_table"]
+__all__ = ["against_torch", "best_rows", "conditions_line", "latency_tables", "memory_table", "rows_table"]
 
 Row = Dict[str, Any]
 
@@ -52,6 +52,22 @@ def against_torch(rows: Sequence[Row]) -> str:
     return _markdown(header, lines) if lines else ""
 
 
+def memory_table(result: Dict[str, Any]) -> str:
+    """What `measure` with `memory` found: a line per network and batch, a column per runtime."""
+    rows = [row for row in result["rows"] if "peak_bytes" in row]
+    runtimes = list(dict.fromkeys(row["runtime"] for row in rows))
+    cells: Dict[Tuple[str, int], Dict[str, str]] = {}
+    for row in rows:
+        cells.setdefault((row["model"], row["batch"]), {})[row["runtime"]] = _memory(row)
+    lines = [[model, str(n), *(found.get(name, "") for name in runtimes)] for (model, n), found in cells.items()]
+    what = (
+        f"largest resident memory of a process with {_threads(result['conditions']['threads'][0])}, in brackets "
+        "the increase over what it had after importing the runtime"
+    )
+    table = _markdown(["model", "batch", *runtimes], lines)
+    return f"{table}\n\n{_images(result['conditions'])}; {what}. {_machine(result['conditions'])}."
+
+
 def best_rows(rows: Sequence[Row], torch: bool = False) -> Dict[Tuple[str, int, int], Row]:
     """{(model, threads, batch): row with the smallest minimum} of float32 rows; of PyTorch's, or of all others."""
     best: Dict[Tuple[str, int, int], Row] = {}
@@ -66,17 +82,24 @@ def best_rows(rows: Sequence[Row], torch: bool = False) -> Dict[Tuple[str, int, 
 
 def conditions_line(conditions: Dict[str, Any]) -> str:
     """What the times depend on besides the networks."""
+    clock = {"wall": "time", "processor": "processor time"}[conditions["clock"]]
+    how = f"minimum (median) of {conditions['repeats']} repetitions in turn, larger batches fewer"
+    return f"{_images(conditions)}; {clock} in ms, {how}. {_machine(conditions)}."
+
+
+def _images(conditions: Dict[str, Any]) -> str:
     height, width = conditions["image_size"]
+    return f"Images of {height} x {width}"
+
+
+def _machine(conditions: Dict[str, Any]) -> str:
     kinds = conditions["versions"].values()
     versions = dict.fromkeys(f"{name} {number}" for kind in kinds for name, number in kind.items())
-    clock = {"wall": "time", "processor": "processor time"}[conditions["clock"]]
     waiting = ", ".join(f"{_threads(int(n))} {policy}" for n, policy in conditions["omp_wait_policy"].items())
-    how = f"minimum (median) of {conditions['repeats']} repetitions in turn, larger batches fewer"
     load = "load average {:.1f} before, {:.1f} after".format(*conditions["load_average"])
-    commit = f"commit {conditions['commit'] or 'unknown'}"
     return (
-        f"Images of {height} x {width}; {clock} in ms, {how}. {conditions['processor']}, {conditions['processors']} "
-        f"processors; OMP_WAIT_POLICY: {waiting}; {load}; {', '.join(versions)}; {conditions['date']}, {commit}."
+        f"{conditions['processor']}, {conditions['processors']} processors; OMP_WAIT_POLICY: {waiting}; {load}; "
+        f"{', '.join(versions)}; {conditions['date']}, commit {conditions['commit'] or 'unknown'}"
     )
 
 
