@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import tempfile
@@ -18,7 +17,7 @@ from .._requirements import optional_import
 from ..complexity import count
 from ..models import ModelInfo, Preprocessing
 from ..models.slimmable import SlimmableNet
-from .exported import FORMATS, Description
+from .exported import FORMATS, Description, sha256
 from .exporter import TOLERANCE, Exported, ExportError, export
 from .onnx_files import onnx_runner, route_runner, write_onnx_file, write_routed_onnx_file
 from .routing import Array, RoutedGraphs, RoutedOutput, Router, as_numpy, prepare, routed_graphs, static_subnet
@@ -165,7 +164,7 @@ def load_routed(path, form: str = "fused") -> Union[RoutedNet, RoutedFile]:
     missing = [name for name in manifest.sha256 if not (path.parent / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{path} needs {' and '.join(missing)} beside it")
-    changed = [name for name, digest in manifest.sha256.items() if _sha256(path.parent / name) != digest]
+    changed = [name for name, digest in manifest.sha256.items() if sha256(path.parent / name) != digest]
     if changed:
         raise ValueError(f"{' and '.join(changed)} beside {path} is cut short or from another export: export again")
 
@@ -176,10 +175,6 @@ def load_routed(path, form: str = "fused") -> Union[RoutedNet, RoutedFile]:
     if not manifest.routes[0].files:
         return RoutedFile(path.parent / manifest.head[0], manifest)
     return RoutedNet(load(manifest.head), {route.width: load(route.files) for route in manifest.routes}, manifest)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def export_routed(
@@ -208,7 +203,7 @@ def export_routed(
         head, tails = write(graphs, Path(folder) / prefix.name, image)
         routes = tuple(Route(width, _madds(net, width, size), _names(files)) for width, files in tails.items())
         written = [*head, *(path for files in tails.values() for path in files)]
-        manifest = _manifest(net, format, _names(head), routes, size, {path.name: _sha256(path) for path in written})
+        manifest = _manifest(net, format, _names(head), routes, size, {path.name: sha256(path) for path in written})
         description = Path(folder) / f"{prefix.name}.json"
         manifest.save(description)
         difference = _largest_difference(net, load_routed(description), size)
