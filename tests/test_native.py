@@ -269,3 +269,12 @@ def test_switched_off_by_the_environment(monkeypatch):
     )
     monkeypatch.setenv(native.SWITCH, "0")
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_a_run_says_with_whose_operators_it_goes_on(start, monkeypatch, capsys):
+    start("checkpoint_every=2it").train_until_killed(2)
+    again = start("checkpoint_every=2it").resume()
+    assert again.state.operators == "compiled" and "operators" not in capsys.readouterr().out
+    monkeypatch.setattr(native, "load", lambda: False)
+    start("checkpoint_every=2it").resume().train()
+    assert "changed since that checkpoint: operators compiled -> MXNet's" in capsys.readouterr().out

@@ -129,7 +129,7 @@ def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
         temporary.mkdir(parents=True)
         run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
         run["updates_per_epoch"], run["scores"] = state.updates_per_epoch, state.scores
-        run["identity"] = state.net.identity
+        run["identity"], run["operators"] = state.net.identity, state.operators
         params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
         _save_arrays(temporary / "net.params", params)
         run["trainer"], arrays = _flatten(_trainer_state(state))

@@ -181,6 +181,8 @@ def resume(state: TrainState, hooks: Sequence[Hook], recipe: Recipe) -> None:
         _say(state, f"  changed since that checkpoint: {line}")
     if run["workers"] != state.workers.size:
         _say(state, f"  changed since that checkpoint: workers {run['workers']} -> {state.workers.size}")
+    if run.get("operators", state.operators) != state.operators:
+        _say(state, f"  changed since that checkpoint: operators {run['operators']} -> {state.operators}")
     if run["update"] != state.update:
         _say(state, f"  the place in the run is kept in epochs: update {run['update']} -> {state.update}")
 
@@ -209,7 +211,8 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
     )
     _say(state, f"rate      {optimizer.name}, lr {state.base_lr:g}{scaling}")
     _say(state, f"duration  {state.total_updates} updates, {state.updates_per_epoch} per epoch, on {state.ctx}")
-    if state.ctx.device_type == "cpu" and not (native.load() or native.switched_off()):
+    could = state.ctx.device_type == "cpu" and recipe.precision == "float32" and not native.switched_off()
+    if could and state.operators != "compiled":
         _say(state, "          MXNet's own operators; compiled ones are faster: python -m gluon_effnets native")
 
 
@@ -226,6 +229,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
             "mxnet": mx.__version__,
             "python": platform.python_version(),
         },
+        "operators": state.operators,
         "workers": state.workers.size,
         "lr": state.base_lr,
         "global_batch": recipe.data.batch_size * state.workers.size * recipe.accumulate,

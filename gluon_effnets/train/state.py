@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 
 import mxnet as mx
 
+from .. import native
 from ..models import ClassificationNet
 from .data import Data
 from .dist import Workers
@@ -54,6 +55,12 @@ class TrainState:
     def grad_scale(self) -> float:
         """Factor that turns the gradient buffers into the gradient of the mean loss over the whole update."""
         return self.trainer._scale / self.accumulate
+
+    @property
+    def operators(self) -> str:
+        """Whose operators the network trains with; a run that changes them goes on with other roundings."""
+        compiled = self.ctx.device_type == "cpu" and self.precision.name == "float32" and native.load()
+        return "compiled" if compiled else "MXNet's"
 
     @property
     def epoch(self) -> int:
