@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import __version__
 from .._requirements import optional_import
+from .blocked_idle import block_idle_runs
 from .graph_nodes import Entry, read_graph, simplify
 from .onnx_operators import OnnxNodes
 from .static_graphs import StaticGraph
@@ -33,10 +34,10 @@ def write_onnx_file(
     """Write <prefix>.onnx, checked: `data` (N, *image) -> `logits` (N, classes), for any N without `batch`.
 
     `outputs` : names of the outputs of another graph. Convolutions have their BN folded in, all weights are constants,
-    and dropout is gone. Raises ValueError naming the operator that ONNX cannot express, ImportError without the package
-    onnx.
+    dropout is gone, and runs of IdleBlocks have the form of `block_idle_runs`. Raises ValueError naming the operator
+    that ONNX cannot express, ImportError without the package onnx.
     """
-    entries = dict(zip(outputs, simplify(read_graph(graph, arrays, image, batch))))
+    entries = dict(zip(outputs, block_idle_runs(simplify(read_graph(graph, arrays, image, batch)))))
     made = OnnxNodes(entries)
     results = [_value(name, entry) for name, entry in entries.items()]
     return _write(prefix, made.nodes, made.initializers, [batch, *image], results)
