@@ -29,6 +29,9 @@ MXNET = Path(mx.__file__).parent
 # Trapping would keep loops with comparisons and roundings from becoming vector instructions. None of these flags lets
 # the compiler assume that there are no infinities and no NaNs.
 FLAGS = ["-shared", "-fPIC", "-std=c++14", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp"]
+# Horovod makes what MXNet contains visible to all: without this the library would take older forms of the standard
+# library's templates from there, and end with an error of arithmetic.
+FLAGS += ["-Wl,-Bsymbolic"] if sys.platform == "linux" else []
 FLAGS += ["-march=native", "-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
 
 
