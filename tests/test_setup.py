@@ -131,6 +131,7 @@ def metadata(wheel):
 def test_wheel_finds_its_own_recipes_and_tables(wheel, tmp_path):
     wheel.extractall(tmp_path)
     assert (tmp_path / "gluon_effnets" / "py.typed").is_file()
+    assert (tmp_path / "gluon_effnets" / "native" / "kernels.cc").is_file()
     code = (
         "from gluon_effnets._resources import folder\n"
         "print(folder('configs') / 'probe.yaml', folder('results') / 'probe.json', sep='\\n')"
@@ -165,8 +166,8 @@ def test_constraints_pin_what_set_up_installs_within_the_declared_ranges(metadat
 
 def set_up(folder, search_path, **environment):
     """Run the set-up script in a copy without .venv; it must end before it makes one."""
-    (folder / "dev").mkdir()
-    for name in ("dev/setup_env.sh", "constraints.txt", "setup.py"):
+    for name in ("dev/setup_env.sh", "constraints.txt", "setup.py", "gluon_effnets/native/kernels.cc"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     environment["PATH"] = str(search_path)
     script = [shutil.which("bash"), str(folder / "dev" / "setup_env.sh")]

@@ -323,6 +323,8 @@ MXReturnValue bn_backward(const Attributes& attributes, std::vector<MXTensor>* i
 // ------------------------------------------------------------------------------------------------ depthwise convolution
 
 constexpr int LANES = 16;
+// Maps are stacked up to this many floats, a part of a first-level cache.
+constexpr std::int64_t STACKED = 4096;
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(alignof(float)), may_alias));
 
 inline Lanes load(const float* at) { return *reinterpret_cast<const Lanes*>(at); }
@@ -366,22 +368,27 @@ void correlate(const float* const* in, const float* d, double* sums, Index count
   }
 }
 
-// A map with its borders, taken apart by the parity of rows and columns if the stride is 2. Every tap of a kernel is
-// then a shifted view of one part, and a convolution is a sum of shifted vectors, also where maps are small.
+// Maps with their borders, taken apart by the parity of rows and columns if the stride is 2. Every tap of a kernel is
+// then a shifted view of one part, and a convolution is a sum of shifted vectors. Small maps of several images stand one
+// behind the other, so that vectors are long, too.
 struct Geometry {
   Index height, width, out_height, out_width;
   int kernel, stride, pad;
   Index columns;  // of a part; what lies beyond out_width is computed and left out
+  Index block;    // floats of one image in a part
+  Index stack;    // images at once
   Index part;     // floats of a part, with room for vectors that begin in it
-  Index span;     // from the first to the last value of the result, with what is left out
 
-  Geometry(Index h, Index w, Index oh, Index ow, int k, int s, int p)
+  Geometry(Index n, Index h, Index w, Index oh, Index ow, int k, int s, int p)
       : height(h), width(w), out_height(oh), out_width(ow), kernel(k), stride(s), pad(p) {
     columns = ow + (k - 1) / s;
-    const Index rows = oh + (k - 1) / s;
-    part = padded(rows * columns + k) + 4 * LANES;
-    span = (oh - 1) * columns + ow;
+    block = part_rows() * columns;
+    stack = std::max<Index>(1, std::min(n, STACKED / block));
+    part = padded(stack * block + k) + 4 * LANES;
   }
+
+  // From the first to the last value of the results of so many images, with what is left out.
+  Index span(Index images) const { return (images - 1) * block + (out_height - 1) * columns + out_width; }
 
   Index offset(int row, int column) const { return (row / stride) * columns + column / stride; }
   int parity(int row, int column) const { return (row % stride) * stride + column % stride; }
@@ -402,7 +409,7 @@ struct Geometry {
     }
   }
 
-  // Borders of `to` must be 0 already; they stay so.
+  // One image. Borders of `to` must be 0 already; they stay so.
   void take_apart(const float* x, float* to) const {
     if (stride == 1) {
       pieces<1>([&](Index from, Index into, Index n) { std::memcpy(to + into, x + from, n * sizeof(float)); });
@@ -466,34 +473,36 @@ struct Depthwise {
   Depthwise(const Attributes& attributes, const std::vector<Index>& in, const std::vector<Index>& out)
       : n(in[0]),
         channels(in[1]),
-        g(in[2], in[3], out[2], out[3], integer_of(attributes, "kernel", "3"), integer_of(attributes, "stride", "1"),
+        g(in[0], in[2], in[3], out[2], out[3], integer_of(attributes, "kernel", "3"), integer_of(attributes, "stride", "1"),
           integer_of(attributes, "pad", "1")) {}
 
   Index in_size() const { return g.height * g.width; }
   Index out_size() const { return g.out_height * g.out_width; }
 };
 
-// What a thread needs to convolve maps of one channel after the other.
+// What a thread needs to convolve maps of one channel after the other, up to `stack` images at once.
 class Convolver {
  public:
   explicit Convolver(const Geometry& geometry)
-      : g(geometry), area(g.kernel * g.kernel), parts(g.part * g.parts(), 0.f), wide(padded(g.span) + 4 * LANES) {
+      : g(geometry), area(g.kernel * g.kernel), parts(g.part * g.parts(), 0.f), wide(g.part) {
     for (int row = 0; row < g.kernel; ++row)
       for (int column = 0; column < g.kernel; ++column)
         in[row * g.kernel + column] = parts.data() + g.parity(row, column) * g.part + g.offset(row, column);
   }
 
-  // Reads a map; `taps` are then its views.
-  const float* const* read(const float* x) {
-    g.take_apart(x, parts.data());
+  // Reads maps that lie `step` apart, and returns the views of them that the taps of a kernel see.
+  const float* const* read(const float* x, Index step, Index images) {
+    for (Index i = 0; i < images; ++i) g.take_apart(x + i * step, parts.data() + i * g.block);
     return in;
   }
 
-  void convolve(const float* x, const float* weight, float* to) {
-    read(x);
-    WITH_TAPS(area, combine<T>(in, weight, wide.data(), g.span));
-    for (Index row = 0; row < g.out_height; ++row)
-      std::memcpy(to + row * g.out_width, wide.data() + row * g.columns, g.out_width * sizeof(float));
+  // Results stand one behind the other.
+  void convolve(const float* x, Index step, Index images, const float* weight, float* to) {
+    read(x, step, images);
+    WITH_TAPS(area, combine<T>(in, weight, wide.data(), g.span(images)));
+    for (Index i = 0; i < images; ++i)
+      for (Index row = 0; row < g.out_height; ++row, to += g.out_width)
+        std::memcpy(to, wide.data() + i * g.block + row * g.columns, g.out_width * sizeof(float));
   }
 
  private:
@@ -507,7 +516,7 @@ template <Act act>
 void depthwise_forward(const Depthwise& d, const float* x, const float* weight, const Norm& norm, float* y,
                        float* pooled) {
   const Geometry& g = d.g;
-  const Index in_size = d.in_size(), out_size = d.out_size();
+  const Index in_size = d.in_size(), out_size = d.out_size(), step = d.channels * in_size;
   const int area = g.kernel * g.kernel;
 #pragma omp parallel
   {
@@ -516,11 +525,12 @@ void depthwise_forward(const Depthwise& d, const float* x, const float* weight, 
 #pragma omp for
     for (Index c = 0; c < d.channels; ++c) {
       Moments moments;
-      for (Index i = 0; i < d.n; ++i) {
+      for (Index i = 0; i < d.n; i += g.stack) {
+        const Index images = std::min(g.stack, d.n - i);
         float* to = &conv[i * out_size];
-        convolver.convolve(x + (i * d.channels + c) * in_size, weight + c * area, to);
+        convolver.convolve(x + (i * d.channels + c) * in_size, step, images, weight + c * area, to);
         if (i == 0) moments.shift = to[0];
-        moments.add(to, out_size);
+        moments.add(to, images * out_size);
       }
       const Channel k = norm.finish(c, moments, d.n * out_size);
       const float factor = k.gamma * k.inverse, offset = k.beta - k.mean * factor;
@@ -537,7 +547,7 @@ template <Act act>
 void depthwise_backward(const Depthwise& d, const float* dy, const float* dpooled, const float* x, const float* weight,
                         const Norm& norm, float* dx, float* dweight, float* dgamma, float* dbeta) {
   const Geometry& g = d.g;
-  const Index in_size = d.in_size(), out_size = d.out_size();
+  const Index in_size = d.in_size(), out_size = d.out_size(), step = d.channels * in_size;
   const int area = g.kernel * g.kernel;
   const std::vector<Taps> taps = taps_of(g);
   // What comes before the first value of a gradient is read as 0 by the taps that lie behind the first.
@@ -545,27 +555,32 @@ void depthwise_backward(const Depthwise& d, const float* dy, const float* dpoole
 #pragma omp parallel
   {
     Convolver convolver(g);
-    std::vector<float> conv(d.n * out_size), t(d.n * out_size), dconv(out_size);
+    std::vector<float> conv(d.n * out_size), t(d.n * out_size);
     std::vector<float> wide(front + g.part + 4 * LANES, 0.f), dparts(g.part * g.parts());
 #pragma omp for
     for (Index c = 0; c < d.channels; ++c) {
       const Channel k = norm.channel(c);
       double sum = 0, dot = 0, sums[49] = {};
-      for (Index i = 0; i < d.n; ++i) {
-        const Index at = i * d.channels + c;
-        float* to = &conv[i * out_size];
-        convolver.convolve(x + at * in_size, weight + c * area, to);
-        activation_gradient<act>(to, dy + at * out_size, dpooled[at] / out_size, &t[i * out_size], out_size, k.mean,
-                                 k.inverse, k.gamma, k.beta, &sum, &dot);
+      for (Index i = 0; i < d.n; i += g.stack) {
+        const Index images = std::min(g.stack, d.n - i);
+        convolver.convolve(x + (i * d.channels + c) * in_size, step, images, weight + c * area, &conv[i * out_size]);
+        for (Index j = i; j < i + images; ++j) {
+          const Index at = j * d.channels + c;
+          activation_gradient<act>(&conv[j * out_size], dy + at * out_size, dpooled[at] / out_size, &t[j * out_size],
+                                   out_size, k.mean, k.inverse, k.gamma, k.beta, &sum, &dot);
+        }
       }
-      for (Index i = 0; i < d.n; ++i) {
-        const Index at = i * d.channels + c;
-        normalization_gradient(&conv[i * out_size], &t[i * out_size], dconv.data(), out_size, k, sum, dot,
-                               d.n * out_size);
-        for (Index row = 0; row < g.out_height; ++row)
-          std::memcpy(&wide[front + row * g.columns], &dconv[row * g.out_width], g.out_width * sizeof(float));
-        const float* const* in = convolver.read(x + at * in_size);
-        WITH_TAPS(area, correlate<T>(in, &wide[front], sums, g.span));
+      normalization_gradient(conv.data(), t.data(), t.data(), d.n * out_size, k, sum, dot, d.n * out_size);
+      for (Index i = 0; i < d.n; i += g.stack) {
+        const Index images = std::min(g.stack, d.n - i);
+        const float* from_row = &t[i * out_size];
+        for (Index j = 0; j < images; ++j)
+          for (Index row = 0; row < g.out_height; ++row, from_row += g.out_width)
+            std::memcpy(&wide[front + j * g.block + row * g.columns], from_row, g.out_width * sizeof(float));
+        // Vectors that begin in the last image must not end in one of an earlier, larger stack.
+        if (images < g.stack) std::fill_n(&wide[front + images * g.block], LANES, 0.f);
+        const float* const* in = convolver.read(x + (i * d.channels + c) * in_size, step, images);
+        WITH_TAPS(area, correlate<T>(in, &wide[front], sums, g.span(images)));
         for (int p = 0; p < g.parts(); ++p) {
           const float* from[49];
           float w[49];
@@ -573,9 +588,10 @@ void depthwise_backward(const Depthwise& d, const float* dy, const float* dpoole
             from[tap] = &wide[front] - taps[p].offset[tap];
             w[tap] = weight[c * area + taps[p].which[tap]];
           }
-          WITH_TAPS(taps[p].count, combine<T>(from, w, &dparts[p * g.part], g.part_rows() * g.columns));
+          WITH_TAPS(taps[p].count, combine<T>(from, w, &dparts[p * g.part], images * g.block));
         }
-        g.put_together(dparts.data(), dx + at * in_size);
+        for (Index j = 0; j < images; ++j)
+          g.put_together(dparts.data() + j * g.block, dx + ((i + j) * d.channels + c) * in_size);
       }
       for (int tap = 0; tap < area; ++tap) dweight[c * area + tap] = static_cast<float>(sums[tap]);
       dgamma[c] = static_cast<float>(dot);

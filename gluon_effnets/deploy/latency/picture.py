@@ -61,3 +61,4 @@ def _mark(axes, label: str, x: float, y: float) -> None:
     axes.plot(x, y, "o", color="C0")
     axes.annotate(label, (x, y), (4, 3), textcoords="offset points", fontsize=7)
     axes.grid(alpha=0.3)
+    axes.margins(x=0.22)  # room for the last name
