@@ -12,27 +12,26 @@ import pytest
 from test_onnx import difference, operators, trained
 
 from gluon_effnets import list_models
-from gluon_effnets.deploy import onnx_files
+from gluon_effnets.__main__ import main
+from gluon_effnets.deploy import export
 from gluon_effnets.deploy.blocked_idle import LANES
 from gluon_effnets.deploy.graphs import inference_graph
+from gluon_effnets.deploy.onnx_files import write_onnx_file
 
 pytestmark = pytest.mark.fast
 
 SIZE = 64
 
 
-def written(net, path, monkeypatch, batch=None):
+def written(net, path, batch=None):
     """The ONNX files of a network, without and with the form for IdleBlocks."""
     arrays = {name: param.data() for name, param in net.collect_params().items()}
     paths = []
     for name in ("plain", "blocked"):
-        with monkeypatch.context() as patch:
-            if name == "plain":
-                patch.setattr(onnx_files, "block_idle_runs", lambda outputs: outputs)
-            # Both under one name, which stands in the file.
-            prefix = path / name / "net"
-            prefix.parent.mkdir()
-            paths.append(onnx_files.write_onnx_file(inference_graph(net), arrays, prefix, (3, SIZE, SIZE), batch))
+        # Both under one name, which stands in the file.
+        prefix, blocks = path / name / "net", name == "blocked"
+        prefix.parent.mkdir()
+        paths.append(write_onnx_file(inference_graph(net), arrays, prefix, (3, SIZE, SIZE), batch, blocks=blocks))
     return paths
 
 
@@ -76,9 +75,9 @@ def joined_widths(path):
         ("idle_mbv3", {"composition": {15: 1}, "order": "right"}, 0, 1),
     ],
 )
-def test_nothing_is_split(name, options, cut, selected, tmp_path, monkeypatch):
+def test_nothing_is_split(name, options, cut, selected, tmp_path):
     """`cut`: runs behind a convolution, which becomes two; `selected`: runs behind a sum, which two others read."""
-    plain, blocked = written(trained(name, **options), tmp_path, monkeypatch)
+    plain, blocked = written(trained(name, **options), tmp_path)
     before, after = (operators(onnx.load(str(path))) for path in (plain, blocked))
     assert before["Slice"] == 2 * (cut + selected) and after["Slice"] == 0
     assert after["Concat"] == before["Concat"] == cut + selected
@@ -103,8 +102,8 @@ def test_every_network_is_above():
         {"composition": {3: 1}, "idle_fraction": 0.25},  # 18 of 24 channels are active: two blocks take all others
     ],
 )
-def test_other_runs_stay(options, tmp_path, monkeypatch):
-    plain, blocked = written(trained("idle_mbv3_small", **options), tmp_path, monkeypatch)
+def test_other_runs_stay(options, tmp_path):
+    plain, blocked = written(trained("idle_mbv3_small", **options), tmp_path)
     assert plain.read_bytes() == blocked.read_bytes()
     assert operators(onnx.load(str(plain)))["Slice"] > 0
 
@@ -113,13 +112,13 @@ def test_other_runs_stay(options, tmp_path, monkeypatch):
     "name", ["mobilenet_v3_small", "efficientnet_b0", "mobilenext_s", "shufflenet_v1_g3_x0_5", "shufflenet_v2_x0_5",
              "condensenet_v2_a", "sfr_shufflenet_v2_x0_5", "ds_mobilenet_v1"]
 )  # fmt: skip
-def test_other_families_stay(name, tmp_path, monkeypatch):
-    plain, blocked = written(trained(name), tmp_path, monkeypatch)
+def test_other_families_stay(name, tmp_path):
+    plain, blocked = written(trained(name), tmp_path)
     assert plain.read_bytes() == blocked.read_bytes()
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the layouts of ONNX Runtime on x86")
-def test_onnx_runtime_changes_layouts_as_often_as_in_the_baseline(tmp_path, monkeypatch):
+def test_onnx_runtime_changes_layouts_as_often_as_in_the_baseline(tmp_path):
     def changes(path):
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(path.with_name("optimized.onnx"))
@@ -130,7 +129,28 @@ def test_onnx_runtime_changes_layouts_as_often_as_in_the_baseline(tmp_path, monk
 
     for name in ("baseline", "idle"):
         (tmp_path / name).mkdir()
-    baseline, _ = written(trained("mobilenet_v3_large"), tmp_path / "baseline", monkeypatch, 1)
-    plain, blocked = written(trained("idle_mbv3_maximum"), tmp_path / "idle", monkeypatch, 1)
+    baseline, _ = written(trained("mobilenet_v3_large"), tmp_path / "baseline", 1)
+    plain, blocked = written(trained("idle_mbv3_maximum"), tmp_path / "idle", 1)
     assert changes(plain) > changes(blocked) == changes(baseline)
     assert changes(blocked)[1] == 0  # all sums are part of convolutions
+
+
+def test_an_export_without_blocks(tmp_path):
+    net = trained("idle_mbv3_small")
+    net.save_parameters(str(tmp_path / "net.params"))
+    common = [
+        "export",
+        "idle_mbv3_small",
+        str(tmp_path / "net.params"),
+        str(tmp_path / "net"),
+        "--image-size",
+        str(SIZE),
+    ]
+    counts = []
+    for more in ([], ["--no-blocks"]):
+        assert main([*common, "--format", "onnx", *more]) == 0
+        counts.append(operators(onnx.load(str(tmp_path / "net.onnx"))))
+    assert "Slice" not in counts[0] and counts[1]["Slice"] == 8
+    assert main([*common, "--no-blocks"]) == 1
+    with pytest.raises(ValueError, match="in float32"):
+        export(net, tmp_path / "net", format="mxnet", blocks=False)

@@ -26,6 +26,8 @@ def add_export(command: Callable[..., argparse.ArgumentParser]) -> None:
     added.add_argument("--raw-input", action="store_true", help="the graph takes pixels of 0..255 and normalizes them")
     added.add_argument("--no-fold", dest="fold", action="store_false",
                        help="MXNet: BN stays a layer of its own, as further training needs it")  # fmt: skip
+    added.add_argument("--no-blocks", dest="blocks", action="store_false",
+                       help="ONNX: IdleBlocks as they are, for TVM; not as ONNX Runtime is fastest with")  # fmt: skip
     added.add_argument("--int8", action="store_true", help="8-bit files, their ranges from training images of --data")
     added.add_argument("--data", metavar="KIND[:PATH]", help="of --int8, as in train_imagenet.py")
     added.add_argument("--images", type=int, default=256, metavar="N", help="of --int8 (default: 256)")
@@ -60,10 +62,12 @@ def _export(args) -> None:
     form.update(fold=args.fold, int8=images)
     names = read_names(args.names, net.num_classes) if args.names else None
     if args.width is None:
-        exported = export(net, args.out, args.image_size, names=names, **form)
+        exported = export(net, args.out, args.image_size, names=names, blocks=args.blocks, **form)
     else:
-        if not args.fold:
-            raise ValueError("--width is the graph of one width with BN folded in; it does not go with --no-fold")
+        if not (args.fold and args.blocks):
+            raise ValueError(
+                "--width is the graph of one width with BN folded in; --no-fold and --no-blocks do not go with it"
+            )
         exported = export_subnet(net, args.width, args.out, args.image_size, names=names, **form)
     print("\n".join(map(str, [*exported.files, exported.description])))
     print(f"input: {'pixels of 0..255, then inside ' if args.raw_input else ''}{net.preprocessing}")
@@ -111,7 +115,7 @@ def _export_routed(net, args) -> None:
     from ..deploy.slimmable_files import Manifest, export_routed
 
     others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "names")
-    if not args.fold or args.width is not None or any(getattr(args, name) for name in others):
+    if not (args.fold and args.blocks) or args.width is not None or any(getattr(args, name) for name in others):
         raise ValueError("--routed goes with --format, --single-file, --image-size, --classes and --option alone")
     path = export_routed(net, args.out, args.image_size, format=args.format, single_file=args.single_file)
     manifest = Manifest.read(path)

@@ -66,6 +66,7 @@ def export(
     raw_input: bool = False,
     names: Optional[Sequence[str]] = None,
     fold: bool = True,
+    blocks: bool = True,
     int8: Optional[Sequence[np.ndarray]] = None,
 ) -> Exported:
     """Write a network for use without this package, load it in its runtime and compare.
@@ -85,6 +86,8 @@ def export(
     fold : BN becomes part of the convolution before it, and what does not depend on images is computed. False: the
         network's own graph, to train on or for `get_model(pretrained=...)`; for MXNet alone. A network that rounding
         changes by more than is allowed keeps its own graph.
+    blocks : of ONNX files: runs of IdleBlocks in whole blocks of 16 channels, zeros in some, as ONNX Runtime is fastest
+        with. False: as they are, for runtimes that multiply with those zeros, such as TVM.
     int8 : batches (N, in_channels, H, W) of normalized training images: files in 8 bits, calibrated with three quarters
         of the images. With the rest they are compared; <prefix>.json says how often the classes are the same.
 
@@ -96,6 +99,8 @@ def export(
     folder is as it was. 8 bits are refused for a difference of more than 0.5 standard deviations, root mean square.
     """
     _check(net, format, batch, raw_input, names, fold)
+    if not blocks and (format != "onnx" or int8 is not None):
+        raise ValueError("only ONNX files in float32 have their channels in blocks, or not")
     if int8 is not None and not fold:
         raise ValueError("8-bit files always have BN folded in; a graph with BN is in float32")
     if align is None:
@@ -107,7 +112,7 @@ def export(
     with tempfile.TemporaryDirectory(prefix=".export-", dir=str(prefix.parent)) as folder:
         written = Path(folder) / prefix.name
         if int8 is None:
-            files, description = _write_float(net, form, written, size, fold, common)
+            files, description = _write_float(net, form, written, size, fold, blocks, common)
         else:
             files, description = _write_int8(net, form, written, size, int8, common)
         description.save(written.with_name(f"{prefix.name}.json"))
@@ -117,7 +122,7 @@ def export(
     return Exported(tuple(final[:-1]), final[-1], description.difference)
 
 
-def _write_float(net, form, prefix: Path, size: int, fold: bool, common: Dict[str, Any]) -> Written:
+def _write_float(net, form, prefix: Path, size: int, fold: bool, blocks: bool, common: Dict[str, Any]) -> Written:
     """Write the graph of `form`, which equals that of the network, and compare it with the network."""
     format, batch, raw_input = (common[key] for key in ("format", "batch", "raw_input"))
     graph, arrays = _graph_and_arrays(form, net, raw_input)
@@ -127,7 +132,7 @@ def _write_float(net, form, prefix: Path, size: int, fold: bool, common: Dict[st
             content = static_graph(graph, arrays) if folded else (graph, arrays)
             files: Tuple[Path, ...] = write_symbol_files(*content, prefix)
         else:
-            files = (write_onnx_file(graph, arrays, prefix, (net.in_channels, size, size), batch),)
+            files = (write_onnx_file(graph, arrays, prefix, (net.in_channels, size, size), batch, blocks=blocks),)
         description = _describe(net, files, size, folded=folded, **common)
         plain = ExportedNet(description, prefix.parent)
         differences = _differences(net, plain, size, raw_input)

@@ -30,14 +30,16 @@ def write_onnx_file(
     image: Tuple[int, ...],
     batch: Optional[int] = None,
     outputs: Sequence[str] = ("logits",),
+    blocks: bool = True,
 ) -> Path:
     """Write <prefix>.onnx, checked: `data` (N, *image) -> `logits` (N, classes), for any N without `batch`.
 
     `outputs` : names of the outputs of another graph. Convolutions have their BN folded in, all weights are constants,
-    dropout is gone, and runs of IdleBlocks have the form of `block_idle_runs`. Raises ValueError naming the operator
-    that ONNX cannot express, ImportError without the package onnx.
+    dropout is gone, and with `blocks` runs of IdleBlocks have the form of `block_idle_runs`. Raises ValueError naming
+    the operator that ONNX cannot express, ImportError without the package onnx.
     """
-    entries = dict(zip(outputs, block_idle_runs(simplify(read_graph(graph, arrays, image, batch)))))
+    ends = simplify(read_graph(graph, arrays, image, batch))
+    entries = dict(zip(outputs, block_idle_runs(ends) if blocks else ends))
     made = OnnxNodes(entries)
     results = [_value(name, entry) for name, entry in entries.items()]
     return _write(prefix, made.nodes, made.initializers, [batch, *image], results)

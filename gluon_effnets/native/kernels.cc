@@ -7,7 +7,7 @@
 // MXNet's own operators pass over memory once or more for every step of such a chain, forward and backward. Here a
 // channel is taken through the whole chain while it lies in the cache of its core.
 //
-// Networks meet these operators in graphs that are traced for training alone (gluon_effnets/native/__init__.py), so
+// Networks meet these operators in graphs that are traced for training alone (gluon_effnets/models/base.py), so
 // normalization is always that of the batch. MXNet's extension API passes no request of `add` on: whoever uses these
 // operators must put another one between them and a parameter.
 
@@ -267,9 +267,9 @@ void bn_act_backward(const float* dy, const float* x, float* dx, float* dgamma, 
   }
 }
 
-// Calls `what<act>` for the activation of the attributes.
-#define WITH_ACT(act, call)                                          \
-  switch (act) {                                                     \
+// Makes `call`, in which A is the activation as a constant.
+#define WITH_ACT(act, call)                                                   \
+  switch (act) {                                                              \
     case Act::relu: { constexpr Act A = Act::relu; call; break; }             \
     case Act::relu6: { constexpr Act A = Act::relu6; call; break; }           \
     case Act::hard_swish: { constexpr Act A = Act::hard_swish; call; break; } \
@@ -324,7 +324,7 @@ MXReturnValue bn_backward(const Attributes& attributes, std::vector<MXTensor>* i
 
 constexpr int LANES = 16;
 // Maps are stacked up to this many floats, a part of a first-level cache.
-constexpr std::int64_t STACKED = 4096;
+constexpr Index STACKED = 4096;
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(alignof(float)), may_alias));
 
 inline Lanes load(const float* at) { return *reinterpret_cast<const Lanes*>(at); }
@@ -434,6 +434,7 @@ struct Geometry {
   Index part_rows() const { return out_height + (kernel - 1) / stride; }
 };
 
+// Makes `call`, in which T is the number of taps as a constant.
 #define WITH_TAPS(count, call)                          \
   switch (count) {                                      \
     case 1: { constexpr int T = 1; call; break; }       \

@@ -125,7 +125,7 @@ class Network:
             raise ValueError("no aligned form" + (f" {align!r}" if aligned_forms(self.net) else ""))
         if runtime.kind == "tvm":
             tvm = {"database": self.database, "tvm_files": str(Path(__file__).parent.parent / "tvm_files.py")}
-            return {**shape, **tvm, "files": [str(self._onnx(batch, align))]}
+            return {**shape, **tvm, "files": [str(self._onnx(batch, align, blocks=False))]}
         if runtime.kind == "onnxruntime":
             files = [self._int8(batch) if runtime.int8 else self._onnx(batch, align)]
             return {**shape, "files": [str(path) for path in files]}
@@ -149,11 +149,11 @@ class Network:
     def _symbol(self, align: Optional[str]) -> Tuple[Path, Path]:
         return write_symbol_files(*self._graph(align, "mxnet"), self.folder / str(align))
 
-    def _onnx(self, batch: int, align: Optional[str]) -> Path:
-        path = self.folder / f"{align}-{batch}.onnx"
+    def _onnx(self, batch: int, align: Optional[str], blocks: bool = True) -> Path:
+        path = self.folder / f"{align}-{batch}{'' if blocks else '-unblocked'}.onnx"
         if path.is_file():
             return path
-        return write_onnx_file(*self._graph(align, "onnx"), path.with_suffix(""), self.image, batch)
+        return write_onnx_file(*self._graph(align, "onnx"), path.with_suffix(""), self.image, batch, blocks=blocks)
 
     def _int8(self, batch: int) -> Path:
         """The ranges are those of random images: times do not depend on them, and accuracy is not asked for."""
