@@ -260,6 +260,14 @@ def test_the_command_says_what_is_there(capsys, monkeypatch):
     assert "keeps them from being used" in capsys.readouterr().out
 
 
+def test_a_broken_library_is_a_warning(monkeypatch, tmp_path):
+    broken = tmp_path / "kernels-0.so"
+    broken.write_bytes(b"no library")
+    monkeypatch.setattr(native, "library", lambda: broken)
+    with pytest.warns(UserWarning, match="MXNet's own operators train.*native --force"):
+        assert not native.load.__wrapped__()
+
+
 def test_switched_off_by_the_environment(monkeypatch):
     code = (
         "import mxnet as mx; from mxnet import autograd; from gluon_effnets import get_model, native\n"

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import warnings
 from pathlib import Path
 from typing import List, Optional
 
@@ -59,11 +60,20 @@ def _processor() -> str:
 
 @functools.lru_cache(maxsize=None)
 def load() -> bool:
-    """Give MXNet the operators if they are compiled and not switched off; whether it has them then."""
+    """Give MXNet the operators if they are compiled and not switched off; whether it has them then.
+
+    Warns if the file is not what it should be.
+    """
     path = library()
     if switched_off() or not path.is_file():
         return False
-    mx.library.load(str(path), verbose=False)
+    try:
+        mx.library.load(str(path), verbose=False)
+    except mx.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1]
+        hint = "python -m gluon_effnets native --force compiles them again"
+        warnings.warn(f"{path} cannot be loaded, so MXNet's own operators train: {reason}; {hint}", stacklevel=2)
+        return False
     return True
 
 
@@ -88,7 +98,7 @@ def build(compiler: Optional[str] = None) -> Path:
         new = Path(scratch) / path.name
         source = [str(SOURCE), str(MXNET / "src" / "lib_api.cc"), f"-I{MXNET / 'include'}"]
         _run([compiler, *FLAGS, *source, "-o", str(new)], f"{compiler} could not compile the operators")
-        check = [sys.executable, "-W", "ignore", "-m", "gluon_effnets.native.check", str(new)]
+        check = [sys.executable, "-W", "ignore", str(SOURCE.with_name("check.py")), str(new)]
         _run(check, "the compiled operators do not work here")
         os.replace(new, path)
     load.cache_clear()

@@ -1,4 +1,4 @@
-"""The compiled operators beside MXNet's: `python -m gluon_effnets.native.check LIBRARY` fails if they differ."""
+"""The compiled operators beside MXNet's: `python check.py LIBRARY` fails if they differ, without the package."""
 
 from __future__ import annotations
 

@@ -26,7 +26,6 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence
 import mxnet as mx
 import numpy as np
 
-from .. import native
 from . import loop
 from .config import Recipe
 from .data import Batch, Data, DataSettings, open_data
@@ -285,7 +284,7 @@ def benchmark_train(
 
 def _without_compiled(state: TrainState, way: Callable[[], np.ndarray]) -> Dict[str, Callable[[], np.ndarray]]:
     """A way to train with MXNet's own operators, where others would be taken."""
-    if state.ctx.device_type != "cpu" or not native.load():
+    if state.operators != "compiled":
         return {}
 
     def run() -> np.ndarray:
