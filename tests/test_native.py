@@ -222,6 +222,19 @@ def test_evaluation_between_two_steps_changes_nothing():
         np.testing.assert_array_equal(a.data().asnumpy(), b.data().asnumpy())
 
 
+def test_running_statistics_are_those_of_the_whole_forward_pass():
+    net = get_model("mobilenet_v3_small", classes=10)
+    net.initialize()
+    net.hybridize(static_alloc=True, static_shape=True)
+    statistics = [param for param in net.collect_params().values() if "running_mean" in param.name]
+    for _ in range(3):
+        step(net, mx.nd.random.uniform(shape=(8, 3, 96, 96)))
+        at_once = [param.data().copy() for param in statistics]
+        mx.nd.waitall()
+        for param, copied in zip(statistics, at_once):
+            np.testing.assert_array_equal(copied.asnumpy(), param.data().asnumpy())
+
+
 def test_batches_of_other_sizes_and_new_classes():
     net = get_model("idle_tiny", classes=10)
     net.initialize()

@@ -135,8 +135,14 @@ class ClassificationNet(HybridBlock):
     def _call_cached_op(self, *args):
         if not self._trains_compiled(args[0]):
             return super()._call_cached_op(*args)
+        # MXNet's engine does not know that a static graph changes running statistics. Whoever was to read them before
+        # must be done, and whoever reads them next must find all of them changed.
+        mx.nd.waitall()
         with self._training_graph(), compiled_forms():
-            return super()._call_cached_op(*args)
+            result = super()._call_cached_op(*args)
+        for array in result if isinstance(result, (list, tuple)) else [result]:
+            array.wait_to_read()
+        return result
 
     def _trains_compiled(self, x) -> bool:
         """Whether a call belongs to the graph of compiled operators: they are for training in float32 on a CPU."""
