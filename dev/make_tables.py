@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Sequence
 
 from gluon_effnets import get_model, list_models, model_info
+from gluon_effnets.benchmarks.latency import latency_tables, memory_table
+from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
 from gluon_effnets.complexity import RULES, condensed_options, count
-from gluon_effnets.deploy.latency import latency_tables, memory_table
-from gluon_effnets.deploy.profile_tables import machine_line, summary_table
 from gluon_effnets.models import SlimmableNet
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -182,7 +182,7 @@ def widths_and_routes(folder: Path, result: dict) -> dict:
 def reuse(run: Run, folder: Path, picture: Path) -> dict:
     """Draw the reuse map of a trained CondenseNet; return its early-feature share and that of uniform use, in %."""
     from gluon_effnets import get_model
-    from gluon_effnets.deploy.reuse import draw_reuse, early_feature_share
+    from gluon_effnets.evaluate.feature_reuse import draw_reuse, early_feature_share
 
     net = get_model(run.model, pretrained=str(folder / f"{run.model}.params"), **run.options)
     draw_reuse(net, picture, title=f"{run.model}, {folder.name}")

@@ -82,7 +82,7 @@ def _train(arguments: Sequence[str]) -> int:
 
 
 def _benchmark_train(arguments: Sequence[str]) -> None:
-    from .train.throughput_command import add_train_arguments, run_train
+    from .commands.throughput import add_train_arguments, run_train
 
     run_train(
         _parse("benchmark train", "images/s of training, and where the time goes", add_train_arguments, arguments)
@@ -90,7 +90,7 @@ def _benchmark_train(arguments: Sequence[str]) -> None:
 
 
 def _benchmark_data(arguments: Sequence[str]) -> None:
-    from .train.throughput_command import add_data_arguments, run_data
+    from .commands.throughput import add_data_arguments, run_data
 
     run_data(_parse("benchmark data", "images/s of the data without a network", add_data_arguments, arguments))
 
@@ -102,7 +102,7 @@ def _parse(command: str, text: str, add_arguments, arguments: Sequence[str]) -> 
 
 
 def _validate(args) -> None:
-    from .train.validate import validate
+    from .evaluate.validate import validate
 
     scores = validate(args.name, args.weights, args.data, args.overrides, read_options(args.option), args.widths)
     digits = {"mean_madds": 0, "loss": 4}
@@ -114,8 +114,8 @@ def _validate(args) -> None:
 
 
 def _predict(args) -> int:
-    from .deploy.exported import read_names
-    from .train.predict import Classifier, ExportedClassifier, best, find_images
+    from .deploy.description import read_names
+    from .evaluate.predict import Classifier, ExportedClassifier, best, find_images
 
     if args.model.endswith((".json", ".onnx", ".so")):
         if args.option:
@@ -139,8 +139,8 @@ def _predict(args) -> int:
 
 
 def _quantize(args) -> None:
-    from .deploy.quantize import quantized_table
-    from .train.validate import validate_in_8_bits
+    from .evaluate.int8_accuracy import quantized_table
+    from .evaluate.validate import validate_in_8_bits
 
     files = dict(pair.partition("=")[::2] for pair in args.networks)
     rows = validate_in_8_bits(files, args.data, args.overrides, args.images, args.mode, args.runtimes)
@@ -155,7 +155,7 @@ def _convert(args) -> None:
 
 
 def _plot_reuse(args) -> None:
-    from .deploy.reuse import draw_layer, draw_reuse, early_feature_share
+    from .evaluate.feature_reuse import draw_layer, draw_reuse, early_feature_share
 
     net = get_model(args.name, pretrained=args.weights, classes=None, **read_options(args.option))
     if args.layer is None:
@@ -168,7 +168,7 @@ def _plot_reuse(args) -> None:
 
 
 def _plot_routes(args) -> None:
-    from .train.routes import draw_routes
+    from .evaluate.routes import draw_routes
 
     settings = {"images": args.images, "overrides": args.overrides, "options": read_options(args.option)}
     for route in draw_routes(args.name, args.weights, args.data, args.out, **settings):

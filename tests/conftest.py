@@ -15,10 +15,10 @@ from mxnet.gluon import nn
 
 from gluon_effnets.models import ClassificationNet, register_model
 from gluon_effnets.train import loop
+from gluon_effnets.train.build import build, resume
 from gluon_effnets.train.config import Recipe, load_recipe
 from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.hooks import Hook
-from gluon_effnets.train.run import build, resume
 from gluon_effnets.train.state import TrainState
 from gluon_effnets.train.tasks import Task
 

@@ -10,13 +10,14 @@ from mxnet import autograd
 
 from gluon_effnets import get_model, native
 from gluon_effnets.__main__ import main
-from gluon_effnets.deploy import aligned, export, load_exported
-from gluon_effnets.deploy.condense import condense
-from gluon_effnets.deploy.condense_forms import compare_forms
-from gluon_effnets.deploy.graphs import inference_graph
-from gluon_effnets.deploy.latency.networks import RUNTIMES, Network
-from gluon_effnets.deploy.layout_forms import compare_layouts, layouts_table
-from gluon_effnets.deploy.onnx_files import onnx_runner, write_onnx_file
+from gluon_effnets.benchmarks.condensenet_forms import compare_forms
+from gluon_effnets.benchmarks.latency.networks import RUNTIMES, Network
+from gluon_effnets.benchmarks.memory_layouts import compare_layouts, layouts_table
+from gluon_effnets.deploy import export, load_exported
+from gluon_effnets.deploy.aligned.select import aligned
+from gluon_effnets.deploy.graph.inference import inference_graph
+from gluon_effnets.deploy.to_onnx.files import onnx_runner, write_onnx_file
+from gluon_effnets.models.condense import condense
 from gluon_effnets.nn import ConvBN, ShuffleUnit, masked_layers
 
 pytestmark = pytest.mark.fast

@@ -14,9 +14,9 @@ from test_onnx import difference, operators, trained
 from gluon_effnets import list_models
 from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import export
-from gluon_effnets.deploy.blocked_idle import LANES
-from gluon_effnets.deploy.graphs import inference_graph
-from gluon_effnets.deploy.onnx_files import write_onnx_file
+from gluon_effnets.deploy.graph.inference import inference_graph
+from gluon_effnets.deploy.to_onnx.files import write_onnx_file
+from gluon_effnets.deploy.to_onnx.idle_blocks import LANES
 
 pytestmark = pytest.mark.fast
 

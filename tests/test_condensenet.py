@@ -12,7 +12,8 @@ import pytest
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.__main__ import main
 from gluon_effnets.complexity import condensed_options, count, layer_costs
-from gluon_effnets.deploy import condense, load_exported
+from gluon_effnets.deploy import load_exported
+from gluon_effnets.models.condense import condense
 from gluon_effnets.nn import CondensedConv, CondensedReactivation, DenseLayer, SqueezeExcite, masked_layers
 from gluon_effnets.weights import convert
 from gluon_effnets.weights.condensenet import CONDENSENET, CONDENSENET_V2

@@ -12,11 +12,11 @@ import pytest
 import gluon_effnets
 from gluon_effnets.models import get_model, list_models
 from gluon_effnets.train import loop
+from gluon_effnets.train.build import build
 from gluon_effnets.train.config import UNSET, Recipe, load_recipe
 from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.durations import to_updates
 from gluon_effnets.train.optim import base_learning_rate, make_optimizer
-from gluon_effnets.train.run import build
 from gluon_effnets.train.schedules import make_schedule
 
 RECIPES = sorted((Path(gluon_effnets.__file__).resolve().parents[1] / "configs").glob("*.yaml"))

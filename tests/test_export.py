@@ -1,5 +1,6 @@
 """Exported files give the network's answers, in every way of loading them."""
 
+import importlib
 import json
 import shutil
 import sys
@@ -14,20 +15,22 @@ from test_onnx import trained
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.__main__ import main
+from gluon_effnets.benchmarks.idle_forms import FORMS, compare_forms, forms_table
 from gluon_effnets.deploy import (
     ExportError,
     Latency,
     export,
-    exported,
-    initialize_lively,
+    initialize_like_trained,
     load_exported,
     measure_latency,
     open_exported,
 )
-from gluon_effnets.deploy.exported import FORMATS
-from gluon_effnets.deploy.idle_forms import FORMS, compare_forms, forms_table
-from gluon_effnets.deploy.static_graphs import static_block, static_graph
+from gluon_effnets.deploy import description as exported
+from gluon_effnets.deploy.description import FORMATS
+from gluon_effnets.deploy.graph.static import static_block, static_graph
 from gluon_effnets.models.preprocessing import RAW_BGR, Preprocessing
+
+flow = importlib.import_module("gluon_effnets.deploy.export")  # an attribute of deploy, the function hides it
 
 # Of the networks for CIFAR, which differ only in their depth, one of every kind: fusing the deep ones takes long.
 NAMES = [name for name in list_models() if model_info(name).input_size == 224 or name in sum(KINDS.values(), [])]
@@ -82,7 +85,7 @@ def test_bn_before_convolutions_stays(tmp_path):
     assert "BatchNorm" not in operators(behind.symbol)
     assert not any("aux:" in name for name in mx.nd.load(str(behind.params)))
     net = get_model("condensenet_v2_tiny")
-    initialize_lively(net)
+    initialize_like_trained(net)
     before = operators(export(net, tmp_path / "before", 32).symbol).count("BatchNorm")
     whole = operators(export(net, tmp_path / "whole", 32, fold=False).symbol).count("BatchNorm")
     assert 0 < before < whole
@@ -119,7 +122,7 @@ def test_a_network_that_rounding_changes_keeps_its_bn(tmp_path, monkeypatch):
         symbol, arrays = static_graph(*graph)
         return symbol, {name: array * 1.001 for name, array in arrays.items()}
 
-    monkeypatch.setattr("gluon_effnets.deploy.exporter.static_graph", off)
+    monkeypatch.setattr(flow, "static_graph", off)
     written = export(trained("idle_tiny"), tmp_path / "m", 32)
     assert not open_exported(written.description).description.folded and written.difference < 1e-5
     assert "BatchNorm" in operators(written.symbol)
@@ -152,7 +155,7 @@ def test_the_faster_form_is_recorded_and_used(faster, tmp_path, monkeypatch):
     def measured(calls, repeats):
         return {name: Latency(2.0 - (name == faster), 3.0) for name in calls}
 
-    monkeypatch.setattr("gluon_effnets.deploy.exporter.time_interleaved", measured)
+    monkeypatch.setattr(flow, "time_interleaved", measured)
     net = trained("idle_tiny", classes=3)
     written = export(net, tmp_path / "m", 32)
     content = json.loads(written.description.read_text())

@@ -10,8 +10,8 @@ import pytest
 from mxnet import autograd
 
 from gluon_effnets import get_model
-from gluon_effnets.deploy import initialize_lively
-from gluon_effnets.deploy.graphs import inference_graph
+from gluon_effnets.deploy import initialize_like_trained
+from gluon_effnets.deploy.graph.inference import inference_graph
 from gluon_effnets.nn.forms import inference_forms, training_on_cpu
 
 NAMES = ["mobilenet_v2_x0_35", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v1_g3_x0_5", "ds_mobilenet_tiny"]
@@ -38,7 +38,7 @@ def step(net, x):
 @pytest.mark.parametrize("name", NAMES)
 def test_forms_give_equal_logits_and_gradients(name):
     net = get_model(name, classes=10, dropout=0.0)
-    initialize_lively(net)
+    initialize_like_trained(net)
     x = mx.nd.random.normal(shape=(8, 3, 96, 96))
     if mx.context.num_gpus():
         assert traced(net) == operators(inference_graph(net))

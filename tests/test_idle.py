@@ -6,7 +6,7 @@ import pytest
 from mxnet import autograd
 
 from gluon_effnets import get_model
-from gluon_effnets.deploy.idle_forms import FORMS
+from gluon_effnets.benchmarks.idle_forms import FORMS
 from gluon_effnets.models.efficientnet import B0
 from gluon_effnets.models.idle import compose, idle_net, replaceable
 from gluon_effnets.models.mbnet import table_madds

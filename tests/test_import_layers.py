@@ -14,8 +14,11 @@ LAYERS = [
     ["native"],
     ["nn"],
     ["models"],
-    ["complexity", "paper_tables", "weights", "deploy"],
+    ["complexity", "paper_tables", "weights", "timing"],
+    ["deploy"],
     ["train"],
+    ["evaluate"],
+    ["benchmarks"],
     ["commands"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

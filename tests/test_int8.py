@@ -17,11 +17,12 @@ from test_data import photo
 from test_onnx import trained
 
 from gluon_effnets.__main__ import main
-from gluon_effnets.deploy import ExportError, export, exported, open_exported
-from gluon_effnets.deploy.exported import FORMATS
-from gluon_effnets.deploy.onnx_files import onnx_runner
-from gluon_effnets.deploy.onnx_int8 import quantize_onnx, quantize_onnx_to_target, relative_difference
-from gluon_effnets.deploy.quantize import RUNTIMES, compare_quantized, quantized_table
+from gluon_effnets.deploy import ExportError, export, open_exported
+from gluon_effnets.deploy import description as exported
+from gluon_effnets.deploy.description import FORMATS
+from gluon_effnets.deploy.to_onnx.files import onnx_runner
+from gluon_effnets.deploy.to_onnx.int8 import quantize_onnx, quantize_onnx_to_target, relative_difference
+from gluon_effnets.evaluate.int8_accuracy import RUNTIMES, compare_quantized, quantized_table
 from gluon_effnets.models import ClassificationNet
 
 pytestmark = pytest.mark.fast

@@ -14,11 +14,11 @@ import pytest
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.deploy.latency import RUNTIMES, Settings, latency_tables, measure
-from gluon_effnets.deploy.latency.networks import Network, find_jobs
-from gluon_effnets.deploy.latency.picture import Point, pareto_front
-from gluon_effnets.deploy.latency.processes import Worker, WorkerError, turn
-from gluon_effnets.deploy.latency.tables import against_torch, best_rows, memory_table
+from gluon_effnets.benchmarks.latency import RUNTIMES, Settings, latency_tables, measure
+from gluon_effnets.benchmarks.latency.networks import Network, find_jobs
+from gluon_effnets.benchmarks.latency.picture import Point, pareto_front
+from gluon_effnets.benchmarks.latency.processes import Worker, WorkerError, turn
+from gluon_effnets.benchmarks.latency.tables import against_torch, best_rows, memory_table
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["benchmark", "latency", "idle_tiny", "--image-size", "32", "--repeats", "2"]
@@ -82,10 +82,10 @@ def test_aligned_graphs_are_measured_where_there_are_any():
 
 
 def test_networks_with_masks_are_measured_as_they_are_deployed(tmp_path):
-    from gluon_effnets.deploy import initialize_lively
+    from gluon_effnets.deploy import initialize_like_trained
 
     net = get_model("condensenet_tiny")
-    initialize_lively(net)
+    initialize_like_trained(net)
     network = Network("condensenet_tiny", net, (32, 32), tmp_path)
     jobs, left_out = find_jobs([network], ["mxnet", "mxnet-fused", "mxnet-aligned"], [1], ["auto"])
     assert [job.request["form"] for job in jobs] == ["plain", "fused", "plain"] and not left_out

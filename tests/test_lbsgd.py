@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_effnets.train.bench_optim import OPTIMIZERS, compare_optimizers, optimizers_table
+from gluon_effnets.benchmarks.optimizers import OPTIMIZERS, compare_optimizers, optimizers_table
 from gluon_effnets.train.config import OptimizerSettings
 from gluon_effnets.train.optim import make_optimizer
 

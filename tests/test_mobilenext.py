@@ -14,10 +14,11 @@ import pytest
 from mxnet import autograd
 
 from gluon_effnets import get_model
+from gluon_effnets.benchmarks.shortcut_forms import compare_shortcuts, shortcuts_table
 from gluon_effnets.complexity import count, count_params
 from gluon_effnets.deploy import export, load_exported
-from gluon_effnets.deploy.quantize import compare_quantized, quantize, quantized_table
-from gluon_effnets.deploy.shortcut_forms import compare_shortcuts, shortcuts_table
+from gluon_effnets.deploy.to_mxnet.int8 import quantize
+from gluon_effnets.evaluate.int8_accuracy import compare_quantized, quantized_table
 from gluon_effnets.models.efficientnet import B0
 from gluon_effnets.models.idle import compose
 from gluon_effnets.models.mobilenetv3 import LARGE

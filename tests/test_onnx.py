@@ -16,8 +16,9 @@ from test_models import KINDS
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.complexity import condensed_options
-from gluon_effnets.deploy import condense, export, initialize_lively, open_exported
+from gluon_effnets.deploy import export, initialize_like_trained, open_exported
 from gluon_effnets.models import ClassificationNet
+from gluon_effnets.models.condense import condense
 
 DATA = os.environ.get("GLUON_EFFNETS_DATA")
 
@@ -30,7 +31,7 @@ def image_size(name):
 def trained(name, classes=7, **options):
     """A network whose BN layers do something, as after training, and damp: random networks blow rounding up."""
     net = get_model(name, classes=classes, **options)
-    initialize_lively(net)
+    initialize_like_trained(net)
     for key, param in net.collect_params().items():
         if key.endswith("gamma"):
             param.set_data(mx.nd.random.uniform(0.4, 0.8, param.shape))

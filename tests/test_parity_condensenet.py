@@ -16,8 +16,7 @@ from mxnet.gluon import nn
 from test_parity import deviation
 
 from gluon_effnets import complexity, get_model
-from gluon_effnets.deploy import condense
-from gluon_effnets.deploy.condense import _convert
+from gluon_effnets.models.condense import _convert, condense
 from gluon_effnets.nn import (
     CondensedConv,
     CondensedReactivation,

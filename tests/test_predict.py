@@ -10,12 +10,12 @@ from test_data import open_small, photo, write_records
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.deploy import initialize_lively
+from gluon_effnets.deploy import initialize_like_trained
+from gluon_effnets.evaluate.predict import Classifier
+from gluon_effnets.evaluate.validate import open_pair, validate, validate_in_8_bits
 from gluon_effnets.models.preprocessing import RAW_BGR, Preprocessing
 from gluon_effnets.train.data import DataSettings
 from gluon_effnets.train.data.recordio import RecordData
-from gluon_effnets.train.predict import Classifier
-from gluon_effnets.train.validate import open_pair, validate, validate_in_8_bits
 
 pytestmark = pytest.mark.fast
 
@@ -91,7 +91,7 @@ def test_an_unknown_order_is_refused():
 def marked(path, preprocessing, classes=NUM, name="idle_tiny", **options):
     """A weights file of a network whose logits depend on the channels, marked with a preprocessing."""
     net = get_model(name, classes=classes, **options)
-    initialize_lively(net)
+    initialize_like_trained(net)
     # Logits of the same size for any scale of the input.
     net.output.weight.set_data(net.output.weight.data() * preprocessing.std[0] / Preprocessing().std[0])
     net.preprocessing = preprocessing

@@ -10,13 +10,13 @@ from mxnet.gluon import nn
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
+from gluon_effnets.benchmarks.profile import run as profiling
+from gluon_effnets.benchmarks.profile.floor import Layer, Machine, layer_floors, measure_machine, network_layers
+from gluon_effnets.benchmarks.profile.run import RUNTIMES, Form, deployed, profile
+from gluon_effnets.benchmarks.profile.tables import detail_tables, plot_profiles, profile_row, summary_table
 from gluon_effnets.complexity import layer_costs
-from gluon_effnets.deploy import profile as profiling
-from gluon_effnets.deploy.floor import Layer, Machine, layer_floors, measure_machine, network_layers
-from gluon_effnets.deploy.graphs import inference_graph
-from gluon_effnets.deploy.profile import RUNTIMES, Form, deployed, profile
-from gluon_effnets.deploy.profile_tables import detail_tables, plot_profiles, profile_row, summary_table
-from gluon_effnets.deploy.static_graphs import StaticGraph
+from gluon_effnets.deploy.graph.inference import inference_graph
+from gluon_effnets.deploy.graph.static import StaticGraph
 
 MACHINE = Machine({"one": 1e9, "other": 2e9}, {1 << 17: 4e9, 1 << 19: 3e9, 1 << 21: 1e9})
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from gluon_effnets.__main__ import main
-from gluon_effnets.deploy import reuse
-from gluon_effnets.deploy.condense import condense
+from gluon_effnets.evaluate import feature_reuse as reuse
 from gluon_effnets.models import get_model
+from gluon_effnets.models.condense import condense
 from gluon_effnets.nn import masked_layers
 
 # Two layers in each of three blocks, growth 8-16-32: the channels that every source adds.

@@ -15,22 +15,15 @@ import pytest
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
+from gluon_effnets.benchmarks.routing import compare_routing, mix_decisions, routing_table
+from gluon_effnets.benchmarks.slicing import compare_slicing, slicing_table
 from gluon_effnets.complexity import count, count_params
-from gluon_effnets.deploy import (
-    ExportError,
-    Router,
-    export_routed,
-    export_subnet,
-    load_exported,
-    load_routed,
-    slimmable_files,
-)
-from gluon_effnets.deploy.graphs import inference_graph
-from gluon_effnets.deploy.routing import FORMS, as_numpy, routed_graphs, static_subnet
-from gluon_effnets.deploy.routing_forms import compare_routing, mix_decisions, routing_table
-from gluon_effnets.deploy.slicing_forms import compare_slicing, slicing_table
-from gluon_effnets.deploy.static_graphs import static_block, static_graph
-from gluon_effnets.train.predict import Classifier, ExportedClassifier
+from gluon_effnets.deploy import ExportError, Router, export_routed, export_subnet, load_exported, load_routed
+from gluon_effnets.deploy.graph.inference import inference_graph
+from gluon_effnets.deploy.graph.static import static_block, static_graph
+from gluon_effnets.deploy.routed import files as slimmable_files
+from gluon_effnets.deploy.routed.router import FORMS, as_numpy, routed_graphs, static_subnet
+from gluon_effnets.evaluate.predict import Classifier, ExportedClassifier
 
 TINY = "ds_mobilenet_tiny"
 KINDS = {"mxnet": {}, "onnx": {"format": "onnx"}, "single": {"format": "onnx", "single_file": True}}

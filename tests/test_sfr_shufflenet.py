@@ -7,7 +7,7 @@ from mxnet import autograd
 
 from gluon_effnets import get_model, model_info
 from gluon_effnets.complexity import count
-from gluon_effnets.deploy.condense import condense
+from gluon_effnets.models.condense import condense
 from gluon_effnets.models.sfr_shufflenetv2 import sfr_shufflenet_v2
 from gluon_effnets.nn import masked_layers
 

@@ -16,12 +16,12 @@ import pytest
 from mxnet.gluon import nn
 
 from gluon_effnets import get_model, native
-from gluon_effnets.train import throughput
+from gluon_effnets.benchmarks import throughput
+from gluon_effnets.benchmarks.projection import project, projection_table
+from gluon_effnets.benchmarks.throughput import benchmark_data, benchmark_train
+from gluon_effnets.commands.throughput import add_data_arguments, add_train_arguments, run_data, run_train, table
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.hooks import HOOKS, Hook
-from gluon_effnets.train.projection import project, projection_table
-from gluon_effnets.train.throughput import benchmark_data, benchmark_train
-from gluon_effnets.train.throughput_command import add_data_arguments, add_train_arguments, run_data, run_train, table
 
 ROOT = Path(__file__).parent.parent
 NAP = 0.25  # seconds; far above what an update of the tiny network takes
@@ -180,7 +180,7 @@ def test_command_data_compares_threads(tmp_path, capsys):
 
 def test_torch_asked_for_and_missing_is_told(recipe_file, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "gluon_effnets.train.torch_reference", raising=False)
+    monkeypatch.delitem(sys.modules, "gluon_effnets.benchmarks.torch_reference", raising=False)
     recipe = load_recipe(recipe_file)
     with pytest.raises(ImportError, match=r'pip install "gluon_effnets\[torch\]"'):
         benchmark_train(recipe, with_torch=True, **SIZES)
@@ -240,7 +240,7 @@ def leaves(net, kinds):
 )
 def test_torch_network_gives_our_logits(name, options):
     torch = pytest.importorskip("torch")
-    from gluon_effnets.train.torch_reference import torch_like
+    from gluon_effnets.benchmarks.torch_reference import torch_like
 
     ours = get_model(name, classes=10, dropout=0.0, **options)
     mx.random.seed(0)
@@ -292,7 +292,7 @@ def test_torch_is_measured_beside(recipe_file):
 )
 def test_torch_trains_every_family(name):
     torch = pytest.importorskip("torch")
-    from gluon_effnets.train.torch_reference import TorchTraining
+    from gluon_effnets.benchmarks.torch_reference import TorchTraining
 
     training = TorchTraining(get_model(name, classes=10), 2, 64, channels_last=True)
     before = [param.detach().clone() for param in training.net.parameters()]
@@ -304,7 +304,7 @@ def test_torch_trains_every_family(name):
 
 def test_torch_drops_branches_of_whole_samples():
     torch = pytest.importorskip("torch")
-    from gluon_effnets.train.torch_reference import torch_like
+    from gluon_effnets.benchmarks.torch_reference import torch_like
 
     ours = get_model("efficientnet_b0", drop_connect=0.5, dropout=0.25)
     layers = [layer for layer in torch_like(ours).modules() if not list(layer.children())]
@@ -333,7 +333,7 @@ def test_torch_drops_branches_of_whole_samples():
 )
 def test_torch_refuses_networks_without_counterpart(name, block):
     pytest.importorskip("torch")
-    from gluon_effnets.train.torch_reference import torch_like
+    from gluon_effnets.benchmarks.torch_reference import torch_like
 
     with pytest.raises(ValueError, match=f"no PyTorch beside {block}:"):
         torch_like(get_model(name))

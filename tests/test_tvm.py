@@ -20,7 +20,8 @@ import pytest
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.deploy import export, initialize_lively, open_exported, tvm_files
+from gluon_effnets.deploy import export, initialize_like_trained, open_exported
+from gluon_effnets.deploy.to_tvm import compile as tvm_files
 
 TVM_PYTHON = os.environ.get("GLUON_EFFNETS_TVM_PYTHON", sys.executable if importlib.util.find_spec("tvm") else None)
 needs_tvm = pytest.mark.skipif(TVM_PYTHON is None, reason="needs TVM; GLUON_EFFNETS_TVM_PYTHON names its interpreter")
@@ -29,7 +30,7 @@ needs_tvm = pytest.mark.skipif(TVM_PYTHON is None, reason="needs TVM; GLUON_EFFN
 def written(prefix, name="idle_mbv3_small", size=32, batch=1, **options):
     """The JSON file of an ONNX export."""
     net = get_model(name, classes=5, **options)
-    initialize_lively(net)
+    initialize_like_trained(net)
     return export(net, prefix, size, format="onnx", batch=batch).description
 
 

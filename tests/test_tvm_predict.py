@@ -14,10 +14,11 @@ from test_data import photo
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.deploy import export, initialize_lively, open_exported, tvm_files
-from gluon_effnets.deploy.exported import Description, sha256
-from gluon_effnets.deploy.onnx_files import onnx_runner
-from gluon_effnets.train.predict import ExportedClassifier
+from gluon_effnets.deploy import export, initialize_like_trained, open_exported
+from gluon_effnets.deploy.description import Description, sha256
+from gluon_effnets.deploy.to_onnx.files import onnx_runner
+from gluon_effnets.deploy.to_tvm import compile as tvm_files
+from gluon_effnets.evaluate.predict import ExportedClassifier
 
 pytestmark = pytest.mark.fast
 
@@ -30,7 +31,7 @@ def folder(tmp_path_factory):
     """net.onnx and net.json for two images at once, and three photographs in photos/."""
     folder = tmp_path_factory.mktemp("libraries")
     net = get_model("idle_tiny", classes=len(NAMES))
-    initialize_lively(net)
+    initialize_like_trained(net)
     export(net, folder / "net", 32, format="onnx", batch=BATCH, names=NAMES)
     (folder / "photos").mkdir()
     for seed in range(3):

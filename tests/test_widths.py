@@ -8,9 +8,9 @@ import pytest
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
+from gluon_effnets.evaluate.routes import _pixels, draw_routes
+from gluon_effnets.evaluate.validate import open_pair, validate
 from gluon_effnets.models import Preprocessing
-from gluon_effnets.train.routes import _pixels, draw_routes
-from gluon_effnets.train.validate import open_pair, validate
 
 DATA = ("synthetic:96", ["data.image_size=16", "data.batch_size=8"])
 

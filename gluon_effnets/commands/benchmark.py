@@ -69,35 +69,35 @@ def _clock(args) -> Callable[[], float]:
 
 
 def _idle_forms(args) -> None:
-    from ..deploy.idle_forms import compare_forms, forms_table
+    from ..benchmarks.idle_forms import compare_forms, forms_table
 
     print(forms_table(compare_forms(args.name, args.baseline, args.repeats)))
 
 
 def _layout(args) -> None:
-    from ..deploy.benchmark import conditions
-    from ..deploy.layout_forms import compare_layouts, layouts_table
+    from ..benchmarks.memory_layouts import compare_layouts, layouts_table
+    from ..timing import conditions
 
     print(f"{layouts_table(compare_layouts(args.names, args.repeats))}\n\n{conditions()}")
 
 
 def _shortcut(args) -> None:
-    from ..deploy.shortcut_forms import compare_shortcuts, shortcuts_table
+    from ..benchmarks.shortcut_forms import compare_shortcuts, shortcuts_table
 
     print(shortcuts_table(compare_shortcuts(args.name, args.divisors, repeats=args.repeats)))
 
 
 def _condense(args) -> None:
-    from ..deploy.benchmark import conditions
-    from ..deploy.condense_forms import compare_forms, forms_table
+    from ..benchmarks.condensenet_forms import compare_forms, forms_table
+    from ..timing import conditions
 
     rows = [row for name in args.names for row in compare_forms(name, args.image_size, args.repeats, _clock(args))]
     print(f"{forms_table(rows)}\n\none image, {args.repeats} repetitions in turn; {conditions()}")
 
 
 def _routing(args) -> None:
-    from ..deploy.benchmark import conditions
-    from ..deploy.routing_forms import compare_routing, routing_table
+    from ..benchmarks.routing import compare_routing, routing_table
+    from ..timing import conditions
 
     net = get_model(args.name, **read_options(args.option))
     times = compare_routing(net, args.image_size, args.repeats, _clock(args), args.form, args.batch, args.onnx)
@@ -105,14 +105,14 @@ def _routing(args) -> None:
 
 
 def _slicing(args) -> None:
-    from ..deploy.benchmark import conditions
-    from ..deploy.slicing_forms import compare_slicing, slicing_table
+    from ..benchmarks.slicing import compare_slicing, slicing_table
+    from ..timing import conditions
 
     rows = compare_slicing(args.name, args.image_size, args.repeats, _clock(args))
     print(f"{slicing_table(rows)}\n\none image, {args.repeats} repetitions in turn; {conditions()}")
 
 
 def _optimizers(args) -> None:
-    from ..train.bench_optim import compare_optimizers, optimizers_table
+    from ..benchmarks.optimizers import compare_optimizers, optimizers_table
 
     print(optimizers_table(compare_optimizers(args.name, args.repeats)))

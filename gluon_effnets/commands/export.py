@@ -48,8 +48,9 @@ def add_export(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _export(args) -> None:
-    from ..deploy import condense, export, export_subnet
-    from ..deploy.exported import Description, read_names
+    from ..deploy import export, export_subnet
+    from ..deploy.description import Description, read_names
+    from ..models.condense import condense
 
     net, images = _net_and_images(args)
     if args.routed:
@@ -85,7 +86,7 @@ def _net_and_images(args) -> Tuple[ClassificationNet, Optional[List[np.ndarray]]
         if args.data or args.overrides:
             raise ValueError("--data and --set are for the ranges of --int8")
         return get_model(args.name, pretrained=args.weights, classes=args.classes, **read_options(args.option)), None
-    from ..train.validate import calibration_images, open_pair
+    from ..evaluate.validate import calibration_images, open_pair
 
     if not args.data:
         raise ValueError("--int8 takes its ranges from training images: add --data KIND[:PATH], e.g. cifar10:FOLDER")
@@ -112,7 +113,7 @@ def _comparison(about) -> str:
 
 
 def _export_routed(net, args) -> None:
-    from ..deploy.slimmable_files import Manifest, export_routed
+    from ..deploy.routed.files import Manifest, export_routed
 
     others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "names")
     if not (args.fold and args.blocks) or args.width is not None or any(getattr(args, name) for name in others):

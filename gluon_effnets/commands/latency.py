@@ -39,7 +39,7 @@ def add_latency(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _latency(args) -> None:
-    from ..deploy.latency import RUNTIMES, Settings, draw_latency, latency_tables, measure
+    from ..benchmarks.latency import RUNTIMES, Settings, draw_latency, latency_tables, measure
 
     for path in (args.json, args.plot):
         if path and not Path(path).absolute().parent.is_dir():

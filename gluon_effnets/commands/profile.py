@@ -31,10 +31,10 @@ def add_profile(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _profile(args) -> None:
-    from ..deploy.benchmark import conditions
-    from ..deploy.floor import measure_machine
-    from ..deploy.profile import REPRESENTATIVES, Form, deployed, profile
-    from ..deploy.profile_tables import detail_tables, machine_line, plot_profiles, profile_row, summary_table
+    from ..benchmarks.profile.floor import measure_machine
+    from ..benchmarks.profile.run import REPRESENTATIVES, Form, deployed, profile
+    from ..benchmarks.profile.tables import detail_tables, machine_line, plot_profiles, profile_row, summary_table
+    from ..timing import conditions
 
     forms = [Form(name, args.width, args.aligned) for name in args.names]
     forms += [form for form in REPRESENTATIVES if args.all_families]

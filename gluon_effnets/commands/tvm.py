@@ -31,7 +31,7 @@ def add_tvm(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _tvm(args) -> int:
-    from ..deploy import tvm_files
+    from ..deploy.to_tvm import compile as tvm_compiler
 
     exported = Path(args.exported)
     about = _compilable(exported)
@@ -45,7 +45,9 @@ def _tvm(args) -> int:
         if args.database:
             arguments += ["--database", args.database]
         try:
-            done = subprocess.run([args.tvm_python, tvm_files.__file__, *arguments], stdout=subprocess.PIPE, text=True)
+            done = subprocess.run(
+                [args.tvm_python, tvm_compiler.__file__, *arguments], stdout=subprocess.PIPE, text=True
+            )
         except OSError as error:
             raise ValueError(f"--tvm-python {args.tvm_python} cannot be started: {error.strerror}") from None
     if done.returncode < 0:
@@ -55,7 +57,7 @@ def _tvm(args) -> int:
         )
     if done.returncode:
         return done.returncode
-    made = tvm_files.Compiled(**json.loads(done.stdout.splitlines()[-1]))
+    made = tvm_compiler.Compiled(**json.loads(done.stdout.splitlines()[-1]))
     # The library's whole name: OUT.json is that of the ONNX file.
     description = library.with_name(f"{library.name}.json")
     _describe(about, made, library, args.threads).save(description)
@@ -65,7 +67,7 @@ def _tvm(args) -> int:
 
 def _compilable(exported: Path):
     """The description of an export that TVM can compile."""
-    from ..deploy.exported import Description
+    from ..deploy.description import Description
 
     about = Description.read(exported)
     if about.format != "onnx" or about.input_shape[0] is None or about.int8 is not None:
@@ -78,7 +80,7 @@ def _compilable(exported: Path):
 
 def _write_question_and_answer(path: Path, shape: Sequence[int], out: Path) -> None:
     """Random input of a shape, and what ONNX Runtime makes of it, to the .npz file `out`."""
-    from ..deploy.onnx_files import onnx_runner
+    from ..deploy.to_onnx.files import onnx_runner
 
     if not path.is_file():
         raise FileNotFoundError(f"the exported network lacks {path}")
@@ -88,7 +90,7 @@ def _write_question_and_answer(path: Path, shape: Sequence[int], out: Path) -> N
 
 def _describe(about, made, library: Path, threads: int):
     """The description of a library: that of its ONNX file, but for what TVM made of it."""
-    from ..deploy.exported import sha256
+    from ..deploy.description import sha256
 
     return dataclasses.replace(
         about,

@@ -1,13 +1,17 @@
 """Ways out of training: exported graphs and their speed."""
 
-from .aligned import aligned
-from .benchmark import Latency, initialize_lively, measure_latency
-from .condense import condense
-from .exported import ExportedNet, open_exported
-from .exporter import ExportError, export
-from .routing import RoutedOutput, Router
-from .slimmable_files import RoutedFile, RoutedNet, export_routed, export_subnet, load_routed
-from .symbol_files import load_exported
+from ..models.condense import condense
+from ..nn.init import initialize_like_trained
+from ..timing import Latency
+from .aligned.select import aligned
+from .description import ExportedNet, open_exported
+from .export import ExportError, export
+from .routed.files import RoutedFile, RoutedNet, export_routed, export_subnet, load_routed
+from .routed.router import RoutedOutput, Router
+from .to_mxnet.blocks import measure_latency
+from .to_mxnet.files import load_exported
+
+initialize_lively = initialize_like_trained  # as it was called first
 
 __all__ = [
     "ExportError",
@@ -22,6 +26,7 @@ __all__ = [
     "export",
     "export_routed",
     "export_subnet",
+    "initialize_like_trained",
     "initialize_lively",
     "load_exported",
     "load_routed",

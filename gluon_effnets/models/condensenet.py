@@ -11,7 +11,7 @@ cifar_condensenet_182      30-30-30         12-24-48         4            32 x 3
 A plain 3x3 convolution, twice as wide as the first growth, then dense blocks of `DenseLayer`s with 2x2 average pooling
 between them (no convolution there), BN, ReLU, global average, classifier. Every layer reads all features before it.
 
-`condensed=True` is the network at inference: what `gluon_effnets.deploy.condense` makes of a trained and completely
+`condensed=True` is the network at inference: what `gluon_effnets.models.condense` makes of a trained and completely
 pruned one. The authors also drop half of the classifier's inputs when they convert, without having trained for it:
 `condensed_classifier=True`. The parameters and costs that they publish are with that for ImageNet, without for CIFAR.
 """
@@ -80,7 +80,7 @@ class CondenseNet(ClassificationNet):
     ----------
     plan : the numbers of the network.
     classes, in_channels : int
-    condensed : the inference form, whose weights come from `deploy.condense` or from an official converted checkpoint.
+    condensed : the inference form, whose weights come from `models.condense` or from an official converted checkpoint.
     condensed_classifier : the classifier reads half of the features, as in the authors' converted CondenseNet.
     dropout : probability within every learned convolution, before its weights.
     bn_epsilon, bn_momentum : of every BN layer.

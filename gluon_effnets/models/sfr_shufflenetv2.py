@@ -5,7 +5,7 @@ p2 the half that passes; p2 + SFR(p1) and p1 are joined and shuffled as ever. Ou
 its last ReLU, which is the literal reading; the activation in the module is ReLU; G = S = 2, the only numbers that
 divide the halves of all sizes (58, 116, 232 channels at 1.0). No accuracy, cost or recipe is published.
 
-`condensed=True` is the network at inference (`gluon_effnets.deploy.condense`).
+`condensed=True` is the network at inference (`gluon_effnets.models.condense`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from .conv import ConvBN, Norm
 from .dense_layer import DenseLayer
 from .gate import SlimmingHead, gumbel_noise, masked_unit
 from .idle import IdleBlock, IdleRun
-from .init import FanOutNormal
+from .init import FanOutNormal, initialize_like_trained
 from .layout import plain_layout
 from .learned import Grouping, learned_group_conv, reactivation
 from .masked import LearnedGroupConv, MaskedConv, SparseFeatureReactivation, masked_layers
@@ -54,6 +54,7 @@ __all__ = [
     "concat_channels",
     "learned_group_conv",
     "gumbel_noise",
+    "initialize_like_trained",
     "make_activation",
     "masked_unit",
     "masked_layers",

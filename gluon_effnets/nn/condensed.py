@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mxnet as mx
+import numpy as np
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
@@ -79,6 +80,11 @@ class CondensedReactivation(HybridBlock):
             self.shuffle = ChannelShuffle(in_channels, in_channels // groups)
             self.conv = nn.Conv2D(updates, 1, groups=groups, use_bias=False, in_channels=in_channels)
             self.table = _index(self, "table", (groups, channels))
+
+    def as_matrix(self) -> np.ndarray:
+        """(channels, rows) with a one where a row of the group convolution is added to an output."""
+        table, rows = self.table.data().asnumpy(), self.conv.weight.shape[0]
+        return (table[:, :, None] == np.arange(rows)).sum(axis=0).astype(np.float32)
 
     def cast(self, dtype):
         super().cast(dtype)

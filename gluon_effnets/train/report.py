@@ -10,7 +10,7 @@ from typing import List
 from .._requirements import optional_import
 from ..complexity import count
 from ..deploy import export, measure_latency
-from ..deploy.condense import condense
+from ..models.condense import condense
 from ..nn import masked_layers
 from .config import Recipe
 from .hooks.sparsify import SPARSITY

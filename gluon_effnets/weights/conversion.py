@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from .. import deploy
 from ..complexity import count_params
 from ..models import ClassificationNet, get_model, params
 from ..models.preprocessing import Preprocessing
@@ -58,7 +57,7 @@ def convert(
     checkpoint, ema : see `read_checkpoint`. With `condense` also a `.params` file of this package.
     out : the file to write; its folder is made if need be, a file there is replaced.
     source : see `load_official`.
-    condense : write the network that the pruned one is at inference; see `deploy.condense`.
+    condense : write the network that the pruned one is at inference; see `models.condense`.
     condense_classifier : the same, with half of the classifier's inputs, as CondenseNet's authors do it.
     options : of the model. `classes` is that of the checkpoint if it is not given.
 
@@ -70,7 +69,7 @@ def convert(
     else:
         net, source, options = _official(model, checkpoint, ema, source, options)
     if condense:
-        net = deploy.condense(net, classifier=condense_classifier)
+        net = condense(net, classifier=condense_classifier)
         options = {**options, "condensed": True, **({"condensed_classifier": True} if condense_classifier else {})}
     out = Path(out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)

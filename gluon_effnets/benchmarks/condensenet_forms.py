@@ -1,0 +1,124 @@
+"""A pruned CondenseNet in each of its forms, timed: masked, condensed as the authors do it and as we do, in PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from typing import Callable, Dict, List, NamedTuple, Optional
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon.block import HybridBlock
+
+from ..deploy.aligned.select import aligned, aligned_forms
+from ..deploy.to_mxnet.blocks import graph_blocks
+from ..deploy.to_onnx.files import in_onnx_runtime
+from ..models import ClassificationNet, get_model, model_info
+from ..models.condense import condense
+from ..nn import CondensedConv, CondensedReactivation
+from ..nn.init import initialize_like_trained
+from ..timing import time_interleaved
+
+__all__ = ["FormRow", "compare_forms", "forms_table"]
+
+
+class FormRow(NamedTuple):
+    """Milliseconds for one image. `difference`: of the logits from the masked ones, relative to the largest logit."""
+
+    model: str
+    form: str
+    minimum: float
+    median: float
+    difference: float
+
+
+def compare_forms(
+    name: str,
+    image_size: Optional[int] = None,
+    repeats: int = 20,
+    clock=time.perf_counter,
+    with_torch: bool = True,
+) -> List[FormRow]:
+    """Time one image through equal weights in every form, interleaved; in ONNX Runtime and PyTorch, if installed.
+
+    Raises ValueError for a network without masked layers.
+    """
+    net = get_model(name)
+    initialize_like_trained(net)
+    size = image_size or model_info(name).input_size
+    x = mx.nd.random.normal(shape=(1, net.in_channels, size, size))
+    condensed = condense(net)
+    blocks: Dict[str, HybridBlock] = _labelled("masked", net, x)
+    blocks["condensed, authors' index layer"] = graph_blocks(_with_authors_layers(condense(net)), x)["plain"]
+    blocks["condensed"] = graph_blocks(condensed, x)["plain"]
+    if aligned_forms(net):
+        blocks.update(_labelled("aligned", aligned(condensed), x))
+    answers = {form: lambda block=block: block(x).asnumpy() for form, block in blocks.items()}
+    if aligned_forms(net):
+        with contextlib.suppress(ImportError):
+            answers["aligned, ONNX Runtime"] = functools.partial(in_onnx_runtime(aligned(condensed), x), x.asnumpy())
+    if with_torch and aligned_forms(net):
+        answers.update(_torch_forms(condensed, x.asnumpy()))
+    expected = net(x).asnumpy()
+    times = time_interleaved(answers, repeats, clock)
+    return [
+        FormRow(name, form, *times[form], float(np.abs(answer() - expected).max() / np.abs(expected).max()))
+        for form, answer in answers.items()
+    ]
+
+
+def _labelled(form: str, net, x: mx.nd.NDArray) -> Dict[str, HybridBlock]:
+    return {form if kind == "plain" else f"{form}, {kind}": block for kind, block in graph_blocks(net, x).items()}
+
+
+def _torch_forms(condensed: ClassificationNet, x: np.ndarray) -> Dict[str, Callable[[], np.ndarray]]:
+    try:
+        from .condensenet_torch import torch_forms
+    except ImportError:
+        return {}
+    return torch_forms(condensed, x)
+
+
+def forms_table(rows: List[FormRow]) -> str:
+    """The rows as a Markdown table."""
+    masked = {row.model: row.minimum for row in rows if row.form == "masked"}
+    lines = [
+        "| model | form | minimum, ms | median, ms | faster than masked | difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        times = f"{row.minimum:.2f} | {row.median:.2f} | {masked[row.model] / row.minimum:.2f}"
+        lines.append(f"| {row.model} | {row.form} | {times} | {row.difference:.0e} |")
+    return "\n".join(lines)
+
+
+class _AuthorsConv(CondensedConv):
+    """The selection as the authors' code has it, along the channel axis."""
+
+    def hybrid_forward(self, F, x, index):
+        return self.shuffle(self.conv(self.act(self.bn(F.take(x, index, axis=1)))))
+
+
+class _AuthorsReactivation(CondensedReactivation):
+    """The sum as the authors' code has it: a product with a channels x channels matrix of zeros and ones."""
+
+    def make_matrix(self) -> None:
+        matrix = self.as_matrix()[:, :, None, None]
+        self.matrix = mx.gluon.nn.Conv2D(matrix.shape[0], 1, use_bias=False, in_channels=matrix.shape[1])
+        self.matrix.initialize()
+        self.matrix.weight.set_data(mx.nd.array(matrix))
+
+    def hybrid_forward(self, F, x, table):
+        return self.matrix(self.conv(self.shuffle(self.act(self.bn(x)))))
+
+
+def _with_authors_layers(net: ClassificationNet) -> ClassificationNet:
+    def change(layer):
+        if isinstance(layer, CondensedConv):
+            layer.__class__ = _AuthorsConv
+        elif isinstance(layer, CondensedReactivation):
+            layer.__class__ = _AuthorsReactivation
+            layer.make_matrix()
+
+    return net.apply(change)

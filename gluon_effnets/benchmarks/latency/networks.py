@@ -1,0 +1,199 @@
+"""What a latency measurement builds: the runtimes, and the files or builders of every network in them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import mxnet as mx
+import numpy as np
+
+from ...complexity import count, count_params
+from ...deploy.aligned.select import aligned, aligned_forms
+from ...deploy.graph.inference import inference_graph
+from ...deploy.to_mxnet.files import write_symbol_files
+from ...deploy.to_onnx.files import write_onnx_file
+from ...deploy.to_onnx.int8 import quantize_onnx
+from ...deploy.to_tvm import compile as tvm_compiler
+from ...models import ClassificationNet, model_info
+from ...models.condense import condense
+from ...models.condensenet import CondenseNet
+from ...nn import masked_layers
+
+__all__ = ["RUNTIMES", "Job", "Network", "Runtime", "find_jobs"]
+
+
+class Runtime(NamedTuple):
+    """`kind`: of the worker process; `form`: what it does with a network; `int8`: not in float32."""
+
+    kind: str
+    form: str
+    int8: bool = False
+
+
+RUNTIMES = {
+    "mxnet": Runtime("mxnet", "plain"),
+    "mxnet-fused": Runtime("mxnet", "fused"),
+    "mxnet-aligned": Runtime("mxnet", "aligned"),
+    "onnxruntime": Runtime("onnxruntime", "plain"),
+    "onnxruntime-aligned": Runtime("onnxruntime", "aligned"),
+    "onnxruntime-int8": Runtime("onnxruntime", "int8", int8=True),
+    "torch": Runtime("torch", "eager"),
+    "torch-channels-last": Runtime("torch", "eager channels-last"),
+    "torch-jit": Runtime("torch", "jit"),
+    "torch-jit-channels-last": Runtime("torch", "jit channels-last"),
+    "torch-jit-optimized": Runtime("torch", "jit optimized"),
+    "torch-jit-optimized-channels-last": Runtime("torch", "jit optimized channels-last"),
+    "tvm": Runtime("tvm", "plain"),
+}
+
+# The same architectures elsewhere: package, function, arguments. The worker compares parameters and multiply-adds.
+TORCH_BUILDERS: Dict[str, Tuple[str, str, Dict[str, Any]]] = {
+    "alexnet_owt": ("torchvision", "alexnet", {}),
+    "efficientnet_b0": ("torchvision", "efficientnet_b0", {}),
+    "mobilenet_v1_x1_0": ("timm", "mobilenetv1_100", {}),
+    "mobilenet_v2_x0_35": ("torchvision", "mobilenet_v2", {"width_mult": 0.35}),
+    "mobilenet_v2_x0_5": ("torchvision", "mobilenet_v2", {"width_mult": 0.5}),
+    "mobilenet_v2_x0_75": ("torchvision", "mobilenet_v2", {"width_mult": 0.75}),
+    "mobilenet_v2_x1_0": ("torchvision", "mobilenet_v2", {}),
+    "mobilenet_v2_x1_4": ("torchvision", "mobilenet_v2", {"width_mult": 1.4}),
+    "mobilenet_v3_large": ("torchvision", "mobilenet_v3_large", {}),
+    "mobilenet_v3_small": ("torchvision", "mobilenet_v3_small", {}),
+    "shufflenet_v2_x0_5": ("torchvision", "shufflenet_v2_x0_5", {}),
+    "shufflenet_v2_x1_0": ("torchvision", "shufflenet_v2_x1_0", {}),
+    "shufflenet_v2_x1_5": ("torchvision", "shufflenet_v2_x1_5", {}),
+    "shufflenet_v2_x2_0": ("torchvision", "shufflenet_v2_x2_0", {}),
+    "slimmable_resnet50": ("torchvision", "resnet50", {}),
+}
+
+
+class Job(NamedTuple):
+    """A row to measure. `request`: what the worker builds; `int8`: not in float32."""
+
+    model: str
+    runtime: str
+    kind: str
+    batch: int
+    int8: bool
+    request: Dict[str, Any]
+
+
+class Network:
+    """A network with its weights, and its files in `folder`. Networks with masks are condensed.
+
+    `database`: the folder of TVM's tuning, if there is one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        net: ClassificationNet,
+        image_size: Tuple[int, int],
+        folder: Path,
+        database: Optional[str] = None,
+    ):
+        self.name, self.folder, self.database = name, folder, database
+        self.image = (net.in_channels, *image_size)
+        self.net = condense(net) if masked_layers(net) else net
+        self.registered = net.info.name if net.info else ""
+        self._image_size = image_size
+
+    @functools.cached_property
+    def madds(self) -> Optional[int]:
+        """Multiply-adds of an image; of square ones alone."""
+        height, width = self._image_size
+        return count(self.net, height).madds if height == width else None
+
+    def about(self) -> Dict[str, Any]:
+        """Costs, and the published top-1 accuracy in percent; None where no source gives one for these images."""
+        info = model_info(self.registered) if self.registered else None
+        known = info is not None and self._image_size == 2 * (info.input_size,)
+        return {
+            "params": count_params(self.net),
+            "madds": self.madds,
+            "published_top1": _top1(info.published) if known else None,
+        }
+
+    def request(self, runtime: Runtime, batch: int, form: str) -> Dict[str, Any]:
+        """What the worker needs to build this network; `form`: of `aligned`. Raises ValueError if there is none."""
+        shape = {"shape": [batch, *self.image]}
+        if runtime.kind == "torch":
+            return {**shape, "form": runtime.form, **self._torch()}
+        align = form if runtime.form == "aligned" else None
+        if align and align not in aligned_forms(self.net):
+            raise ValueError("no aligned form" + (f" {align!r}" if aligned_forms(self.net) else ""))
+        if runtime.kind == "tvm":
+            tvm = {"database": self.database, "tvm_files": tvm_compiler.__file__}
+            return {**shape, **tvm, "files": [str(self._onnx(batch, align, blocks=False))]}
+        if runtime.kind == "onnxruntime":
+            files = [self._int8(batch) if runtime.int8 else self._onnx(batch, align)]
+            return {**shape, "files": [str(path) for path in files]}
+        # CondenseNets' aligned graphs are faster without fusion.
+        plain = runtime.form == "plain" or (align and isinstance(self.net, CondenseNet))
+        files = [str(path) for path in self._symbol(align)]
+        return {**shape, "form": "plain" if plain else "fused", "files": files}
+
+    def _torch(self) -> Dict[str, Any]:
+        if self.registered not in TORCH_BUILDERS:
+            raise ValueError("neither in torchvision nor in timm")
+        package, function, arguments = TORCH_BUILDERS[self.registered]
+        builder = (package, function, {**arguments, "num_classes": self.net.num_classes})
+        return {"builder": builder, "params": count_params(self.net), "madds": self.madds}
+
+    def _graph(self, align: Optional[str], format: str) -> Tuple[mx.sym.Symbol, Dict[str, mx.nd.NDArray]]:
+        net = aligned(self.net, align, format) if align else self.net
+        arrays = {name: param.data().as_in_context(mx.cpu()) for name, param in net.collect_params().items()}
+        return inference_graph(net), arrays
+
+    def _symbol(self, align: Optional[str]) -> Tuple[Path, Path]:
+        return write_symbol_files(*self._graph(align, "mxnet"), self.folder / str(align))
+
+    def _onnx(self, batch: int, align: Optional[str], blocks: bool = True) -> Path:
+        path = self.folder / f"{align}-{batch}{'' if blocks else '-unblocked'}.onnx"
+        if path.is_file():
+            return path
+        return write_onnx_file(*self._graph(align, "onnx"), path.with_suffix(""), self.image, batch, blocks=blocks)
+
+    def _int8(self, batch: int) -> Path:
+        """The ranges are those of random images: times do not depend on them, and accuracy is not asked for."""
+        path = self._onnx(batch, None)
+        images = np.random.RandomState(0).standard_normal((1, batch, *self.image)).astype(np.float32)
+        return quantize_onnx(path, path.with_name(f"{path.stem}-int8.onnx"), images)
+
+
+def find_jobs(
+    networks: Sequence[Network], runtimes: Sequence[str], batches: Sequence[int], forms: Sequence[str]
+) -> Tuple[List[Job], Dict[str, Dict[str, str]]]:
+    """What there is to measure, and {runtime: {model: why it is not measured}}.
+
+    Raises ValueError for an unknown runtime.
+    """
+    unknown = [name for name in runtimes if name not in RUNTIMES]
+    if unknown:
+        raise ValueError(f"unknown runtime {unknown[0]!r}; choose from {', '.join(RUNTIMES)}")
+    jobs: List[Job] = []
+    left_out: Dict[str, Dict[str, str]] = {}
+    for batch in batches:
+        for network in networks:
+            for name in runtimes:
+                runtime = RUNTIMES[name]
+                for form in forms if runtime.form == "aligned" else ("auto",):
+                    label = name if form == "auto" else f"{name} {form}"
+                    try:
+                        request = network.request(runtime, batch, form)
+                    except (ValueError, ImportError) as error:
+                        left_out.setdefault(label, {})[network.name] = " ".join(str(error).split())
+                    else:
+                        jobs.append(Job(network.name, label, runtime.kind, batch, runtime.int8, request))
+    return jobs, left_out
+
+
+def _top1(published: Sequence[Dict[str, str]]) -> Optional[float]:
+    for row in published:
+        number = re.fullmatch(r"(\d+(?:\.\d+)?) ?%?", row["value"])
+        if number and row["what"] in ("top-1", "top-1 error"):
+            value = float(number.group(1))
+            return value if row["what"] == "top-1" else round(100 - value, 3)
+    return None

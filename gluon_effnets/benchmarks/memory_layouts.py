@@ -1,0 +1,73 @@
+"""What `nn` chooses from, timed: oneDNN's layout and the plain one, forms of inference and training, compiled ones."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+import mxnet as mx
+
+from .. import native
+from ..deploy.to_mxnet.blocks import graph_blocks
+from ..models import get_model
+from ..nn import ConvBN
+from ..nn.forms import inference_forms
+from ..nn.init import initialize_like_trained
+from ..timing import time_interleaved
+from .train_step import train_step
+
+__all__ = ["LAYOUTS", "LayoutRow", "compare_layouts", "layouts_table"]
+
+LAYOUTS = ("blocked", "inference", "plain", "compiled")
+
+
+class LayoutRow(NamedTuple):
+    """Milliseconds of processor time (minimum) of a network in one of `LAYOUTS`."""
+
+    name: str
+    layout: str
+    train: float
+    hybridized: float
+    fused: float
+
+
+def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
+    """Time networks as they are without compiled operators ('plain') and with them, where they are compiled.
+
+    Beside these: with the forms of inference ('inference'), and never leaving oneDNN's blocks ('blocked').
+    Training: forward and backward of 16 images of 96 pixels. Inference: one image of 224 pixels, hybridized and with
+    oneDNN's fusions. Processor time is counted, which other processes disturb less; set OMP_NUM_THREADS=1.
+    """
+    image, batch = mx.nd.random.normal(shape=(1, 3, 224, 224)), mx.nd.random.normal(shape=(16, 3, 96, 96))
+    steps: Dict[Tuple[str, str], Callable] = {}
+    inference: Dict[Tuple[str, str, str], Callable] = {}
+    for name in names:
+        for layout in LAYOUTS if native.load() else LAYOUTS[:-1]:
+            net = get_model(name)
+            net.trains_compiled = layout == "compiled"
+            if layout == "blocked":
+                net.apply(_stay_blocked)
+            initialize_like_trained(net)
+            for kind, block in graph_blocks(net, image).items():
+                inference[name, layout, kind] = lambda block=block: block(image).wait_to_read()
+            steps[name, layout] = train_step(net, batch)
+            with inference_forms(layout == "inference"):
+                steps[name, layout]()
+    times = time_interleaved(inference, repeats, time.process_time)
+    training = time_interleaved(steps, repeats, time.process_time)
+    return [
+        LayoutRow(*key, training[key].minimum, *(times[(*key, kind)].minimum for kind in ("plain", "fused")))
+        for key in steps
+    ]
+
+
+def _stay_blocked(block) -> None:
+    if isinstance(block, ConvBN):
+        block._unblock = (False, False)
+
+
+def layouts_table(rows: List[LayoutRow]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| model | layout | training step, ms | inference, ms | fused, ms |", "|---|---|---|---|---|"]
+    lines += [f"| {r.name} | {r.layout} | {r.train:.0f} | {r.hybridized:.1f} | {r.fused:.1f} |" for r in rows]
+    return "\n".join(lines)

@@ -1,0 +1,233 @@
+"""A network with a gate, timed: routed against masked, against the static networks of its widths, and MobileNetV1."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon.block import HybridBlock
+
+from ..complexity import count
+from ..deploy.graph.inference import inference_graph
+from ..deploy.graph.static import static_block, static_graph
+from ..deploy.routed.files import export_routed, load_routed
+from ..deploy.routed.router import Array, RoutedOutput, Router, before_decision, prepare, static_subnet
+from ..deploy.to_onnx.files import onnx_runner, write_onnx_file
+from ..models import ModelInfo, get_model
+from ..models.slimmable import SlimmableNet
+from ..nn.init import initialize_like_trained
+from ..timing import time_interleaved
+
+__all__ = ["RoutingRow", "RoutingTimes", "compare_routing", "mix_decisions", "routing_table"]
+
+BASELINE = "mobilenet_v1_x1_0"
+
+
+class RoutingRow(NamedTuple):
+    """Milliseconds for a call. `images`: what it runs on. `madds`: mean of an image."""
+
+    runtime: str
+    network: str
+    images: str
+    minimum: float
+    median: float
+    madds: float
+
+
+class RoutingTimes(NamedTuple):
+    """The rows, and how many of the images each width got."""
+
+    rows: List[RoutingRow]
+    histogram: Dict[int, int]
+
+
+class _Runtime(NamedTuple):
+    """`static`: networks without decisions; `routers`: images -> RoutedOutput; both for arrays like `images`."""
+
+    name: str
+    images: Array
+    static: Dict[str, Callable[[Array], Array]]
+    routers: Dict[str, Callable[[Array], RoutedOutput]]
+
+
+class _Case(NamedTuple):
+    runtime: str
+    network: str
+    images: str
+    call: Callable[[], None]
+    madds: float
+
+
+def mix_decisions(net: SlimmableNet, images: mx.nd.NDArray) -> None:
+    """Set the weights of a gate so that `images` take all its candidates, about equally many each.
+
+    What differs most between the images' reduced features decides: candidate k is the nearest of as many points.
+    """
+    before, gate = before_decision(net)
+    x = images
+    for block in before:
+        x = block(x)
+    pooled, reads = gate.pool(x), gate if gate.head.reduce is None else gate.head
+    features = reads.act(reads.reduce(pooled)).asnumpy().reshape(len(images), -1).astype(np.float64)
+    direction = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)[2][0]
+    position = features @ direction
+    candidates = net.gating.num_candidates
+    points = np.quantile(position, (np.arange(candidates) + 0.5) / candidates)
+    # The head has no bias: these weights give 1 for every image instead.
+    one = np.linalg.lstsq(features, np.ones(len(images)), rcond=None)[0]
+    weights = 2 * points[:, None] * direction - points[:, None] ** 2 * one
+    net.gates[0].gate.weight.set_data(mx.nd.array((weights / np.abs(weights).max())[:, :, None, None]))
+
+
+def compare_routing(
+    net: SlimmableNet,
+    image_size: Optional[int] = None,
+    repeats: int = 20,
+    clock=time.perf_counter,
+    form: str = "fused",
+    batch: int = 32,
+    onnx: bool = False,
+) -> RoutingTimes:
+    """Time random images with mixed decisions, one by one and in a batch, through every way to run a new network.
+
+    `onnx`: in ONNX Runtime, too. The weights become random ones. Raises ValueError for a network without exactly one
+    gate, and for an unknown form (see `FORMS` in routing.py).
+    """
+    size = image_size or (net.info or ModelInfo).input_size
+    initialize_like_trained(net)
+    scale = mx.nd.random.uniform(0.2, 2, shape=(batch, 1, 1, 1))
+    images = mx.nd.random.normal(shape=(batch, net.in_channels, size, size)) * scale
+    mix_decisions(net, images)
+    baseline = get_model(BASELINE)
+    initialize_like_trained(baseline)
+    statics = {f"static, width {width}": static_subnet(net, width) for width in _widths(net)}
+    statics["static, largest"] = static_subnet(net, "largest")
+    madds = {name: count(block, size).madds for name, block in statics.items()}
+    madds.update({"masked": madds[f"static, width {_widest(net)}"], BASELINE: count(baseline, size).madds})
+    statics[BASELINE] = baseline
+    runtimes = [_in_mxnet(net, statics, form, images)]
+    decisions = runtimes[0].routers["routed"](images).decisions
+    if onnx:
+        runtimes.append(_in_onnx_runtime(net, statics, images.asnumpy()))
+    rows = _timed([case for runtime in runtimes for case in _of_one_image(runtime, madds, decisions)], repeats, clock)
+    madds["routed"] = float(np.mean([madds[f"static, width {width}"] for width in decisions]))
+    compared = [f"static, width {width}" for width in sorted({_widest(net), net.num_widths - 1})]
+    compared += ["masked", BASELINE]
+    cases = [case for runtime in runtimes for case in _of_all_images(runtime, compared, madds)]
+    rows += _timed(cases, max(1, repeats // 4), clock)
+    widths, numbers = np.unique(decisions, return_counts=True)
+    return RoutingTimes(rows, dict(zip(widths.tolist(), numbers.tolist())))
+
+
+def _widest(net: SlimmableNet) -> int:
+    return net.gating.first_candidate + net.gating.num_candidates - 1
+
+
+def _widths(net: SlimmableNet) -> List[int]:
+    """Those of all candidates, and the widest of all."""
+    return sorted({*range(net.gating.first_candidate, _widest(net) + 1), net.num_widths - 1})
+
+
+def _in_mxnet(net: SlimmableNet, statics: Dict[str, HybridBlock], form: str, images: mx.nd.NDArray) -> _Runtime:
+    ways = {}
+    for name, block in statics.items():
+        ways[name] = prepare(static_block(static_graph(inference_graph(block), _arrays(block))), form)
+    net.hybridize(static_alloc=True, static_shape=True)
+    ways["masked"] = lambda x: net.dynamic(x).logits
+    return _Runtime("MXNet", images, ways, {"routed": Router.of(net, form)})
+
+
+def _in_onnx_runtime(net: SlimmableNet, statics: Dict[str, HybridBlock], images: np.ndarray) -> _Runtime:
+    shape, size = images.shape[1:], images.shape[-1]
+    with tempfile.TemporaryDirectory() as folder:
+        prefix, ways = Path(folder) / "net", {}
+        for name, block in statics.items():
+            ways[name] = onnx_runner(write_onnx_file(inference_graph(block), _arrays(block), prefix, shape))
+        several = load_routed(export_routed(net, prefix, size, format="onnx"))
+        single = load_routed(export_routed(net, prefix, size, format="onnx", single_file=True))
+    return _Runtime("ONNX Runtime", images, ways, {"routed": several, "routed in one file": single})
+
+
+def _arrays(block: HybridBlock) -> Dict[str, mx.nd.NDArray]:
+    return {name: param.data().as_in_context(mx.cpu()) for name, param in block.collect_params().items()}
+
+
+def _of_one_image(runtime: _Runtime, madds: Dict[str, float], decisions: np.ndarray) -> List[_Case]:
+    """Every way on one image, and routing to every width that occurs, on the first image that takes it."""
+    images = runtime.images
+
+    def case(name: str, run: Callable, place: int, cost: float) -> _Case:
+        return _Case(runtime.name, name, "1", lambda x=images[place : place + 1]: _wait(run(x)), cost)
+
+    cases = [case(name, run, 0, madds[name]) for name, run in runtime.static.items()]
+    for name, router in runtime.routers.items():
+        for width, place in zip(*np.unique(decisions, return_index=True)):
+            cases.append(case(f"{name} to width {width}", router, int(place), madds[f"static, width {width}"]))
+    return cases
+
+
+def _of_all_images(runtime: _Runtime, compared: List[str], madds: Dict[str, float]) -> List[_Case]:
+    """Networks and routers on all images, one by one and at once; the masked one and the single file one way alone."""
+    images, number, cases = runtime.images, len(runtime.images), []
+    singles = [images[i : i + 1] for i in range(number)]
+    ways = {name: runtime.static[name] for name in compared if name in runtime.static}
+    for name, run in {**ways, **runtime.routers}.items():
+        cost = madds.get(name, madds["routed"])
+        if name != "routed in one file":
+            cases.append(_Case(runtime.name, name, f"1 x {number}", lambda run=run: _wait(run(images)), cost))
+        if name != "masked":
+            cases.append(_Case(runtime.name, name, f"{number} x 1", lambda run=run: _run_each(run, singles), cost))
+    return cases
+
+
+def _run_each(run: Callable, images: List[Array]) -> None:
+    for image in images:
+        _wait(run(image))
+
+
+def _wait(output: Union[Array, RoutedOutput]) -> None:
+    """MXNet computes behind the call's back."""
+    logits = output.logits if isinstance(output, RoutedOutput) else output
+    if isinstance(logits, mx.nd.NDArray):
+        logits.wait_to_read()
+
+
+def _timed(cases: List[_Case], repeats: int, clock) -> List[RoutingRow]:
+    times = time_interleaved({case[:3]: case.call for case in cases}, repeats, clock)
+    return [RoutingRow(*case[:3], *times[case[:3]], case.madds) for case in cases]
+
+
+def routing_table(times: RoutingTimes) -> str:
+    """The rows as a Markdown table, then the comparisons that matter."""
+    lines = ["| runtime | network | images | minimum, ms | median, ms | MAdds, M |", "|---|---|---|---|---|---|"]
+    for row in times.rows:
+        figures = f"{row.minimum:.2f} | {row.median:.2f} | {row.madds / 1e6:.0f}"
+        lines.append(f"| {row.runtime} | {row.network} | {row.images} | {figures} |")
+    shares = ", ".join(f"width {width}: {number}" for width, number in times.histogram.items())
+    lines += ["", f"decisions: {shares}"]
+    for runtime in dict.fromkeys(row.runtime for row in times.rows):
+        lines += _comparisons(runtime, {row[1:3]: row for row in times.rows if row.runtime == runtime})
+    return "\n".join(lines)
+
+
+def _comparisons(runtime: str, rows: Dict[Tuple[str, str], RoutingRow]) -> List[str]:
+    """Of one runtime's rows, by network and images."""
+    baseline, lines = rows[BASELINE, "1"], []
+    for (name, images), row in rows.items():
+        if name.startswith("routed") and images == "1":
+            ratio = row.minimum / rows[f"static, width {name.split()[-1]}", "1"].minimum
+            faster = baseline.minimum / row.minimum
+            lines.append(f"{runtime}, {name}: {ratio:.3f} of the static time, {faster:.2f} x {BASELINE}'s speed")
+    for (name, images), row in rows.items():
+        if images != "1" and name.startswith("static, width"):
+            routed = rows["routed", images]
+            faster, fewer = row.minimum / routed.minimum, row.madds / routed.madds
+            lines.append(
+                f"{runtime}, routed, {images}: {faster:.2f} times as fast as {name}, of {fewer:.2f} times fewer MAdds "
+                f"({faster / fewer:.2f})"
+            )
+    return lines

@@ -1,0 +1,1 @@
+"""Graphs with equal answers whose channels suit the blocks of oneDNN and ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""Networks of several widths whose gate chooses one for every image."""

@@ -1,0 +1,174 @@
+"""ONNX files of inference graphs, and their functions in ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+
+from ... import __version__
+from ..._requirements import optional_import
+from ..graph.inference import inference_graph
+from ..graph.nodes import Entry, read_graph, simplify
+from ..graph.static import StaticGraph
+from .idle_blocks import block_idle_runs
+from .operators import OnnxNodes
+
+__all__ = ["OPSET", "in_onnx_runtime", "onnx_runner", "route_runner", "write_onnx_file", "write_routed_onnx_file"]
+
+OPSET = 13
+# The version of the file format that came with the operators; newer ones ask for newer runtimes.
+IR_VERSION = 7
+
+
+def write_onnx_file(
+    graph: mx.sym.Symbol,
+    arrays: Dict[str, mx.nd.NDArray],
+    prefix: Path,
+    image: Tuple[int, ...],
+    batch: Optional[int] = None,
+    outputs: Sequence[str] = ("logits",),
+    blocks: bool = True,
+) -> Path:
+    """Write <prefix>.onnx, checked: `data` (N, *image) -> `logits` (N, classes), for any N without `batch`.
+
+    `outputs` : names of the outputs of another graph. Convolutions have their BN folded in, all weights are constants,
+    dropout is gone, and with `blocks` runs of IdleBlocks have the form of `block_idle_runs`. Raises ValueError naming
+    the operator that ONNX cannot express, ImportError without the package onnx.
+    """
+    ends = simplify(read_graph(graph, arrays, image, batch))
+    entries = dict(zip(outputs, block_idle_runs(ends) if blocks else ends))
+    made = OnnxNodes(entries)
+    results = [_value(name, entry) for name, entry in entries.items()]
+    return _write(prefix, made.nodes, made.initializers, [batch, *image], results)
+
+
+def write_routed_onnx_file(
+    head: StaticGraph, tails: Sequence[StaticGraph], prefix: Path, image: Tuple[int, int, int]
+) -> Path:
+    """Write <prefix>.onnx, checked: `data` (1, *image) -> `logits` (1, classes) and `place` (1,) int64 in `tails`.
+
+    `head` and `tails` as in `RoutedGraphs`. Nested `If`s halve the list of tails until one is left, and it alone runs:
+    an image more would have to take the same one. Raises as `write_onnx_file` does.
+    """
+    maps, place = simplify(read_graph(*head, image, 1))
+    taken: Set[str] = {"data", "logits"}
+    before = OnnxNodes({"map": maps, "place": place}, taken=taken)
+    branches = []
+    for number, tail in enumerate(tails):
+        [logits] = simplify(read_graph(*tail, maps.shape[1:], 1))
+        name = f"logits_{number}"
+        made = OnnxNodes({name: logits}, "map", taken)
+        graph = _onnx().helper.make_graph(made.nodes, name, [], [_value(name, logits)], made.initializers)
+        branches.append(graph)
+    nodes = [*before.nodes, *_choice(branches, 0, "logits", logits)]
+    results = [_value("logits", logits), _value("place", place)]
+    return _write(prefix, nodes, before.initializers, [1, *image], results)
+
+
+def _choice(branches: Sequence[Any], first: int, name: str, result: Entry) -> List[Any]:
+    """Nodes that run one of `branches`, the one at `place` - `first`, for a result under `name`."""
+    helper, middle = _onnx().helper, len(branches) // 2
+    assert middle, "at least two branches"
+    graphs = []
+    for half, begin in ((branches[:middle], first), (branches[middle:], first + middle)):
+        if len(half) == 1:
+            graphs += half
+        else:
+            inner = f"{name}_from_{begin}"
+            graphs.append(helper.make_graph(_choice(half, begin, inner, result), inner, [], [_value(inner, result)]))
+    return [
+        helper.make_node("Constant", [], [f"{name}_limit"], value_int=first + middle),
+        helper.make_node("Less", ["place", f"{name}_limit"], [f"{name}_is_below"]),
+        helper.make_node("If", [f"{name}_is_below"], [name], then_branch=graphs[0], else_branch=graphs[1]),
+    ]
+
+
+def _onnx():
+    return optional_import("onnx", "onnx", "export to ONNX")
+
+
+def _value(name: str, entry: Entry):
+    onnx = _onnx()
+    kind = onnx.TensorProto.INT64 if entry.node.op == "argmax" else onnx.TensorProto.FLOAT
+    return onnx.helper.make_tensor_value_info(name, kind, ["N" if n is None else n for n in entry.shape])
+
+
+def _write(prefix: Path, nodes, initializers, shape, results) -> Path:
+    """Write a graph with the input `data` of a shape, None: any number."""
+    onnx = _onnx()
+    helper = onnx.helper
+    data = helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, ["N" if n is None else n for n in shape])
+    content = helper.make_graph(nodes, prefix.name, [data], results, initializers)
+    producer = {"producer_name": "gluon_effnets", "producer_version": __version__}
+    model = helper.make_model(content, opset_imports=[helper.make_opsetid("", OPSET)], **producer)
+    model.ir_version = IR_VERSION
+    onnx.checker.check_model(model, full_check=True)
+    path = prefix.with_name(f"{prefix.name}.onnx")
+    onnx.save(model, str(path))
+    return path
+
+
+def onnx_runner(path: Path) -> Callable[[np.ndarray], Any]:
+    """Return the function (N, C, H, W) -> logits of an ONNX file, in ONNX Runtime on the CPU.
+
+    Of a graph with several outputs it returns their list, and raises ValueError for images of another size. It uses
+    OMP_NUM_THREADS threads, or one for each core. Raises ValueError if the file cannot be loaded, ImportError without
+    the package onnxruntime.
+    """
+    session = _session(str(path), path)
+    if [given.name for given in session.get_inputs()] != ["data"]:
+        raise ValueError(f"{path} is another network's file: its input is not named data")
+    shape = session.get_inputs()[0].shape  # a text where any number is taken
+
+    def run(x: np.ndarray):
+        if len(x.shape) != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, x.shape)):
+            raise ValueError(f"{path} takes an array of {' x '.join(map(str, shape))}, not {x.shape}")
+        outputs = session.run(None, {"data": np.ascontiguousarray(x, np.float32)})
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    return run
+
+
+def route_runner(path: Path) -> Callable[[np.ndarray, int], np.ndarray]:
+    """Return the function (image (1, C, H, W), place) -> logits of a file of `write_routed_onnx_file`.
+
+    The place is given instead of decided; all else is the file's. Raises as `onnx_runner` does.
+    """
+    onnx = _onnx()
+    model = onnx.load(str(path))
+    [place] = [value for value in model.graph.output if value.name == "place"]
+    [decision] = [node for node in model.graph.node if "place" in node.output]
+    model.graph.node.remove(decision)
+    model.graph.output.remove(place)
+    model.graph.input.append(place)
+    session = _session(model.SerializeToString(), path)
+
+    def run(x: np.ndarray, place: int) -> np.ndarray:
+        return session.run(None, {"data": np.ascontiguousarray(x, np.float32), "place": np.array([place], np.int64)})[0]
+
+    return run
+
+
+def _session(content: Union[str, bytes], path: Path):
+    """A session of a file, by its path or content. Raises as `onnx_runner` does."""
+    runtime = optional_import("onnxruntime", "onnx", "run ONNX files")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
+    options.log_severity_level = 3
+    try:
+        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception:  # its errors have no common class of their own
+        raise ValueError(f"{path} is no ONNX file that ONNX Runtime can load, or it is cut short") from None
+
+
+def in_onnx_runtime(net, x: mx.nd.NDArray) -> Callable[[np.ndarray], np.ndarray]:
+    """A network's graph in ONNX Runtime, for inputs of the shape of `x`. Raises ImportError without the packages."""
+    arrays = {name: param.data().as_in_context(mx.cpu()) for name, param in net.collect_params().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_onnx_file(inference_graph(net), arrays, Path(folder) / "net", x.shape[1:], len(x))
+        return onnx_runner(path)

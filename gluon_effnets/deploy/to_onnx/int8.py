@@ -1,0 +1,229 @@
+"""8-bit ONNX files: static quantization after training with ONNX Runtime's quantizer, and the layers that it hurts."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Optional, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from ..._requirements import optional_import
+from .files import onnx_runner
+
+__all__ = ["quantize_onnx", "quantize_onnx_to_target", "relative_difference"]
+
+TARGET = 0.1  # of the logits' standard deviation, root mean square
+SEARCH_SECONDS = 120.0
+_BATCH = 32
+
+# What ONNX Runtime computes in 8 bits on a CPU, and what moves values. All others between them would cost a change to
+# float32 and back, which takes longer than the operator.
+_COMPUTING = ("Conv", "Gemm", "Add", "Mul", "HardSigmoid", "Sigmoid", "Concat", "GlobalAveragePool", "AveragePool")
+_MOVING = ("Clip", "Relu", "MaxPool", "Flatten", "Reshape", "Transpose", "Split", "Slice", "Gather")
+
+
+def quantize_onnx(float_path, out_path, calibration: Sequence[np.ndarray], keep_in_float: Sequence[str] = ()) -> Path:
+    """Write the 8-bit form of an ONNX file of this package; return `out_path`.
+
+    Weights get a range for each output channel, with a sign; activations one range, without a sign: ONNX Runtime's
+    kernels for x86 are made for that (activations with a sign take twice as long).
+
+    Parameters
+    ----------
+    calibration : batches (N, C, H, W) as the file takes them; least and largest value of an activation are its range.
+    keep_in_float : names of nodes of the file to leave in float32. What lies between two of them then is float32, too.
+
+    Raises ValueError without images, ImportError without ONNX Runtime's quantizer.
+    """
+    _Quantizer(float_path, calibration).write(out_path, keep_in_float)
+    return Path(out_path)
+
+
+def quantize_onnx_to_target(
+    float_path,
+    out_path,
+    calibration: Sequence[np.ndarray],
+    target: float = TARGET,
+    seconds: float = SEARCH_SECONDS,
+) -> List[str]:
+    """As `quantize_onnx`, with the layers that hurt most left in float32; return the names of these nodes.
+
+    If the logits of the calibration images differ by more than `target` (`relative_difference`), every node alone is
+    quantized, and the fewest of the worst are left out that bring all others to the target, as far as powers of two
+    and bisection find them; at most half of the nodes, and those that help most if none reaches the target. The search
+    ends after about `seconds`.
+    """
+    quantizer = _Quantizer(float_path, calibration)
+    images = next(_batches(calibration, quantizer.batch))
+    exact = onnx_runner(Path(float_path))(images)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def error(keep: Sequence[str] = (), only: Sequence[str] = ()) -> float:
+            path = quantizer.write(Path(folder) / "trial.onnx", keep, only)
+            return relative_difference(onnx_runner(path)(images), exact)
+
+        keep = [] if error() <= target else _search(quantizer.names, error, target, seconds)
+    quantizer.write(out_path, keep)
+    return keep
+
+
+def relative_difference(seen: np.ndarray, exact: np.ndarray) -> float:
+    """Root mean square of the difference of logits, relative to the standard deviation of the exact ones."""
+    return float(np.sqrt(((seen - exact) ** 2).mean()) / (exact.std() or 1))
+
+
+def _search(names: List[str], error: Callable[..., float], target: float, seconds: float) -> List[str]:
+    begin, alone = time.perf_counter(), {}
+    for name in tqdm(names, desc="layers alone in 8 bits", unit="layer", leave=False):
+        if time.perf_counter() - begin > seconds:
+            break
+        alone[name] = error(only=[name])
+    worst = sorted(alone, key=lambda name: -alone[name])
+    found = {0: error()}
+    count = 1
+    while count <= len(names) // 2:
+        found[count] = error(keep=worst[:count])
+        if found[count] <= target:
+            break
+        count *= 2
+    else:
+        return worst[: min(found, key=lambda count: found[count])]
+    low = count // 2
+    while count - low > 1:
+        middle = (low + count) // 2
+        if error(keep=worst[:middle]) <= target:
+            count = middle
+        else:
+            low = middle
+    return worst[:count]
+
+
+class _Quantizer:
+    """An ONNX file with the ranges of its activations, for 8-bit forms that leave out different nodes."""
+
+    def __init__(self, path, calibration: Sequence[np.ndarray]):
+        if not len(calibration):
+            raise ValueError("quantization needs at least one batch of images for calibration")
+        self._library = optional_import("onnxruntime.quantization", "onnx", "8-bit ONNX files")
+        self._onnx = optional_import("onnx", "onnx", "8-bit ONNX files")
+        self._model = self._onnx.shape_inference.infer_shapes(self._onnx.load(str(path)))
+        self._ranges = self._calibrated(calibration)
+
+    @property
+    def batch(self) -> Optional[int]:
+        """N of the file; None: any."""
+        return self._model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or None
+
+    @property
+    def names(self) -> List[str]:
+        """The nodes whose numbers become others in 8 bits."""
+        return [node.name for node in self._model.graph.node if node.op_type in _COMPUTING]
+
+    def write(self, path, keep: Sequence[str] = (), only: Sequence[str] = ()) -> Path:
+        """Write the file in 8 bits, but for the nodes `keep`, or with the nodes `only` alone in 8 bits."""
+        model = self._onnx.ModelProto()
+        model.CopyFrom(self._model)
+        kinds = self._library.QuantType
+        quantizer = self._library.QDQQuantizer(
+            model,
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=kinds.QInt8,
+            activation_qType=kinds.QUInt8,
+            tensors_range=self._ranges,
+            nodes_to_quantize=list(only),
+            nodes_to_exclude=list(keep),
+            op_types_to_quantize=[*_COMPUTING, *_MOVING],
+            # Logits are float32 at no cost.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+        model = quantizer.model.model
+        _HardSigmoids(self._onnx, model.graph).replace()
+        del model.graph.value_info[:]
+        self._onnx.checker.check_model(model)
+        self._onnx.save(model, str(path))
+        return Path(path)
+
+    def _calibrated(self, calibration: Sequence[np.ndarray]):
+        batches = _batches(calibration, self.batch)
+
+        class Reader(self._library.CalibrationDataReader):
+            def get_next(self):
+                batch = next(batches, None)
+                return None if batch is None else {"data": batch}
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "float.onnx"
+            self._onnx.save(self._model, str(path))
+            calibrator = self._library.create_calibrator(
+                str(path), [*_COMPUTING, *_MOVING], augmented_model_path=str(path.with_name("observed.onnx"))
+            )
+            calibrator.collect_data(Reader())
+            return calibrator.compute_data()
+
+
+def _batches(images: Sequence[np.ndarray], size: Optional[int]) -> Iterator[np.ndarray]:
+    """All images in batches of `size` (repeated to fill the last one), or of any moderate size."""
+    images = np.ascontiguousarray(np.concatenate(list(images)), np.float32)
+    if size:
+        images = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
+    size = size or _BATCH
+    return iter([images[begin : begin + size] for begin in range(0, len(images), size)])
+
+
+class _HardSigmoids:
+    """Replaces HardSigmoid between 8-bit values, for which ONNX Runtime has no 8-bit kernel, by an 8-bit addition.
+
+    clip(alpha x + beta, 0, 1): alpha x is x with another scale, and the clipping is that of unsigned 8-bit values whose
+    zero is 0 and whose largest is at most 1. MobileNetV3 runs a seventh faster by that.
+    """
+
+    def __init__(self, onnx, graph):
+        self._onnx, self._graph = onnx, graph
+        self._makers = {output: node for node in graph.node for output in node.output}
+        self._values = {tensor.name: tensor for tensor in graph.initializer}
+
+    def replace(self) -> None:
+        quantized = {node.input[0]: node for node in self._graph.node if node.op_type == "QuantizeLinear"}
+        nodes: List[Any] = []
+        for node in self._graph.node:
+            source, reader = self._makers.get(node.input[0]), quantized.get(node.output[0])
+            if (
+                node.op_type == "HardSigmoid"
+                and source is not None
+                and source.op_type == "DequantizeLinear"
+                and reader is not None
+                and self._value(reader.input[2]) == 0
+            ):
+                nodes += self._addition(node, source)
+            else:
+                nodes.append(node)
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+
+    def _addition(self, node, source) -> List[Any]:
+        settings = {attribute.name: attribute.f for attribute in node.attribute}
+        scale = self._constant(f"{node.name}_alpha_scale", self._value(source.input[1]) * settings["alpha"], np.float32)
+        beta = [
+            self._constant(f"{node.name}_beta", 255, np.uint8),
+            self._constant(f"{node.name}_beta_scale", settings["beta"] / 255, np.float32),
+            self._constant(f"{node.name}_beta_zero", 0, np.uint8),
+        ]
+        names, make = [f"{node.name}_scaled", f"{node.name}_beta_float"], self._onnx.helper.make_node
+        return [
+            make("DequantizeLinear", [source.input[0], scale, source.input[2]], names[:1], names[0]),
+            make("DequantizeLinear", beta, names[1:], names[1]),
+            make("Add", names, node.output, node.name),
+        ]
+
+    def _value(self, name: str) -> np.ndarray:
+        return self._onnx.numpy_helper.to_array(self._values[name])
+
+    def _constant(self, name: str, value, kind) -> str:
+        self._graph.initializer.append(self._onnx.numpy_helper.from_array(np.array(value, kind), name))
+        return name

@@ -1,0 +1,270 @@
+"""MXNet's operators in ONNX: one function for each that the inference graphs of the package use."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set
+
+import numpy as np
+
+from ..._requirements import optional_import
+from ..graph.nodes import CONSTANT, Entry, Node, Shape, sorted_nodes
+
+__all__ = ["OnnxNodes"]
+
+
+class OnnxNodes:
+    """The nodes and initializers of the ONNX graph that computes `outputs`, each under its name there.
+
+    `data` : name of the input. `taken` : names that no node may have; those of this graph are added.
+    Raises ValueError naming the operator that cannot be expressed.
+    """
+
+    def __init__(self, outputs: Dict[str, Entry], data: str = "data", taken: Optional[Set[str]] = None):
+        onnx = optional_import("onnx", "onnx", "export to ONNX")
+        self._helper, self._to_tensor = onnx.helper, onnx.numpy_helper.from_array
+        self.nodes: List[Any] = []
+        self.initializers: List[Any] = []
+        self._constants: Dict[bytes, str] = {}
+        self._taken = set() if taken is None else taken
+        self._taken.update([data, *outputs])
+        names: Dict[Entry, str] = {}
+        for node in sorted_nodes(list(outputs.values())):
+            if node.op == CONSTANT:
+                names[Entry(node)] = self.constant(node.value, node.name)
+            elif node.op == "null":
+                names[Entry(node)] = data
+            elif node.op in _OPERATORS:
+                made = _OPERATORS[node.op](self, node, [names[entry] for entry in node.inputs])
+                names.update((Entry(node, i), part) for i, part in enumerate([made] if isinstance(made, str) else made))
+            else:
+                raise _refused(node)
+        final = {names[entry]: name for name, entry in outputs.items()}
+        for node in self.nodes:
+            node.input[:] = [final.get(name, name) for name in node.input]
+            node.output[:] = [final.get(name, name) for name in node.output]
+        used = {given for node in self.nodes for given in node.input}
+        self.initializers = [tensor for tensor in self.initializers if tensor.name in used]
+
+    def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """Add a node, its attributes without those that are None; return the name of its output."""
+        return self.add_parts(op, inputs, [name], **attributes)[0]
+
+    def add_parts(self, op: str, inputs: Sequence[str], names: Sequence[str], **attributes: Any) -> List[str]:
+        """Add a node with several outputs."""
+        attributes = {key: value for key, value in attributes.items() if value is not None}
+        outputs = [self._free(name) for name in names]
+        self.nodes.append(self._helper.make_node(op, inputs, outputs, outputs[0], **attributes))
+        return outputs
+
+    def constant(self, value: np.ndarray, name: str) -> str:
+        """The name of an initializer with this value; equal ones are one."""
+        value = np.asarray(value)
+        key = value.tobytes() + repr((value.shape, value.dtype.str)).encode()
+        if key not in self._constants:
+            self._constants[key] = self._free(name)
+            self.initializers.append(self._to_tensor(value, self._constants[key]))
+        return self._constants[key]
+
+    def integers(self, values: Sequence[int], name: str) -> str:
+        return self.constant(np.array(values, np.int64), name)
+
+    def _free(self, name: str) -> str:
+        free, number = name, 1
+        while free in self._taken:
+            free, number = f"{name}_{number}", number + 1
+        self._taken.add(free)
+        return free
+
+
+def _refused(node: Node) -> ValueError:
+    return ValueError(
+        f"the operator {node.op} ({node.name}), as it is used here, has no form in ONNX; export to 'mxnet'"
+    )
+
+
+def _convolution(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    pad = node.get("pad", (0, 0))
+    return graph.add(
+        "Conv",
+        inputs,
+        node.name,
+        kernel_shape=node.get("kernel"),
+        strides=node.get("stride", (1, 1)),
+        dilations=node.get("dilate", (1, 1)),
+        pads=pad if len(pad) == 4 else (*pad, *pad),
+        group=node.get("num_group", 1),
+    )
+
+
+def _fully_connected(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    x, *weights = inputs
+    if len(node.inputs[0].shape) > 2:
+        x = graph.add("Flatten", [x], f"{node.name}_flat", axis=1)
+    return graph.add("Gemm", [x, *weights], node.name, transB=1)
+
+
+def _batch_norm(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    if node.get("fix_gamma", True):
+        ones = np.ones(node.inputs[1].shape, np.float32)
+        inputs = [inputs[0], graph.constant(ones, f"{node.name}_gamma"), *inputs[2:]]
+    return graph.add("BatchNormalization", inputs, node.name, epsilon=node.get("eps", 1e-3))
+
+
+def _group_norm(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    # MXNet scales whole groups; every group as one channel is a case of instance normalization.
+    x, *weights = inputs
+    groups = node.get("num_groups")
+    x = graph.add("Reshape", [x, graph.integers((0, groups, -1), "groups")], f"{node.name}_groups")
+    x = graph.add("InstanceNormalization", [x, *weights], f"{node.name}_norm", epsilon=node.get("eps", 1e-5))
+    return _reshaped(graph, x, node.shapes[0], node)
+
+
+_ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softrelu": "Softplus", "softsign": "Softsign"}
+
+
+def _activation(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    if node.get("act_type") not in _ACTIVATIONS:
+        raise _refused(node)
+    return graph.add(_ACTIVATIONS[node.get("act_type")], inputs, node.name)
+
+
+def _clip(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    limits = [graph.constant(np.float32(node.get(key)), key) for key in ("a_min", "a_max")]
+    return graph.add("Clip", [*inputs, *limits], node.name)
+
+
+def _hard_sigmoid(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    return graph.add("HardSigmoid", inputs, node.name, alpha=node.get("alpha", 0.2), beta=node.get("beta", 0.5))
+
+
+def _pooling(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    kind = node.get("pool_type", "max")
+    if kind not in ("max", "avg"):
+        raise _refused(node)
+    if node.get("global_pool", False):
+        return graph.add({"max": "GlobalMaxPool", "avg": "GlobalAveragePool"}[kind], inputs, node.name)
+    pad = node.get("pad", (0, 0))
+    return graph.add(
+        {"max": "MaxPool", "avg": "AveragePool"}[kind],
+        inputs,
+        node.name,
+        kernel_shape=node.get("kernel"),
+        strides=node.get("stride", (1, 1)),
+        pads=(*pad, *pad),
+        ceil_mode=int(node.get("pooling_convention", "valid") == "full"),
+        count_include_pad=int(node.get("count_include_pad", True)) if kind == "avg" else None,
+    )
+
+
+def _adaptive_pooling(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    (*_, height, width), (*_, rows, columns) = node.inputs[0].shape, node.shapes[0]
+    if (height, width) == (rows, columns):
+        return inputs[0]
+    # For any sizes: averages of rows and columns as two products.
+    over_rows = graph.constant(_averages(height, rows), f"{node.name}_rows")
+    over_columns = graph.constant(_averages(width, columns).T, f"{node.name}_columns")
+    x = graph.add("MatMul", [over_rows, inputs[0]], f"{node.name}_by_row")
+    return graph.add("MatMul", [x, over_columns], node.name)
+
+
+def _averages(size: int, bins: int) -> np.ndarray:
+    weights = np.zeros((bins, size), np.float32)
+    for i in range(bins):
+        begin, end = i * size // bins, -(-(i + 1) * size // bins)
+        weights[i, begin:end] = 1 / (end - begin)
+    return weights
+
+
+def _reshape(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    return _reshaped(graph, inputs[0], node.shapes[0], node)
+
+
+def _reshaped(graph: OnnxNodes, x: str, shape: Shape, node: Node) -> str:
+    if shape.count(None) > 1:
+        raise _refused(node)
+    return graph.add("Reshape", [x, graph.integers([-1 if n is None else n for n in shape], "shape")], node.name)
+
+
+def _swap_axes(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    order = list(range(len(node.shapes[0])))
+    one, other = node.get("dim1", 0), node.get("dim2", 0)
+    order[one], order[other] = order[other], order[one]
+    return graph.add("Transpose", inputs, node.name, perm=order)
+
+
+def _slice_axis(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    end = node.get("end")
+    values = (node.get("begin"), np.iinfo(np.int64).max if end is None else end, node.get("axis"))
+    limits = [graph.integers([value], what) for value, what in zip(values, ("begin", "end", "axis"))]
+    return graph.add("Slice", [*inputs, *limits], node.name)
+
+
+def _take(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    index, axis = node.inputs[1].node.value, node.get("axis", 0)
+    if index is None or node.get("mode", "clip") != "clip" or node.inputs[0].shape[axis] is None:
+        raise _refused(node)
+    index = np.clip(index, 0, node.inputs[0].shape[axis] - 1).astype(np.int64)
+    return graph.add("Gather", [inputs[0], graph.constant(index, f"{node.name}_index")], node.name, axis=axis)
+
+
+def _split(graph: OnnxNodes, node: Node, inputs: List[str]) -> List[str]:
+    if node.get("squeeze_axis", False):
+        raise _refused(node)
+    names = [f"{node.name}_{i}" for i in range(node.get("num_outputs"))]
+    return graph.add_parts("Split", inputs, names, axis=node.get("axis", 1))
+
+
+def _zeros_like(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    # ONNX fills a shape only if it is computed, which keeps ONNX Runtime from planning its memory.
+    return graph.add("Mul", [*inputs, graph.constant(np.float32(0), "zero")], node.name)
+
+
+def _local_response_norm(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    settings = {"alpha": node.get("alpha", 1e-4), "beta": node.get("beta", 0.75), "bias": float(node.get("knorm", 2))}
+    return graph.add("LRN", inputs, node.name, size=node.get("nsize"), **settings)
+
+
+def _argmax(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    # Integers, where MXNet gives floats: what is made of them in the graph would have to convert them first.
+    if node.get("axis") is None:
+        raise _refused(node)
+    return graph.add("ArgMax", inputs, node.name, axis=node.get("axis"), keepdims=int(node.get("keepdims", False)))
+
+
+def _renamed(op: str, **keys: str) -> Callable[[OnnxNodes, Node, List[str]], str]:
+    def convert(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+        return graph.add(op, inputs, node.name, **{name: node.get(key) for name, key in keys.items()})
+
+    return convert
+
+
+_OPERATORS: Dict[str, Callable] = {
+    "Activation": _activation,
+    "BatchNorm": _batch_norm,
+    "Concat": _renamed("Concat", axis="dim"),
+    "Convolution": _convolution,
+    "Flatten": _renamed("Flatten"),
+    "FullyConnected": _fully_connected,
+    "GroupNorm": _group_norm,
+    "LRN": _local_response_norm,
+    "Pooling": _pooling,
+    "Reshape": _reshape,
+    "SliceChannel": _split,
+    "SwapAxis": _swap_axes,
+    "_contrib_AdaptiveAvgPooling2D": _adaptive_pooling,
+    "add_n": _renamed("Sum"),
+    "argmax": _argmax,
+    "broadcast_add": _renamed("Add"),
+    "broadcast_div": _renamed("Div"),
+    "broadcast_mul": _renamed("Mul"),
+    "broadcast_sub": _renamed("Sub"),
+    "clip": _clip,
+    "elemwise_add": _renamed("Add"),
+    "elemwise_mul": _renamed("Mul"),
+    "hard_sigmoid": _hard_sigmoid,
+    "reshape_like": _reshape,
+    "sigmoid": _renamed("Sigmoid"),
+    "slice_axis": _slice_axis,
+    "take": _take,
+    "zeros_like": _zeros_like,
+}

@@ -1,0 +1,1 @@
+"""Libraries compiled by Apache TVM."""

@@ -1,0 +1,1 @@
+"""Trained networks on images: accuracy, classes of single images, routes, reused features."""

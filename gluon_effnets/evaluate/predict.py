@@ -1,0 +1,167 @@
+"""The classes of image files, by trained weights or by an exported network in its own runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Iterable, Iterator, List, Sequence, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+
+from ..deploy import load_routed, open_exported
+from ..deploy.routed.files import Manifest
+from ..models import Preprocessing, get_model
+from ..train.data import DataSettings
+from ..train.data.augment import center_crop, eval_resize
+from ..train.data.decode import UnreadableImageError, decode_image, to_input
+
+__all__ = ["Classifier", "ExportedClassifier", "best", "find_images"]
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
+
+
+class _ImageClassifier:
+    """`classifier(path)` -> probabilities (num_classes,), by a function (n, C, H, W) -> logits (n, num_classes).
+
+    C is 3, or 1 for a network of grey images.
+    """
+
+    def __init__(self, logits: Callable[[np.ndarray], np.ndarray], preprocessing: Preprocessing, **settings: Any):
+        self._logits = logits
+        self.settings = DataSettings(**settings, **preprocessing._asdict())
+
+    def __call__(self, path) -> np.ndarray:
+        """Raises OSError if the file cannot be read (FileNotFoundError if it is not there) or is no image."""
+        return self._probabilities([self._pixels(path)])[0]
+
+    def batches(self, paths: Iterable, batch: int = 1) -> Iterator[Tuple[Any, Union[np.ndarray, OSError]]]:
+        """Yield every path with its probabilities, or with the error if it cannot be read, in order.
+
+        `batch` images go through the network together. Raises ValueError for a `batch` below 1.
+        """
+        if batch < 1:
+            raise ValueError(f"the number of images in a batch is {batch}; it must be at least 1")
+        waiting: List[Tuple[Any, Union[np.ndarray, OSError]]] = []
+        for path in paths:
+            try:
+                waiting.append((path, self._pixels(path)))
+            except OSError as error:
+                waiting.append((path, error))
+            if sum(isinstance(found, np.ndarray) for _, found in waiting) == batch:
+                yield from self._done(waiting)
+                waiting = []
+        yield from self._done(waiting)
+
+    def _done(self, waiting):
+        readable = [found for _, found in waiting if isinstance(found, np.ndarray)]
+        probabilities = iter(self._probabilities(readable) if readable else ())
+        return [(path, next(probabilities) if isinstance(found, np.ndarray) else found) for path, found in waiting]
+
+    def _pixels(self, path) -> np.ndarray:
+        try:
+            image = decode_image(Path(path).expanduser().read_bytes(), str(path))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"no image at {path}") from None
+        except UnreadableImageError as error:
+            # The rest of the text is about training.
+            raise OSError(str(error).splitlines()[0]) from None
+        image = center_crop(image, self.settings.image_size, eval_resize(self.settings))
+        if len(self.settings.mean) == 1:
+            image = (image @ _LUMINANCE)[..., np.newaxis]
+        return to_input(image, self.settings)
+
+    def _probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        logits = self._logits(np.stack(images))
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+class Classifier(_ImageClassifier):
+    """A network with trained weights, `classifier(path)` -> probabilities (num_classes,).
+
+    Images get the preprocessing that the weights want and the evaluation crop of the model.
+
+    Parameters
+    ----------
+    name : a name of `list_models()`.
+    weights : `.params` file.
+    image_size : side of the network's input; None: that of the model.
+    options : of the network.
+
+    Raises what `get_model` raises, and ValueError for a network that takes neither colour nor grey images.
+    """
+
+    def __init__(self, name: str, weights: str, image_size: int | None = None, **options: Any):
+        self.net = net = get_model(name, pretrained=weights, **options)
+        _require_images(net.in_channels, net.preprocessing, weights)
+        net.hybridize(static_alloc=True, static_shape=True)
+        self.num_classes, self.names = net.num_classes, None
+        size = net.info.input_size if image_size is None else image_size
+        super().__init__(
+            lambda x: net(mx.nd.array(x)).asnumpy(), net.preprocessing, image_size=size, eval_crop=net.info.crop
+        )
+
+
+class ExportedClassifier(_ImageClassifier):
+    """An exported network, routed or not, `classifier(path)` -> probabilities (num_classes,).
+
+    Parameters
+    ----------
+    path : the JSON file that `export`, `export_routed` or the command `tvm` wrote; it says what is done to images.
+    image_size : side of the network's input; None: as it was exported. Only MXNet's form takes another.
+
+    `names` are those of the classes, or None. Raises what `open_exported` and `load_routed` raise, and ValueError for a
+    network that takes neither colour nor grey images, or not of this size.
+    """
+
+    def __init__(self, path, image_size: int | None = None):
+        if Manifest.is_at(path):
+            routed = load_routed(path)
+            logits, about, self.names = routed.logits, routed.manifest, None
+        else:
+            logits = open_exported(path)
+            about, self.names = logits.description, logits.description.names
+        _require_images(about.input_shape[1], about.preprocessing, path)
+        size = about.image_size if image_size is None else image_size
+        if about.input_shape[2:] not in ((None, None), (size, size)):
+            raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {size}")
+        self.num_classes = about.num_classes
+        settings = {"image_size": size, "eval_crop": about.crop, "eval_interpolation": about.interpolation}
+        super().__init__(logits, about.preprocessing, **settings)
+
+
+def _require_images(in_channels: int, preprocessing: Preprocessing, where) -> None:
+    given = len(preprocessing.mean)
+    if in_channels not in (1, 3) or given != in_channels:
+        raise ValueError(
+            f"{where} is for {in_channels} channel(s), with a preprocessing for {given}; images have 3, or 1 if grey"
+        )
+
+
+def find_images(paths: Iterable) -> List[Path]:
+    """The paths, with the image files in it (by suffix, sorted) for each that is a folder.
+
+    Raises FileNotFoundError for a folder without images.
+    """
+    found: List[Path] = []
+    for path in map(Path, paths):
+        if not path.expanduser().is_dir():
+            found.append(path)
+            continue
+        inside = sorted(file for file in path.expanduser().rglob("*") if file.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise FileNotFoundError(f"no images in {path} (looked for {', '.join(sorted(SUFFIXES))})")
+        found += inside
+    return found
+
+
+def best(probabilities: np.ndarray, top: int = 5) -> List[Tuple[int, float]]:
+    """The `top` likeliest classes as (index, probability), the likeliest first; all if there are fewer.
+
+    Raises ValueError for a `top` below 1.
+    """
+    if top < 1:
+        raise ValueError(f"the number of classes to show is {top}; it must be at least 1")
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [(int(index), float(probabilities[index])) for index in order]
