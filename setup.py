@@ -26,7 +26,7 @@ EXTRAS = {
     ],
     "torch": ["torch>=1.10", "torchvision", "timm", "safetensors>=0.4"],
     "tensorboard": ["tensorboardX>=2.5"],
-    "dev": ["pytest>=7", "pytest-xdist>=3.5", "ruff>=0.6", "pre-commit"],
+    "dev": ["pytest>=7", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.14", "types-PyYAML", "pre-commit"],
 }
 
 # In the repository these folders lie beside the package; in an installed wheel, inside it.

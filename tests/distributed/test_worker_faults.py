@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 from faulty_worker import main as train_here
-from test_dist import HOROVODRUN, ROOT
-from test_dist import pytestmark as pytestmark
+from test_workers import HOROVODRUN, ROOT
+from test_workers import pytestmark as pytestmark
 
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.exit_codes import VERDICT_VARIABLE
@@ -40,13 +40,13 @@ def arguments(recipe, out="run"):
 
 
 def environment(**more):
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "support")))
     clean = {key: value for key, value in os.environ.items() if key != VERDICT_VARIABLE}
     return {**clean, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
 
 def job(recipe, launcher=(), hosts=(), out="run"):
-    script = str(ROOT / "tests" / "faulty_worker.py")
+    script = str(ROOT / "tests" / "support" / "faulty_worker.py")
     command = [str(HOROVODRUN), "-np", "2", *hosts, sys.executable, script, *arguments(recipe, out)]
     return [*map(str, launcher), *command, "--hvd"]
 

@@ -15,7 +15,7 @@ from gluon_effnets import get_model
 from gluon_effnets.weights import convert, load_official
 from gluon_effnets.weights.dsnet import DS_NET
 
-COMMITTED = json.loads((Path(__file__).parent / "fixtures" / "dsnet_supernet.json").read_text())
+COMMITTED = json.loads((Path(__file__).parents[1] / "fixtures" / "dsnet_supernet.json").read_text())
 FOLDER = os.environ.get("GLUON_EFFNETS_PARITY")
 needs_references = pytest.mark.skipif(not FOLDER, reason="GLUON_EFFNETS_PARITY is not set")
 

@@ -19,7 +19,7 @@ from gluon_effnets.weights.load import SOURCES
 
 pytestmark = pytest.mark.fast
 
-FIXTURES = Path(__file__).parent / "fixtures" / "parity"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "parity"
 FULL, HALF = {"condensed": True}, {"condensed": True, "condensed_classifier": True}
 LGC, SFR = "features.denseblock_1.denselayer_2.conv_1", "features.denseblock_1.denselayer_2.sfr"
 V1, V2 = "condensenet_tiny", "condensenet_v2_tiny"

@@ -20,7 +20,7 @@ from gluon_effnets.weights.condensenet import CONDENSENET, CONDENSENET_V2
 
 pytestmark = pytest.mark.fast
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 HALF = {"condensed": True, "condensed_classifier": True}
 FULL = {"condensed": True}
 

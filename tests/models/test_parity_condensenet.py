@@ -29,7 +29,7 @@ from gluon_effnets.nn import (
 from gluon_effnets.weights import load_official
 from gluon_effnets.weights.condensenet import CONDENSENET
 
-COMMITTED = Path(__file__).parent / "fixtures" / "parity"
+COMMITTED = Path(__file__).parents[1] / "fixtures" / "parity"
 HALF = {"condensed": True, "condensed_classifier": True}
 
 

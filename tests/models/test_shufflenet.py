@@ -19,7 +19,7 @@ from gluon_effnets.models.structure_units import Widths as UnitWidths
 from gluon_effnets.nn import ChannelShuffle, ResidualUnit, ShuffleUnit, ShuffleUnitV2, Unit
 from gluon_effnets.paper_tables import computed_rows, paper_tables, rounds_to
 
-PUBLISHED = json.loads((Path(__file__).parent.parent / "results" / "published.json").read_text())["rows"]
+PUBLISHED = json.loads((Path(__file__).parents[2] / "results" / "published.json").read_text())["rows"]
 README = "README of megvii-model/ShuffleNet-Series"
 HE = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
 

@@ -27,7 +27,7 @@ from gluon_effnets.nn import ConvBN, ConvChain, SandGlass
 from gluon_effnets.weights import convert, load_official
 from gluon_effnets.weights.load import SOURCES
 
-COMMITTED = Path(__file__).parent / "fixtures" / "parity"
+COMMITTED = Path(__file__).parents[1] / "fixtures" / "parity"
 # The official networks with SE hold a BN behind the last block that they never use.
 UNUSED_BN = 2 * 1280
 

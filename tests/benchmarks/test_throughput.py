@@ -23,7 +23,7 @@ from gluon_effnets.commands.throughput import add_data_arguments, add_train_argu
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.hooks import HOOKS, Hook
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NAP = 0.25  # seconds; far above what an update of the tiny network takes
 STEPS, WARMUP, ROUNDS = 2, 1, 1
 WAYS = {"training", "one batch", "data", "with waits", *(["MXNet's"] if native.load() else [])}

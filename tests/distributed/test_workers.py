@@ -21,7 +21,7 @@ from gluon_effnets.train.batch_statistics import batch_statistics
 from gluon_effnets.train.data import open_data
 
 HOROVODRUN = Path(sys.executable).with_name("horovodrun")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.dist,
     pytest.mark.skipif(importlib.util.find_spec("horovod") is None, reason="Horovod is not installed"),
@@ -142,7 +142,7 @@ CODE = """
 
 def horovodrun(*command, processes=2):
     # Threads that wait for each other on too few cores cost more than they bring.
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "support")))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     environment.pop("HOROVOD_CYCLE_TIME", None)
     command = [str(HOROVODRUN), "-np", str(processes), sys.executable, *map(str, command)]

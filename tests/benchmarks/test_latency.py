@@ -20,7 +20,7 @@ from gluon_effnets.benchmarks.latency.picture import Point, pareto_front
 from gluon_effnets.benchmarks.latency.processes import Worker, WorkerError, turn
 from gluon_effnets.benchmarks.latency.tables import against_torch, best_rows, memory_table
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = ["benchmark", "latency", "idle_tiny", "--image-size", "32", "--repeats", "2"]
 
 

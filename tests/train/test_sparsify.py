@@ -12,8 +12,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 from conftest import TINY
-from test_dist import HOROVODRUN, horovodrun
 from test_resume import assert_resumes
+from test_workers import HOROVODRUN, horovodrun
 
 from gluon_effnets.models import get_model
 from gluon_effnets.nn import LearnedGroupConv, SparseFeatureReactivation, masked_layers

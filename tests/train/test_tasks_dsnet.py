@@ -21,7 +21,7 @@ from gluon_effnets.train.width_scores import route_sums, width_list, width_sums
 from gluon_effnets.weights import load_official
 from gluon_effnets.weights.dsnet import DS_NET
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 STEPS = json.loads((FIXTURES / "dsnet_steps.json").read_text())
 SUPERNET = json.loads((FIXTURES / "dsnet_supernet.json").read_text())
 TINY = ("model=ds_mobilenet_tiny", "data.source=synthetic:48")

@@ -13,7 +13,7 @@ from test_onnx import trained
 
 from gluon_effnets.deploy import export
 
-EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 MXNET = Path(mx.__file__).parent
 # Debian's place, or the usual variable.
 JNA = [path for path in (*os.environ.get("CLASSPATH", "").split(":"), "/usr/share/java/jna.jar") if "jna" in path]

@@ -20,7 +20,7 @@ from gluon_effnets.weights.load import SOURCES
 
 pytestmark = pytest.mark.fast
 
-FIXTURES = Path(__file__).parent / "fixtures" / "parity"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "parity"
 NAMES = {
     "timm": "timm_mobilenetv3_large_100",
     "torchvision": "torchvision_mobilenet_v3_small",

@@ -23,7 +23,7 @@ from gluon_effnets.nn.gate import straight_through
 from gluon_effnets.weights import load_official
 from gluon_effnets.weights.dsnet import DS_NET
 
-PUBLISHED = json.loads((Path(__file__).parent.parent / "results" / "published.json").read_text())["rows"]
+PUBLISHED = json.loads((Path(__file__).parents[2] / "results" / "published.json").read_text())["rows"]
 PARITY = os.environ.get("GLUON_EFFNETS_PARITY")
 needs_references = pytest.mark.skipif(not PARITY, reason="GLUON_EFFNETS_PARITY is not set")
 

@@ -8,8 +8,8 @@ import textwrap
 import mxnet as mx
 import numpy as np
 import pytest
-from test_dist import horovodrun
 from test_stages import RECIPE, STAGES, arrays
+from test_workers import horovodrun
 
 from gluon_effnets.train.checkpoint import list_checkpoints
 

@@ -19,7 +19,7 @@ from gluon_effnets.weights.load import SOURCES
 
 pytestmark = pytest.mark.fast
 
-FIXTURES = Path(__file__).parent / "fixtures" / "parity"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "parity"
 G3, V2, V2_TORCHVISION = "shufflenetv1_g3_1.0x", "megvii_shufflenetv2_1.0x", "torchvision_shufflenet_v2_x1_0"
 
 

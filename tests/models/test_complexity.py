@@ -13,7 +13,7 @@ from gluon_effnets.models.mobilenetv3 import LARGE
 
 pytestmark = pytest.mark.fast
 
-COMPUTED = json.loads((Path(__file__).parent.parent / "results" / "computed.json").read_text())
+COMPUTED = json.loads((Path(__file__).parents[2] / "results" / "computed.json").read_text())
 
 # Compositions of the IdleBlock paper's networks as reconstructed beforehand: baseline, options, M MAdds, M parameters.
 COMPOSITIONS = [

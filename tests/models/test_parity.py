@@ -17,7 +17,7 @@ from gluon_effnets import complexity, get_model
 from gluon_effnets.nn import ShuffleUnit, shuffle
 from gluon_effnets.weights import load_official
 
-COMMITTED = Path(__file__).parent / "fixtures" / "parity"
+COMMITTED = Path(__file__).parents[1] / "fixtures" / "parity"
 
 
 class Reference(NamedTuple):

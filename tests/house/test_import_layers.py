@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = pytest.mark.fast
 
-PACKAGE = Path(__file__).parent.parent / "gluon_effnets"
+PACKAGE = Path(__file__).parents[2] / "gluon_effnets"
 # A module may import from its own layer and those before it in this list.
 LAYERS = [
     ["_requirements", "_resources"],

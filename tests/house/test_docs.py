@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Reads a checkpoint that is not part of the repository; tests/test_weights.py runs the same calls.
+# Reads a checkpoint that is not part of the repository; tests/weights/test_weights.py runs the same calls.
 NEEDS_A_DOWNLOAD = {"docs/weights.md"}
 
 
