@@ -9,7 +9,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from test_onnx import trained
+from networks import trained
 
 from gluon_effnets.deploy import export
 
@@ -78,7 +78,7 @@ def classified(net, image):
 
 def assert_classifies(command, expected, fused):
     done = subprocess.run(
-        list(map(str, command)), check=True, timeout=60, capture_output=True, text=True, env=ENVIRONMENT
+        list(map(str, command)), check=True, timeout=120, capture_output=True, text=True, env=ENVIRONMENT
     )
     classes, probabilities = zip(*(line.split() for line in done.stdout.splitlines()))
     assert [int(number) for number in classes] == expected[0]
@@ -107,7 +107,7 @@ def test_mistakes_in_cpp_are_messages(predict_mxnet, image, tmp_path):
         ([tmp_path / "other", image], "MXNetError"),
     ]:
         command = list(map(str, [predict_mxnet, *arguments]))
-        done = subprocess.run(command, timeout=60, capture_output=True, text=True, env=ENVIRONMENT)
+        done = subprocess.run(command, timeout=120, capture_output=True, text=True, env=ENVIRONMENT)
         assert done.returncode == 1 and not done.stdout and message in done.stderr.splitlines()[0]
 
 

@@ -12,9 +12,9 @@ import mxnet as mx
 import numpy as np
 import onnx
 import pytest
+from images import photo
 from mxnet.gluon import nn
-from test_data import photo
-from test_onnx import trained
+from networks import trained
 
 from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import ExportError, export, open_exported

@@ -11,8 +11,8 @@ import time
 
 import mxnet as mx
 import pytest
-from conftest import TINY
-from test_worker_faults import ROOT, environment
+from recipes import TINY
+from workers import FAULTY_WORKER, environment
 
 from gluon_effnets.train import supervise as module
 from gluon_effnets.train.checkpoint import list_checkpoints
@@ -57,7 +57,7 @@ def test_what_is_started_again(tmp_path, monkeypatch, how, starts, code):
 
 def test_restarts_of_train_imagenet(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
-    command = [sys.executable, ROOT / "tests" / "support" / "faulty_worker.py", "--restarts", "2", "--fresh"]
+    command = [*FAULTY_WORKER, "--restarts", "2", "--fresh"]
     command += ["--config", tmp_path / "tiny.yaml", "--out", tmp_path / "run"]
     env = environment(FAULT="kill:0:3", MARKER=str(tmp_path / "killed"))
     done = subprocess.run(map(str, command), env=env, capture_output=True, text=True, timeout=100)
@@ -74,8 +74,7 @@ def test_restarts_belong_around_horovodrun(capsys):
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, signum):
     (tmp_path / "tiny.yaml").write_text(TINY)
-    script = [sys.executable, str(ROOT / "tests" / "support" / "faulty_worker.py")]
-    command = [*script, "--config", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
+    command = [*FAULTY_WORKER, "--config", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
     command += ["--set", "checkpoint_every=100it", "--set", "duration=8it"]
     process = subprocess.Popen(
         command, env=environment(SLOW="0.4"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,13 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY
 from faulty_worker import main as train_here
-from test_workers import HOROVODRUN, ROOT
-from test_workers import pytestmark as pytestmark
+from recipes import TINY
+from workers import FAULTY_WORKER, HOROVODRUN, ROOT, environment, needs_horovod
 
 from gluon_effnets.train.checkpoint import list_checkpoints
-from gluon_effnets.train.exit_codes import VERDICT_VARIABLE
+
+pytestmark = [pytest.mark.dist, needs_horovod]
 
 # With this many seconds a test must live on the loaded machines it runs on, horovodrun's own 5 s of grace included.
 SOON = 40
@@ -39,15 +38,8 @@ def arguments(recipe, out="run"):
     return [*options, *(part for change in changes for part in ("--set", change))]
 
 
-def environment(**more):
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "support")))
-    clean = {key: value for key, value in os.environ.items() if key != VERDICT_VARIABLE}
-    return {**clean, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
-
-
 def job(recipe, launcher=(), hosts=(), out="run"):
-    script = str(ROOT / "tests" / "support" / "faulty_worker.py")
-    command = [str(HOROVODRUN), "-np", "2", *hosts, sys.executable, script, *arguments(recipe, out)]
+    command = [str(HOROVODRUN), "-np", "2", *hosts, *FAULTY_WORKER, *arguments(recipe, out)]
     return [*map(str, launcher), *command, "--hvd"]
 
 

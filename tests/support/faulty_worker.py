@@ -9,7 +9,7 @@ import sys
 import time
 from unittest import mock
 
-import conftest  # noqa: F401  (registers plain_tiny)
+import runs  # noqa: F401  (registers plain_tiny)
 
 from gluon_effnets.train import run
 from gluon_effnets.train.hooks import Hook
