@@ -1,4 +1,4 @@
-"""What tests share lies in tests/support: no test module is imported, by another one or by a process that it starts."""
+"""What tests share lies in tests/support: no test module is imported, and no test has a bound of seconds of its own."""
 
 import re
 from pathlib import Path
@@ -20,3 +20,11 @@ def test_no_test_module_is_imported():
 def test_shared_modules_are_found_from_everywhere_and_test_modules_are_not(pytestconfig):
     assert pytestconfig.getini("pythonpath") == [TESTS / "support"]
     assert pytestconfig.getoption("importmode") == "importlib"
+
+
+def test_bounds_in_seconds_are_those_of_waiting():
+    """A busy machine takes ten times as long; a test that says `timeout=60` fails there without a fault."""
+    bound = re.compile(r"\btimeout=[\d.]+|time\.monotonic\(\) \+")
+    files = [path for path in TESTS.rglob("*.py") if path.name != "waiting.py" and path != Path(__file__)]
+    found = {path.name: bound.findall(path.read_text()) for path in files}
+    assert {name: bounds for name, bounds in found.items() if bounds} == {}

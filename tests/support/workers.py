@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 from gluon_effnets.train.exit_codes import VERDICT_VARIABLE
 
@@ -28,4 +29,4 @@ def environment(**more):
 
 def horovodrun(*command, processes=2):
     command = [str(HOROVODRUN), "-np", str(processes), sys.executable, *map(str, command)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment())

@@ -11,6 +11,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from recipes import TINY
+from waiting import PATIENCE_S
 
 from gluon_effnets.deploy import load_exported
 from gluon_effnets.train.precision import Precision
@@ -65,7 +66,7 @@ def seen(tmp_path_factory):
     (folder / "tiny.yaml").write_text(TINY)
     (folder / "out").mkdir()
     command = [sys.executable, "-c", textwrap.dedent(CODE), str(folder / "tiny.yaml"), str(folder / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("SEEN"))
     return json.loads(line[4:])

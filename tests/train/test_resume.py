@@ -15,6 +15,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from runs import assert_resumes, content, logged
+from waiting import PATIENCE_S
 
 from gluon_effnets.train import checkpoint
 from gluon_effnets.train.checkpoint import list_checkpoints
@@ -304,7 +305,7 @@ def test_failure_to_save_is_told_and_harms_nothing(start, monkeypatch, owner, na
 def run_python(code, *arguments, before=()):
     program = textwrap.dedent(code)
     command = [*before, sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def can_mount() -> bool:
