@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S, wait_until
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
@@ -35,13 +35,6 @@ def state(pid):
 def workers_of(pid):
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if b"worker.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
-def wait_until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened in time"
-        time.sleep(0.05)
 
 
 def test_rows_conditions_and_files(tmp_path, capsys):
@@ -175,7 +168,7 @@ def test_no_process_stays_when_the_parent_ends(how):
         wait_until(lambda: len(workers_of(parent.pid)) == 2 and "T" in map(state, workers_of(parent.pid)))
         workers = workers_of(parent.pid)
         parent.send_signal(how)
-        error = parent.communicate(timeout=240)[1]
+        error = parent.communicate(timeout=PATIENCE_S)[1]
         assert b"Traceback" not in error
         wait_until(lambda: not any(map(state, workers)))
     finally:

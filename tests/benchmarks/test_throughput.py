@@ -14,6 +14,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon import nn
+from waiting import PATIENCE_S
 
 from gluon_effnets import get_model, native
 from gluon_effnets.benchmarks import throughput
@@ -195,7 +196,7 @@ def test_two_workers_measure_their_communication(tmp_path):
     call = "import sys, tests.test_throughput as t; t.run_train(t.parse(t.add_train_arguments, *sys.argv[1:]))"
     words = ["idle_tiny", *SMALL, "--hvd", "--json", str(path)]
     command = [str(Path(sys.executable).with_name("horovodrun")), "-np", "2", sys.executable, "-c", call, *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr
     (result,) = json.loads(path.read_text())
     assert list(result["phases"]) == ["data", "forward", "backward", "waiting", "communication", "update"]

@@ -9,9 +9,8 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from test_data import photo
-from test_models import KINDS
-from test_onnx import trained
+from images import photo
+from networks import KINDS, initialized, trained
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.__main__ import main
@@ -34,14 +33,6 @@ flow = importlib.import_module("gluon_effnets.deploy.export")  # an attribute of
 
 # Of the networks for CIFAR, which differ only in their depth, one of every kind: fusing the deep ones takes long.
 NAMES = [name for name in list_models() if model_info(name).input_size == 224 or name in sum(KINDS.values(), [])]
-HE = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
-
-
-def initialized(name, **options):
-    mx.random.seed(0)
-    net = get_model(name, **options)
-    net.initialize(HE)
-    return net
 
 
 def operators(symbol):

@@ -12,9 +12,10 @@ import mxnet as mx
 import numpy as np
 import onnx
 import pytest
+from images import photo
 from mxnet.gluon import nn
-from test_data import photo
-from test_onnx import trained
+from networks import trained
+from waiting import PATIENCE_S
 
 from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import ExportError, export, open_exported
@@ -92,7 +93,7 @@ block = mxnet.gluon.SymbolBlock.imports("net-symbol.json", ["data"], "net-0000.p
 numpy.testing.assert_array_equal(block(mxnet.nd.array(numpy.load("x.npy"))).asnumpy(), numpy.load("y.npy"))
 """
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     nodes = json.loads(written.symbol.read_text())["nodes"]
     convolutions = [node["attrs"].get("quantized") for node in nodes if node["op"] == "_sg_mkldnn_conv"]

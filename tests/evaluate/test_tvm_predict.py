@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from test_data import photo
+from images import photo
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main

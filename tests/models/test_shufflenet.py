@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
+from networks import HE, initialized
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.__main__ import main
@@ -21,7 +22,6 @@ from gluon_effnets.paper_tables import computed_rows, paper_tables, rounds_to
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "results" / "published.json").read_text())["rows"]
 README = "README of megvii-model/ShuffleNet-Series"
-HE = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
 
 # Exact numbers as numbers, in M with the printed places as text: parameters, conv + fc, conv; None where none is known.
 COUNTS = {
@@ -263,13 +263,6 @@ def test_the_place_of_the_shuffle_only_permutes_the_depthwise_convolution(stride
 def test_mistakes_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
-
-
-def initialized(name, **options):
-    mx.random.seed(0)
-    net = get_model(name, **options)
-    net.initialize(HE)
-    return net
 
 
 KINDS = [

@@ -9,7 +9,8 @@ import sys
 import time
 from unittest import mock
 
-import conftest  # noqa: F401  (registers plain_tiny)
+import runs  # noqa: F401  (registers plain_tiny)
+from waiting import PATIENCE_S
 
 from gluon_effnets.train import run
 from gluon_effnets.train.hooks import Hook
@@ -17,6 +18,12 @@ from gluon_effnets.train.hooks import Hook
 
 def unforeseen():
     raise RuntimeError("an unforeseen fault")
+
+
+def pause():
+    """Until somebody takes the marker away."""
+    while os.path.exists(os.environ["MARKER"]):
+        time.sleep(0.02)
 
 
 def mistake():
@@ -27,7 +34,8 @@ FAULTS = {
     "none": lambda: None,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
-    "sleep": lambda: time.sleep(600),
+    "sleep": lambda: time.sleep(PATIENCE_S),
+    "pause": pause,
     "leave": lambda: sys.exit(0),
     "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "unforeseen": unforeseen,

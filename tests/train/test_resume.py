@@ -14,6 +14,8 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+from runs import assert_resumes, content, logged
+from waiting import PATIENCE_S
 
 from gluon_effnets.train import checkpoint
 from gluon_effnets.train.checkpoint import list_checkpoints
@@ -47,28 +49,6 @@ OPTIMIZERS = {  # by name, and what else tells them apart
     "lb_sgd lars": {"momentum": 0.9, "warmup_strategy": "lars"},
     "lbsgd": {"momentum": 0.9, "batch_scale": 2, "warmup_epochs": 1, "updates_per_epoch": 3},
 }
-
-
-def content(run, update):
-    """Everything a checkpoint holds, as bytes."""
-    folder = run.state.out / "checkpoints" / f"update-{update:08d}"
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def logged(run):
-    """The log without what depends on the clock."""
-    return [{k: v for k, v in line.items() if k != "images_per_s"} for line in run.log()]
-
-
-def assert_resumes(start, *overrides, killed_after=3, saved=2):
-    whole = start(*overrides, out="whole").train()
-    start(*overrides, out="parts").train_until_killed(killed_after)
-    again = start(*overrides, out="parts").resume()
-    assert again.state.update == saved, "the last checkpoint before the kill"
-    again.train()
-    assert content(again, again.state.total_updates) == content(whole, whole.state.total_updates)
-    assert logged(again) == logged(whole)
-    return whole
 
 
 def assert_has_effect(run, start, *overrides):
@@ -325,7 +305,7 @@ def test_failure_to_save_is_told_and_harms_nothing(start, monkeypatch, owner, na
 def run_python(code, *arguments, before=()):
     program = textwrap.dedent(code)
     command = [*before, sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def can_mount() -> bool:

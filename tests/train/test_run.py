@@ -12,6 +12,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 import yaml
+from waiting import PATIENCE_S
 
 import gluon_effnets
 from gluon_effnets import get_model
@@ -223,10 +224,12 @@ def test_a_diverging_run_ends_with_a_message(tmp_path, capsys):
 @pytest.mark.slow
 def test_the_script_itself(tmp_path):
     script = [sys.executable, str(ROOT / "train_imagenet.py")]
-    help_text = subprocess.run([*script, "--help"], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    help_text = subprocess.run([*script, "--help"], capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path)
     assert help_text.returncode == 0
     assert "--hvd" in help_text.stdout
-    failed = subprocess.run([*script, "--model", "nix"], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    failed = subprocess.run(
+        [*script, "--model", "nix"], capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path
+    )
     assert failed.returncode == 1
     assert "error: unknown model 'nix'" in failed.stderr
     assert "Traceback" not in failed.stderr

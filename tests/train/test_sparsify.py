@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import textwrap
@@ -11,9 +10,9 @@ from fractions import Fraction
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import TINY
-from test_resume import assert_resumes
-from test_workers import HOROVODRUN, horovodrun
+from recipes import TINY
+from runs import assert_resumes
+from workers import HOROVODRUN, horovodrun, needs_horovod
 
 from gluon_effnets.models import get_model
 from gluon_effnets.nn import LearnedGroupConv, SparseFeatureReactivation, masked_layers
@@ -343,7 +342,7 @@ WORKER = """
     import json, sys
     from pathlib import Path
     import numpy as np
-    from conftest import KillAfter, Killed
+    from runs import KillAfter, Killed
     from gluon_effnets.nn import MaskedConv, masked_layers
     from gluon_effnets.train import loop
     from gluon_effnets.train.config import load_recipe
@@ -381,7 +380,7 @@ WORKER = """
 
 
 @pytest.mark.dist
-@pytest.mark.skipif(importlib.util.find_spec("horovod") is None, reason="Horovod is not installed")
+@needs_horovod
 def test_two_workers_have_the_masks_of_the_first_also_after_a_resume(tmp_path):
     assert HOROVODRUN.exists()
     (tmp_path / "tiny.yaml").write_text(TINY)
