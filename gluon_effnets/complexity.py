@@ -11,7 +11,7 @@ import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
 from .models import ClassificationNet
-from .nn.forms import inference_forms
+from .nn.variants import inference_variants
 
 __all__ = ["RULES", "Complexity", "LayerCost", "condensed_options", "count", "count_params", "layer_costs"]
 
@@ -80,7 +80,7 @@ def layer_costs(net: HybridBlock, image_size: int = 224, rule: str = "conv_fc") 
     """
     if rule not in RULES:
         raise ValueError(f"unknown counting rule {rule!r}; choose one of {', '.join(RULES)}")
-    with inference_forms():
+    with inference_variants():
         internals = net(mx.sym.var("data")).get_internals()
     _, shapes, _ = internals.infer_shape(data=(1, getattr(net, "in_channels", 3), image_size, image_size))
     graph = json.loads(internals.tojson())

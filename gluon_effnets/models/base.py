@@ -13,7 +13,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .. import native
-from ..nn.forms import compiled_forms, inference_forms
+from ..nn.variants import compiled_variants, inference_variants
 from . import params
 from .preprocessing import Preprocessing
 
@@ -125,7 +125,7 @@ class ClassificationNet(HybridBlock):
         super().hybridize(active, backend, clear or backend != self._backend, *args, **kwargs)
 
     def _get_graph(self, *args):
-        with inference_forms(self._backend is not None):
+        with inference_variants(self._backend is not None):
             return super()._get_graph(*args)
 
     def _clear_cached_op(self):
@@ -138,7 +138,7 @@ class ClassificationNet(HybridBlock):
         # MXNet's engine does not know that a static graph changes running statistics. Whoever was to read them before
         # must be done, and whoever reads them next must find all of them changed.
         mx.nd.waitall()
-        with self._training_graph(), compiled_forms():
+        with self._training_graph(), compiled_variants():
             result = super()._call_cached_op(*args)
         for array in result if isinstance(result, (list, tuple)) else [result]:
             array.wait_to_read()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from .forms import training_on_cpu
 from .layout import plain_layout
+from .variants import training_on_cpu
 
 __all__ = ["HardSigmoid", "HardSwish", "ReLU6", "Swish", "make_activation"]
 

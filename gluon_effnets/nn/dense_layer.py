@@ -14,6 +14,7 @@ from .conv import Norm
 from .layout import plain_layout
 from .learned import Grouping, learned_group_conv, reactivation
 from .se import SqueezeExcite
+from .shortcut import add_shortcut
 
 __all__ = ["DenseLayer"]
 
@@ -69,7 +70,5 @@ class DenseLayer(HybridBlock):
         if self.se is not None:
             new = self.se(new)
         if self.update is not None:
-            # The plain layout also hides x from MXNet 1.9.1's fusion of sums into the convolution before them,
-            # which fails, or computes something else, where the other summand depends on x.
-            x = plain_layout(F, x) + self.update(new)
+            x = add_shortcut(F, self.update(new), plain_layout(F, x))
         return concat_channels(F, x, new)

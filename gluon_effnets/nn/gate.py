@@ -15,6 +15,7 @@ from mxnet.gluon.block import HybridBlock
 from .activations import make_activation
 from .conv import ConvBN
 from .se import SqueezeExcite, scale_channels
+from .shortcut import add_shortcut
 from .slimmable import (
     BottleneckUnit,
     ChannelGroupNorm,
@@ -216,7 +217,7 @@ class _MaskedBottleneckUnit(_MaskedUnit):
         y, choice, logits = self._attend(F, x, choice, mask, noise)
         mask, inner = (channel_mask(F, choice, widths) for widths in (self._widths, self._inner))
         y = self.expand(self.conv(self.reduce(y, choice, inner), choice, inner), choice, mask)
-        y = self.act(y + (x if self.shortcut is None else self.shortcut(x, choice, mask)))
+        y = self.act(add_shortcut(F, y, x if self.shortcut is None else self.shortcut(x, choice, mask)))
         return y if logits is None else (y, choice, logits)
 
 

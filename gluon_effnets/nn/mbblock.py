@@ -8,8 +8,8 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .conv import ConvBN, Norm
-from .forms import compiled_forms_active
-from .se import SqueezeExcite
+from .se import SqueezeExcite, conv_bn_se
+from .shortcut import add_shortcut
 
 __all__ = ["BlockStyle", "MBBlock"]
 
@@ -73,13 +73,7 @@ class MBBlock(HybridBlock):
 
     def hybrid_forward(self, F, x):
         y = self.expand(x) if self.expand is not None else x
-        if self.se is not None and compiled_forms_active():
-            y = self.se(*self.depthwise.with_mean(F, y))
-        else:
-            y = self.depthwise(y)
-            if self.se is not None:
-                y = self.se(y)
-        y = self.project(y)
+        y = self.project(conv_bn_se(F, self.depthwise, self.se, y))
         if self.drop is not None:
             y = self.drop(y)
-        return y + x if self.has_residual else y
+        return add_shortcut(F, y, x) if self.has_residual else y

@@ -11,6 +11,7 @@ from mxnet.gluon.block import HybridBlock
 from .conv import ConvBN
 from .mbblock import BlockStyle
 from .sandglass import ConvChain, Unit
+from .shortcut import add_shortcut
 
 __all__ = ["ResidualUnit"]
 
@@ -46,4 +47,4 @@ class ResidualUnit(HybridBlock):
         y = self.chain(x)
         if self.drop is not None:
             y = self.drop(y)
-        return self.act(y + (x if self.proj is None else self.proj(x)))
+        return self.act(add_shortcut(F, y, x if self.proj is None else self.proj(x)))

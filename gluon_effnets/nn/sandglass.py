@@ -11,6 +11,7 @@ from .channels import concat_channels
 from .conv import ConvBN
 from .mbblock import BlockStyle
 from .se import SqueezeExcite
+from .shortcut import add_shortcut
 
 __all__ = ["SHORTCUTS", "ConvChain", "SandGlass", "Unit"]
 
@@ -88,7 +89,7 @@ class ConvChain(HybridBlock):
         if not self.has_residual:
             return y
         if self.identity_channels == self.channels:
-            return y + x
+            return add_shortcut(F, y, x)
         return (self._add_mask if self.shortcut == "mask" else self._add_slice)(F, y, x)
 
     def _add_slice(self, F, y, x):
@@ -103,9 +104,10 @@ class ConvChain(HybridBlock):
         kept = self.identity_channels
         ones = F.clip(F.arange(start=kept, stop=kept - self.channels, step=-1), 0, 1)
         mask = F.reshape(ones, shape=(self.channels, 1, 1, 1))
-        return y + F.Convolution(
+        kept_part = F.Convolution(
             x, mask, kernel=(1, 1), num_filter=self.channels, num_group=self.channels, no_bias=True
         )
+        return add_shortcut(F, y, kept_part)
 
 
 def _conv_bn(in_channels: int, unit: Unit, style: BlockStyle) -> ConvBN:

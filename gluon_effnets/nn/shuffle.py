@@ -12,6 +12,7 @@ from .conv import ConvBN
 from .learned import Grouping, reactivation
 from .mbblock import BlockStyle
 from .se import SqueezeExcite
+from .shortcut import add_shortcut
 
 __all__ = ["SHUFFLES", "SPLITS", "ShuffleUnit", "ShuffleUnitV2"]
 
@@ -82,7 +83,7 @@ class ShuffleUnit(HybridBlock):
             y = self.se(y)
         if self.drop is not None:
             y = self.drop(y)
-        return self.act(y + x)
+        return self.act(add_shortcut(F, y, x))
 
 
 def _check_unit(in_channels: int, channels: int, groups: int, stride: int, shuffle: str) -> None:
@@ -160,6 +161,6 @@ class ShuffleUnitV2(HybridBlock):
             branch = F.slice_axis(x, axis=1, begin=self.half, end=None)
         branch = self.branch(branch)
         if self.update is not None:
-            passing = passing + self.update(branch)
+            passing = add_shortcut(F, self.update(branch), passing)
         y = concat_channels(F, passing, branch)
         return self.last(y) if self.last is not None else y

@@ -15,7 +15,8 @@ from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
 from .conv import ConvBN, unblocking
-from .se import SqueezeExcite
+from .se import SqueezeExcite, conv_bn_se
+from .shortcut import add_shortcut
 
 __all__ = [
     "BottleneckUnit",
@@ -251,8 +252,7 @@ class SeparableUnit(HybridBlock):
         return se + area_out * (self.depthwise._kernel**2 * in_channels + in_channels * channels)
 
     def hybrid_forward(self, F, x):
-        x = self.depthwise(x)
-        return self.pointwise(self.se(x) if self.se is not None else x)
+        return self.pointwise(conv_bn_se(F, self.depthwise, self.se, x))
 
 
 class BottleneckUnit(HybridBlock):
@@ -304,4 +304,4 @@ class BottleneckUnit(HybridBlock):
     def hybrid_forward(self, F, x):
         y = self.se(x) if self.se is not None else x
         y = self.expand(self.conv(self.reduce(y)))
-        return self.act(y + (self.shortcut(x) if self.shortcut is not None else x))
+        return self.act(add_shortcut(F, y, x if self.shortcut is None else self.shortcut(x)))
