@@ -1,4 +1,4 @@
-"""Forms of training and of inference: equal numbers and gradients, and each where it belongs."""
+"""Variants of training and of inference: equal numbers and gradients, and each where it belongs."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def before_decision(net: SlimmableNet) -> Tuple[List[HybridBlock], DoubleHeadedG
         )
     cut = gated[0]
     units = _blocks(net.subnet(net.gating.first_candidate))
-    gate = DoubleHeadedGate(steps[cut].block.se, net._candidates(steps[cut].before)[-1], net.gates[0])
+    gate = DoubleHeadedGate(steps[cut].block.se, net.candidates(steps[cut].before)[-1], net.gates[0])
     return [*units[:cut], units[cut].depthwise], gate
 
 
