@@ -67,7 +67,7 @@ def condensed_options(net: ClassificationNet) -> Dict[str, Any]:
     Empty for other networks, and for those that are condensed. Of CondenseNet's published costs those for ImageNet are
     with half of the classifier's inputs, those for CIFAR with all of them; CondenseNetV2's authors drop none.
     """
-    if net.definition().get("condensed", True):
+    if net.info is None or net.definition().get("condensed", True):
         return {}
     half = net.info.family == "condensenet" and net.info.input_size == 224
     return {"condensed": True, **({"condensed_classifier": True} if half else {})}

@@ -9,6 +9,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from . import params
+from .info import ModelInfo
 from .preprocessing import Preprocessing
 from .training_graph import CompiledTraining
 
@@ -41,7 +42,7 @@ class ClassificationNet(CompiledTraining):
     A subclass sets `features`, `num_features` and `stage_info`, then calls `_make_output`.
     """
 
-    info = None
+    info: Optional[ModelInfo] = None
     preprocessing = Preprocessing()
     classifier_bias = True
     options: Dict[str, Any] = {}  # of the constructor, as given; those of training alone left out

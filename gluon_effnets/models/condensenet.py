@@ -27,6 +27,7 @@ from mxnet.gluon.block import HybridBlock
 
 from ..nn import CondensedLinear, DenseLayer, Grouping, Norm, SqueezeExcite, make_activation
 from .base import StageInfo
+from .info import Deployment
 from .normalized import NormalizedNet
 from .registry import register_model
 
@@ -179,7 +180,7 @@ def condensenet_74_c4(**options) -> CondenseNet:
     return condensenet((4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 4, **options)
 
 
-@register_model(family="condensenet", paper=PAPER)
+@register_model(family="condensenet", paper=PAPER, representative=(Deployment(), Deployment(aligned=True)))
 def condensenet_74_c8(**options) -> CondenseNet:
     """CondenseNet-74, G = C = 8: 2.9 M parameters and 261.5 M MAdds when condensed (published 2.9 M, 274 M)."""
     return condensenet((4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, **options)
@@ -211,6 +212,7 @@ __all__ += ["condensenet_74_c4", "condensenet_74_c8"]
     input_size=32,
     classes=10,
     hidden=True,
+    small=True,
 )
 def condensenet_tiny(**options) -> CondenseNet:
     """Three blocks of two layers, for tests of pruning and conversion."""

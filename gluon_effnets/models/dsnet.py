@@ -35,6 +35,7 @@ from ..nn import BlockStyle, ConvBN, FanOutNormal, Norm, SqueezeExcite
 from ..nn.slimmable import BottleneckUnit, ChannelGroupNorm, SeparableUnit
 from .base import StageInfo
 from .blocknet import BlockNet, BlockRow, Table
+from .info import Deployment
 from .normalized import NormalizedNet
 from .registry import register_model
 from .slimmable import Gating, SlimmableNet, Slot
@@ -131,11 +132,10 @@ def _separable(
 ) -> SeparableUnit:
     if drop_connect:
         raise ValueError("drop_connect must be 0: the units have no shortcut to fall back on")
-    conv = {"act": act, "norm": style.norm, "padding": style.padding}
     return SeparableUnit(
-        ConvBN(in_channels, in_channels, 3, stride=stride, groups=in_channels, **conv),
-        SqueezeExcite(in_channels, reduced, style.se_act, style.se_gate) if reduced else None,
-        ConvBN(in_channels, channels, **conv),
+        style.conv_bn(in_channels, in_channels, 3, stride=stride, groups=in_channels, act=act),
+        style.squeeze_excite(in_channels, reduced, act),
+        style.conv_bn(in_channels, channels, act=act),
     )
 
 
@@ -230,7 +230,12 @@ def _ds_mobilenet(stem: Slot, stages: Sequence[Stage], options: Dict[str, Any]) 
     return SlimmableMobileNet(stem, stages, act="swish", se_ratio=0.25, gating=gating, **options)
 
 
-@register_model(family="dsnet", paper=PAPER, aliases=("ds_mbnet", "slimmable_mbnet_v1_bn_uniform"))
+@register_model(
+    family="dsnet",
+    paper=PAPER,
+    aliases=("ds_mbnet", "slimmable_mbnet_v1_bn_uniform"),
+    representative=(Deployment(width=0), Deployment(width=3)),
+)
 def ds_mobilenet_v1(**options) -> SlimmableMobileNet:
     """DS-MBNet: 14 sub-networks of 132 M to 564 M MAdds in one of 818 M, and a gate.
 
@@ -239,7 +244,7 @@ def ds_mobilenet_v1(**options) -> SlimmableMobileNet:
     return _ds_mobilenet(STEM, STAGES, options)
 
 
-@register_model(family="dsnet", paper=PAPER, reconstruction="not of the paper: for tests", hidden=True)
+@register_model(family="dsnet", paper=PAPER, reconstruction="not of the paper: for tests", hidden=True, small=True)
 def ds_mobilenet_tiny(**options) -> SlimmableMobileNet:
     """Six units, six sub-networks, a gate: keeps tests of training short."""
     return _ds_mobilenet(TINY_STEM, TINY_STAGES, options)

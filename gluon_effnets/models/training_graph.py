@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Iterator
+from typing import Any, Iterator
 
 import mxnet as mx
 import numpy as np
@@ -30,6 +30,10 @@ class CompiledTraining(HybridBlock):
     """
 
     trains_compiled = True
+    # Gluon's own, of the graph in use.
+    _cached_graph: Any
+    _cached_op: Any
+    _cached_op_args: Any
 
     def hybridize(self, active=True, backend=None, clear=True, *args, **kwargs):
         """As Gluon's; a graph for a backend such as oneDNN's is made anew, of the variants of inference."""

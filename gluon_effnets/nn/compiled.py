@@ -48,7 +48,7 @@ def norm_act(F, bn: HybridBlock, act: Optional[HybridBlock], x):
         return act(x) if act is not None else x
     name = _act_name(act)
     y = F.effnets_bn_act(x, *_norm_inputs(F, bn), act=name or "none", **_norm_keys(bn))[0]
-    return y if name else act(y)
+    return y if name or act is None else act(y)
 
 
 def depthwise_norm_act(F, conv: nn.Conv2D, bn: HybridBlock, act: Optional[HybridBlock], x, before: int, after: int):

@@ -54,15 +54,16 @@ class DenseLayer(HybridBlock):
     ):
         super().__init__(**kwargs)
         hidden = BOTTLENECK * growth
-        common = {"condensed": condensed, "act": act, "norm": norm}
         drops = {} if condensed else {"dropout": dropout}
         with self.name_scope():
-            self.reduce = learned_group_conv(in_channels, hidden, learned, **common, **drops)
+            self.reduce = learned_group_conv(in_channels, hidden, learned, condensed, act=act, norm=norm, **drops)
             self.bn = norm(hidden)
             self.act = make_activation(act)
             self.conv = nn.Conv2D(growth, 3, padding=1, groups=groups, use_bias=False, in_channels=hidden)
             self.se = SqueezeExcite(growth, growth, "relu", "sigmoid", use_bias=False) if se else None
-            self.update = reactivation(growth, in_channels, update, **common) if update else None
+            self.update = None
+            if update:
+                self.update = reactivation(growth, in_channels, update, condensed, act=act, norm=norm)
 
     def hybrid_forward(self, F, x):
         # Few channels per group do not fill oneDNN's blocks (as in ConvBN).

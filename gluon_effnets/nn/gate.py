@@ -6,7 +6,7 @@ candidate, and what a sample's one-hot choice leaves out is multiplied by 0 behi
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -97,7 +97,8 @@ class DoubleHeadedGate(SlicedSqueezeExcite):
     (N, channels, 1, 1) says which channels a sample has.
     """
 
-    def __init__(self, se: SqueezeExcite, channels: int, head: Optional[SlimmingHead] = None):
+    def __init__(self, se: Optional[SqueezeExcite], channels: int, head: Optional[SlimmingHead] = None):
+        assert se is not None, "only units with squeeze-and-excitation have a gate"
         super().__init__(se, channels)
         self.head = head
 
@@ -221,7 +222,10 @@ class _MaskedBottleneckUnit(_MaskedUnit):
         return y if logits is None else (y, choice, logits)
 
 
-_MASKED = {SeparableUnit: _MaskedSeparableUnit, BottleneckUnit: _MaskedBottleneckUnit}
+_MASKED: Dict[type, Callable[..., HybridBlock]] = {
+    SeparableUnit: _MaskedSeparableUnit,
+    BottleneckUnit: _MaskedBottleneckUnit,
+}
 
 
 def masked_unit(
