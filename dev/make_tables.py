@@ -14,7 +14,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Dict, Sequence
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.latency import latency_tables, memory_table
@@ -60,6 +60,15 @@ def results(name: str) -> dict:
     return json.loads((ROOT / "results" / f"{name}.json").read_text())
 
 
+def computed() -> Dict[str, dict]:
+    """What results/computed.json says of every listed model; ends with the command to run if one is not counted."""
+    counted, listed = results("computed"), list_models()
+    missing = [name for name in listed if name not in counted]
+    if missing:
+        sys.exit(f"{', '.join(missing)}: not in results/computed.json. Count anew: python dev/make_tables.py --count")
+    return {name: counted[name] for name in listed}
+
+
 def markdown(header, rows) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
@@ -73,7 +82,7 @@ def models_table(*families: str, without: Sequence[str] = ()) -> str:
     """
     header = ["model", "params", "MAdds", "published params", "published MAdds", "published top-1"]
     rows = []
-    for name, cost in results("computed").items():
+    for name, cost in computed().items():
         info = model_info(name)
         if (families and info.family not in families) or info.family in without:
             continue
@@ -104,7 +113,7 @@ def condensed_table(*families: str) -> str:
     """The costs of condensed networks by two counting rules, beside the published ones."""
     counts = {"params": "params", "`conv_fc`": "madds", "by the authors' rule": "madds_by_authors"}
     rows = []
-    for name, cost in results("computed").items():
+    for name, cost in computed().items():
         if model_info(name).family in families:
             form = cost["condensed"]
             own = [f"{form[key]:,}" for key in counts.values()]
@@ -118,7 +127,7 @@ def widths_table(*families: str) -> str:
     """A line per width of slimmable networks, published beside computed."""
     header = ["model", "width", "params in use", "MAdds", "published MAdds", "published top-1"]
     rows = []
-    for name, cost in results("computed").items():
+    for name, cost in computed().items():
         if model_info(name).family in families:
             for index, width in enumerate(cost["widths"]):
                 at = f"of subnet({index})"
@@ -134,7 +143,7 @@ def rules_table() -> str:
     header = ["model", "`conv_fc`", "`conv_fc_relu_pool`"]
     rows = [
         [f"`{name}`", f"{cost['madds'] / 1e6:.2f} M", f"{cost['madds_conv_fc_relu_pool'] / 1e6:.2f} M"]
-        for name, cost in results("computed").items()
+        for name, cost in computed().items()
         if model_info(name).family in ("idle", "mobilenetv3", "efficientnet")
     ]
     return markdown(header, rows)

@@ -11,8 +11,8 @@ from .. import native
 from ..deploy.to_mxnet.blocks import graph_blocks
 from ..models import get_model
 from ..nn import ConvBN
-from ..nn.forms import inference_forms
 from ..nn.init import initialize_like_trained
+from ..nn.variants import inference_variants
 from ..timing import time_interleaved
 from .train_step import train_step
 
@@ -51,7 +51,7 @@ def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
             for kind, block in graph_blocks(net, image).items():
                 inference[name, layout, kind] = lambda block=block: block(image).wait_to_read()
             steps[name, layout] = train_step(net, batch)
-            with inference_forms(layout == "inference"):
+            with inference_variants(layout == "inference"):
                 steps[name, layout]()
     times = time_interleaved(inference, repeats, time.process_time)
     training = time_interleaved(steps, repeats, time.process_time)

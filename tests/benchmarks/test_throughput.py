@@ -21,6 +21,7 @@ from gluon_effnets.benchmarks import throughput
 from gluon_effnets.benchmarks.projection import project, projection_table
 from gluon_effnets.benchmarks.throughput import benchmark_data, benchmark_train
 from gluon_effnets.commands.throughput import add_data_arguments, add_train_arguments, run_data, run_train, table
+from gluon_effnets.models import families, small_model
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.hooks import HOOKS, Hook
 
@@ -193,7 +194,9 @@ def test_two_workers_measure_their_communication(tmp_path):
     if shutil.which("horovodrun", path=str(Path(sys.executable).parent)) is None:
         pytest.skip("Horovod is not installed")
     path = tmp_path / "two.json"
-    call = "import sys, tests.test_throughput as t; t.run_train(t.parse(t.add_train_arguments, *sys.argv[1:]))"
+    call = (
+        "import sys, tests.benchmarks.test_throughput as t; t.run_train(t.parse(t.add_train_arguments, *sys.argv[1:]))"
+    )
     words = ["idle_tiny", *SMALL, "--hvd", "--json", str(path)]
     command = [str(Path(sys.executable).with_name("horovodrun")), "-np", "2", sys.executable, "-c", call, *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
@@ -280,17 +283,18 @@ def test_torch_is_measured_beside(recipe_file):
     assert "| PyTorch channels_last |" in table(result)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "mobilenet_v2_x1_0",
-        "mobilenet_v3_large",
-        "shufflenet_v1_g3_x1_0",
-        "shufflenet_v2_x1_0",
-        "mobilenext_x1_0",
-        "efficientnet_b0",
-    ],
-)
+# Families without a counterpart in PyTorch, with the block that has none.
+WITHOUT_TORCH = {
+    "alexnet": "AlexNet",
+    "condensenet": "CondenseNet",
+    "condensenetv2": "CondenseNet",
+    "dsnet": "SeparableUnit",
+    "sfr_shufflenetv2": "SparseFeatureReactivation",
+    "structure_units": "ResidualUnit",
+}
+
+
+@pytest.mark.parametrize("name", [small_model(family) for family in families() if family not in WITHOUT_TORCH])
 def test_torch_trains_every_family(name):
     torch = pytest.importorskip("torch")
     from gluon_effnets.benchmarks.torch_reference import TorchTraining
@@ -324,13 +328,7 @@ def test_torch_drops_branches_of_whole_samples():
 
 @pytest.mark.parametrize(
     ("name", "block"),
-    [
-        ("plain_tiny", "PlainNet"),
-        ("condensenet_tiny", "CondenseNet"),
-        ("ds_mobilenet_tiny", "SeparableUnit"),
-        ("resnet_like_13m", "ResidualUnit"),
-        ("sfr_shufflenet_v2_x0_5", "SparseFeatureReactivation"),
-    ],
+    [("plain_tiny", "PlainNet"), *((small_model(family), block) for family, block in WITHOUT_TORCH.items())],
 )
 def test_torch_refuses_networks_without_counterpart(name, block):
     pytest.importorskip("torch")

@@ -49,25 +49,6 @@ RUNTIMES = {
     "tvm": Runtime("tvm", "plain"),
 }
 
-# The same architectures elsewhere: package, function, arguments. The worker compares parameters and multiply-adds.
-TORCH_BUILDERS: Dict[str, Tuple[str, str, Dict[str, Any]]] = {
-    "alexnet_owt": ("torchvision", "alexnet", {}),
-    "efficientnet_b0": ("torchvision", "efficientnet_b0", {}),
-    "mobilenet_v1_x1_0": ("timm", "mobilenetv1_100", {}),
-    "mobilenet_v2_x0_35": ("torchvision", "mobilenet_v2", {"width_mult": 0.35}),
-    "mobilenet_v2_x0_5": ("torchvision", "mobilenet_v2", {"width_mult": 0.5}),
-    "mobilenet_v2_x0_75": ("torchvision", "mobilenet_v2", {"width_mult": 0.75}),
-    "mobilenet_v2_x1_0": ("torchvision", "mobilenet_v2", {}),
-    "mobilenet_v2_x1_4": ("torchvision", "mobilenet_v2", {"width_mult": 1.4}),
-    "mobilenet_v3_large": ("torchvision", "mobilenet_v3_large", {}),
-    "mobilenet_v3_small": ("torchvision", "mobilenet_v3_small", {}),
-    "shufflenet_v2_x0_5": ("torchvision", "shufflenet_v2_x0_5", {}),
-    "shufflenet_v2_x1_0": ("torchvision", "shufflenet_v2_x1_0", {}),
-    "shufflenet_v2_x1_5": ("torchvision", "shufflenet_v2_x1_5", {}),
-    "shufflenet_v2_x2_0": ("torchvision", "shufflenet_v2_x2_0", {}),
-    "slimmable_resnet50": ("torchvision", "resnet50", {}),
-}
-
 
 class Job(NamedTuple):
     """A row to measure. `request`: what the worker builds; `int8`: not in float32."""
@@ -136,9 +117,11 @@ class Network:
         return {**shape, "form": "plain" if plain else "fused", "files": files}
 
     def _torch(self) -> Dict[str, Any]:
-        if self.registered not in TORCH_BUILDERS:
+        counterpart = model_info(self.registered).torch if self.registered else None
+        if counterpart is None:
             raise ValueError("neither in torchvision nor in timm")
-        package, function, arguments = TORCH_BUILDERS[self.registered]
+        # The worker compares parameters and multiply-adds.
+        package, function, arguments = counterpart
         builder = (package, function, {**arguments, "num_classes": self.net.num_classes})
         return {"builder": builder, "params": count_params(self.net), "madds": self.madds}
 

@@ -23,7 +23,7 @@ from ...deploy.graph.inference import inference_graph
 from ...deploy.graph.static import StaticGraph, static_block, static_graph
 from ...deploy.to_mxnet.files import write_symbol_files
 from ...deploy.to_onnx.files import onnx_runner, write_onnx_file
-from ...models import SlimmableNet, SubNet, get_model
+from ...models import SlimmableNet, SubNet, get_model, list_models, model_info
 from ...models.condense import condense
 from ...nn import masked_layers
 from ...nn.init import initialize_like_trained
@@ -68,21 +68,8 @@ class Form(NamedTuple):
         return f"{self.name}{width}{' aligned' if self.aligned else ''}"
 
 
-# One network of every family; CondenseNets are deployed aligned.
-REPRESENTATIVES = (
-    Form("mobilenet_v2_x1_0"),
-    Form("mobilenet_v3_large"),
-    Form("idle_mbv3_maximum"),
-    Form("efficientnet_b0"),
-    Form("mobilenext_x1_0"),
-    Form("shufflenet_v1_g3_x1_0"),
-    Form("shufflenet_v2_x1_0"),
-    Form("condensenet_v2_c"),
-    Form("condensenet_v2_c", aligned=True),
-    Form("sfr_shufflenet_v2_x1_0"),
-    Form("ds_mobilenet_v1", 0),
-    Form("ds_mobilenet_v1", 3),
-)
+# The networks that stand for their families, as they are registered.
+REPRESENTATIVES = tuple(Form(name, *form) for name in list_models() for form in model_info(name).representative)
 
 
 class Event(NamedTuple):

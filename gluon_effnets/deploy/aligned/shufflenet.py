@@ -10,7 +10,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from ...models.shufflenetv1 import ShuffleNet
-from ...nn import ConvBN, ShuffleUnit, ShuffleUnitV2, SqueezeExcite, concat_channels
+from ...nn import ConvBN, ShuffleUnit, ShuffleUnitV2, SqueezeExcite, add_shortcut, concat_channels
 from .filters import EMPTY, Filter, Slots, place
 from .pieces import BLOCK, pieces_pay, stage_in_pieces
 
@@ -101,7 +101,7 @@ class _UnitV1(HybridBlock):
                 pooled = F.slice_axis(pooled, axis=1, begin=0, end=self._passing)
             y = concat_channels(F, pooled, self.act(y))
             return self.se(y) if self.se is not None else y
-        return self.act((self.se(y) if self.se is not None else y) + x)
+        return self.act(add_shortcut(F, self.se(y) if self.se is not None else y, x))
 
 
 def _copy_of(se: SqueezeExcite) -> SqueezeExcite:

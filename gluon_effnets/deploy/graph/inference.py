@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import mxnet as mx
 
-from ...nn.forms import inference_forms
+from ...nn.variants import inference_variants
 
 __all__ = ["inference_copy", "inference_graph"]
 
 
 def inference_graph(net) -> mx.sym.Symbol:
     """The graph of a network from `data` to its outputs, in float32 also where mixed precision is on."""
-    with inference_forms():
+    with inference_variants():
         symbol = net(mx.sym.var("data", dtype="float32"))
     return mx.sym.load_json(symbol.tojson(remove_amp_cast=True))
 

@@ -248,7 +248,7 @@ def _names(files: _Files) -> Tuple[str, ...]:
 
 
 def _madds(net: SlimmableNet, width: int, size: int) -> int:
-    before = next(net._candidates(step.before)[-1] for step in net.steps() if step.gate is not None)
+    before = next(net.candidates(step.before)[-1] for step in net.steps() if step.gate is not None)
     return count(net.subnet(width), size).madds + net.gates[0].madds(before)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ...models.slimmable import SlimmableNet
-from ...nn.forms import inference_forms
 from ...nn.gate import DoubleHeadedGate
 from ...nn.slimmable import SeparableUnit
+from ...nn.variants import inference_variants
 from ..graph.static import StaticGraph, static_block, static_graph
 
 __all__ = [
@@ -110,7 +110,7 @@ def prepare(block: mx.gluon.SymbolBlock, form: str = "fused") -> Callable[[mx.nd
     return block
 
 
-@inference_forms()
+@inference_variants()
 def routed_graphs(net: SlimmableNet) -> RoutedGraphs:
     """Cut a network behind its gate: one static graph before the decision, one for every candidate after it.
 
@@ -144,11 +144,11 @@ def before_decision(net: SlimmableNet) -> Tuple[List[HybridBlock], DoubleHeadedG
         )
     cut = gated[0]
     units = _blocks(net.subnet(net.gating.first_candidate))
-    gate = DoubleHeadedGate(steps[cut].block.se, net._candidates(steps[cut].before)[-1], net.gates[0])
+    gate = DoubleHeadedGate(steps[cut].block.se, net.candidates(steps[cut].before)[-1], net.gates[0])
     return [*units[:cut], units[cut].depthwise], gate
 
 
-@inference_forms()
+@inference_variants()
 def static_subnet(net: SlimmableNet, which) -> mx.gluon.SymbolBlock:
     """Return `net.subnet(which)` as a plain network for inference on the CPU: it holds what that width uses.
 
