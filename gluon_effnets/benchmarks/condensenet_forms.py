@@ -11,8 +11,8 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
-from ..deploy.aligned.select import aligned, aligned_forms
-from ..deploy.to_mxnet.blocks import graph_blocks
+from ..deploy.aligned.select import aligned, aligned_layouts
+from ..deploy.to_mxnet.variants import graph_blocks
 from ..deploy.to_onnx.files import in_onnx_runtime
 from ..models import ClassificationNet, get_model, model_info
 from ..models.condense import condense
@@ -52,13 +52,13 @@ def compare_forms(
     blocks: Dict[str, HybridBlock] = _labelled("masked", net, x)
     blocks["condensed, authors' index layer"] = graph_blocks(_with_authors_layers(condense(net)), x)["plain"]
     blocks["condensed"] = graph_blocks(condensed, x)["plain"]
-    if aligned_forms(net):
+    if aligned_layouts(net):
         blocks.update(_labelled("aligned", aligned(condensed), x))
     answers = {form: lambda block=block: block(x).asnumpy() for form, block in blocks.items()}
-    if aligned_forms(net):
+    if aligned_layouts(net):
         with contextlib.suppress(ImportError):
             answers["aligned, ONNX Runtime"] = functools.partial(in_onnx_runtime(aligned(condensed), x), x.asnumpy())
-    if with_torch and aligned_forms(net):
+    if with_torch and aligned_layouts(net):
         answers.update(_torch_forms(condensed, x.asnumpy()))
     expected = net(x).asnumpy()
     times = time_interleaved(answers, repeats, clock)

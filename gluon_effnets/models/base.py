@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 import numpy as np
@@ -16,6 +16,9 @@ from .. import native
 from ..nn.forms import compiled_forms, inference_forms
 from . import params
 from .preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from .registry import ModelInfo
 
 __all__ = ["ClassificationNet", "StageInfo"]
 
@@ -46,7 +49,7 @@ class ClassificationNet(HybridBlock):
     A subclass sets `features`, `num_features` and `stage_info`, then calls `_make_output`.
     """
 
-    info = None
+    info: Optional[ModelInfo] = None
     preprocessing = Preprocessing()
     trains_compiled = True
     classifier_bias = True

@@ -67,11 +67,11 @@ def difference(seen, expected):
     return np.abs(seen - expected).max() / expected.std()
 
 
-@pytest.mark.parametrize("form", ["auto", "grouped", "dense"])
+@pytest.mark.parametrize("layout", ["auto", "grouped", "dense"])
 @pytest.mark.parametrize("name, options", NETWORKS)
-def test_logits_are_those_of_the_network(name, options, form):
+def test_logits_are_those_of_the_network(name, options, layout):
     net = trained(name, **options)
-    fast = aligned(net, form)
+    fast = aligned(net, layout)
     x = images()
     assert difference(fast(x), net(x)) < 2e-5
     fast.hybridize(static_alloc=True, static_shape=True)
@@ -248,10 +248,10 @@ def test_bottlenecks_have_multiples_of_8_channels_in_every_group(name):
         assert hidden % (8 * groups) == 0 and hidden >= original.depthwise.conv.weight.shape[0]
 
 
-@pytest.mark.parametrize("form", ["grouped", "dense", "pieces"])
-def test_all_channels_of_shufflenet_v2_are_multiples_of_8(form):
+@pytest.mark.parametrize("layout", ["grouped", "dense", "pieces"])
+def test_all_channels_of_shufflenet_v2_are_multiples_of_8(layout):
     convolutions = []
-    fast = aligned(trained("shufflenet_v2_x1_0"), form)
+    fast = aligned(trained("shufflenet_v2_x1_0"), layout)
     fast.apply(lambda block: convolutions.append(block) if isinstance(block, mx.gluon.nn.Conv2D) else None)
     assert len(convolutions) >= 56
     assert all(conv.weight.shape[0] % 8 == 0 for conv in convolutions)
@@ -263,9 +263,9 @@ def test_the_network_itself_is_left_alone_and_bad_input_is_refused():
     aligned(net)
     for key, param in net.collect_params().items():
         np.testing.assert_array_equal(param.data().asnumpy(), before[key])
-    with pytest.raises(ValueError, match="form is 'fast'; choose one of auto, grouped, dense, pieces"):
+    with pytest.raises(ValueError, match="layout is 'fast'; choose one of auto, grouped, dense, pieces"):
         aligned(net, "fast")
-    with pytest.raises(ValueError, match="form is 'pieces'; choose one of auto, grouped, dense for shufflenet_v1"):
+    with pytest.raises(ValueError, match="layout is 'pieces'; choose one of auto, grouped, dense for shufflenet_v1"):
         aligned(trained("shufflenet_v1_g1_x0_25"), "pieces")
     with pytest.raises(ValueError, match="format is 'tvm'; choose one of mxnet, onnx"):
         aligned(net, format="tvm")

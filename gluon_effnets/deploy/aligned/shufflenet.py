@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -20,8 +20,8 @@ __all__ = ["is_second_version", "shufflenet_blocks"]
 LANES = 8
 
 
-def shufflenet_blocks(net: ShuffleNet, form: str, format: str) -> Iterator[HybridBlock]:
-    """The blocks of `aligned(net, form, format)`. Raises ValueError for a network with reactivations."""
+def shufflenet_blocks(net: ShuffleNet, layout: str, format: str) -> Iterator[HybridBlock]:
+    """The blocks of `aligned(net, layout, format)`. Raises ValueError for a network with reactivations."""
     *stages, head = net.features._children.values()
     blocks = [block for stage in stages for block in stage._children.values()]
     units = [block for block in blocks if isinstance(block, (ShuffleUnit, ShuffleUnitV2))]
@@ -31,16 +31,16 @@ def shufflenet_blocks(net: ShuffleNet, form: str, format: str) -> Iterator[Hybri
     stem = Filter.of(blocks[0])
     # ONNX Runtime pools whole blocks alone without a change of layout. V1 passes the stem's channels on, without zeros.
     multiple = BLOCK if format == "onnx" and second else LANES
-    slots = np.array(_filled(range(len(stem.bias)), _up(len(stem.bias), multiple)))
+    slots = _filled(range(len(stem.bias)), _up(len(stem.bias), multiple))
     yield stem.writing(slots).layer()
     for _ in blocks[1 : -len(units)]:
         yield nn.MaxPool2D(3, 2, 1)
     if second:
-        made, slots = _units_v2(units, slots, form, format)
+        made, slots = _units_v2(units, slots, layout, format)
         yield from made
     else:
         for unit in units:
-            yield _unit_v1(unit, slots, form)
+            yield _unit_v1(unit, slots, layout)
             # Groups cross what is joined here: zeros between the channels of the trunk would be in the way.
             slots = np.arange(_width_behind(unit, slots))
     for layer in head._children.values():
@@ -67,8 +67,8 @@ def _classifier(dense: nn.Dense, slots: Slots) -> nn.Dense:
     return layer
 
 
-def _filled(channels: Sequence[int], size: int) -> List[int]:
-    return [*channels, *[EMPTY] * (size - len(channels))]
+def _filled(channels: Union[Sequence[int], np.ndarray], size: int) -> Slots:
+    return np.array([*channels, *[EMPTY] * (size - len(channels))], int)
 
 
 def _up(number: int, multiple: int = LANES) -> int:
@@ -118,7 +118,7 @@ def _width_behind(unit: ShuffleUnit, slots: Slots) -> int:
     return branch if unit.pool is None else branch + np.count_nonzero(slots != EMPTY)
 
 
-def _unit_v1(unit: ShuffleUnit, slots: Slots, form: str) -> _UnitV1:
+def _unit_v1(unit: ShuffleUnit, slots: Slots, layout: str) -> _UnitV1:
     reduce, depthwise, expand = (Filter.of(part) for part in (unit.reduce, unit.depthwise, unit.expand))
     hidden, passing = len(reduce.bias), 0
     if EMPTY in slots:  # behind the stem, where the first convolution is not grouped
@@ -129,20 +129,20 @@ def _unit_v1(unit: ShuffleUnit, slots: Slots, form: str) -> _UnitV1:
         order = order % columns * rows + order // columns
     if unit.before:
         depthwise = depthwise.writing(order)
-    layout = _layout(order, reduce.groups, expand.groups)
+    table = _table(order, reduce.groups, expand.groups)
     whole = _filled(range(hidden), _up(hidden))
-    if _prefers_dense(form, reduce, expand, layout.size, len(whole)):
+    if _prefers_dense(layout, reduce, expand, table.size, len(whole)):
         expand = expand.ungrouped().reading(order).reading(whole)
         return _UnitV1((reduce.ungrouped().writing(whole), depthwise.channelwise(whole), expand), 0, passing, unit)
-    flat, exchanged = layout.reshape(-1), layout.shape[0] if layout.shape[0] > 1 else 0
-    behind = layout.transpose(1, 0, 2).reshape(expand.groups, -1)
+    flat, exchanged = table.reshape(-1), table.shape[0] if table.shape[0] > 1 else 0
+    behind = table.transpose(1, 0, 2).reshape(expand.groups, -1)
     inside = np.where(behind == EMPTY, EMPTY, order[behind] % (hidden // expand.groups))
     weights = np.split(expand.weight, expand.groups)
     expand = expand._replace(weight=np.concatenate([place(*pair) for pair in zip(weights, inside)]))
     return _UnitV1((reduce.writing(flat), depthwise.channelwise(flat), expand), exchanged, passing, unit)
 
 
-def _layout(order: np.ndarray, first_groups: int, groups: int) -> np.ndarray:
+def _table(order: np.ndarray, first_groups: int, groups: int) -> np.ndarray:
     """Channels, (group of the first convolution, group of the second, place).
 
     The first axis has size 1 if there is nothing to exchange, else both have the number of groups.
@@ -159,9 +159,9 @@ def _layout(order: np.ndarray, first_groups: int, groups: int) -> np.ndarray:
     return np.array([[_filled(cell, size) for cell in row] for row in members])
 
 
-def _prefers_dense(form: str, reduce: Filter, expand: Filter, grouped: int, dense: int) -> bool:
-    if form != "auto":
-        return form == "dense"
+def _prefers_dense(layout: str, reduce: Filter, expand: Filter, grouped: int, dense: int) -> bool:
+    if layout != "auto":
+        return layout == "dense"
     hidden = len(reduce.bias)
     into, out = reduce.weight.shape[1] * reduce.groups, len(expand.bias)
     # A trunk that is four times as wide as the bottleneck: if its groups are no multiples of 8, nothing can fill them.
@@ -216,15 +216,15 @@ class _FoldedUnitV2(HybridBlock):
 StageV2 = Tuple[List[HybridBlock], Slots]  # and the slots of its output
 
 
-def _units_v2(units: Sequence[ShuffleUnitV2], slots: Slots, form: str, format: str) -> StageV2:
+def _units_v2(units: Sequence[ShuffleUnitV2], slots: Slots, layout: str, format: str) -> StageV2:
     starts = [number for number, unit in enumerate(units) if unit.proj is not None]
     stages = [units[start:end] for start, end in zip(starts, [*starts[1:], None])]
     histories = [_history(stage) for stage in stages]
-    if form == "auto":
-        form = "pieces" if all(pieces_pay(history.readers, format) for history in histories) else "grouped"
+    if layout == "auto":
+        layout = "pieces" if all(pieces_pay(history.readers, format) for history in histories) else "grouped"
     result: List[HybridBlock] = []
     for stage, history in zip(stages, histories):
-        made, slots = STAGES_V2[form](_branches(stage), history, slots)
+        made, slots = STAGES_V2[layout](_branches(stage), history, slots)
         result += made
     return result, slots
 
@@ -251,11 +251,17 @@ class _History(NamedTuple):
 
 def _branches(units: Sequence[ShuffleUnitV2]) -> List[List[Filter]]:
     """Those of a stage: both sides of the unit with stride, then one for every further unit."""
-    return [[Filter.of(part) for part in branch] for branch in (units[0].proj, *(unit.branch for unit in units))]
+    return [[Filter.of(part) for part in branch] for branch in (_side(units[0]), *(unit.branch for unit in units))]
+
+
+def _side(unit: ShuffleUnitV2) -> nn.HybridSequential:
+    """The layers beside the branch of a unit with stride."""
+    assert unit.proj is not None, "a stage begins with a unit with stride"
+    return unit.proj
 
 
 def _history(units: Sequence[ShuffleUnitV2]) -> _History:
-    parts = [branch[-1].bn.gamma.shape[0] for branch in (units[0].proj, units[0].branch)]
+    parts = [branch[-1].bn.gamma.shape[0] for branch in (_side(units[0]), units[0].branch)]
     return _follow(parts, len(units) - 1, units[0].last is not None)
 
 
@@ -316,7 +322,7 @@ def _stage_v2(branches: Sequence[Sequence[Filter]], history: _History, slots: Sl
 
 def _folded_stage_v2(branches: Sequence[Sequence[Filter]], history: _History, slots: Slots) -> StageV2:
     proj, branch, *rest = branches
-    rows = [np.array(_filled(range(number), _up(number))) for number in (len(proj[-1].bias), len(branch[-1].bias))]
+    rows = [_filled(range(number), _up(number)) for number in (len(proj[-1].bias), len(branch[-1].bias))]
     standing = [(part, index) for part in (0, 1) for index in rows[part]]
     result = [_UnitV2(_projection(proj, slots, rows[0]), _branch(branch, slots, rows[1]))]
     for number, branch in enumerate(rest):
@@ -347,7 +353,7 @@ def _projection(filters: Sequence[Filter], read: Slots, written: Slots) -> List[
 
 def _branch(filters: Sequence[Filter], read: Slots, written: Slots) -> List[Filter]:
     reduce, depthwise, expand = filters
-    hidden = np.array(_filled(range(len(reduce.bias)), _up(len(reduce.bias))))
+    hidden = _filled(range(len(reduce.bias)), _up(len(reduce.bias)))
     return [
         reduce.reading(read).writing(hidden),
         depthwise.channelwise(hidden),
