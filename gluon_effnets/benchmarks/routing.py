@@ -13,10 +13,10 @@ from mxnet.gluon.block import HybridBlock
 
 from ..complexity import count
 from ..deploy.export import export_routed
-from ..deploy.graph.inference import network_graph
-from ..deploy.graph.static import static_block, static_graph
+from ..deploy.graph.inference import Array, network_graph, static_block
+from ..deploy.graph.static import static_graph
 from ..deploy.routed.files import load_routed
-from ..deploy.routed.router import Array, RoutedOutput, Router, before_decision, static_subnet
+from ..deploy.routed.router import RoutedOutput, Router, before_decision, static_subnet
 from ..deploy.to_mxnet.variants import prepare
 from ..deploy.to_onnx.files import onnx_runner, write_onnx_file
 from ..models import ModelInfo, get_model

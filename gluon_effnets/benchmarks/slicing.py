@@ -8,8 +8,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 import mxnet as mx
 import numpy as np
 
-from ..deploy.graph.inference import network_graph
-from ..deploy.graph.static import static_block, static_graph
+from ..deploy.graph.inference import network_graph, static_block
+from ..deploy.graph.static import static_graph
 from ..deploy.to_mxnet.variants import prepare
 from ..models import get_model, model_info
 from ..models.slimmable import SlimmableNet

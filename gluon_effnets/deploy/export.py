@@ -28,8 +28,8 @@ from .compare import (
 )
 from .description import Description
 from .formats import FORMATS, Content, Format, Options, Runner, Written, find_format
-from .graph.inference import Normalization, network_graph
-from .graph.static import StaticGraph, static_graph
+from .graph.inference import Normalization, StaticGraph, network_graph
+from .graph.static import static_graph
 from .routed.files import RoutedExport
 from .routed.router import routed_graphs, static_subnet
 from .to_mxnet.variants import fusion_is_available, try_fusion
@@ -207,7 +207,7 @@ def _ways(target: _Target, exact: ClassificationNet, int8: Optional[Sequence[np.
         expected = exact_logits(exact, held_out)
         if not np.isfinite(expected).all():
             raise ExportError("the network's own logits are not finite; there is nothing to quantize")
-        return [_Int8(target, calibration, held_out, expected)]
+        return [_Int8(target, target.given(calibration), target.given(held_out), expected)]
     asked = questions(exact, target.size, target.options.raw_input)
     # Untrained networks can blow up the rounding of folded weights by orders of magnitude; trained ones do not.
     folds = (True, False) if target.options.fold and not target.format.folds else (target.options.fold,)
@@ -240,22 +240,18 @@ class _Target:
             align = isinstance(net, CondenseNet) and net.condensed
         versions, size = format.versions(), image_size or (net.info or ModelInfo).input_size
         graph = network_graph(aligned(net, format=format.name) if align else net)
+        if options.raw_input:
+            graph = Normalization.of(net).before(graph)
         return cls(net, graph, size, align, format, options, versions)
 
-    @property
-    def normalization(self) -> Normalization:
-        """Of the network's input."""
-        return Normalization.of(self.net)
+    def given(self, images: np.ndarray) -> np.ndarray:
+        """Normalized images as the files take them."""
+        return Normalization.of(self.net).pixels(images) if self.options.raw_input else images
 
     def write(self, prefix: Path, graph: StaticGraph, calibration: Optional[np.ndarray] = None) -> Written:
         """Write a graph that equals that of the network."""
-        content = Content(
-            graph,
-            (self.options.batch, self.net.in_channels, self.size, self.size),
-            normalization=self.normalization if self.options.raw_input else None,
-            blocks=self.options.blocks,
-            calibration=calibration,
-        )
+        image, options = (self.net.in_channels, self.size, self.size), self.options
+        content = Content(graph, image, options.batch, blocks=options.blocks, calibration=calibration)
         return self.format.write(content, prefix)
 
     def load(self, written: Written, **how: Any) -> Runner:
@@ -348,9 +344,8 @@ class _Int8:
         return self.target.load(written)
 
     def compare(self, written: Written, loaded: Runner) -> Findings:
-        raw_input, normalization = self.target.options.raw_input, self.target.normalization
-        seen = loaded(normalization.pixels(self.held_out) if raw_input else self.held_out)
-        figures, refused = agreement(seen, self.expected), None
+        seen, refused = loaded(self.held_out), None
+        figures = agreement(seen, self.expected)
         if not figures["difference"] <= UNUSABLE:
             refused = (
                 f"in 8 bits the logits differ by {figures['difference']:.2f} of their standard deviation (root mean "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -13,8 +13,7 @@ import numpy as np
 from .. import __version__
 from .._requirements import optional_import
 from .description import Description, sha256
-from .graph.inference import Normalization
-from .graph.static import StaticGraph
+from .graph.inference import Array, StaticGraph, as_numpy
 from .to_mxnet.files import symbol_block, write_symbol_files
 from .to_mxnet.int8 import write_int8_symbol_files
 from .to_onnx.files import onnx_runner, write_onnx_file
@@ -34,7 +33,6 @@ __all__ = [
     "open_exported",
 ]
 
-Array = Union[mx.nd.NDArray, np.ndarray]
 Runner = Callable[[np.ndarray], np.ndarray]  # images (N, C, H, W) -> logits (N, classes)
 
 
@@ -53,32 +51,18 @@ class Options:
 class Content:
     """What is to be written.
 
-    graph, shape, outputs : it takes arrays of this shape, (N, C, H, W) with None for any N.
-    normalization : put before the graph, or None.
+    graph : from images, or maps, to `outputs`.
+    image, batch : (C, H, W) of one, and how many go through together; None: any number.
     blocks : of ONNX files, as in `write_onnx_file`.
     calibration : of files in 8 bits, images as the graph takes them.
     """
 
     graph: StaticGraph
-    shape: Tuple[Optional[int], ...]
+    image: Tuple[int, ...]
+    batch: Optional[int] = None
     outputs: Tuple[str, ...] = ("logits",)
-    normalization: Optional[Normalization] = None
     blocks: bool = True
     calibration: Optional[np.ndarray] = None
-
-    def normalizing(self, graph: StaticGraph) -> StaticGraph:
-        """Return a graph behind the normalization."""
-        return graph if self.normalization is None else self.normalization.before(graph)
-
-    @property
-    def batch(self) -> Optional[int]:
-        """A fixed N, or None."""
-        return self.shape[0]
-
-    @property
-    def image(self) -> Tuple[int, ...]:
-        """The shape of one image."""
-        return tuple(size for size in self.shape[1:] if size is not None)
 
     @property
     def images(self) -> np.ndarray:
@@ -139,34 +123,30 @@ class Format:
         load = self.load(*files, **how)
 
         def run(images: np.ndarray) -> np.ndarray:
-            logits = load(self.array(images))
-            return logits if isinstance(logits, np.ndarray) else logits.asnumpy()
-
-        def in_batches(images: np.ndarray) -> np.ndarray:
-            assert batch is not None
+            if batch is None:
+                return as_numpy(load(self.array(images)))
             whole = np.resize(images, (math.ceil(len(images) / batch) * batch, *images.shape[1:]))
-            parts = [run(whole[begin : begin + batch]) for begin in range(0, len(whole), batch)]
-            return np.concatenate(parts)[: len(images)]
+            parts = [whole[begin : begin + batch] for begin in range(0, len(whole), batch)]
+            return np.concatenate([as_numpy(load(self.array(part))) for part in parts])[: len(images)]
 
-        return run if batch is None else in_batches
+        return run
 
 
 def _write_symbol(content: Content, prefix: Path) -> Written:
-    return Written(write_symbol_files(*content.normalizing(content.graph), prefix))
+    return Written(write_symbol_files(*content.graph, prefix))
 
 
 def _write_int8_symbol(content: Content, prefix: Path) -> Written:
-    return Written(*write_int8_symbol_files(content.graph, content.images, prefix, content.normalizing))
+    return Written(*write_int8_symbol_files(content.graph, content.images, prefix))
 
 
 def _write_onnx(content: Content, prefix: Path) -> Written:
-    graph, limits = content.normalizing(content.graph), (content.image, content.batch)
-    return Written((write_onnx_file(*graph, prefix, *limits, content.outputs, content.blocks),))
+    shape = (content.image, content.batch)
+    return Written((write_onnx_file(*content.graph, prefix, *shape, content.outputs, content.blocks),))
 
 
 def _write_int8_onnx(content: Content, prefix: Path) -> Written:
-    images = content.images if content.normalization is None else content.normalization.pixels(content.images)
-    path, float_layers = write_int8_onnx_file(content.normalizing(content.graph), images, prefix, content.batch)
+    path, float_layers = write_int8_onnx_file(content.graph, content.images, prefix, content.batch)
     return Written((path,), float_layers)
 
 

@@ -27,7 +27,8 @@ from gluon_effnets.deploy import (
     open_exported,
 )
 from gluon_effnets.deploy.formats import FORMATS
-from gluon_effnets.deploy.graph.static import static_block, static_graph
+from gluon_effnets.deploy.graph.inference import static_block
+from gluon_effnets.deploy.graph.static import static_graph
 from gluon_effnets.models.preprocessing import RAW_BGR, Preprocessing
 
 flow = importlib.import_module("gluon_effnets.deploy.export")  # an attribute of deploy, the function hides it

@@ -22,9 +22,9 @@ from gluon_effnets.benchmarks.slicing import compare_slicing, slicing_table
 from gluon_effnets.complexity import count, count_params
 from gluon_effnets.deploy import ExportError, Router, export_routed, export_subnet, load_exported, load_routed
 from gluon_effnets.deploy.formats import FORMATS
-from gluon_effnets.deploy.graph.inference import inference_graph
-from gluon_effnets.deploy.graph.static import static_block, static_graph
-from gluon_effnets.deploy.routed.router import as_numpy, routed_graphs, static_subnet
+from gluon_effnets.deploy.graph.inference import as_numpy, inference_graph, static_block
+from gluon_effnets.deploy.graph.static import static_graph
+from gluon_effnets.deploy.routed.router import routed_graphs, static_subnet
 from gluon_effnets.deploy.to_mxnet.variants import VARIANTS
 from gluon_effnets.evaluate.predict import Classifier, ExportedClassifier
 

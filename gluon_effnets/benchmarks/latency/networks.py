@@ -11,8 +11,7 @@ import numpy as np
 
 from ...complexity import count, count_params
 from ...deploy.aligned.select import aligned, aligned_layouts
-from ...deploy.graph.inference import network_graph
-from ...deploy.graph.static import StaticGraph
+from ...deploy.graph.inference import StaticGraph, network_graph
 from ...deploy.to_mxnet.files import write_symbol_files
 from ...deploy.to_onnx.files import write_onnx_file
 from ...deploy.to_onnx.int8 import quantize_onnx

@@ -19,8 +19,8 @@ from mxnet.gluon.block import HybridBlock
 
 from ..._requirements import optional_import
 from ...deploy.aligned.select import aligned
-from ...deploy.graph.inference import network_graph
-from ...deploy.graph.static import StaticGraph, static_block, static_graph
+from ...deploy.graph.inference import StaticGraph, network_graph, static_block
+from ...deploy.graph.static import static_graph
 from ...deploy.to_mxnet.files import write_symbol_files
 from ...deploy.to_onnx.files import onnx_runner, write_onnx_file
 from ...models import SlimmableNet, SubNet, get_model

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Dict, NamedTuple, Union
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ...nn.forms import inference_forms
-from .static import Arrays, StaticGraph, static_block
 
-__all__ = ["Normalization", "cpu_arrays", "inference_copy", "inference_graph", "network_graph"]
+__all__ = [
+    "Array",
+    "Arrays",
+    "Normalization",
+    "StaticGraph",
+    "as_numpy",
+    "cpu_arrays",
+    "inference_copy",
+    "inference_graph",
+    "network_graph",
+    "static_block",
+]
+
+Array = Union[mx.nd.NDArray, np.ndarray]
+Arrays = Dict[str, mx.nd.NDArray]
+
+
+class StaticGraph(NamedTuple):
+    """A graph with the input `data`, and the values of all its other inputs."""
+
+    symbol: mx.sym.Symbol
+    arrays: Arrays
+
+
+def as_numpy(array: Array) -> np.ndarray:
+    """Return the array itself, or a copy of MXNet's."""
+    return array if isinstance(array, np.ndarray) else array.asnumpy()
 
 
 def cpu_arrays(net: HybridBlock) -> Arrays:
@@ -29,6 +54,15 @@ def inference_graph(net: HybridBlock) -> mx.sym.Symbol:
 def network_graph(net: HybridBlock) -> StaticGraph:
     """Return the inference graph of a network together with its arrays on the CPU."""
     return StaticGraph(inference_graph(net), cpu_arrays(net))
+
+
+def static_block(graph: StaticGraph) -> mx.gluon.SymbolBlock:
+    """Return a graph as a block for the CPU, neither hybridized nor fused."""
+    block = mx.gluon.SymbolBlock(graph.symbol, mx.sym.var("data", dtype="float32"))
+    for name, param in block.collect_params().items():
+        param.shape = graph.arrays[name].shape
+        param._load_init(graph.arrays[name], mx.cpu())
+    return block
 
 
 def inference_copy(net: HybridBlock) -> mx.gluon.SymbolBlock:

@@ -78,9 +78,15 @@ class Entry(NamedTuple):
 def read_graph(
     symbol: mx.sym.Symbol, arrays: Dict[str, mx.nd.NDArray], image: Tuple[int, ...], batch: Optional[int] = None
 ) -> List[Entry]:
-    """Return the outputs of a graph with the input `data` (N, *image); `batch` None: of any N.
+    """Read a graph as nodes with shapes; return its outputs.
 
-    What does not depend on the images is computed from the parameters `arrays`, by MXNet.
+    What does not depend on the images is computed here, by MXNet.
+
+    Parameters
+    ----------
+    symbol, arrays : a graph with the input `data`, and the values of all its other inputs.
+    image : shape of one image, or of one map.
+    batch : a fixed N; None: any.
     """
     nodes, heads = _load(symbol)
     of_two = [_output_shapes(symbol, (number, *image)) for number in ((2, 3) if batch is None else (batch, batch))]

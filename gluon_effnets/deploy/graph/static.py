@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, NamedTuple, Set, Tuple, Union
+from typing import Any, Dict, List, Set, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
 from .batch_norm import Affine
+from .inference import Arrays, StaticGraph
 
-__all__ = ["Arrays", "StaticGraph", "static_block", "static_graph"]
-
-Arrays = Dict[str, mx.nd.NDArray]
-
-
-class StaticGraph(NamedTuple):
-    """A graph with the input `data`, and the values of all its other inputs."""
-
-    symbol: mx.sym.Symbol
-    arrays: Arrays
+__all__ = ["static_graph"]
 
 
 def static_graph(symbol: mx.sym.Symbol, arrays: Arrays, fold: bool = True) -> StaticGraph:
@@ -35,15 +27,6 @@ def static_graph(symbol: mx.sym.Symbol, arrays: Arrays, fold: bool = True) -> St
     """
     content = json.loads(symbol.tojson(remove_amp_cast=True))
     return _Rewriting(content, arrays, fold).result()
-
-
-def static_block(graph: StaticGraph) -> mx.gluon.SymbolBlock:
-    """Return the graph as a block for the CPU, neither hybridized nor fused."""
-    block = mx.gluon.SymbolBlock(graph.symbol, mx.sym.var("data", dtype="float32"))
-    for name, param in block.collect_params().items():
-        param.shape = graph.arrays[name].shape
-        param._load_init(graph.arrays[name], mx.cpu())
-    return block
 
 
 class _Rewriting:

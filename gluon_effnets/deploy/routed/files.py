@@ -14,8 +14,9 @@ from ...models.slimmable import SlimmableNet
 from ..compare import Findings, largest_difference, refusal
 from ..description import Description, Route, sha256
 from ..formats import FORMATS, Content, Format
+from ..graph.inference import Array, as_numpy
 from ..to_onnx.files import onnx_runner, route_runner, write_routed_onnx_file
-from .router import Array, RoutedGraphs, RoutedOutput, Router, as_numpy, gate_channels
+from .router import RoutedGraphs, RoutedOutput, Router, gate_channels
 
 __all__ = ["RoutedExport", "RoutedFile", "RoutedNet", "RoutedWritten", "load_routed"]
 
@@ -158,8 +159,8 @@ class RoutedExport:
             return self.format.write(content, prefix.with_name(f"{prefix.name}-{name}")).files
 
         map_shape = head.symbol.infer_shape(data=(1, *image))[1][0][1:]
-        before = write("head", Content(head, (None, *image), ("map", "place")))
-        behind = {width: write(f"width{width}", Content(tail, (None, *map_shape))) for width, tail in tails.items()}
+        before = write("head", Content(head, image, outputs=("map", "place")))
+        behind = {width: write(f"width{width}", Content(tail, map_shape)) for width, tail in tails.items()}
         return RoutedWritten(before, behind)
 
     def load(self, written: RoutedWritten) -> Union[Router, _SingleFile]:

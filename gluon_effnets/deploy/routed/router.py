@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -12,23 +12,20 @@ from ...models.slimmable import SlimmableNet
 from ...nn.forms import inference_forms
 from ...nn.gate import DoubleHeadedGate
 from ...nn.slimmable import SeparableUnit
-from ..graph.inference import cpu_arrays
-from ..graph.static import StaticGraph, static_block, static_graph
+from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, static_block
+from ..graph.static import static_graph
 from ..to_mxnet.variants import prepare
 
 __all__ = [
     "Router",
     "RoutedGraphs",
     "RoutedOutput",
-    "as_numpy",
     "before_decision",
     "gate_channels",
     "gate_widths",
     "routed_graphs",
     "static_subnet",
 ]
-
-Array = Union[mx.nd.NDArray, np.ndarray]
 
 
 class RoutedOutput(NamedTuple):
@@ -91,11 +88,6 @@ class Router:
     def at_width(self, width: int, images: Array) -> Array:
         """Return the logits at one of `widths`, whatever the gate decides."""
         return self._tails[width](self._head(images)[0])
-
-
-def as_numpy(array: Array) -> np.ndarray:
-    """Return the array itself, or a copy of MXNet's."""
-    return array if isinstance(array, np.ndarray) else array.asnumpy()
 
 
 def _rows(array: Array, order: np.ndarray) -> Array:

@@ -1,4 +1,4 @@
-"""MXNet's deployable form: <prefix>-symbol.json and <prefix>-0000.params, written and loaded."""
+"""Files for MXNet, <prefix>-symbol.json and <prefix>-0000.params, written and loaded."""
 
 from __future__ import annotations
 

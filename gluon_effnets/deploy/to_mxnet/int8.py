@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Callable, List, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet.contrib.quantization import quantize_net_v2
 
 from ...models import ClassificationNet
-from ..graph.inference import network_graph
-from ..graph.static import StaticGraph, static_block
+from ..graph.inference import StaticGraph, network_graph, static_block
 from .files import write_symbol_files
 
 __all__ = ["GRANULARITIES", "quantize", "write_int8_symbol_files"]
@@ -49,9 +48,7 @@ def quantize(
     return _quantized(network_graph(net), calibration, granularity, calibration_mode)
 
 
-def write_int8_symbol_files(
-    graph: StaticGraph, images: np.ndarray, prefix: Path, before: Callable[[StaticGraph], StaticGraph]
-) -> Tuple[Tuple[Path, ...], List[str]]:
+def write_int8_symbol_files(graph: StaticGraph, images: np.ndarray, prefix: Path) -> Tuple[Tuple[Path, ...], List[str]]:
     """Write <prefix>-symbol.json and <prefix>-0000.params of a graph in 8 bits.
 
     Returns the files and the names of the layers left in float32.
@@ -59,7 +56,6 @@ def write_int8_symbol_files(
     Parameters
     ----------
     images : (N, C, H, W) as the graph takes them; they fix the ranges.
-    before : puts before the graph what the files are to do themselves.
     """
     batches = [mx.nd.array(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)]
     quantized = network_graph(_quantized(graph, batches))
@@ -68,7 +64,7 @@ def write_int8_symbol_files(
         for node in json.loads(quantized.symbol.tojson())["nodes"]
         if node["op"] in _LAYERS and node.get("attrs", {}).get("quantized") not in ("true", "True")
     ]
-    return write_symbol_files(*before(quantized), prefix), float_layers
+    return write_symbol_files(*quantized, prefix), float_layers
 
 
 def _quantized(

@@ -12,9 +12,8 @@ import numpy as np
 
 from ... import __version__
 from ..._requirements import optional_import
-from ..graph.inference import network_graph
+from ..graph.inference import StaticGraph, network_graph
 from ..graph.nodes import Entry, read_graph, simplify
-from ..graph.static import StaticGraph
 from .idle_blocks import block_idle_runs
 from .operators import OnnxNodes
 
@@ -60,8 +59,15 @@ def write_routed_onnx_file(
 ) -> Path:
     """Write <prefix>.onnx, checked: `data` (1, *image) -> `logits` (1, classes) and `place` (1,) int64 in `tails`.
 
-    `head` and `tails` as in `RoutedGraphs`. Nested `If`s halve the list of tails until one is left, and it alone runs:
-    an image more would have to take the same one. Raises as `write_onnx_file` does.
+    Nested `If`s halve the list of tails until one is left, and it alone runs: an image more would have to take the same
+    one.
+
+    Parameters
+    ----------
+    head, tails : as in `RoutedGraphs`.
+    image : (C, H, W).
+
+    Raises as `write_onnx_file` does.
     """
     maps, place = simplify(read_graph(*head, image, 1))
     map_shape = tuple(maps.size(axis) for axis in range(1, len(maps.shape)))
@@ -176,7 +182,10 @@ def _session(content: Union[str, bytes], path: Path):
 
 
 def in_onnx_runtime(net, x: mx.nd.NDArray) -> Callable[[np.ndarray], np.ndarray]:
-    """A network's graph in ONNX Runtime, for inputs of the shape of `x`. Raises ImportError without the packages."""
+    """Return a network's function in ONNX Runtime, for images of the shape of `x`.
+
+    Raises ImportError without the packages onnx and onnxruntime.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = write_onnx_file(*network_graph(net), Path(folder) / "net", x.shape[1:], len(x))
         return onnx_runner(path)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..._requirements import optional_import
 from ..compare import relative_difference
-from ..graph.static import StaticGraph
+from ..graph.inference import StaticGraph
 from .files import onnx_runner, write_onnx_file
 
 __all__ = ["quantize_onnx", "quantize_onnx_to_target", "write_int8_onnx_file"]
@@ -28,13 +28,14 @@ _MOVING = ("Clip", "Relu", "MaxPool", "Flatten", "Reshape", "Transpose", "Split"
 
 
 def quantize_onnx(float_path, out_path, calibration: Sequence[np.ndarray], keep_in_float: Sequence[str] = ()) -> Path:
-    """Write the 8-bit form of an ONNX file of this package; return `out_path`.
+    """Write an ONNX file of this package in 8 bits; return `out_path`.
 
     Weights get a range for each output channel, with a sign; activations one range, without a sign: ONNX Runtime's
     kernels for x86 are made for that (activations with a sign take twice as long).
 
     Parameters
     ----------
+    float_path, out_path : the file in float32, and the one to write.
     calibration : batches (N, C, H, W) as the file takes them; least and largest value of an activation are its range.
     keep_in_float : names of nodes of the file to leave in float32. What lies between two of them then is float32, too.
 
@@ -53,10 +54,17 @@ def quantize_onnx_to_target(
 ) -> List[str]:
     """As `quantize_onnx`, with the layers that hurt most left in float32; return the names of these nodes.
 
-    If the logits of the calibration images differ by more than `target` (`relative_difference`), every node alone is
-    quantized, and the fewest of the worst are left out that bring all others to the target, as far as powers of two
-    and bisection find them; at most half of the nodes, and those that help most if none reaches the target. The search
-    ends after about `seconds`.
+    If the logits of the calibration images differ by more than the target, every node alone is quantized, and the
+    fewest of the worst are left out that bring all others to the target, as far as powers of two and bisection find
+    them; at most half of the nodes, and those that help most if none reaches the target.
+
+    Parameters
+    ----------
+    float_path, out_path, calibration : as of `quantize_onnx`.
+    target : the `relative_difference` to reach, in standard deviations of the logits.
+    seconds : after which the search ends, about.
+
+    Raises what `quantize_onnx` raises.
     """
     quantizer = _Quantizer(float_path, calibration)
     images = next(_batches(calibration, quantizer.batch))
@@ -115,7 +123,7 @@ def _search(names: List[str], error: Callable[..., float], target: float, second
 
 
 class _Quantizer:
-    """An ONNX file with the ranges of its activations, for 8-bit forms that leave out different nodes."""
+    """An ONNX file with the ranges of its activations, for 8-bit files that leave out different nodes."""
 
     def __init__(self, path, calibration: Sequence[np.ndarray]):
         if not len(calibration):
