@@ -82,7 +82,7 @@ class Written(NamedTuple):
 class Format:
     """Files for one runtime, in float32 or in 8 bits.
 
-    load : makes a function of the runtime's own arrays of files.
+    load : makes a function of files, from and to the runtime's own arrays.
     write : writes <prefix>... of a content.
     array : turns NumPy's arrays into the runtime's own.
     refuses : {name of an option: why it must be left at its default}.
