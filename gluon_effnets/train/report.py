@@ -72,9 +72,14 @@ def _table(result: dict, exported, out: Path) -> str:
             rows.append((name, f"{result[key]:.2%} of {result['images']:,} held-out images"))
     rows += [(f"top-1, {key[5:].replace('_', ' ')}", f"{result[key]:.2%}") for key in result if key.startswith("top1_")]
     milliseconds = result["latency_ms"]
-    fused = result.get("fusion_refused") or f"{milliseconds['fused']:.2f} ms with oneDNN fusion"
+    latency = f"{milliseconds['plain']:.2f} ms"
+    if "fused" in milliseconds:
+        latency += f"; {milliseconds['fused']:.2f} ms with oneDNN fusion"
+    latency += " (minimum of 20)"
+    if "fusion_refused" in result:
+        latency += f"; {result['fusion_refused']}"
     rows += [
-        ("latency, batch 1", f"{milliseconds['plain']:.2f} ms; {fused} (minimum of 20)"),
+        ("latency, batch 1", latency),
         ("exported", f"{exported.symbol}"),
         ("", f"{exported.params}"),
         ("loaded again", f"same answers, largest difference {exported.difference:.0e} of the logits' deviation"),

@@ -24,4 +24,4 @@ def test_a_network_that_mxnet_cannot_fuse_gets_its_report(tmp_path, capsys):
     write_report(state, recipe)
     result = json.loads((tmp_path / RESULT).read_text())
     assert result["latency_ms"].keys() == {"plain"} and result["fusion_refused"].startswith("fused fails: ")
-    assert " ms; fused fails: MXNetError: " in capsys.readouterr().out
+    assert " ms (minimum of 20); fused fails: MXNetError: " in capsys.readouterr().out
