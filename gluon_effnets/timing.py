@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Callable, Dict, Hashable, NamedTuple
+from typing import Callable, Dict, Hashable, List, Mapping, NamedTuple, TypeVar
 
 import mxnet as mx
 import numpy as np
 
 __all__ = ["Latency", "conditions", "time_interleaved"]
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Latency(NamedTuple):
@@ -19,13 +21,15 @@ class Latency(NamedTuple):
     median: float
 
 
-def time_interleaved(calls: Dict[Hashable, Callable[[], None]], repeats: int = 20, clock=time.perf_counter):
+def time_interleaved(
+    calls: Mapping[Name, Callable[[], object]], repeats: int = 20, clock: Callable[[], float] = time.perf_counter
+) -> Dict[Name, Latency]:
     """Time every call `repeats` times, one after the other in turn, so that disturbances meet all alike.
 
     `clock=time.process_time` counts the processor's time instead, which other processes disturb less (use one thread).
     Returns {name: Latency} without a first, warming call.
     """
-    times: Dict[Hashable, list] = {name: [] for name in calls}
+    times: Dict[Name, List[float]] = {name: [] for name in calls}
     for round_number in range(repeats + 1):
         for name, call in calls.items():
             begin = clock()

@@ -12,7 +12,7 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..deploy.aligned.select import aligned, aligned_forms
-from ..deploy.to_mxnet.blocks import graph_blocks
+from ..deploy.to_mxnet.variants import graph_blocks
 from ..deploy.to_onnx.files import in_onnx_runtime
 from ..models import ClassificationNet, get_model, model_info
 from ..models.condense import condense

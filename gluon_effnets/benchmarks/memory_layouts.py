@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 import mxnet as mx
 
 from .. import native
-from ..deploy.to_mxnet.blocks import graph_blocks
+from ..deploy.to_mxnet.variants import graph_blocks
 from ..models import get_model
 from ..nn import ConvBN
 from ..nn.init import initialize_like_trained

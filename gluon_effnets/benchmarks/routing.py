@@ -12,10 +12,12 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..complexity import count
-from ..deploy.graph.inference import inference_graph
-from ..deploy.graph.static import static_block, static_graph
-from ..deploy.routed.files import export_routed, load_routed
-from ..deploy.routed.router import Array, RoutedOutput, Router, before_decision, prepare, static_subnet
+from ..deploy.export import export_routed
+from ..deploy.graph.inference import Array, network_graph, static_block
+from ..deploy.graph.static import static_graph
+from ..deploy.routed.files import load_routed
+from ..deploy.routed.router import RoutedOutput, Router, before_decision, static_subnet
+from ..deploy.to_mxnet.variants import prepare
 from ..deploy.to_onnx.files import onnx_runner, write_onnx_file
 from ..models import ModelInfo, get_model
 from ..models.slimmable import SlimmableNet
@@ -88,14 +90,14 @@ def compare_routing(
     image_size: Optional[int] = None,
     repeats: int = 20,
     clock=time.perf_counter,
-    form: str = "fused",
+    variant: str = "fused",
     batch: int = 32,
     onnx: bool = False,
 ) -> RoutingTimes:
     """Time random images with mixed decisions, one by one and in a batch, through every way to run a new network.
 
     `onnx`: in ONNX Runtime, too. The weights become random ones. Raises ValueError for a network without exactly one
-    gate, and for an unknown form (see `FORMS` in routing.py).
+    gate, and for an unknown variant (see `prepare`).
     """
     size = image_size or (net.info or ModelInfo).input_size
     initialize_like_trained(net)
@@ -109,7 +111,7 @@ def compare_routing(
     madds = {name: count(block, size).madds for name, block in statics.items()}
     madds.update({"masked": madds[f"static, width {_widest(net)}"], BASELINE: count(baseline, size).madds})
     statics[BASELINE] = baseline
-    runtimes = [_in_mxnet(net, statics, form, images)]
+    runtimes = [_in_mxnet(net, statics, variant, images)]
     decisions = runtimes[0].routers["routed"](images).decisions
     if onnx:
         runtimes.append(_in_onnx_runtime(net, statics, images.asnumpy()))
@@ -132,13 +134,13 @@ def _widths(net: SlimmableNet) -> List[int]:
     return sorted({*range(net.gating.first_candidate, _widest(net) + 1), net.num_widths - 1})
 
 
-def _in_mxnet(net: SlimmableNet, statics: Dict[str, HybridBlock], form: str, images: mx.nd.NDArray) -> _Runtime:
+def _in_mxnet(net: SlimmableNet, statics: Dict[str, HybridBlock], variant: str, images: mx.nd.NDArray) -> _Runtime:
     ways = {}
     for name, block in statics.items():
-        ways[name] = prepare(static_block(static_graph(inference_graph(block), _arrays(block))), form)
+        ways[name] = prepare(static_block(static_graph(*network_graph(block))), variant)
     net.hybridize(static_alloc=True, static_shape=True)
     ways["masked"] = lambda x: net.dynamic(x).logits
-    return _Runtime("MXNet", images, ways, {"routed": Router.of(net, form)})
+    return _Runtime("MXNet", images, ways, {"routed": Router.of(net, variant)})
 
 
 def _in_onnx_runtime(net: SlimmableNet, statics: Dict[str, HybridBlock], images: np.ndarray) -> _Runtime:
@@ -146,14 +148,10 @@ def _in_onnx_runtime(net: SlimmableNet, statics: Dict[str, HybridBlock], images:
     with tempfile.TemporaryDirectory() as folder:
         prefix, ways = Path(folder) / "net", {}
         for name, block in statics.items():
-            ways[name] = onnx_runner(write_onnx_file(inference_graph(block), _arrays(block), prefix, shape))
+            ways[name] = onnx_runner(write_onnx_file(*network_graph(block), prefix, shape))
         several = load_routed(export_routed(net, prefix, size, format="onnx"))
         single = load_routed(export_routed(net, prefix, size, format="onnx", single_file=True))
     return _Runtime("ONNX Runtime", images, ways, {"routed": several, "routed in one file": single})
-
-
-def _arrays(block: HybridBlock) -> Dict[str, mx.nd.NDArray]:
-    return {name: param.data().as_in_context(mx.cpu()) for name, param in block.collect_params().items()}
 
 
 def _of_one_image(runtime: _Runtime, madds: Dict[str, float], decisions: np.ndarray) -> List[_Case]:

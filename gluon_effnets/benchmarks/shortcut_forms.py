@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 import mxnet as mx
 import numpy as np
 
-from ..deploy.to_mxnet.blocks import graph_blocks
+from ..deploy.to_mxnet.variants import graph_blocks
 from ..models import ClassificationNet, get_model
 from ..nn import ConvChain
 from ..nn.sandglass import SHORTCUTS

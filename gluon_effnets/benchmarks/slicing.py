@@ -8,9 +8,9 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 import mxnet as mx
 import numpy as np
 
-from ..deploy.graph.inference import inference_graph
-from ..deploy.graph.static import static_block, static_graph
-from ..deploy.routed.router import prepare
+from ..deploy.graph.inference import network_graph, static_block
+from ..deploy.graph.static import static_graph
+from ..deploy.to_mxnet.variants import prepare
 from ..models import get_model, model_info
 from ..models.slimmable import SlimmableNet
 from ..nn import ConvBN
@@ -70,8 +70,7 @@ def compare_slicing(
 
 
 def _slimmest(net: SlimmableNet, fold: bool) -> mx.gluon.SymbolBlock:
-    arrays = {param.name: param.data() for param in net.collect_params().values()}
-    return static_block(static_graph(inference_graph(net.subnet(0)), arrays, fold))
+    return static_block(static_graph(*network_graph(net.subnet(0)), fold))
 
 
 class _Masked(ConvBN):

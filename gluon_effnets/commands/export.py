@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any, Callable, List, Optional, Tuple
 
 import numpy as np
@@ -59,17 +60,23 @@ def _export(args) -> None:
         raise ValueError("--single-file goes with --routed")
     if args.condense or args.condense_classifier:
         net = condense(net, classifier=args.condense_classifier)
-    form = {"format": args.format, "batch": args.batch, "raw_input": args.raw_input, "align": args.aligned or None}
-    form.update(fold=args.fold, int8=images)
-    names = read_names(args.names, net.num_classes) if args.names else None
-    if args.width is None:
-        exported = export(net, args.out, args.image_size, names=names, blocks=args.blocks, **form)
-    else:
-        if not (args.fold and args.blocks):
-            raise ValueError(
-                "--width is the graph of one width with BN folded in; --no-fold and --no-blocks do not go with it"
-            )
-        exported = export_subnet(net, args.width, args.out, args.image_size, names=names, **form)
+    if args.width is not None and not (args.fold and args.blocks):
+        raise ValueError(
+            "--width is the graph of one width with BN folded in; --no-fold and --no-blocks do not go with it"
+        )
+    write = partial(export, net) if args.width is None else partial(export_subnet, net, args.width)
+    exported = write(
+        args.out,
+        args.image_size,
+        args.aligned or None,
+        format=args.format,
+        batch=args.batch,
+        raw_input=args.raw_input,
+        names=read_names(args.names, net.num_classes) if args.names else None,
+        fold=args.fold,
+        blocks=args.blocks,
+        int8=images,
+    )
     print("\n".join(map(str, [*exported.files, exported.description])))
     print(f"input: {'pixels of 0..255, then inside ' if args.raw_input else ''}{net.preprocessing}")
     about = Description.read(exported.description)
@@ -113,16 +120,17 @@ def _comparison(about) -> str:
 
 
 def _export_routed(net, args) -> None:
-    from ..deploy.routed.files import Manifest, export_routed
+    from ..deploy import export_routed
+    from ..deploy.description import Description
 
     others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "names")
     if not (args.fold and args.blocks) or args.width is not None or any(getattr(args, name) for name in others):
         raise ValueError("--routed goes with --format, --single-file, --image-size, --classes and --option alone")
     path = export_routed(net, args.out, args.image_size, format=args.format, single_file=args.single_file)
-    manifest = Manifest.read(path)
-    print("\n".join([*(str(path.with_name(name)) for name in manifest.sha256), str(path)]))
+    about = Description.read(path)
+    print("\n".join([*(str(path.with_name(name)) for name in about.sha256 or ()), str(path)]))
     print(f"input: {net.preprocessing}")
-    print(f"loaded again: largest difference {manifest.difference:.1e} of the logits' standard deviation")
+    print(f"loaded again: {_comparison(about)}")
 
 
 def _width(text: str) -> Any:

@@ -11,11 +11,12 @@ import mxnet as mx
 import numpy as np
 
 from .._requirements import optional_import
-from ..deploy.graph.inference import inference_copy, inference_graph
+from ..deploy.compare import relative_difference
+from ..deploy.graph.inference import inference_copy, network_graph
 from ..deploy.to_mxnet.files import write_symbol_files
 from ..deploy.to_mxnet.int8 import GRANULARITIES, quantize
 from ..deploy.to_onnx.files import onnx_runner, write_onnx_file
-from ..deploy.to_onnx.int8 import quantize_onnx, relative_difference
+from ..deploy.to_onnx.int8 import quantize_onnx
 from ..models import ClassificationNet
 
 __all__ = ["RUNTIMES", "QuantizedRow", "compare_quantized", "installed_runtimes", "quantized_table"]
@@ -107,16 +108,14 @@ def _mxnet_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterat
         with tempfile.TemporaryDirectory() as folder:
             sizes = []
             for block in blocks:
-                arrays = {name: param.data() for name, param in block.collect_params().items()}
-                sizes.append(_size(write_symbol_files(block(mx.sym.var("data")), arrays, Path(folder) / "net")))
+                sizes.append(_size(write_symbol_files(*network_graph(block), Path(folder) / "net")))
         yield _Form(granularity, lambda x, block=blocks[1]: block(mx.nd.array(x)).asnumpy(), sizes[1], sizes[0])
 
 
 def _onnx_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterator[_Form]:
     images = [batch.asnumpy() for batch in calibration]
-    arrays = {name: param.data().as_in_context(mx.cpu()) for name, param in net.collect_params().items()}
     with tempfile.TemporaryDirectory() as folder:
-        exact = write_onnx_file(inference_graph(net), arrays, Path(folder) / "net", images[0].shape[1:])
+        exact = write_onnx_file(*network_graph(net), Path(folder) / "net", images[0].shape[1:])
         path = quantize_onnx(exact, Path(folder) / "int8.onnx", images)
         # One range for all weights of a convolution ruins depthwise ones, and is no faster here.
         yield _Form("channel-wise", onnx_runner(path), _size([path]), _size([exact]))

@@ -9,7 +9,7 @@ import mxnet as mx
 import numpy as np
 
 from ..deploy import load_routed, open_exported
-from ..deploy.routed.files import Manifest
+from ..deploy.description import Description
 from ..models import Preprocessing, get_model
 from ..train.data import DataSettings
 from ..train.data.augment import center_crop, eval_resize
@@ -116,13 +116,10 @@ class ExportedClassifier(_ImageClassifier):
     """
 
     def __init__(self, path, image_size: int | None = None):
-        if Manifest.is_at(path):
-            routed = load_routed(path)
-            logits, about, self.names = routed.logits, routed.manifest, None
-        else:
-            logits = open_exported(path)
-            about, self.names = logits.description, logits.description.names
-        _require_images(about.input_shape[1], about.preprocessing, path)
+        about = Description.read(path)
+        logits = load_routed(path).logits if about.routes else open_exported(path)
+        self.names = about.names
+        _require_images(about.in_channels, about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):
             raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {size}")

@@ -9,7 +9,8 @@ from typing import List
 
 from .._requirements import optional_import
 from ..complexity import count
-from ..deploy import export, measure_latency
+from ..deploy import export
+from ..deploy.to_mxnet.variants import time_variants
 from ..models.condense import condense
 from ..nn import masked_layers
 from .config import Recipe
@@ -36,7 +37,7 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
         net = condense(state.net)
         net.save_parameters(str(state.out / f"{recipe.model}.condensed.params"))
     exported = export(net, state.out / recipe.model, size)
-    cost, latency = count(net, size), measure_latency(net, size)
+    cost, (latency, fusion_refused) = count(net, size), time_variants(net, size)
     result = {
         "model": recipe.model,
         **({"condensed": True} if net is not state.net else {}),
@@ -47,6 +48,7 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
         "images": state.data.num_val,
         **state.scores,
         "latency_ms": {name: value.minimum for name, value in latency.items()},
+        **({"fusion_refused": fusion_refused} if fusion_refused else {}),
         "export_difference": exported.difference,
     }
     title = f"{recipe.model} on {recipe.data.source}"
@@ -69,9 +71,15 @@ def _table(result: dict, exported, out: Path) -> str:
         if key in result:
             rows.append((name, f"{result[key]:.2%} of {result['images']:,} held-out images"))
     rows += [(f"top-1, {key[5:].replace('_', ' ')}", f"{result[key]:.2%}") for key in result if key.startswith("top1_")]
-    latency = result["latency_ms"]
+    milliseconds = result["latency_ms"]
+    latency = f"{milliseconds['plain']:.2f} ms"
+    if "fused" in milliseconds:
+        latency += f"; {milliseconds['fused']:.2f} ms with oneDNN fusion"
+    latency += " (minimum of 20)"
+    if "fusion_refused" in result:
+        latency += f"; {result['fusion_refused']}"
     rows += [
-        ("latency, batch 1", "{plain:.2f} ms; {fused:.2f} ms with oneDNN fusion (minimum of 20)".format(**latency)),
+        ("latency, batch 1", latency),
         ("exported", f"{exported.symbol}"),
         ("", f"{exported.params}"),
         ("loaded again", f"same answers, largest difference {exported.difference:.0e} of the logits' deviation"),

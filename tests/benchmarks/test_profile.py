@@ -15,8 +15,7 @@ from gluon_effnets.benchmarks.profile.floor import Layer, Machine, layer_floors,
 from gluon_effnets.benchmarks.profile.run import RUNTIMES, Form, deployed, profile
 from gluon_effnets.benchmarks.profile.tables import detail_tables, plot_profiles, profile_row, summary_table
 from gluon_effnets.complexity import layer_costs
-from gluon_effnets.deploy.graph.inference import inference_graph
-from gluon_effnets.deploy.graph.static import StaticGraph
+from gluon_effnets.deploy.graph.inference import StaticGraph, inference_graph
 
 MACHINE = Machine({"one": 1e9, "other": 2e9}, {1 << 17: 4e9, 1 << 19: 3e9, 1 << 21: 1e9})
 

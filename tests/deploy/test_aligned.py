@@ -67,6 +67,20 @@ def difference(seen, expected):
     return np.abs(seen - expected).max() / expected.std()
 
 
+@pytest.mark.parametrize("name", ["shufflenet_v1_g3_x0_25", "shufflenet_v2_x0_5", "condensenet_v2_tiny"])
+def test_a_gamma_that_is_fixed_counts_as_1(name):
+    net = condense(pruned(name)) if name.startswith("condensenet") else trained(name)
+    layers = []
+    net.apply(lambda block: layers.append(block) if isinstance(block, mx.gluon.nn.BatchNorm) else None)
+    free = net(images()).asnumpy()
+    for layer in layers:
+        layer._kwargs["fix_gamma"] = True  # of BatchNorm(scale=False), whose gamma may have any value
+    fast = aligned(net)  # before the network runs, which makes its fixed gammas 1
+    expected = net(images())
+    assert np.abs(expected.asnumpy() - free).max() > 0.1 * free.std()
+    assert difference(fast(images()), expected) < 1e-4
+
+
 @pytest.mark.parametrize("form", ["auto", "grouped", "dense"])
 @pytest.mark.parametrize("name, options", NETWORKS)
 def test_logits_are_those_of_the_network(name, options, form):

@@ -21,6 +21,15 @@ LAYERS = [
     ["benchmarks"],
     ["commands"],
 ]
+# The same for the rooms of deploy, where rooms of one line do not know each other.
+DEPLOY = [
+    ["graph"],
+    ["aligned", "compare", "description"],
+    ["to_mxnet", "to_onnx", "to_tvm"],
+    ["formats"],
+    ["routed"],
+    ["export"],
+]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 OPTIONAL = {
     "horovod",
@@ -118,6 +127,19 @@ def test_circles_are_found_in_functions_and_packages(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert circles(module_imports(tmp_path)) == {("gluon_effnets.a", "gluon_effnets.room.c")}
+
+
+def test_imports_within_deploy_go_down_to_other_lines():
+    level = {room: number for number, rooms_of_line in enumerate(DEPLOY) for room in rooms_of_line}
+    found = []
+    for path in (PACKAGE / "deploy").rglob("*.py"):
+        room = path.relative_to(PACKAGE / "deploy").with_suffix("").parts[0]
+        assert room in level or room == "__init__", f"deploy/{room} has no line in DEPLOY"
+        for name in imported(path):
+            other = name.split(".")[2] if name.startswith("gluon_effnets.deploy.") else room
+            if room in level and other != room and level[other] >= level[room]:
+                found.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert not found
 
 
 def test_the_package_itself_imports_neither_train_nor_options():

@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import mxnet as mx
 import numpy as np
 
 from ...complexity import count, count_params
 from ...deploy.aligned.select import aligned, aligned_forms
-from ...deploy.graph.inference import inference_graph
+from ...deploy.graph.inference import StaticGraph, network_graph
 from ...deploy.to_mxnet.files import write_symbol_files
 from ...deploy.to_onnx.files import write_onnx_file
 from ...deploy.to_onnx.int8 import quantize_onnx
@@ -125,10 +124,8 @@ class Network:
         builder = (package, function, {**arguments, "num_classes": self.net.num_classes})
         return {"builder": builder, "params": count_params(self.net), "madds": self.madds}
 
-    def _graph(self, align: Optional[str], format: str) -> Tuple[mx.sym.Symbol, Dict[str, mx.nd.NDArray]]:
-        net = aligned(self.net, align, format) if align else self.net
-        arrays = {name: param.data().as_in_context(mx.cpu()) for name, param in net.collect_params().items()}
-        return inference_graph(net), arrays
+    def _graph(self, align: Optional[str], format: str) -> StaticGraph:
+        return network_graph(aligned(self.net, align, format) if align else self.net)
 
     def _symbol(self, align: Optional[str]) -> Tuple[Path, Path]:
         return write_symbol_files(*self._graph(align, "mxnet"), self.folder / str(align))

@@ -12,8 +12,8 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Set, Tuple
 import mxnet as mx
 import numpy as np
 
+from ...deploy.graph.inference import StaticGraph
 from ...deploy.graph.nodes import Entry, Node, read_graph, simplify, sorted_nodes
-from ...deploy.graph.static import StaticGraph
 from ...deploy.to_onnx.files import onnx_runner, write_onnx_file
 
 __all__ = ["KINDS", "Layer", "Machine", "layer_floors", "measure_machine", "network_layers"]

@@ -19,8 +19,8 @@ from mxnet.gluon.block import HybridBlock
 
 from ..._requirements import optional_import
 from ...deploy.aligned.select import aligned
-from ...deploy.graph.inference import inference_graph
-from ...deploy.graph.static import StaticGraph, static_block, static_graph
+from ...deploy.graph.inference import StaticGraph, network_graph, static_block
+from ...deploy.graph.static import static_graph
 from ...deploy.to_mxnet.files import write_symbol_files
 from ...deploy.to_onnx.files import onnx_runner, write_onnx_file
 from ...models import SlimmableNet, SubNet, get_model, list_models, model_info
@@ -153,8 +153,7 @@ def profile(
     if runtime not in RUNTIMES:
         raise ValueError(f"unknown runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}")
     shape = (batch, net.in_channels, image_size, image_size)
-    arrays = {key: param.data() for key, param in net.collect_params().items()}
-    graph = StaticGraph(inference_graph(net), arrays)
+    graph = network_graph(net)
     if isinstance(net, SubNet):  # slices its parameters
         graph = static_graph(*graph)
     layers = network_layers(graph, shape)
