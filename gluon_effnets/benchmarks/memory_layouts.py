@@ -13,6 +13,7 @@ from ..models import get_model
 from ..nn import ConvBN
 from ..nn.forms import inference_forms
 from ..nn.init import initialize_like_trained
+from ..tables import Table
 from ..timing import time_interleaved
 from .train_step import train_step
 
@@ -39,8 +40,8 @@ def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
     oneDNN's fusions. Processor time is counted, which other processes disturb less; set OMP_NUM_THREADS=1.
     """
     image, batch = mx.nd.random.normal(shape=(1, 3, 224, 224)), mx.nd.random.normal(shape=(16, 3, 96, 96))
-    steps: Dict[Tuple[str, str], Callable] = {}
-    inference: Dict[Tuple[str, str, str], Callable] = {}
+    steps: Dict[Tuple[str, str], Callable[[], object]] = {}
+    inference: Dict[Tuple[str, str, str], Callable[[], object]] = {}
     for name in names:
         for layout in LAYOUTS if native.load() else LAYOUTS[:-1]:
             net = get_model(name)
@@ -68,6 +69,5 @@ def _stay_blocked(block) -> None:
 
 def layouts_table(rows: List[LayoutRow]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| model | layout | training step, ms | inference, ms | fused, ms |", "|---|---|---|---|---|"]
-    lines += [f"| {r.name} | {r.layout} | {r.train:.0f} | {r.hybridized:.1f} | {r.fused:.1f} |" for r in rows]
-    return "\n".join(lines)
+    columns = ["model", "layout", ("training step, ms", ".0f"), ("inference, ms", ".1f"), ("fused, ms", ".1f")]
+    return Table(columns, rows).markdown()

@@ -20,6 +20,7 @@ from ..deploy.to_onnx.files import onnx_runner, write_onnx_file
 from ..models import ModelInfo, get_model
 from ..models.slimmable import SlimmableNet
 from ..nn.init import initialize_like_trained
+from ..tables import Table
 from ..timing import time_interleaved
 
 __all__ = ["RoutingRow", "RoutingTimes", "compare_routing", "mix_decisions", "routing_table"]
@@ -203,12 +204,10 @@ def _timed(cases: List[_Case], repeats: int, clock) -> List[RoutingRow]:
 
 def routing_table(times: RoutingTimes) -> str:
     """The rows as a Markdown table, then the comparisons that matter."""
-    lines = ["| runtime | network | images | minimum, ms | median, ms | MAdds, M |", "|---|---|---|---|---|---|"]
-    for row in times.rows:
-        figures = f"{row.minimum:.2f} | {row.median:.2f} | {row.madds / 1e6:.0f}"
-        lines.append(f"| {row.runtime} | {row.network} | {row.images} | {figures} |")
+    columns = ["runtime", "network", "images", ("minimum, ms", ".2f"), ("median, ms", ".2f"), ("MAdds, M", ".0f")]
+    table = Table(columns, [(*row[:5], row.madds / 1e6) for row in times.rows])
     shares = ", ".join(f"width {width}: {number}" for width, number in times.histogram.items())
-    lines += ["", f"decisions: {shares}"]
+    lines = [table.markdown(), "", f"decisions: {shares}"]
     for runtime in dict.fromkeys(row.runtime for row in times.rows):
         lines += _comparisons(runtime, {row[1:3]: row for row in times.rows if row.runtime == runtime})
     return "\n".join(lines)

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence
 import mxnet as mx
 import numpy as np
 
+from ..timing import conditions
 from ..train import loop
 from ..train.build import build
 from ..train.config import Recipe
@@ -202,16 +201,6 @@ def _summary(updates: Sequence[Dict[str, np.ndarray]]) -> Dict[str, dict]:
     return {n: {"ms": float(w), "cpu_ms": float(c), "share": float(w / whole)} for n, (w, c) in medians.items()}
 
 
-def _machine() -> dict:
-    return {
-        "processors": os.cpu_count(),
-        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        "mxnet": mx.__version__,
-    }
-
-
 def _check(steps: int, warmup: int, rounds: int) -> None:
     if min(steps, warmup, rounds) < 1:
         raise ValueError(f"steps={steps}, warmup={warmup} and rounds={rounds} must all be at least 1")
@@ -274,7 +263,7 @@ def benchmark_train(
         "context": str(state.ctx),
         "steps": steps,
         "rounds": rounds,
-        "machine": _machine(),
+        "machine": conditions(),
         "rates": rates,
         "phases": update,
         "torch_phases": {name: _summary(updates) for name, updates in torch_phases.items()},
@@ -357,6 +346,6 @@ def benchmark_data(
         "batch_size": settings.batch_size,
         "steps": steps,
         "rounds": rounds,
-        "machine": _machine(),
+        "machine": conditions(),
         "rates": _interleaved(ways, rounds, steps * settings.batch_size),
     }

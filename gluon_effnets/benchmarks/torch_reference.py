@@ -57,9 +57,9 @@ def torch_like(net: ClassificationNet) -> nn.Sequential:
 
 def _counterpart(block: HybridBlock) -> nn.Module:
     # The exact type: a subclass may compute something else.
-    if type(block) not in _FORMS:
+    if type(block) not in _COUNTERPARTS:
         raise NoCounterpart(block)
-    return _FORMS[type(block)](block)
+    return _COUNTERPARTS[type(block)](block)
 
 
 def _sequence(*blocks: Optional[HybridBlock]) -> nn.Sequential:
@@ -208,7 +208,7 @@ class _ShuffleUnitV2(nn.Module):
         return self.last(torch.cat((passing, self.branch(active)), dim=1))
 
 
-_FORMS: Dict[type, Callable[[HybridBlock], nn.Module]] = {
+_COUNTERPARTS: Dict[type, Callable[[HybridBlock], nn.Module]] = {
     gluon.Activation: _activation,
     HardSigmoid: lambda _: nn.Hardsigmoid(),
     HardSwish: lambda _: nn.Hardswish(inplace=True),

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from conftest import KillAfter
 
+from gluon_effnets.commands.train import main
 from gluon_effnets.train import loop
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import load_recipe
-from gluon_effnets.train.run import main
 
 RECIPE = """
 model: ds_mobilenet_tiny

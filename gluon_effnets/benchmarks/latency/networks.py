@@ -22,7 +22,7 @@ from ...models.condense import condense
 from ...models.condensenet import CondenseNet
 from ...nn import masked_layers
 
-__all__ = ["RUNTIMES", "Job", "Network", "Runtime", "find_jobs"]
+__all__ = ["LATENCY_RUNTIMES", "Job", "Network", "Runtime", "find_jobs"]
 
 
 class Runtime(NamedTuple):
@@ -33,7 +33,7 @@ class Runtime(NamedTuple):
     int8: bool = False
 
 
-RUNTIMES = {
+LATENCY_RUNTIMES = {
     "mxnet": Runtime("mxnet", "plain"),
     "mxnet-fused": Runtime("mxnet", "fused"),
     "mxnet-aligned": Runtime("mxnet", "aligned"),
@@ -170,15 +170,15 @@ def find_jobs(
 
     Raises ValueError for an unknown runtime.
     """
-    unknown = [name for name in runtimes if name not in RUNTIMES]
+    unknown = [name for name in runtimes if name not in LATENCY_RUNTIMES]
     if unknown:
-        raise ValueError(f"unknown runtime {unknown[0]!r}; choose from {', '.join(RUNTIMES)}")
+        raise ValueError(f"unknown runtime {unknown[0]!r}; choose from {', '.join(LATENCY_RUNTIMES)}")
     jobs: List[Job] = []
     left_out: Dict[str, Dict[str, str]] = {}
     for batch in batches:
         for network in networks:
             for name in runtimes:
-                runtime = RUNTIMES[name]
+                runtime = LATENCY_RUNTIMES[name]
                 for form in forms if runtime.form == "aligned" else ("auto",):
                     label = name if form == "auto" else f"{name} {form}"
                     try:

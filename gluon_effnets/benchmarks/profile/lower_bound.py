@@ -16,7 +16,7 @@ from ...deploy.graph.nodes import Entry, Node, read_graph, simplify, sorted_node
 from ...deploy.graph.static import StaticGraph
 from ...deploy.to_onnx.files import onnx_runner, write_onnx_file
 
-__all__ = ["KINDS", "Layer", "Machine", "layer_floors", "measure_machine", "network_layers"]
+__all__ = ["KINDS", "Layer", "Machine", "lower_bounds", "measure_machine", "network_layers"]
 
 SE, FC, MOVED = "squeeze-and-excite", "fully connected", "channels moved"
 FIRST, POINTWISE, SPATIAL, DEPTHWISE, GROUPED = "first convolution", "1x1", "k x k", "depthwise", "grouped"
@@ -122,7 +122,7 @@ def network_layers(graph: StaticGraph, shape: Sequence[int]) -> List[Layer]:
     return [_layer(node, node in excite) for node in nodes if node.op not in ("null", "constant")]
 
 
-def layer_floors(layers: Sequence[Layer], machine: Machine) -> List[float]:
+def lower_bounds(layers: Sequence[Layer], machine: Machine) -> List[float]:
     """The least seconds of every layer: its multiply-adds at the peak, or its bytes at the bandwidth, if that is more.
 
     All weights are read once in every run, from where all of them find room.

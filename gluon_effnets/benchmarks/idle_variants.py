@@ -1,4 +1,4 @@
-"""The forms an IdleBlock network can take, timed side by side: where its halves are joined, and how."""
+"""Variants of an IdleBlock network, timed side by side: where its halves are joined, and how."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 from ..deploy.to_mxnet.blocks import graph_blocks
 from ..models import ClassificationNet, get_model
 from ..nn.init import initialize_like_trained
+from ..tables import Table
 from ..timing import time_interleaved
 from .train_step import train_step
 
-__all__ = ["FORMS", "FormRow", "compare_forms", "forms_table"]
+__all__ = ["VARIANTS", "VariantRow", "compare_variants", "variants_table"]
 
-FORMS = {
+VARIANTS = {
     "per block, plain concat": {"carry_idle": False, "merged_concat": False},
     "per block, merged concat": {"carry_idle": False, "merged_concat": True},
     "carried, plain concat": {"carry_idle": True, "merged_concat": False},
@@ -24,58 +25,60 @@ FORMS = {
 }
 
 
-class FormRow(NamedTuple):
-    """Milliseconds of processor time (minimum). `train` is None where MXNet cannot train the form on a CPU.
+class VariantRow(NamedTuple):
+    """Milliseconds of processor time (minimum). `train` is None where MXNet cannot train the variant on a CPU.
 
-    `difference`: of the logits from those of the first form, relative to the largest; None for the baseline.
+    `difference`: of the logits from the first variant's, relative to the largest; None for the baseline.
     """
 
-    form: str
+    variant: str
     train: Optional[float]
     plain: float
     fused: float
     difference: Optional[float]
 
 
-def compare_forms(name: str = "idle_mbv3", baseline: str = "mobilenet_v3_large", repeats: int = 10) -> List[FormRow]:
-    """Time the baseline, then all forms of an IdleBlock network with equal weights.
+def compare_variants(
+    name: str = "idle_mbv3", baseline: str = "mobilenet_v3_large", repeats: int = 10
+) -> List[VariantRow]:
+    """Time the baseline, then all variants of an IdleBlock network with equal weights.
 
     Training: forward and backward of 8 images of 96 pixels. Inference: one image of 224 pixels, hybridized ('plain')
     and with oneDNN's fusions ('fused'). Processor time is counted, which other processes disturb less than the clock;
     set OMP_NUM_THREADS=1.
     """
-    nets = {form: get_model(name, **options) for form, options in FORMS.items()}
+    nets = {variant: get_model(name, **options) for variant, options in VARIANTS.items()}
     first = next(iter(nets.values()))
     nets = {baseline: get_model(baseline), **nets}
     for net in nets.values():
         initialize_like_trained(net)
-    for form in FORMS:
-        for key, param in nets[form]._collect_params_with_prefix().items():
+    for variant in VARIANTS:
+        for key, param in nets[variant]._collect_params_with_prefix().items():
             param.set_data(first._collect_params_with_prefix()[key].data())
 
     image, batch = mx.nd.random.normal(shape=(1, 3, 224, 224)), mx.nd.random.normal(shape=(8, 3, 96, 96))
     reference = first(image).asnumpy()
     differences = {
-        form: float(np.abs(net(image).asnumpy() - reference).max() / np.abs(reference).max())
-        for form, net in nets.items()
-        if form != baseline
+        variant: float(np.abs(net(image).asnumpy() - reference).max() / np.abs(reference).max())
+        for variant, net in nets.items()
+        if variant != baseline
     }
-    inference: Dict[str, Callable] = {}
-    for form, net in nets.items():
+    inference: Dict[str, Callable[[], object]] = {}
+    for variant, net in nets.items():
         for kind, block in graph_blocks(net, image).items():
-            inference[f"{kind} {form}"] = lambda block=block: block(image).wait_to_read()
+            inference[f"{kind} {variant}"] = lambda block=block: block(image).wait_to_read()
     times = time_interleaved(inference, repeats, time.process_time)
-    steps = {form: _train_step(net, batch) for form, net in nets.items()}
+    steps = {variant: _train_step(net, batch) for variant, net in nets.items()}
     training = time_interleaved({k: v for k, v in steps.items() if v}, repeats, time.process_time)
     return [
-        FormRow(
-            form,
-            training[form].minimum if form in training else None,
-            times[f"plain {form}"].minimum,
-            times[f"fused {form}"].minimum,
-            differences.get(form),
+        VariantRow(
+            variant,
+            training[variant].minimum if variant in training else None,
+            times[f"plain {variant}"].minimum,
+            times[f"fused {variant}"].minimum,
+            differences.get(variant),
         )
-        for form in nets
+        for variant in nets
     ]
 
 
@@ -90,14 +93,8 @@ def _train_step(net: ClassificationNet, batch) -> Optional[Callable[[], None]]:
     return step
 
 
-def forms_table(rows: List[FormRow]) -> str:
+def variants_table(rows: List[VariantRow]) -> str:
     """The rows as a Markdown table."""
-    lines = [
-        "| form | training step, ms | inference, ms | inference fused, ms | difference |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        train = "fails" if row.train is None else f"{row.train:.0f}"
-        difference = "" if row.difference is None else f"{row.difference:.0e}"
-        lines.append(f"| {row.form} | {train} | {row.plain:.1f} | {row.fused:.1f} | {difference} |")
-    return "\n".join(lines)
+    columns = ["variant", ("training step, ms", ".0f"), ("inference, ms", ".1f"), ("inference fused, ms", ".1f")]
+    lines = [row._replace(train="fails") if row.train is None else row for row in rows]
+    return Table([*columns, ("difference", ".0e")], lines).markdown()
