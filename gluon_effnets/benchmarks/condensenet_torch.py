@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict
+from typing import TYPE_CHECKING, Callable, Dict
 
 import numpy as np
 
@@ -10,8 +10,13 @@ from .._requirements import optional_import
 from ..models.condensenet import CondenseNet
 from ..nn import CondensedLinear, DenseLayer, HardSwish
 
-torch = optional_import("torch", extra="torch", why="the same network in PyTorch")
-nn, functional = torch.nn, torch.nn.functional
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.nn import functional
+else:
+    torch = optional_import("torch", extra="torch", why="the same network in PyTorch")
+    nn, functional = torch.nn, torch.nn.functional
 
 __all__ = ["torch_variants"]
 

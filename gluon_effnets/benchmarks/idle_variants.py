@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 import numpy as np
@@ -13,11 +13,11 @@ from ..models import ClassificationNet, get_model
 from ..nn.init import initialize_like_trained
 from ..tables import Table
 from ..timing import time_interleaved
-from .train_step import train_step
+from .steps import inference_step, train_step
 
 __all__ = ["VARIANTS", "VariantRow", "compare_variants", "variants_table"]
 
-VARIANTS = {
+VARIANTS: Dict[str, Dict[str, Any]] = {
     "per block, plain concat": {"carry_idle": False, "merged_concat": False},
     "per block, merged concat": {"carry_idle": False, "merged_concat": True},
     "carried, plain concat": {"carry_idle": True, "merged_concat": False},
@@ -66,7 +66,7 @@ def compare_variants(
     inference: Dict[str, Callable[[], object]] = {}
     for variant, net in nets.items():
         for kind, block in graph_blocks(net, image).items():
-            inference[f"{kind} {variant}"] = lambda block=block: block(image).wait_to_read()
+            inference[f"{kind} {variant}"] = inference_step(block, image)
     times = time_interleaved(inference, repeats, time.process_time)
     steps = {variant: _train_step(net, batch) for variant, net in nets.items()}
     training = time_interleaved({k: v for k, v in steps.items() if v}, repeats, time.process_time)
@@ -96,5 +96,5 @@ def _train_step(net: ClassificationNet, batch) -> Optional[Callable[[], None]]:
 def variants_table(rows: List[VariantRow]) -> str:
     """The rows as a Markdown table."""
     columns = ["variant", ("training step, ms", ".0f"), ("inference, ms", ".1f"), ("inference fused, ms", ".1f")]
-    lines = [row._replace(train="fails") if row.train is None else row for row in rows]
+    lines = [(row.variant, "fails" if row.train is None else row.train, *row[2:]) for row in rows]
     return Table([*columns, ("difference", ".0e")], lines).markdown()

@@ -15,7 +15,7 @@ from ..nn.forms import inference_forms
 from ..nn.init import initialize_like_trained
 from ..tables import Table
 from ..timing import time_interleaved
-from .train_step import train_step
+from .steps import inference_step, train_step
 
 __all__ = ["LAYOUTS", "LayoutRow", "compare_layouts", "layouts_table"]
 
@@ -50,7 +50,7 @@ def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
                 net.apply(_stay_blocked)
             initialize_like_trained(net)
             for kind, block in graph_blocks(net, image).items():
-                inference[name, layout, kind] = lambda block=block: block(image).wait_to_read()
+                inference[name, layout, kind] = inference_step(block, image)
             steps[name, layout] = train_step(net, batch)
             with inference_forms(layout == "inference"):
                 steps[name, layout]()

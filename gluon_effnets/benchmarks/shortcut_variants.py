@@ -14,10 +14,12 @@ from ..nn import ConvChain
 from ..nn.sandglass import SHORTCUTS
 from ..tables import Table
 from ..timing import time_interleaved
+from .steps import inference_step
 
 __all__ = ["ShortcutRow", "compare_shortcuts", "shortcuts_table"]
 
 NONE = (0, "none")
+OF_SHORTCUTS = ("of it shortcuts", "+.2f")  # what they add to the network without them
 
 
 class ShortcutRow(NamedTuple):
@@ -46,7 +48,7 @@ def compare_shortcuts(
     calls: Dict[str, Callable[[], object]] = {}
     for key, net in nets.items():
         for kind, block in graph_blocks(net, image).items():
-            calls[f"{kind} {key}"] = lambda block=block: block(image).wait_to_read()
+            calls[f"{kind} {key}"] = inference_step(block, image)
     times = time_interleaved(calls, repeats, time.process_time)
     logits = {key: net(image).asnumpy() for key, net in nets.items()}
     rows = []
@@ -90,13 +92,7 @@ def _remove_shortcut(block) -> None:
 def shortcuts_table(rows: List[ShortcutRow]) -> str:
     """The rows as a Markdown table."""
     base = next(row for row in rows if (row.divisor, row.variant) == NONE)
-    columns = [
-        "identity divisor",
-        "variant",
-        ("inference, ms", ".2f"),
-        ("of it shortcuts", "+.2f"),
-        ("fused, ms", ".2f"),
-    ]
+    times = [column for kind in ("inference", "fused") for column in ((f"{kind}, ms", ".2f"), OF_SHORTCUTS)]
     lines = [
         (
             row.divisor or None,
@@ -109,4 +105,4 @@ def shortcuts_table(rows: List[ShortcutRow]) -> str:
         )
         for row in rows
     ]
-    return Table([*columns, ("of it shortcuts", "+.2f"), ("difference", ".0e")], lines).markdown()
+    return Table(["identity divisor", "variant", *times, ("difference", ".0e")], lines).markdown()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import Dict, List, NamedTuple, Optional
 
@@ -20,6 +19,7 @@ from ..nn.init import initialize_like_trained
 from ..nn.slimmable import SlicedConv2D
 from ..tables import Table
 from ..timing import time_interleaved
+from .steps import inference_step
 
 __all__ = ["SlicingRow", "compare_slicing", "slicing_table"]
 
@@ -63,11 +63,7 @@ def compare_slicing(
     blocks["exported"] = prepare(_slimmest(nets["full"], fold=True), "fused")
     x = mx.nd.random.normal(shape=(1, nets["full"].in_channels, size, size))
     logits = {variant: block(x).asnumpy() for variant, block in blocks.items()}
-
-    def run(block: HybridBlock) -> None:
-        block(x).wait_to_read()
-
-    calls = {variant: functools.partial(run, block) for variant, block in blocks.items()}
+    calls = {variant: inference_step(block, x) for variant, block in blocks.items()}
     ideal, times = logits["ideal"], time_interleaved(calls, repeats, clock)
     rows = []
     for variant, found in logits.items():

@@ -15,6 +15,7 @@ The data starve the network where `training` falls clearly below `one batch`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import tempfile
 import time
@@ -70,6 +71,7 @@ class _Phases(Hook):
     def __init__(self, state: TrainState):
         self._precision, self._workers = state.precision, state.workers
         self.updates: List[Dict[str, np.ndarray]] = []  # phase -> clocks
+        self._last = _clocks()
 
     def mark(self, phase: str) -> None:
         mx.nd.waitall()
@@ -154,6 +156,10 @@ def _read(batches: Iterator[Batch], warmup: int, steps: int) -> np.ndarray:
     return _clocks() - begin
 
 
+def _read_anew(data: Data, warmup: int, steps: int) -> np.ndarray:
+    return _read(_Endless(data).train_batches(), warmup, steps)
+
+
 def _torch_steps(training, phases: List[dict], warmup: int, steps: int) -> np.ndarray:
     """Elapsed clocks of steps in PyTorch; their phases are measured in as many further ones."""
     for number in range(warmup + steps):
@@ -164,7 +170,8 @@ def _torch_steps(training, phases: List[dict], warmup: int, steps: int) -> np.nd
     training.wait()
     elapsed = _clocks() - begin
     for _ in range(steps):
-        clocks, names = [_clocks()], []
+        clocks = [_clocks()]
+        names: List[str] = []
 
         def mark(phase, clocks=clocks, names=names):
             training.wait()
@@ -308,9 +315,10 @@ def _torch_ways(recipe: Recipe, state: TrainState, wanted: Optional[bool], warmu
         return {}, {}
     # An update accumulates as many batches here as there.
     counts = (warmup * recipe.accumulate, steps * recipe.accumulate)
-    ways, phases = {}, {name: [] for name in trainings}
+    ways: Dict[str, Callable[[], np.ndarray]] = {}
+    phases: Dict[str, List[dict]] = {name: [] for name in trainings}
     for name, training in trainings.items():
-        ways[name] = lambda training=training, into=phases[name]: _torch_steps(training, into, *counts)
+        ways[name] = functools.partial(_torch_steps, training, phases[name], *counts)
     return ways, phases
 
 
@@ -335,11 +343,12 @@ def benchmark_data(
     Raises ValueError or FileNotFoundError with what to change.
     """
     _check(steps, warmup, rounds)
-    ways, description = {}, ""
+    ways: Dict[str, Callable[[], np.ndarray]] = {}
+    description = ""
     for number in threads or (settings.num_threads,):
         data = open_data(dataclasses.replace(settings, num_threads=number), seed=0)
         description = data.description
-        ways[f"{number} thread(s)"] = lambda data=data: _read(_Endless(data).train_batches(), warmup, steps)
+        ways[f"{number} thread(s)"] = functools.partial(_read_anew, data, warmup, steps)
     return {
         "kind": "data",
         "data": description,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Optional
+from typing import TYPE_CHECKING, Callable, Dict, Optional
 
 from mxnet.gluon import nn as gluon
 from mxnet.gluon.block import HybridBlock
@@ -29,8 +29,12 @@ from ..nn import (
 
 __all__ = ["NoCounterpart", "TorchTraining", "torch_like"]
 
-torch = optional_import("torch", extra="torch", why="the same network in PyTorch")
-nn = torch.nn
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+else:
+    torch = optional_import("torch", extra="torch", why="the same network in PyTorch")
+    nn = torch.nn
 
 
 class NoCounterpart(ValueError):

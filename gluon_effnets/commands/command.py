@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from typing import Callable, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -52,6 +53,10 @@ def run_command(commands: Sequence[Union[Command, Group]], argv: Optional[Sequen
     args = parser.parse_args(argv)
     try:
         return args.run(args) or 0
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough, as `head` does; Python's own flush at the end would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1

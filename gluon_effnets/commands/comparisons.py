@@ -25,7 +25,7 @@ def _name(parser: argparse.ArgumentParser, default: Union[str, Sequence[str]]) -
 
 
 def _repeats(parser: argparse.ArgumentParser, default: int, note: str = "") -> None:
-    text = f"Repetitions, all in turn (default: {default}){note}."
+    text = f"Repetitions, all in turn{note} (default: {default})."
     parser.add_argument("--repeats", type=int, default=default, metavar="N", help=text)
 
 
@@ -103,7 +103,7 @@ def _add_routing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=int, default=32, metavar="N", help="Number of images with mixed decisions (default: 32)."
     )
-    _repeats(parser, 20, " of one image; a quarter of that of sets of images")
+    _repeats(parser, 20, "; a quarter of them for sets of images")
     parser.add_argument(
         "--form",
         choices=("fused", "plain"),

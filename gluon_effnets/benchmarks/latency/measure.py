@@ -98,7 +98,9 @@ class _Pool:
     """A worker per kind of runtime, each with its networks built, and paused."""
 
     def __init__(self, stack, jobs: Sequence[Job], threads: int, pythons: Dict[str, Optional[str]], left_out):
-        self.threads, self.versions, self._built = threads, {}, []
+        self.threads = threads
+        self.versions: Dict[str, Dict[str, str]] = {}
+        self._built: List[_Built] = []
         with tqdm(total=len(jobs), desc=_bar("build", threads), leave=False, unit="net") as bar:
             for kind in dict.fromkeys(job.kind for job in jobs):
                 try:

@@ -186,7 +186,18 @@ def profile(
     ordered = {kind: kinds[kind] for kind in (*present, rest.kind)}
     widest_first = {side: sides[side] for side in sorted(sides, reverse=True)}
     return Profile(
-        name, runtime, shape, *latency, total, sum(bounds) * 1e3, ordered, widest_first, operators, events, fused
+        name,
+        runtime,
+        shape,
+        latency.minimum,
+        latency.median,
+        total,
+        sum(bounds) * 1e3,
+        ordered,
+        widest_first,
+        operators,
+        events,
+        fused,
     )
 
 

@@ -117,13 +117,13 @@ def plot_profiles(profiles: Sequence[Profile], path: Path) -> None:
     """
     pyplot = load_pyplot("the picture of profiles")
     figure, axes = pyplot.subplots(figsize=(10, 1.5 + 0.45 * len(profiles)), constrained_layout=True)
-    colours = pyplot.get_cmap("tab20").colors
+    colors = pyplot.get_cmap("tab20").colors
     kinds = (*KINDS, REST, REST_IN_MXNET)
-    for kind, colour in zip(kinds, colours):
+    for kind, color in zip(kinds, colors):
         parts = [profile.kinds[kind].milliseconds if kind in profile.kinds else 0 for profile in profiles]
         before = [sum(p.kinds[k].milliseconds for k in kinds[: kinds.index(kind)] if k in p.kinds) for p in profiles]
         if any(parts):
-            axes.barh(range(len(profiles)), parts, left=before, color=colour, label=kind)
+            axes.barh(range(len(profiles)), parts, left=before, color=color, label=kind)
     for place, profile in enumerate(profiles):
         axes.plot(
             [profile.lower_bound] * 2, [place - 0.45, place + 0.45], color="black", label=None if place else "floor"
