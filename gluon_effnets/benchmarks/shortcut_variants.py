@@ -25,7 +25,7 @@ OF_SHORTCUTS = ("of it shortcuts", "+.2f")  # what they add to the network witho
 class ShortcutRow(NamedTuple):
     """Milliseconds of processor time (minimum) for one image; `divisor` 0 is the network without its shortcuts.
 
-    `difference`: of the logits from those of the first variant of that divisor, relative to the largest; None for it.
+    `difference`: of the logits from the first variant's with this divisor, relative to the largest; None for it.
     """
 
     divisor: int
