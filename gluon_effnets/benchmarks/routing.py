@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from pathlib import Path
@@ -20,8 +21,9 @@ from ..deploy.routed.router import RoutedOutput, Router, before_decision, static
 from ..deploy.to_mxnet.variants import prepare
 from ..deploy.to_onnx.files import onnx_runner, write_onnx_file
 from ..models import ModelInfo, get_model
-from ..models.slimmable import SlimmableNet
+from ..models.slimmable import Gating, SlimmableNet
 from ..nn.init import initialize_like_trained
+from ..tables import Table
 from ..timing import time_interleaved
 
 __all__ = ["RoutingRow", "RoutingTimes", "compare_routing", "mix_decisions", "routing_table"]
@@ -73,16 +75,17 @@ def mix_decisions(net: SlimmableNet, images: mx.nd.NDArray) -> None:
     x = images
     for block in before:
         x = block(x)
-    pooled, reads = gate.pool(x), gate if gate.head.reduce is None else gate.head
+    pooled, head = gate.pool(x), net.gates[0]
+    reads = gate if head.reduce is None else head
     features = reads.act(reads.reduce(pooled)).asnumpy().reshape(len(images), -1).astype(np.float64)
     direction = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)[2][0]
     position = features @ direction
-    candidates = net.gating.num_candidates
+    candidates = _gating(net).num_candidates
     points = np.quantile(position, (np.arange(candidates) + 0.5) / candidates)
     # The head has no bias: these weights give 1 for every image instead.
     one = np.linalg.lstsq(features, np.ones(len(images)), rcond=None)[0]
     weights = 2 * points[:, None] * direction - points[:, None] ** 2 * one
-    net.gates[0].gate.weight.set_data(mx.nd.array((weights / np.abs(weights).max())[:, :, None, None]))
+    head.gate.weight.set_data(mx.nd.array((weights / np.abs(weights).max())[:, :, None, None]))
 
 
 def compare_routing(
@@ -108,7 +111,7 @@ def compare_routing(
     initialize_like_trained(baseline)
     statics = {f"static, width {width}": static_subnet(net, width) for width in _widths(net)}
     statics["static, largest"] = static_subnet(net, "largest")
-    madds = {name: count(block, size).madds for name, block in statics.items()}
+    madds: Dict[str, float] = {name: count(block, size).madds for name, block in statics.items()}
     madds.update({"masked": madds[f"static, width {_widest(net)}"], BASELINE: count(baseline, size).madds})
     statics[BASELINE] = baseline
     runtimes = [_in_mxnet(net, statics, variant, images)]
@@ -125,13 +128,19 @@ def compare_routing(
     return RoutingTimes(rows, dict(zip(widths.tolist(), numbers.tolist())))
 
 
+def _gating(net: SlimmableNet) -> Gating:
+    assert net.gating is not None, "before_decision refuses a network without gates"
+    return net.gating
+
+
 def _widest(net: SlimmableNet) -> int:
-    return net.gating.first_candidate + net.gating.num_candidates - 1
+    gating = _gating(net)
+    return gating.first_candidate + gating.num_candidates - 1
 
 
 def _widths(net: SlimmableNet) -> List[int]:
-    """Those of all candidates, and the widest of all."""
-    return sorted({*range(net.gating.first_candidate, _widest(net) + 1), net.num_widths - 1})
+    """The indices of all candidates, and of the widest width."""
+    return sorted({*range(_gating(net).first_candidate, _widest(net) + 1), net.num_widths - 1})
 
 
 def _in_mxnet(net: SlimmableNet, statics: Dict[str, HybridBlock], variant: str, images: mx.nd.NDArray) -> _Runtime:
@@ -159,7 +168,7 @@ def _of_one_image(runtime: _Runtime, madds: Dict[str, float], decisions: np.ndar
     images = runtime.images
 
     def case(name: str, run: Callable, place: int, cost: float) -> _Case:
-        return _Case(runtime.name, name, "1", lambda x=images[place : place + 1]: _wait(run(x)), cost)
+        return _Case(runtime.name, name, "1", functools.partial(_run_each, run, [images[place : place + 1]]), cost)
 
     cases = [case(name, run, 0, madds[name]) for name, run in runtime.static.items()]
     for name, router in runtime.routers.items():
@@ -176,37 +185,36 @@ def _of_all_images(runtime: _Runtime, compared: List[str], madds: Dict[str, floa
     for name, run in {**ways, **runtime.routers}.items():
         cost = madds.get(name, madds["routed"])
         if name != "routed in one file":
-            cases.append(_Case(runtime.name, name, f"1 x {number}", lambda run=run: _wait(run(images)), cost))
+            cases.append(_Case(runtime.name, name, f"1 x {number}", functools.partial(_run_each, run, [images]), cost))
         if name != "masked":
-            cases.append(_Case(runtime.name, name, f"{number} x 1", lambda run=run: _run_each(run, singles), cost))
+            cases.append(_Case(runtime.name, name, f"{number} x 1", functools.partial(_run_each, run, singles), cost))
     return cases
 
 
-def _run_each(run: Callable, images: List[Array]) -> None:
-    for image in images:
-        _wait(run(image))
-
-
-def _wait(output: Union[Array, RoutedOutput]) -> None:
-    """MXNet computes behind the call's back."""
-    logits = output.logits if isinstance(output, RoutedOutput) else output
-    if isinstance(logits, mx.nd.NDArray):
-        logits.wait_to_read()
+def _run_each(run: Callable[[Array], Union[Array, RoutedOutput]], inputs: List[Array]) -> None:
+    """Run one input after the other, and wait for each: MXNet computes behind the call's back."""
+    for x in inputs:
+        output = run(x)
+        logits = output.logits if isinstance(output, RoutedOutput) else output
+        if isinstance(logits, mx.nd.NDArray):
+            logits.wait_to_read()
 
 
 def _timed(cases: List[_Case], repeats: int, clock) -> List[RoutingRow]:
     times = time_interleaved({case[:3]: case.call for case in cases}, repeats, clock)
-    return [RoutingRow(*case[:3], *times[case[:3]], case.madds) for case in cases]
+    rows = []
+    for case in cases:
+        found = times[case[:3]]
+        rows.append(RoutingRow(case.runtime, case.network, case.images, found.minimum, found.median, case.madds))
+    return rows
 
 
 def routing_table(times: RoutingTimes) -> str:
     """The rows as a Markdown table, then the comparisons that matter."""
-    lines = ["| runtime | network | images | minimum, ms | median, ms | MAdds, M |", "|---|---|---|---|---|---|"]
-    for row in times.rows:
-        figures = f"{row.minimum:.2f} | {row.median:.2f} | {row.madds / 1e6:.0f}"
-        lines.append(f"| {row.runtime} | {row.network} | {row.images} | {figures} |")
+    columns = ["runtime", "network", "images", ("minimum, ms", ".2f"), ("median, ms", ".2f"), ("MAdds, M", ".0f")]
+    table = Table(columns, [(*row[:5], row.madds / 1e6) for row in times.rows])
     shares = ", ".join(f"width {width}: {number}" for width, number in times.histogram.items())
-    lines += ["", f"decisions: {shares}"]
+    lines = [table.markdown(), "", f"decisions: {shares}"]
     for runtime in dict.fromkeys(row.runtime for row in times.rows):
         lines += _comparisons(runtime, {row[1:3]: row for row in times.rows if row.runtime == runtime})
     return "\n".join(lines)

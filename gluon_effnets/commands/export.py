@@ -1,54 +1,94 @@
-"""The command `python -m gluon_effnets export`: its arguments, and what it writes."""
+"""The command `export`: weights to files that run elsewhere."""
 
 from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
 from ..models import ClassificationNet, get_model
-from .options import condensing_options, network_options, read_options
+from .command import Command
+from .options import condensing_options, data_options, network_options, read_options
 
-__all__ = ["add_export"]
-
-
-def add_export(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the command; `command(name, function, help)` makes a parser that calls `function(args)`."""
-    added = command("export", _export, "weights to files for MXNet or ONNX and OUT.json, loaded again and compared")
-    added.add_argument("name")
-    added.add_argument("weights", help=".params file")
-    added.add_argument("out", help="prefix of the files")
-    added.add_argument("--format", choices=("mxnet", "onnx"), default="mxnet",
-                       help="OUT-symbol.json and OUT-0000.params (default), or OUT.onnx")  # fmt: skip
-    added.add_argument("--image-size", type=int, metavar="N", help="default: that of the model; ONNX takes no other")
-    added.add_argument("--batch", type=_batch, metavar="N|dynamic", help="of ONNX: a fixed number (default: dynamic)")
-    added.add_argument("--raw-input", action="store_true", help="the graph takes pixels of 0..255 and normalizes them")
-    added.add_argument("--no-fold", dest="fold", action="store_false",
-                       help="MXNet: BN stays a layer of its own, as further training needs it")  # fmt: skip
-    added.add_argument("--no-blocks", dest="blocks", action="store_false",
-                       help="ONNX: IdleBlocks as they are, for TVM; not as ONNX Runtime is fastest with")  # fmt: skip
-    added.add_argument("--int8", action="store_true", help="8-bit files, their ranges from training images of --data")
-    added.add_argument("--data", metavar="KIND[:PATH]", help="of --int8, as in train_imagenet.py")
-    added.add_argument("--images", type=int, default=256, metavar="N", help="of --int8 (default: 256)")
-    added.add_argument("--set", dest="overrides", action="append", default=[], metavar="data.KEY=VALUE",
-                       help="setting of --data (may be repeated)")  # fmt: skip
-    added.add_argument("--names", metavar="FILE", help="names of the classes for OUT.json, one per line")
-    added.add_argument("--classes", type=int, help="default: as in the weights")
-    added.add_argument("--width", type=_width, metavar="I|largest|I,J,...",
-                       help="one width (or path) of a slimmable network alone")  # fmt: skip
-    added.add_argument("--routed", action="store_true",
-                       help="network with a gate: a graph before the decision, one per width after it")  # fmt: skip
-    added.add_argument("--single-file", action="store_true",
-                       help="of --routed --format onnx: all in OUT.onnx, for one image at a time")  # fmt: skip
-    added.add_argument("--aligned", action="store_true",
-                       help="ShuffleNets and CondenseNets: equal graph that runs faster on a CPU")  # fmt: skip
-    condensing_options(added)
-    network_options(added)
+__all__ = ["COMMAND"]
 
 
-def _export(args) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `export`."""
+    parser.add_argument("name", help="The model, see python -m gluon_effnets list.")
+    parser.add_argument("weights", help="Its .params file.")
+    parser.add_argument("out", help="How the names of the files begin.")
+    parser.add_argument(
+        "--format",
+        choices=("mxnet", "onnx"),
+        default="mxnet",
+        help="Write OUT-symbol.json and OUT-0000.params (mxnet, the default), or OUT.onnx.",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="Side of the images, which an ONNX file fixes (default: the model's own size).",
+    )
+    parser.add_argument(
+        "--batch",
+        type=_batch,
+        metavar="N|dynamic",
+        help="Number of images that an ONNX file takes (default: dynamic, any number).",
+    )
+    parser.add_argument(
+        "--raw-input", action="store_true", help="Let the graph take pixels of 0..255 and normalize them."
+    )
+    parser.add_argument(
+        "--no-fold",
+        dest="fold",
+        action="store_false",
+        help="Keep BN a layer of its own in MXNet's files, as further training needs it.",
+    )
+    parser.add_argument(
+        "--no-blocks",
+        dest="blocks",
+        action="store_false",
+        help="Leave IdleBlocks in ONNX as they are, for TVM; ONNX Runtime is faster without this.",
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="Write 8-bit files; training images of --data set their ranges."
+    )
+    data_options(parser, required=False, use="The data set for --int8")
+    parser.add_argument(
+        "--images", type=int, default=256, metavar="N", help="Number of training images for --int8 (default: 256)."
+    )
+    parser.add_argument("--names", metavar="FILE", help="The names of the classes for OUT.json, one per line.")
+    parser.add_argument("--classes", type=int, metavar="N", help="Number of classes (default: as in the weights).")
+    parser.add_argument(
+        "--width",
+        type=_width,
+        metavar="I|largest|I,J,...",
+        help="Write one width, or path of widths, of a slimmable network alone.",
+    )
+    parser.add_argument(
+        "--routed",
+        action="store_true",
+        help="Write a network with a gate: a graph before the decision, one per width after it.",
+    )
+    parser.add_argument(
+        "--single-file",
+        action="store_true",
+        help="Write all of --routed --format onnx to OUT.onnx, for one image at a time.",
+    )
+    parser.add_argument(
+        "--aligned",
+        action="store_true",
+        help="Write an equal graph of a ShuffleNet or CondenseNet that runs faster on a CPU.",
+    )
+    condensing_options(parser)
+    network_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export, and print the files and how they compare with the network."""
     from ..deploy import export, export_subnet
     from ..deploy.description import Description, read_names
     from ..models.condense import condense
@@ -141,3 +181,6 @@ def _width(text: str) -> Any:
 
 def _batch(text: str) -> Optional[int]:
     return None if text == "dynamic" else int(text)
+
+
+COMMAND = Command("export", "Export weights to files for MXNet or ONNX, loaded again and compared.", add_arguments, run)

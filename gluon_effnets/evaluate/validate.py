@@ -126,7 +126,7 @@ def validate_in_8_bits(
     """Compare trained networks {name: weights} with themselves after 8-bit quantization, on evaluation images.
 
     The ranges are calibrated with `images` training images, not augmented; `mode`, for MXNet, is 'naive' or 'entropy'.
-    `runtimes` are some of `RUNTIMES` of int8_accuracy; None: those that are installed.
+    `runtimes` are some of `INT8_RUNTIMES` of int8_accuracy; None: those that are installed.
     Raises what `open_pair` raises, ImportError for a given runtime that is not installed.
     """
     if runtimes is None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import List
 
-from .._requirements import optional_import
 from ..complexity import count
 from ..deploy import export
 from ..deploy.to_mxnet.variants import time_variants
 from ..models.condense import condense
 from ..nn import masked_layers
+from ..pictures import load_pyplot, save_picture
+from ..tables import Table
 from .config import Recipe
 from .hooks.sparsify import SPARSITY
 from .state import TrainState
 
-__all__ = ["RESULT", "draw_curves", "draw_sparsity", "load_pyplot", "write_report"]
+__all__ = ["RESULT", "draw_curves", "draw_sparsity", "write_report"]
 
 
 RESULT = "result.json"  # in the run folder; the last file that a run writes there
@@ -85,14 +85,14 @@ def _table(result: dict, exported, out: Path) -> str:
         ("loaded again", f"same answers, largest difference {exported.difference:.0e} of the logits' deviation"),
         ("curves, log", f"{out / 'curves.png'}, {out / 'log.jsonl'}"),
     ]
-    width = max(len(name) for name, _ in rows)
-    rule = "-" * (width + 2 + max(len(text) for _, text in rows))
-    return "\n".join([rule, *(f"{name:<{width}}  {text}" for name, text in rows), rule])
+    lines = Table(["", ""], rows).text(header=False)
+    rule = "-" * max(map(len, lines.splitlines()))
+    return f"{rule}\n{lines}\n{rule}"
 
 
 def draw_curves(log: Path, picture: Path, title: str = "") -> None:
     """Draw training loss, evaluation scores and learning rate of a log.jsonl over epochs, as a PNG."""
-    pyplot = load_pyplot()
+    pyplot = load_pyplot("the pictures of a run")
     lines: List[dict] = [json.loads(line) for line in log.read_text().splitlines()]
     training = [line for line in lines if line["kind"] == "train"]
     evaluations = [line for line in lines if line["kind"] == "eval"]
@@ -119,13 +119,12 @@ def draw_curves(log: Path, picture: Path, title: str = "") -> None:
     if evaluations:
         accuracy.legend()
     figure.suptitle(title)
-    figure.savefig(picture, dpi=120)
-    pyplot.close(figure)
+    save_picture(figure, picture)
 
 
 def draw_sparsity(record: Path, picture: Path, title: str = "") -> None:
     """Draw what the stages of the pruning left of every layer, of a sparsity.json, as a PNG."""
-    pyplot = load_pyplot()
+    pyplot = load_pyplot("the pictures of a run")
     content = json.loads(record.read_text())
     layers, stages = content["layers"], content["stages"]
     size = (8, 2 + 0.14 * len(layers))
@@ -142,12 +141,4 @@ def draw_sparsity(record: Path, picture: Path, title: str = "") -> None:
     panels[0].set_yticklabels(layers, fontsize=5)
     figure.colorbar(image, ax=panels, shrink=0.6)
     figure.suptitle(title)
-    figure.savefig(picture, dpi=120)
-    pyplot.close(figure)
-
-
-def load_pyplot():
-    """Return matplotlib.pyplot, which draws without a screen. Raises ImportError with the command to install it."""
-    matplotlib = optional_import("matplotlib", extra="train", why="the pictures of a run")
-    matplotlib.use("Agg")
-    return importlib.import_module("matplotlib.pyplot")
+    save_picture(figure, picture)

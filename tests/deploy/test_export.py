@@ -15,7 +15,7 @@ from networks import KINDS, initialized, trained
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.__main__ import main
-from gluon_effnets.benchmarks.idle_forms import FORMS, compare_forms, forms_table
+from gluon_effnets.benchmarks.idle_variants import VARIANTS, compare_variants, variants_table
 from gluon_effnets.deploy import (
     ExportError,
     Latency,
@@ -483,8 +483,8 @@ def test_latency_is_measured_in_both_variants():
 
 @pytest.mark.slow
 def test_forms_of_the_idle_block_are_compared():
-    rows = compare_forms("idle_mbv3_small", "mobilenet_v3_small", repeats=1)
-    assert [row.form for row in rows] == ["mobilenet_v3_small", *FORMS]
+    rows = compare_variants("idle_mbv3_small", "mobilenet_v3_small", repeats=1)
+    assert [row.variant for row in rows] == ["mobilenet_v3_small", *VARIANTS]
     assert all(row.difference < 1e-5 for row in rows[1:])
     assert [row.train is None for row in rows] == [False, True, False, True, False]
-    assert "fails" in forms_table(rows)
+    assert "fails" in variants_table(rows)

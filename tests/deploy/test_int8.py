@@ -24,7 +24,7 @@ from gluon_effnets.deploy.compare import relative_difference
 from gluon_effnets.deploy.formats import FORMATS, INT8_FORMATS
 from gluon_effnets.deploy.to_onnx.files import onnx_runner
 from gluon_effnets.deploy.to_onnx.int8 import quantize_onnx, quantize_onnx_to_target
-from gluon_effnets.evaluate.int8_accuracy import RUNTIMES, compare_quantized, quantized_table
+from gluon_effnets.evaluate.int8_accuracy import INT8_RUNTIMES, compare_quantized, quantized_table
 from gluon_effnets.models import ClassificationNet
 
 pytestmark = pytest.mark.fast
@@ -226,7 +226,7 @@ def test_quantize_onnx_needs_images(tmp_path):
 def test_both_runtimes_are_compared():
     net, data = trained("idle_tiny"), mx.nd.array(images())
     labels = mx.nd.array(net(data).asnumpy().argmax(axis=1))
-    rows = compare_quantized({"tiny": net}, [data], [(data, labels)], runtimes=RUNTIMES)
+    rows = compare_quantized({"tiny": net}, [data], [(data, labels)], runtimes=INT8_RUNTIMES)
     assert [(row.runtime, row.granularity) for row in rows] == [
         ("mxnet", "tensor-wise"),
         ("mxnet", "channel-wise"),
@@ -285,8 +285,8 @@ def test_without_the_quantizer_of_onnx_runtime(weights, tmp_path, capsys, caplog
     err = capsys.readouterr().err
     assert "onnxruntime.quantization cannot be imported" in err and 'pip install "gluon_effnets[onnx]"' in err
     assert not list(tmp_path.glob("net*"))
-    assert main(["quantize", f"idle_tiny={weights}", *data, "--set", "data.image_size=32"]) == 0
+    assert main(["compare-int8", f"idle_tiny={weights}", *data, "--set", "data.image_size=32"]) == 0
     out = capsys.readouterr().out
     assert "| mxnet |" in out and "| onnxruntime |" not in out
     assert "onnxruntime.quantization cannot be imported" in caplog.text
-    assert main(["quantize", f"idle_tiny={weights}", *data, "--runtimes", "onnxruntime"]) == 1
+    assert main(["compare-int8", f"idle_tiny={weights}", *data, "--runtimes", "onnxruntime"]) == 1

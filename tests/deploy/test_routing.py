@@ -419,6 +419,6 @@ def test_routing_is_timed():
 
 def test_slicing_is_timed():
     rows = compare_slicing(image_size=32, repeats=1)
-    assert [row.form for row in rows] == ["full", "mask", "index", "slice", "ideal", "exported"]
+    assert [row.variant for row in rows] == ["full", "mask", "index", "slice", "ideal", "exported"]
     assert all(row.difference < 1e-5 for row in rows[1:])
     assert "| ideal |" in slicing_table(rows)

@@ -22,6 +22,7 @@ CODE = """
     from pathlib import Path
     import numpy as np
     from runs import KillAfter, Killed
+    from gluon_effnets.commands.train import parse
     from gluon_effnets.train import loop, run
     from gluon_effnets.train.dist import start_workers
     from gluon_effnets.train.tasks import slimmable
@@ -50,7 +51,7 @@ CODE = """
     slimmable.draw_widths, loop.train, run.write_report = draw_and_note, train, report
     workers.finish, finish = lambda: None, workers.finish
     for name, killed_in in (("whole", None), ("parts", "supernet"), ("parts", "gate"), ("parts", None)):
-        args = run.parse_arguments(["--config", recipe, "--out", str(out / name), *overrides])
+        args = parse(["--config", recipe, "--out", str(out / name), *overrides])
         try:
             run.run(args, workers)
         except Killed:

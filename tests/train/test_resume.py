@@ -320,7 +320,7 @@ def can_mount() -> bool:
 def test_a_disk_that_really_fills_up(recipe_file, tmp_path):
     code = """
         import os, subprocess, sys
-        from gluon_effnets.train.run import main
+        from gluon_effnets.commands.train import main
         out, recipe = sys.argv[1:]
         os.makedirs(out)
         # Room for the first checkpoint (about 90 kB), not for the second.
@@ -341,7 +341,7 @@ def test_kill_during_a_save(start, recipe_file, tmp_path, file):
     code = """
         import os, signal, sys
         from gluon_effnets.train import checkpoint
-        from gluon_effnets.train.run import main
+        from gluon_effnets.commands.train import main
         out, recipe, file = sys.argv[1:]
         sync = checkpoint._sync
         def kill_in_second_save(path):

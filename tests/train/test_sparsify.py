@@ -14,12 +14,12 @@ from recipes import TINY
 from runs import assert_resumes
 from workers import HOROVODRUN, horovodrun, needs_horovod
 
+from gluon_effnets.commands.train import main
 from gluon_effnets.models import get_model
 from gluon_effnets.nn import LearnedGroupConv, SparseFeatureReactivation, masked_layers
 from gluon_effnets.train.hooks import Hook, make_hooks
 from gluon_effnets.train.hooks.average_statistics import average_statistics
 from gluon_effnets.train.hooks.sparsify import due_stage
-from gluon_effnets.train.run import main
 
 MODEL = "model=condensenet_v2_tiny"  # factor 4 everywhere
 PRUNE = "hooks={sparsify: {}}"

@@ -13,10 +13,10 @@ import yaml
 from recipes import STAGED, STAGES
 from runs import KillAfter, arrays
 
+from gluon_effnets.commands.train import main
 from gluon_effnets.train import loop
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import load_recipe
-from gluon_effnets.train.run import main
 
 
 @pytest.fixture

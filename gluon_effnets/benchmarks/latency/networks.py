@@ -16,12 +16,12 @@ from ...deploy.to_mxnet.files import write_symbol_files
 from ...deploy.to_onnx.files import write_onnx_file
 from ...deploy.to_onnx.int8 import quantize_onnx
 from ...deploy.to_tvm import compile as tvm_compiler
-from ...models import ClassificationNet, model_info
+from ...models import ClassificationNet, ModelInfo, model_info
 from ...models.condense import condense
 from ...models.condensenet import CondenseNet
 from ...nn import masked_layers
 
-__all__ = ["RUNTIMES", "Job", "Network", "Runtime", "find_jobs"]
+__all__ = ["LATENCY_RUNTIMES", "Job", "Network", "Runtime", "find_jobs"]
 
 
 class Runtime(NamedTuple):
@@ -32,7 +32,7 @@ class Runtime(NamedTuple):
     int8: bool = False
 
 
-RUNTIMES = {
+LATENCY_RUNTIMES = {
     "mxnet": Runtime("mxnet", "plain"),
     "mxnet-fused": Runtime("mxnet", "fused"),
     "mxnet-aligned": Runtime("mxnet", "aligned"),
@@ -77,7 +77,8 @@ class Network:
         self.name, self.folder, self.database = name, folder, database
         self.image = (net.in_channels, *image_size)
         self.net = condense(net) if masked_layers(net) else net
-        self.registered = net.info.name if net.info else ""
+        info: Optional[ModelInfo] = net.info
+        self.registered = info.name if info else ""
         self._image_size = image_size
 
     @functools.cached_property
@@ -89,11 +90,11 @@ class Network:
     def about(self) -> Dict[str, Any]:
         """Costs, and the published top-1 accuracy in percent; None where no source gives one for these images."""
         info = model_info(self.registered) if self.registered else None
-        known = info is not None and self._image_size == 2 * (info.input_size,)
+        published = info.published if info and self._image_size == 2 * (info.input_size,) else ()
         return {
             "params": count_params(self.net),
             "madds": self.madds,
-            "published_top1": _top1(info.published) if known else None,
+            "published_top1": _top1(published),
         }
 
     def request(self, runtime: Runtime, batch: int, form: str) -> Dict[str, Any]:
@@ -112,8 +113,7 @@ class Network:
             return {**shape, "files": [str(path) for path in files]}
         # CondenseNets' aligned graphs are faster without fusion.
         plain = runtime.form == "plain" or (align and isinstance(self.net, CondenseNet))
-        files = [str(path) for path in self._symbol(align)]
-        return {**shape, "form": "plain" if plain else "fused", "files": files}
+        return {**shape, "form": "plain" if plain else "fused", "files": list(map(str, self._symbol(align)))}
 
     def _torch(self) -> Dict[str, Any]:
         counterpart = model_info(self.registered).torch if self.registered else None
@@ -137,10 +137,10 @@ class Network:
         return write_onnx_file(*self._graph(align, "onnx"), path.with_suffix(""), self.image, batch, blocks=blocks)
 
     def _int8(self, batch: int) -> Path:
-        """The ranges are those of random images: times do not depend on them, and accuracy is not asked for."""
+        """The ranges are of random images: times do not depend on them, and accuracy is not asked for."""
         path = self._onnx(batch, None)
-        images = np.random.RandomState(0).standard_normal((1, batch, *self.image)).astype(np.float32)
-        return quantize_onnx(path, path.with_name(f"{path.stem}-int8.onnx"), images)
+        image = np.random.RandomState(0).standard_normal((batch, *self.image)).astype(np.float32)
+        return quantize_onnx(path, path.with_name(f"{path.stem}-int8.onnx"), [image])
 
 
 def find_jobs(
@@ -150,15 +150,15 @@ def find_jobs(
 
     Raises ValueError for an unknown runtime.
     """
-    unknown = [name for name in runtimes if name not in RUNTIMES]
+    unknown = [name for name in runtimes if name not in LATENCY_RUNTIMES]
     if unknown:
-        raise ValueError(f"unknown runtime {unknown[0]!r}; choose from {', '.join(RUNTIMES)}")
+        raise ValueError(f"unknown runtime {unknown[0]!r}; choose from {', '.join(LATENCY_RUNTIMES)}")
     jobs: List[Job] = []
     left_out: Dict[str, Dict[str, str]] = {}
     for batch in batches:
         for network in networks:
             for name in runtimes:
-                runtime = RUNTIMES[name]
+                runtime = LATENCY_RUNTIMES[name]
                 for form in forms if runtime.form == "aligned" else ("auto",):
                     label = name if form == "auto" else f"{name} {form}"
                     try:

@@ -29,7 +29,7 @@ def shufflenet_blocks(net: ShuffleNet, form: str, format: str) -> Iterator[Hybri
     if any(getattr(unit, "update", None) is not None for unit in units):
         raise ValueError("a ShuffleNet with reactivations has no aligned form; export it as it is")
     stem = Filter.of(blocks[0])
-    # ONNX Runtime pools whole blocks alone without a change of form. V1 passes the stem's channels on, without zeros.
+    # ONNX Runtime pools whole blocks alone without a change of layout. V1 passes the stem's channels on, without zeros.
     multiple = BLOCK if format == "onnx" and second else LANES
     slots = _filled(range(len(stem.bias)), _up(len(stem.bias), multiple))
     yield stem.writing(slots).layer()
