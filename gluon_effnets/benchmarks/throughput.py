@@ -29,7 +29,7 @@ import numpy as np
 from ..train import loop
 from ..train.build import build
 from ..train.config import Recipe
-from ..train.data import Batch, Data, DataSettings, open_data
+from ..train.data import Batch, Data, DataSettings, Shard, open_data
 from ..train.dist import Workers
 from ..train.hooks import Hook
 from ..train.state import TrainState
@@ -242,7 +242,7 @@ def benchmark_train(
     workers = workers or Workers()
     with tempfile.TemporaryDirectory() as folder:
         state, task, hooks = build(recipe, Path(folder), workers)
-        hooks = hooks[: len(recipe.hooks)]  # without logs and checkpoints
+        hooks = list(hooks.recipe)  # without logs and checkpoints
         data, one_batch, phases = _Endless(state.data), _OneBatch(state.data), _Phases(state)
         waited: List[dict] = []
 
@@ -284,7 +284,7 @@ def benchmark_train(
 
 def _without_compiled(state: TrainState, way: Callable[[], np.ndarray]) -> Dict[str, Callable[[], np.ndarray]]:
     """A way to train with MXNet's own operators, where others would be taken."""
-    if state.operators != "compiled":
+    if state.precision.operators != "compiled":
         return {}
 
     def run() -> np.ndarray:
@@ -348,7 +348,7 @@ def benchmark_data(
     _check(steps, warmup, rounds)
     ways, description = {}, ""
     for number in threads or (settings.num_threads,):
-        data = open_data(dataclasses.replace(settings, num_threads=number), seed=0)
+        data = open_data(Shard(dataclasses.replace(settings, num_threads=number), seed=0))
         description = data.description
         ways[f"{number} thread(s)"] = lambda data=data: _read(_Endless(data).train_batches(), warmup, steps)
     return {

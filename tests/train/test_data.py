@@ -11,7 +11,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_effnets.train.data import Batch, DataSettings, open_data
+from gluon_effnets.train.data import Batch, DataSettings, Shard, open_data
 from gluon_effnets.train.data import augment as aug
 from gluon_effnets.train.data.arrays import ArrayData
 from gluon_effnets.train.data.decode import ordered_map
@@ -78,7 +78,7 @@ def source(request, records, folder):
 
 def open_small(source, seed=7, rank=0, world=1, **changes):
     settings = {"image_size": SIZE, "batch_size": 4, "num_threads": 2, **source, **changes}
-    return open_data(DataSettings(**settings), seed=seed, rank=rank, world=world)
+    return open_data(Shard(DataSettings(**settings), seed, rank, world))
 
 
 def content(batches):

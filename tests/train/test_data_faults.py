@@ -14,7 +14,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_effnets.train.data import DataSettings, open_data
+from gluon_effnets.train.data import DataSettings, Shard, open_data
 
 SIZE, NUM = 24, 8
 pytestmark = pytest.mark.fast
@@ -54,7 +54,7 @@ def offsets_of(path):
 
 def open_small(source, rank=0, world=1, **changes):
     settings = {"image_size": SIZE, "batch_size": 2, "num_threads": 2, **changes}
-    return open_data(DataSettings(source=source, **settings), seed=1, rank=rank, world=world)
+    return open_data(Shard(DataSettings(source=source, **settings), 1, rank, world))
 
 
 def message(error_type, function, *arguments, **keywords):

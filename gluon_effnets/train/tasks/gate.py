@@ -8,9 +8,9 @@ import mxnet as mx
 from mxnet import autograd
 
 from ...nn import gumbel_noise
-from ..layout import restore_layout
+from ..memory_format import restore_layout
 from ..losses import soft_cross_entropy, soft_targets
-from ..width_scores import is_easy, require_slimmable, route_sums
+from .width_scores import is_easy, require_slimmable, route_sums
 from .base import Task
 
 __all__ = ["Gate"]

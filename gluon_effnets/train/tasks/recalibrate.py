@@ -9,7 +9,7 @@ from mxnet.gluon import Parameter
 
 from ..batch_statistics import statistics_layers, watch_moments
 from ..losses import soft_cross_entropy, soft_targets
-from ..width_scores import Which, require_slimmable, width_list, width_sums
+from .width_scores import Which, require_slimmable, width_list, width_sums
 from .base import Task
 
 __all__ = ["Recalibrate"]

@@ -10,9 +10,9 @@ import numpy as np
 from mxnet import autograd
 
 from ..hooks.ema import EMA
-from ..layout import restore_layout
+from ..memory_format import restore_layout
 from ..losses import soft_cross_entropy, soft_targets
-from ..width_scores import Which, require_slimmable, width_list, width_sums
+from .width_scores import Which, require_slimmable, width_list, width_sums
 from .base import Task
 
 __all__ = ["Slimmable"]
