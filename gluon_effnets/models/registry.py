@@ -122,7 +122,7 @@ def _foreign_entry(name: str) -> _Entry:
     """What 'module:name' stands for, which a recipe, a command line or a call names, but never a file of weights."""
     build = _foreign.load_foreign(name, "model")
     if not callable(build):
-        raise ValueError(f"model {name!r} is a {type(build).__name__}, not a function that returns a network")
+        raise ValueError(f"model {name!r} is of type {type(build).__name__}, not a function that returns a network")
 
     def checked(**options) -> ClassificationNet:
         net = build(**options)
@@ -141,8 +141,8 @@ def get_model(
 
     Parameters
     ----------
-    name : as in `list_models()`; GluonCV's spellings, dots and upper case are understood. Or 'module:name' of a function
-        or class outside of the package that returns a ClassificationNet; the module is imported.
+    name : as in `list_models()`; GluonCV's spellings, dots and upper case are understood. Or 'module:name' of what
+        makes a ClassificationNet outside of the package; the module is imported.
     pretrained : False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide the
         outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given, and
         `net.preprocessing` says what the file wants done to images.

@@ -178,7 +178,7 @@ def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
     Raises:
         FileNotFoundError: There is none; the text names what was looked for.
     """
-    names = [f"{model}.{kind}", kind, model] if model and kind else [model or kind]
+    names = [f"{model}.{kind}", kind, model] if model and kind else [model or kind or ""]
     for name in names:
         path = _resources.folder("configs") / f"{name}.yaml"
         if path.is_file():

@@ -26,13 +26,14 @@ def exact_updates(duration: str, updates_per_epoch: int, total_updates: int = 0)
     Raises:
         ValueError: Another form, a negative number, or a share without a total.
     """
+    form = f"duration {duration!r} is not of the form 5ep (epochs), 100it (updates) or 0.9run (share of the run)"
     match = _FORM.fullmatch(str(duration).strip())
+    if match is None:
+        raise ValueError(form)
     try:
         number = float(match.group(1))
-    except (AttributeError, ValueError):
-        raise ValueError(
-            f"duration {duration!r} is not of the form 5ep (epochs), 100it (updates) or 0.9run (share of the run)"
-        ) from None
+    except ValueError:
+        raise ValueError(form) from None
     unit = {"ep": updates_per_epoch, "it": 1, "run": total_updates}[match.group(2)]
     if unit == 0:
         raise ValueError(f"duration {duration!r}: a share of the run cannot define the length of the run")

@@ -47,7 +47,7 @@ class Registry(Generic[T], Mapping[str, Callable[..., T]]):
         found = load_foreign(name, self.what)
         if self._kind is None:
             if not callable(found):
-                raise ValueError(f"{self.what} {name!r} is a {type(found).__name__}, not a function")
+                raise ValueError(f"{self.what} {name!r} is of type {type(found).__name__}, not a function")
         elif not (isinstance(found, type) and issubclass(found, self._kind)):
             kind = f"{self._kind.__module__}.{self._kind.__name__}"
             raise ValueError(f"{self.what} {name!r} is not a class derived from {kind}")

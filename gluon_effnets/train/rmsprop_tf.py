@@ -1,4 +1,4 @@
-"""RMSProp as TensorFlow 1 defines it, `rmsprop_tf`: the optimizer of MobileNetV3, EfficientNet and MobileNeXt-S and -L."""
+"""RMSProp as TensorFlow 1 defines it, `rmsprop_tf`: MobileNetV3, EfficientNet and MobileNeXt-S and -L have it."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Entry of train_imagenet.py; returns the exit code. Users' mistakes are one message, not a trace."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     # MXNet's own handler of a crash says nothing about where it was.
-    if not faulthandler.is_enabled():
+    if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
     args = parse_arguments(argv)
     if args.restarts:

@@ -72,7 +72,7 @@ def message(error_type, function, *arguments, **keywords):
 
 def test_no_source_says_where_it_looked_and_what_to_do(monkeypatch):
     monkeypatch.delenv("GLUON_EFFNETS_IMAGENET", raising=False)
-    text = message(ValueError, open_data, DataSettings(), seed=0)
+    text = message(ValueError, open_data, Shard(DataSettings(), seed=0))
     for part in ("data.source", "--data", "GLUON_EFFNETS_IMAGENET", "--data digits", "mxnet.tools.im2rec"):
         assert part in text
 

@@ -10,7 +10,6 @@ import pytest
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from gluon_effnets.train import loop
 from gluon_effnets.train.batch_statistics import batch_statistics
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.hooks import Hook
