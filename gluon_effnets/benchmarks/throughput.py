@@ -237,8 +237,8 @@ def benchmark_train(
     _check(steps, warmup, rounds)
     workers = workers or Workers()
     with tempfile.TemporaryDirectory() as folder:
-        state, task, hooks = build(recipe, Path(folder), workers)
-        hooks = hooks[: len(recipe.hooks)]  # without logs and checkpoints
+        state, task, built = build(recipe, Path(folder), workers)
+        hooks = list(built.recipe)  # without logs and checkpoints
         data, one_batch, phases = _Endless(state.data), _OneBatch(state.data), _Phases(state)
         waited: List[dict] = []
 
@@ -280,7 +280,7 @@ def benchmark_train(
 
 def _without_compiled(state: TrainState, way: Callable[[], np.ndarray]) -> Dict[str, Callable[[], np.ndarray]]:
     """A way to train with MXNet's own operators, where others would be taken."""
-    if state.operators != "compiled":
+    if state.precision.operators != "compiled":
         return {}
 
     def run() -> np.ndarray:

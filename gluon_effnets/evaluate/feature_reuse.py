@@ -133,9 +133,7 @@ def _layers(net: ClassificationNet) -> List[DenseLayer]:
     found: List[DenseLayer] = []
     net.apply(lambda block: found.append(block) if isinstance(block, DenseLayer) else None)
     if not found:
-        raise ValueError(
-            f"{net.info.name if net.info else type(net).__name__} has no dense layers, as CondenseNets have"
-        )
+        raise ValueError(f"{net.identity['model']} has no dense layers, as CondenseNets have")
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Sequenc
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon.block import Block
 
 from .._requirements import optional_import
 from ..deploy.compare import relative_difference
@@ -74,16 +75,24 @@ def compare_quantized(
     labels = np.concatenate([label for _, label in batches])
     rows = []
     for name, net in nets.items():
-        exact = _in_float(net)
+        exact = _logits(inference_copy(net))
         expected = np.concatenate([exact(data) for data, _ in batches])
         for runtime in runtimes:
             for form in _FORMS[runtime](net, calibration, calibration_mode):
                 seen = np.concatenate([form.logits(data) for data, _ in batches])
-                top1 = [float((logits.argmax(axis=1) == labels).mean()) for logits in (expected, seen)]
-                agreement = float((seen.argmax(axis=1) == expected.argmax(axis=1)).mean())
-                difference = relative_difference(seen, expected)
-                sizes = (form.size, form.float_size)
-                rows.append(QuantizedRow(name, form.granularity, *top1, agreement, difference, runtime, *sizes))
+                found, exactly = seen.argmax(axis=1), expected.argmax(axis=1)
+                row = QuantizedRow(
+                    name,
+                    form.granularity,
+                    float_top1=float((exactly == labels).mean()),
+                    top1=float((found == labels).mean()),
+                    agreement=float((found == exactly).mean()),
+                    difference=relative_difference(seen, expected),
+                    runtime=runtime,
+                    size=form.size,
+                    float_size=form.float_size,
+                )
+                rows.append(row)
     return rows
 
 
@@ -94,8 +103,7 @@ class _Form(NamedTuple):
     float_size: int
 
 
-def _in_float(net) -> Callable[[np.ndarray], np.ndarray]:
-    block = inference_copy(net)
+def _logits(block: Block) -> Callable[[np.ndarray], np.ndarray]:
     return lambda x: block(mx.nd.array(x)).asnumpy()
 
 
@@ -110,7 +118,7 @@ def _mxnet_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterat
             sizes = []
             for block in blocks:
                 sizes.append(_size(write_symbol_files(*network_graph(block), Path(folder) / "net")))
-        yield _Form(granularity, lambda x, block=blocks[1]: block(mx.nd.array(x)).asnumpy(), sizes[1], sizes[0])
+        yield _Form(granularity, _logits(blocks[1]), sizes[1], sizes[0])
 
 
 def _onnx_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterator[_Form]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, List, Sequence, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
 from ..deploy import load_routed, open_exported
 from ..deploy.description import Description
-from ..models import Preprocessing, get_model
+from ..models import Preprocessing, get_model, model_info
 from ..train.data import DataSettings
 from ..train.data.augment import center_crop, eval_resize
 from ..train.data.decode import UnreadableImageError, decode_image, to_input
@@ -97,9 +97,10 @@ class Classifier(_ImageClassifier):
         _require_images(net.in_channels, net.preprocessing, weights)
         net.hybridize(static_alloc=True, static_shape=True)
         self.num_classes, self.names = net.num_classes, None
-        size = net.info.input_size if image_size is None else image_size
+        info = model_info(name)
+        size = info.input_size if image_size is None else image_size
         super().__init__(
-            lambda x: net(mx.nd.array(x)).asnumpy(), net.preprocessing, image_size=size, eval_crop=net.info.crop
+            lambda x: net(mx.nd.array(x)).asnumpy(), net.preprocessing, image_size=size, eval_crop=info.crop
         )
 
 
@@ -128,7 +129,7 @@ class ExportedClassifier(_ImageClassifier):
         super().__init__(logits, about.preprocessing, **settings)
 
 
-def _require_images(in_channels: int, preprocessing: Preprocessing, where) -> None:
+def _require_images(in_channels: Optional[int], preprocessing: Preprocessing, where) -> None:
     given = len(preprocessing.mean)
     if in_channels not in (1, 3) or given != in_channels:
         raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..models import Preprocessing
 from ..pictures import load_pyplot, save_picture
-from ..train.width_scores import find_routes, require_slimmable
+from ..train.tasks.width_scores import find_routes, require_slimmable
 from .validate import open_pair
 
 __all__ = ["DrawnRoute", "draw_routes"]

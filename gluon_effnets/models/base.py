@@ -92,7 +92,7 @@ class ClassificationNet(CompiledTraining):
 
     def definition(self) -> Dict[str, Any]:
         """What decides the outputs but shows in no shape, as constructor options (BN epsilon, padding, ...)."""
-        return {}
+        return {"in_channels": self.in_channels}
 
     @property
     def identity(self) -> Dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 
-from .. import _resources
+from .. import _foreign, _resources
 from . import params
 from .base import ClassificationNet
 from .info import Deployment, ModelInfo, TorchCounterpart
@@ -122,6 +122,9 @@ _ROOT = "~/.mxnet/models"
 
 
 def _resolve(name: str) -> str:
+    if _foreign.is_foreign(name):
+        _entries[name] = _foreign_entry(name)
+        return name
     plain = name.lower().replace(".", "_").replace("-", "_")
     plain = _aliases.get(plain, plain)
     if plain in _entries:
@@ -133,6 +136,22 @@ def _resolve(name: str) -> str:
     )
 
 
+def _foreign_entry(name: str) -> _Entry:
+    """What 'module:name' stands for, which a recipe, a command line or a call names, but never a file of weights."""
+    build = _foreign.load_foreign(name, "model")
+    if not callable(build):
+        raise ValueError(f"model {name!r} is of type {type(build).__name__}, not a function that returns a network")
+
+    def checked(**options) -> ClassificationNet:
+        net = build(**options)
+        if not isinstance(net, ClassificationNet):
+            raise ValueError(f"model {name!r} returns a {type(net).__name__}, not a ClassificationNet")
+        return net
+
+    summary = (build.__doc__ or "").strip().split("\n")[0]
+    return _Entry(checked, ModelInfo(name, build.__module__, summary, paper=""), hidden=True)
+
+
 def get_model(
     name: str, pretrained=False, classes: Optional[int] = None, ctx=mx.cpu(), root: str = _ROOT, **kwargs
 ) -> ClassificationNet:
@@ -140,7 +159,8 @@ def get_model(
 
     Parameters
     ----------
-    name : as in `list_models()`; GluonCV's spellings, dots and upper case are understood.
+    name : as in `list_models()`; GluonCV's spellings, dots and upper case are understood. Or 'module:name' of what
+        makes a ClassificationNet outside of the package; the module is imported.
     pretrained : False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide the
         outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given, and
         `net.preprocessing` says what the file wants done to images.
@@ -202,7 +222,7 @@ def _build(name: str, classes: int, options: Dict[str, Any]) -> ClassificationNe
 
 def _weights_path(name: str, pretrained, root: str) -> Path:
     path = Path(root if pretrained is True else pretrained).expanduser()
-    path = path / f"{name}.params" if pretrained is True else path
+    path = path / f"{name.rpartition(':')[2]}.params" if pretrained is True else path
     if not path.is_file():
         hint = "no weights of this model are published by us; " if pretrained is True else ""
         raise FileNotFoundError(

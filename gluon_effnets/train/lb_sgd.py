@@ -51,6 +51,8 @@ class LargeBatchSGD(mx.optimizer.SGD):
     Gradients must be dense. Raises ValueError for options that are out of range or have no effect together.
     """
 
+    durations = ("warmup_updates",)
+
     def __init__(
         self,
         momentum: float = 0.0,
@@ -142,10 +144,6 @@ class LargeBatchSGD(mx.optimizer.SGD):
         # 1e-18 as in MXNet: a weight and a gradient of 0 have the factor 0.01, not NaN.
         squares = grad_squares * self.rescale_grad**2 + wds * weight_squares + 1e-18
         return mx.nd.clip(mx.nd.sqrt(weight_squares / squares), 0.01, 100) * self.eta
-
-
-# MXNet's register() would name it after the class.
-mx.optimizer.Optimizer.opt_registry["lb_sgd"] = LargeBatchSGD
 
 
 def _groups(sizes: Sequence[int]) -> Iterator[slice]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mxnet as mx
 
+from .. import native
+
 __all__ = ["Precision"]
 
 CHOICES = ("float32", "float16", "bfloat16")
@@ -20,6 +22,7 @@ class Precision:
     """
 
     def __init__(self, name: str, ctx: mx.Context):
+        self._ctx = ctx
         if name not in CHOICES:
             raise ValueError(f"precision is {name!r}; choose one of {', '.join(CHOICES)}")
         if name == "float16" and ctx.device_type != "gpu":
@@ -34,6 +37,12 @@ class Precision:
 
             amp.init(name)
             self._amp = amp
+
+    @property
+    def operators(self) -> str:
+        """Whose operators a network trains with, "compiled" or "MXNet's": a run that changes them rounds otherwise."""
+        compiled = self._ctx.device_type == "cpu" and self.name == "float32" and native.load()
+        return "compiled" if compiled else "MXNet's"
 
     def prepare(self, trainer: mx.gluon.Trainer) -> None:
         """Give the trainer its loss scaler."""

@@ -31,12 +31,12 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
     parameters, cost and latency are those of the condensed form.
     """
     size = recipe.data.image_size
-    state.net.save_parameters(str(state.out / f"{recipe.model}.params"))
+    state.net.save_parameters(str(state.out / f"{recipe.file_name}.params"))
     net, layers = state.net, masked_layers(state.net)
     if layers and all(layer.finished for layer in layers.values()):
         net = condense(state.net)
-        net.save_parameters(str(state.out / f"{recipe.model}.condensed.params"))
-    exported = export(net, state.out / recipe.model, size)
+        net.save_parameters(str(state.out / f"{recipe.file_name}.condensed.params"))
+    exported = export(net, state.out / recipe.file_name, size)
     cost, (latency, fusion_refused) = count(net, size), time_variants(net, size)
     result = {
         "model": recipe.model,

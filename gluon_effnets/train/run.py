@@ -21,7 +21,7 @@ import yaml
 from .. import __version__, _resources, native
 from ..complexity import count
 from . import loop
-from .build import SMALL_IMAGE, build, resume, say
+from .build import build, model_options, resume, say
 from .checkpoint import list_checkpoints
 from .config import Recipe, find_recipe, load_recipe
 from .data import parse_source
@@ -61,7 +61,7 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
         state,
         f"model     {recipe.model}: {state.num_params / 1e6:.3f} M parameters, {cost.madds / 1e6:.2f} M MAdds",
     )
-    if recipe.data.image_size < SMALL_IMAGE and "stem_stride" not in recipe.model_options:
+    if "stem_stride" in model_options(recipe, state.data).keys() - recipe.model_options.keys():
         say(state, f"          stem stride 1, for images of {recipe.data.image_size} pixels")
     say(state, f"data      {state.data.description}")
     say(state, f"recipe    {path} -> {state.out / 'recipe.yaml'}")
@@ -72,7 +72,7 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
     say(state, f"rate      {optimizer.name}, lr {state.base_lr:g}{scaling}")
     say(state, f"duration  {state.total_updates} updates, {state.updates_per_epoch} per epoch, on {state.ctx}")
     could = state.ctx.device_type == "cpu" and recipe.precision == "float32" and not native.switched_off()
-    if could and state.operators != "compiled":
+    if could and state.precision.operators != "compiled":
         say(state, "          MXNet's own operators; compiled ones are faster: python -m gluon_effnets native")
 
 
@@ -89,7 +89,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
             "mxnet": mx.__version__,
             "python": platform.python_version(),
         },
-        "operators": state.operators,
+        "operators": state.precision.operators,
         "workers": state.workers.size,
         "lr": state.base_lr,
         "global_batch": recipe.data.batch_size * state.workers.size * recipe.accumulate,
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
     """Train, evaluate, export and report, as the arguments say. Raises Stopped if a signal ended it in between."""
     recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
-    out = Path(args.out or f"runs/{recipe.model}.{path.stem}")
+    out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
     if workers.is_writer:
         out.mkdir(parents=True, exist_ok=True)
         if args.fresh:
@@ -151,7 +151,7 @@ def main(args: argparse.Namespace) -> int:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     # MXNet's own handler of a crash says nothing about where it was.
-    if not faulthandler.is_enabled():
+    if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
     if args.restarts:
         return _supervise(args)

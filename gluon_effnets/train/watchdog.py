@@ -165,8 +165,9 @@ class Coordinator:
             self._agree_on_stop()
 
     def _agree_on_stop(self) -> None:
-        earliest = [worker.earliest_stop for worker in self._workers.values()]
-        if None not in earliest:
+        answers = [worker.earliest_stop for worker in self._workers.values()]
+        earliest = [update for update in answers if update is not None]
+        if len(earliest) == len(answers):
             self._send({"stop_at": max(earliest), "signal": self._stop_signal})
 
     def _lose(self, worker: _Worker) -> None:

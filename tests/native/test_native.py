@@ -300,7 +300,7 @@ def test_switched_off_by_the_environment(monkeypatch):
 def test_a_run_says_with_whose_operators_it_goes_on(start, monkeypatch, capsys):
     start("checkpoint_every=2it").train_until_killed(2)
     again = start("checkpoint_every=2it").resume()
-    assert again.state.operators == "compiled" and "operators" not in capsys.readouterr().out
+    assert again.state.precision.operators == "compiled" and "operators" not in capsys.readouterr().out
     monkeypatch.setattr(native, "load", lambda: False)
     start("checkpoint_every=2it").resume().train()
     assert "changed since that checkpoint: operators compiled -> MXNet's" in capsys.readouterr().out

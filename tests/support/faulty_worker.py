@@ -69,8 +69,7 @@ def main() -> int:
     build = run.build
 
     def build_faulty(*args):
-        state, task, hooks = build(*args)
-        return state, task, [Fault(name, int(rank), int(update), marker), *hooks]
+        return build(*args, extra_hooks=[Fault(name, int(rank), int(update), marker)])
 
     # The report has its own tests, in test_run.py.
     report = mock.patch.object(run, "write_report", lambda state, recipe: print("reported", flush=True))

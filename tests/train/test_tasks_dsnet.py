@@ -17,7 +17,7 @@ from gluon_effnets import get_model
 from gluon_effnets.train.data import Batch
 from gluon_effnets.train.hooks import EMA, Hook
 from gluon_effnets.train.tasks import Gate, Recalibrate, Slimmable, slimmable
-from gluon_effnets.train.width_scores import route_sums, width_list, width_sums
+from gluon_effnets.train.tasks.width_scores import route_sums, width_list, width_sums
 from gluon_effnets.weights import load_official
 from gluon_effnets.weights.dsnet import DS_NET
 

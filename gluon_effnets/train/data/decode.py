@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections
-from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Iterable, Iterator, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Callable, Deque, Generator, Iterable, TypeVar
 
 import numpy as np
 
@@ -51,10 +51,10 @@ def to_input(images: np.ndarray, settings: DataSettings) -> np.ndarray:
 
 def ordered_map(
     function: Callable[[_Item], _Result], items: Iterable[_Item], num_threads: int, ahead: int
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
     """`map` in threads, in the order of `items`; `ahead` items are begun beyond the one handed out."""
     pool = ThreadPoolExecutor(num_threads)
-    pending = collections.deque()
+    pending: Deque[Future[_Result]] = collections.deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))

@@ -97,8 +97,8 @@ def scan_records(path: str) -> RecordFile:
     if size % 4:
         raise ValueError(f"{path} was cut short: its size ({size} bytes) is no multiple of 4; copy it again.")
     words = np.memmap(path, np.dtype("<u4"), mode="r")
-    index_path = os.path.splitext(path)[0] + ".idx"
-    if os.path.exists(index_path):
+    index_path: str | None = os.path.splitext(path)[0] + ".idx"
+    if index_path and os.path.exists(index_path):
         keys, offsets = _read_index(index_path, path, size)
     else:
         index_path = None
@@ -159,7 +159,7 @@ def _decode_all(
     """The image, or the error, of each record in the order of `positions`."""
 
     def decode(part: np.ndarray) -> list[np.ndarray | UnreadableImageError]:
-        results = []
+        results: list[np.ndarray | UnreadableImageError] = []
         for position in part:
             try:
                 results.append(records.read(position))
@@ -180,7 +180,7 @@ def progress(items, total: int, text: str):
 
 
 def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    keys, offsets = [], []
+    rows = []
     with open(index_path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -189,11 +189,10 @@ def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.n
                 raise ValueError(
                     f"{index_path}, line {number} is not 'key<TAB>offset'.\nDelete the file, it is rebuilt from {path}."
                 ) from None
-            keys.append(key)
-            offsets.append(offset)
-    if not keys:
+            rows.append((key, offset))
+    if not rows:
         raise ValueError(f"{index_path} is empty; delete it, it is rebuilt from {path}.")
-    keys, offsets = np.array(keys, np.int64), np.array(offsets, np.int64)
+    keys, offsets = np.array(rows, np.int64).T
     ascending = np.argsort(offsets, kind="stable")
     keys, offsets = keys[ascending], offsets[ascending]
     outside = offsets + _RECORD_HEADER + _IMAGE_HEADER > size

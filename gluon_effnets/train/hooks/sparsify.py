@@ -147,7 +147,9 @@ class Unpruned(Hook):
     Part of every run.
     """
 
-    def __init__(self, hooks: Sequence[Hook]):
+    _pruned = False
+
+    def check(self, hooks: Sequence[Hook]) -> None:
         self._pruned = any(isinstance(hook, Sparsify) for hook in hooks)
 
     def train_begin(self, state):

@@ -8,10 +8,10 @@ import mxnet as mx
 from mxnet import autograd
 
 from ...nn import gumbel_noise
-from ..layout import restore_layout
 from ..losses import soft_cross_entropy, soft_targets
-from ..width_scores import is_easy, require_slimmable, route_sums
+from ..memory_format import restore_layout
 from .base import Task
+from .width_scores import is_easy, require_slimmable, route_sums
 
 __all__ = ["Gate"]
 

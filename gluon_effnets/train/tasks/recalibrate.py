@@ -9,8 +9,8 @@ from mxnet.gluon import Parameter
 
 from ..batch_statistics import statistics_layers, watch_moments
 from ..losses import soft_cross_entropy, soft_targets
-from ..width_scores import Which, require_slimmable, width_list, width_sums
 from .base import Task
+from .width_scores import Which, require_slimmable, width_list, width_sums
 
 __all__ = ["Recalibrate"]
 

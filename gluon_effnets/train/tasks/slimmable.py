@@ -10,10 +10,10 @@ import numpy as np
 from mxnet import autograd
 
 from ..hooks.ema import EMA
-from ..layout import restore_layout
 from ..losses import soft_cross_entropy, soft_targets
-from ..width_scores import Which, require_slimmable, width_list, width_sums
+from ..memory_format import restore_layout
 from .base import Task
+from .width_scores import Which, require_slimmable, width_list, width_sums
 
 __all__ = ["Slimmable"]
 
