@@ -98,7 +98,7 @@ def compare_routing(
     """Time random images with mixed decisions, one by one and in a batch, through every way to run a new network.
 
     `onnx`: in ONNX Runtime, too. The weights become random ones. Raises ValueError for a network without exactly one
-    gate, and for an unknown form (see `FORMS` in routing.py).
+    gate, and for an unknown form (see `FORMS` of deploy.routed.router).
     """
     size = image_size or (net.info or ModelInfo).input_size
     initialize_like_trained(net)
@@ -137,7 +137,7 @@ def _widest(net: SlimmableNet) -> int:
 
 
 def _widths(net: SlimmableNet) -> List[int]:
-    """Those of all candidates, and the widest of all."""
+    """The indices of all candidates, and of the widest width."""
     return sorted({*range(_gating(net).first_candidate, _widest(net) + 1), net.num_widths - 1})
 
 

@@ -228,7 +228,7 @@ def benchmark_train(
     ----------
     steps, warmup : measured updates of every way per round, and the ones before them.
     rounds : medians are taken over the rounds for rates, over all measured updates for phases.
-    workers : of `start_workers`; rates are of all together, phases those of the calling worker.
+    workers : of `start_workers`; rates are of all together, phases of the calling worker.
     with_torch : measure PyTorch too; None: if it is installed, one worker trains, and the network has a
         counterpart there (`torch_like`).
 
@@ -337,7 +337,7 @@ def _communication(state: TrainState, phases: Dict[str, dict]) -> dict:
 def benchmark_data(
     settings: DataSettings, *, threads: Sequence[int] = (), steps: int = 20, warmup: int = 2, rounds: int = 3
 ) -> dict:
-    """Images per second of the training data alone: read, decoded, augmented, normalised and batched.
+    """Images per second of the training data alone: read, decoded, augmented, normalized and batched.
 
     `threads` are the values of data.num_threads to compare; without any, the one of `settings`.
     Raises ValueError or FileNotFoundError with what to change.

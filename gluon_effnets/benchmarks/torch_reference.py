@@ -51,7 +51,7 @@ def torch_like(net: ClassificationNet) -> nn.Sequential:
     """The counterpart of one of our networks: (N, in_channels, H, W) -> logits (N, num_classes), in NCHW.
 
     Layers are made in the order of ours, so weights map one to one; they are drawn anew.
-    Raises NoCounterpart (a ValueError) for a network with other blocks than those of this file.
+    Raises NoCounterpart (a ValueError) for a network with a block that this file does not know.
     """
     # Only of these it is known that they are their features and output, one after the other.
     if not isinstance(net, StagedNet):
@@ -78,7 +78,7 @@ def _conv(layer: gluon.Conv2D) -> nn.Conv2d:
 
 
 def _batch_norm(layer: gluon.BatchNorm) -> nn.BatchNorm2d:
-    # Its momentum is the share of the new value, ours that of the old one.
+    # Its momentum is the share of the new value, ours the share of the old one.
     return nn.BatchNorm2d(layer.gamma.shape[0], layer._kwargs["eps"], 1 - layer._kwargs["momentum"])
 
 

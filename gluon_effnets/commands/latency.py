@@ -12,7 +12,7 @@ from typing import List, Sequence, Tuple
 
 from ..models import get_model, model_info
 from .command import Command
-from .options import network_options, read_options
+from .options import clock_option, network_options, read_options
 
 __all__ = ["COMMAND"]
 
@@ -56,13 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["auto"],
         help="Forms of ShuffleNets in mxnet-aligned and onnxruntime-aligned (default: auto).",
     )
+    clock_option(parser)
     parser.add_argument(
-        "--processor-time",
-        action="store_true",
-        help="Count the processor's time, which other processes disturb less; use one thread.",
-    )
-    parser.add_argument(
-        "--memory", action="store_true", help="Also measure the peak memory, of a process for every row."
+        "--memory", action="store_true", help="Also measure the peak of the memory, each row in a process of its own."
     )
     parser.add_argument("--json", metavar="FILE", help="Also write all rows with their conditions to a file.")
     parser.add_argument("--plot", metavar="FILE.png", help="Also draw cost and published accuracy against latency.")

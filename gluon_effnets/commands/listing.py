@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _readable(names: List[str]) -> Table:
-    """Costs in millions, those of the condensed network in brackets behind them."""
+    """Costs in millions, behind them in brackets the costs of the condensed network."""
     rows = []
     for name in names:
         info, condensed = model_info(name), _condensed(name)

@@ -11,6 +11,7 @@ import yaml
 from ..tables import FORMATS
 
 __all__ = [
+    "DATA_KINDS",
     "clock",
     "clock_option",
     "condensing_options",
@@ -19,6 +20,8 @@ __all__ = [
     "read_options",
     "table_format",
 ]
+
+DATA_KINDS = "recordio:DIR, folder:DIR, cifar10:DIR, digits or synthetic"
 
 
 def network_options(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +61,7 @@ def condensing_options(parser: argparse.ArgumentParser) -> None:
 
 def data_options(parser: argparse.ArgumentParser, required: bool = True, use: str = "The data set") -> None:
     """Add --data and --set; `use` begins the help of --data."""
-    kinds = "recordio:DIR, folder:DIR, cifar10:DIR, digits or synthetic"
-    parser.add_argument("--data", required=required, metavar="KIND[:PATH]", help=f"{use}: {kinds}.")
+    parser.add_argument("--data", required=required, metavar="KIND[:PATH]", help=f"{use}: {DATA_KINDS}.")
     parser.add_argument(
         "--set",
         dest="overrides",

@@ -6,6 +6,7 @@ import argparse
 from typing import Optional, Sequence
 
 from .command import Command
+from .options import DATA_KINDS
 
 __all__ = ["COMMAND", "main", "parse"]
 
@@ -15,8 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="The model, see python -m gluon_effnets list.")
     recipes = "configs/<model>.<data>.yaml, <data>.yaml or <model>.yaml"
     parser.add_argument("--config", metavar="FILE", help=f"The recipe (default: the first that exists of {recipes}).")
-    kinds = "recordio:DIR, folder:DIR, cifar10:DIR, digits or synthetic"
-    parser.add_argument("--data", metavar="KIND[:PATH]", help=f"The data: {kinds} (default: as the recipe says).")
+    parser.add_argument("--data", metavar="KIND[:PATH]", help=f"The data: {DATA_KINDS} (default: as the recipe says).")
     parser.add_argument(
         "--set",
         dest="overrides",

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if done.returncode:
         return done.returncode
     made = tvm_compiler.Compiled(**json.loads(done.stdout.splitlines()[-1]))
-    # The library's whole name: OUT.json is that of the ONNX file.
+    # The library's whole name: OUT.json describes the ONNX file.
     description = library.with_name(f"{library.name}.json")
     _describe(about, made, library, args.threads).save(description)
     print(f"{library}\n{description}\n{_summary(made)}")
@@ -106,7 +106,7 @@ def _write_question_and_answer(path: Path, shape: Sequence[int], out: Path) -> N
 
 
 def _describe(about, made, library: Path, threads: int):
-    """The description of a library: that of its ONNX file, but for what TVM made of it."""
+    """The description of a library: as of its ONNX file, but for what TVM made of it."""
     from ..deploy.description import sha256
 
     return dataclasses.replace(

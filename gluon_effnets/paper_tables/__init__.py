@@ -24,7 +24,7 @@ RULES = ("conv_fc", "conv")
 def paper_tables(paper: str, number: Optional[int] = None) -> Tuple[PaperTable, ...]:
     """All tables of a paper, or the one with a number. Raises ValueError for an unknown paper or number."""
     if paper not in PAPERS:
-        raise ValueError(f"no tables of {paper!r}; there are those of {', '.join(PAPERS)}")
+        raise ValueError(f"no tables of {paper!r}; there are tables of {', '.join(PAPERS)}")
     tables = tuple(table for table in PAPERS[paper] if number in (None, table.number))
     if not tables:
         numbers = ", ".join(str(table.number) for table in PAPERS[paper])

@@ -157,7 +157,7 @@ class Network:
         return write_onnx_file(*self._graph(align, "onnx"), path.with_suffix(""), self.image, batch, blocks=blocks)
 
     def _int8(self, batch: int) -> Path:
-        """The ranges are those of random images: times do not depend on them, and accuracy is not asked for."""
+        """The ranges are of random images: times do not depend on them, and accuracy is not asked for."""
         path = self._onnx(batch, None)
         image = np.random.RandomState(0).standard_normal((batch, *self.image)).astype(np.float32)
         return quantize_onnx(path, path.with_name(f"{path.stem}-int8.onnx"), [image])

@@ -36,8 +36,8 @@ _WORKING_SETS = tuple(1 << k for k in range(17, 29, 2))
 class Layer(NamedTuple):
     """One operator of the exported graph (BN folded), for one batch.
 
-    `side`: height of its output, 1 without one. `map_bytes` are those of images (read and written), `weight_bytes`
-    those of weights. `behind`: the layer whose result this one changes value by value, so that it may be part of it.
+    `side`: height of its output, 1 without one. `map_bytes` are read and written of images, `weight_bytes` read of
+    weights. `behind`: the layer whose result this one changes value by value, so that it may be part of it.
     `shape` of a convolution: groups, input and output channels, kernel and output height; of a pooling with 0 groups
     and the input's height for the kernel; empty for others.
     """
@@ -68,7 +68,7 @@ class Machine(NamedTuple):
         return max(self.peaks.values())
 
     def bandwidth(self, working_set: int) -> float:
-        """Bytes per second; for sizes between those measured that of the smaller one, which is not slower."""
+        """Bytes per second; for a size between two measured ones the rate of the smaller, which is not slower."""
         above = [rate for size, rate in self.bandwidths.items() if size > working_set / 4]
         return max(above or [min(self.bandwidths.values())])
 
@@ -102,7 +102,7 @@ def _products(size: int) -> Dict[str, Callable[[], object]]:
             path = write_onnx_file(product, {"weight": weight}, Path(folder) / "product", (size,), size)
             calls["ONNX Runtime"] = functools.partial(onnx_runner(path), left)
         except ImportError:
-            pass  # the peak is that of the libraries at hand
+            pass  # the peak is what the libraries at hand reach
     return calls
 
 

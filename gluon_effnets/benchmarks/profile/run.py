@@ -109,7 +109,7 @@ class Share:
 class Profile:
     """Milliseconds of one network in one runtime.
 
-    `minimum` and `median` are those of whole runs without profiling. `profiled` is the sum of each operator's shortest
+    `minimum` and `median` are of whole runs without profiling. `profiled` is the sum of each operator's shortest
     time of all profiled runs; its parts are `kinds`, `sides` (height of the output) and `events`. `operators`: by type,
     as the runtime calls them; in MXNet with the reorders inside them, of other runs. `fused`: what became part of
     convolutions.
@@ -347,7 +347,7 @@ def _onednn_event(fields: List[str], kinds: Dict[Tuple[int, ...], str]) -> Event
 
 
 def _convolution(groups: int, channels: int, kernel: int) -> str:
-    """The kind of a convolution whose sizes are those of no layer."""
+    """The kind of a convolution that has the sizes of no layer."""
     if groups > 1:
         return DEPTHWISE if groups == channels else GROUPED
     return POINTWISE if kernel == 1 else SPATIAL
