@@ -19,7 +19,7 @@ from .steps import inference_step
 __all__ = ["ShortcutRow", "compare_shortcuts", "shortcuts_table"]
 
 NONE = (0, "none")
-OF_SHORTCUTS = ("of it shortcuts", "+.2f")  # what they add to the network without them
+SHORTCUTS_ALONE = ("shortcuts alone", "+.2f")  # what they add to the network without them
 
 
 class ShortcutRow(NamedTuple):
@@ -92,7 +92,7 @@ def _remove_shortcut(block) -> None:
 def shortcuts_table(rows: List[ShortcutRow]) -> str:
     """The rows as a Markdown table."""
     base = next(row for row in rows if (row.divisor, row.variant) == NONE)
-    times = [column for kind in ("inference", "fused") for column in ((f"{kind}, ms", ".2f"), OF_SHORTCUTS)]
+    times = [column for kind in ("inference", "fused") for column in ((f"{kind}, ms", ".2f"), SHORTCUTS_ALONE)]
     lines = [
         (
             row.divisor or None,

@@ -27,7 +27,7 @@ SHARE = 4  # a quarter: the slimmest of the networks below
 
 
 class SlicingRow(NamedTuple):
-    """Milliseconds for one image. `difference`: of the logits from the logits of 'ideal', relative to the largest."""
+    """Milliseconds for one image. `difference`: of the logits from 'ideal', relative to the largest logit."""
 
     variant: str
     minimum: float

@@ -34,20 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("mxnet", "onnxruntime"),
         help="Where to compare (default: in all runtimes that are installed).",
     )
-    table_format(parser, ("markdown", "csv", "json"))
+    table_format(parser, ("markdown", "text", "csv", "json"))
 
 
 def run(args: argparse.Namespace) -> None:
     """Print a row per network, runtime and granularity."""
-    from ..evaluate.int8_accuracy import QuantizedRow, quantized_table
+    from ..evaluate.int8_accuracy import QuantizedRow, int8_table
     from ..evaluate.validate import validate_in_8_bits
 
     files = dict(pair.partition("=")[::2] for pair in args.networks)
     rows = validate_in_8_bits(files, args.data, args.overrides, args.images, args.mode, args.runtimes)
-    if args.format == "markdown":
-        print(quantized_table(rows))
-    else:
-        print(Table(QuantizedRow._fields, rows).written(args.format))
+    exact = args.format in ("csv", "json")
+    print((Table(QuantizedRow._fields, rows) if exact else int8_table(rows)).written(args.format))
 
 
 COMMAND = Command(

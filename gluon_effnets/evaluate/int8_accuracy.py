@@ -21,7 +21,7 @@ from ..deploy.to_onnx.int8 import quantize_onnx
 from ..models import ClassificationNet
 from ..tables import Table
 
-__all__ = ["INT8_RUNTIMES", "QuantizedRow", "compare_quantized", "installed_runtimes", "quantized_table"]
+__all__ = ["INT8_RUNTIMES", "QuantizedRow", "compare_quantized", "installed_runtimes", "int8_table", "quantized_table"]
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +135,11 @@ _FORMS = {"mxnet": _mxnet_forms, "onnxruntime": _onnx_forms}
 
 def quantized_table(rows: List[QuantizedRow]) -> str:
     """The rows as a Markdown table."""
+    return int8_table(rows).markdown()
+
+
+def int8_table(rows: List[QuantizedRow]) -> Table:
+    """The rows as they are read: shares in percent, sizes in megabytes."""
     shares = [(title, ".2%") for title in ("top-1 float32", "top-1 8 bits", "same class")]
     columns = ["model", "runtime", "weights", *shares, ("difference of logits", ".3f"), "MB (float)"]
     lines = []
@@ -142,4 +147,4 @@ def quantized_table(rows: List[QuantizedRow]) -> str:
         figures = (row.float_top1, row.top1, row.agreement, row.difference)
         sizes = f"{row.size / 1e6:.2f} ({row.float_size / 1e6:.2f})"
         lines.append((row.name, row.runtime, row.granularity, *figures, sizes))
-    return Table(columns, lines).markdown()
+    return Table(columns, lines)
