@@ -13,6 +13,7 @@ from elsewhere.hooks import SWA
 from elsewhere.optimizers import Lion
 from elsewhere.tasks import Focal
 from runs import kill_after
+from waiting import PATIENCE_S
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main as command
@@ -81,7 +82,7 @@ def test_a_process_of_its_own_finds_the_package_by_its_path(recipe, tmp_path):
 
     def run(*folders):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
-        return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+        return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
 
     refused = run(script.parent)
     assert refused.returncode == 1
