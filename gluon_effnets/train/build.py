@@ -166,7 +166,8 @@ def _make_net(recipe: Recipe, data: Data, ctx: mx.Context) -> ClassificationNet:
         net.initialize(ctx=ctx)
     # Whatever pretrained weights wanted, those of this run see these images.
     net.preprocessing = data.settings.preprocessing
-    net.hybridize(static_alloc=True, static_shape=True)
+    # Of static shapes MXNet's engine does not know when they change running statistics; on a CPU the loop waits for it.
+    net.hybridize(static_alloc=True, static_shape=ctx.device_type == "cpu")
     return net
 
 

@@ -90,6 +90,9 @@ def _one_update(state: TrainState, task: Task, hooks: Sequence[Hook], batches: I
     state.grad_scale = state.trainer._scale / state.accumulate
     _call(hooks, "before_update", state)
     state.trainer.update(state.accumulate)
+    if state.ctx.device_type == "cpu":
+        # MXNet's engine does not know when a graph of static shapes changes running statistics, which hooks may read.
+        mx.nd.waitall()
     state.update += 1
     state.epoch = state.update // state.updates_per_epoch
     state.scalars = {key: sum(values) / len(values) for key, values in scalars.items()}

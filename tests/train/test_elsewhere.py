@@ -72,7 +72,7 @@ def test_train_and_resume_from_the_command_line(recipe, tmp_path, monkeypatch):
     assert (type(state.net).__name__, state.net.num_features, state.net.num_classes) == ("SmallNet", 6, 10)
     assert "swa_norm" in (tmp_path / "whole" / "result.json").read_text()
     stored = params.read(tmp_path / "whole" / "small_net.params")
-    assert stored.identity == {"model": NET, "width": 6}
+    assert stored.identity == {"model": NET, "width": 6, "in_channels": 3}
 
 
 def test_a_process_of_its_own_finds_the_package_by_its_path(recipe, tmp_path):
@@ -144,7 +144,7 @@ def test_mistakes_are_one_sentence(recipe, tmp_path, capsys, override, message):
 def test_a_network_from_outside_by_its_name_in_calls_and_commands(tmp_path, capsys):
     net = get_model(NET, classes=7, width=5)
     net.initialize()
-    assert net.identity == {"model": NET, "width": 5}
+    assert net.identity == {"model": NET, "width": 5, "in_channels": 3}
     assert (model_info(NET).summary, model_info(NET).family) == ("A network in three lines.", "elsewhere.nets")
     path = str(tmp_path / "w.params")
     net.save_parameters(path)

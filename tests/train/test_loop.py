@@ -123,6 +123,28 @@ def test_rate_and_epoch_of_every_update(start):
     assert len({rate for _, rate in seen}) > 3
 
 
+@pytest.mark.parametrize("model", ["idle_tiny", "elsewhere.nets:small_net"])
+def test_hooks_find_the_running_statistics_of_the_update(start, model):
+    class Statistics(Hook):
+        def __init__(self):
+            self.seen = []
+
+        def batch_end(self, state):
+            params = state.net._collect_params_with_prefix()
+            self.seen.append([param.data().copy() for name, param in params.items() if "running_" in name])
+
+    def statistics(number):
+        run, hook = start(f"model={model}", "duration=8it", out=str(number)), Statistics()
+        run.state.net.trains_compiled = False
+        run.train(hook)
+        return [array.asnumpy() for arrays in hook.seen for array in arrays]
+
+    first, *others = [statistics(number) for number in range(4)]
+    assert first
+    for other in others:
+        assert all((a == b).all() for a, b in zip(first, other))
+
+
 def largest_difference(first, second):
     ours, theirs = first.weights(), second.weights()
     return max(np.abs(ours[key] - theirs[key]).max() for key in ours)
