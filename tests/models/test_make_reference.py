@@ -9,7 +9,7 @@ from pathlib import Path
 
 import detrand
 import pytest
-import test_parity
+import references
 
 from gluon_effnets import get_model
 from gluon_effnets.weights import load_official
@@ -90,9 +90,7 @@ def test_the_parity_test_reads_what_the_tool_writes(tool, tmp_path, monkeypatch,
     words = ["python:theirs:build", "--option", "width=0.35", "--size", "64", "--out", str(path), *precision]
     assert tool.main(words) == 0
     assert "1,677,128 parameters" in capsys.readouterr().out
-    monkeypatch.setattr(test_parity, "_files", lambda: {"theirs": path})
-    monkeypatch.setitem(test_parity.REFERENCES, "theirs", test_parity.Reference("mobilenet_v2_x0_35", "torchvision"))
-    test_parity.test_logits_parameters_and_multiply_adds_equal_the_official_ones("theirs")
+    references.compare(references.Reference("mobilenet_v2_x0_35", "torchvision"), json.loads(path.read_text()))
 
 
 def test_the_format_is_that_of_the_committed_files(tool):
@@ -100,7 +98,7 @@ def test_the_format_is_that_of_the_committed_files(tool):
     import theirs
 
     reference = tool.make_reference(theirs.build(0.35), {"source": "", "model": "", "kwargs": {}}, 32, 1, 5)
-    committed = json.loads((test_parity.COMMITTED / "torchvision_efficientnet_b0.json").read_text())
+    committed = json.loads((references.COMMITTED / "torchvision_efficientnet_b0.json").read_text())
     assert reference.keys() == committed.keys() - {"notes"}
     assert reference["input"] == {"n": 1, "size": 32, "seed": 5}
     net = get_model("mobilenet_v2_x0_35")

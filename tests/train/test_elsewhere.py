@@ -12,16 +12,16 @@ import pytest
 from elsewhere.hooks import SWA
 from elsewhere.optimizers import Lion
 from elsewhere.tasks import Focal
-from runs import kill_after
 from waiting import PATIENCE_S
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main as command
+from gluon_effnets.commands.train import main
 from gluon_effnets.models import model_info, params
 from gluon_effnets.train import loop
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import find_recipe, load_recipe
-from gluon_effnets.train.run import main
+from runs import kill_after
 
 NET = "elsewhere.nets:small_net"
 RECIPE = """
