@@ -10,12 +10,12 @@ import mxnet as mx
 import numpy as np
 import pytest
 from recipes import TINY
-from runs import Run
 
 from gluon_effnets.train.build import build
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.hooks import Hook
+from runs import Run
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -35,11 +35,27 @@ def _seed() -> None:
     mx.random.seed(0)
 
 
-def pytest_collection_modifyitems(items) -> None:
-    """Let jobs of several workers run one after the other where tests run side by side."""
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+def pytest_collection_modifyitems(config, items) -> None:
+    """Spread tests over processes: what makes long chains first, and nothing shared made twice.
+
+    Jobs of several workers run one after the other. Tests that share a fixture of their module, a whole run perhaps,
+    stay in one process, where it is made once.
+    """
     for item in items:
         if item.get_closest_marker("dist"):
             item.add_marker(pytest.mark.xdist_group("dist"))
+        elif _shares_a_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (not item.get_closest_marker("dist"), not item.get_closest_marker("xdist_group")))
+
+
+def _shares_a_fixture(item) -> bool:
+    """Whether the item's own module makes something for several of its tests."""
+    used = [fixture for fixtures in item._fixtureinfo.name2fixturedefs.values() for fixture in fixtures]
+    module = item.nodeid.partition("::")[0]
+    return any(fixture.scope == "module" and fixture.baseid == module for fixture in used)
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +11,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon import nn
-from waiting import PATIENCE_S
+from workers import horovodrun, needs_horovod
 
 from gluon_effnets import get_model, native
 from gluon_effnets.__main__ import main
@@ -185,14 +183,11 @@ def test_torch_asked_for_and_missing_is_told(recipe_file, monkeypatch):
 
 
 @pytest.mark.dist
+@needs_horovod
 def test_two_workers_measure_their_communication(tmp_path):
-    if shutil.which("horovodrun", path=str(Path(sys.executable).parent)) is None:
-        pytest.skip("Horovod is not installed")
     path = tmp_path / "two.json"
-    words = ["benchmark", "train", "idle_tiny", *SMALL, "--hvd", "--json", str(path)]
-    program = [sys.executable, "-m", "gluon_effnets"]
-    command = [str(Path(sys.executable).with_name("horovodrun")), "-np", "2", *program, *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
+    words = ["idle_tiny", *SMALL, "--hvd", "--json", path]
+    done = horovodrun("-m", "gluon_effnets", "benchmark", "train", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     (result,) = json.loads(path.read_text())
     assert list(result["phases"]) == ["data", "forward", "backward", "waiting", "communication", "update"]

@@ -11,9 +11,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 from images import photo
-from networks import KINDS, initialized, trained
+from networks import EVERY_NETWORK, initialized, trained
 
-from gluon_effnets import get_model, list_models, model_info
+from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
 from gluon_effnets.benchmarks.idle_variants import VARIANTS, compare_variants, variants_table
 from gluon_effnets.deploy import (
@@ -31,9 +31,6 @@ from gluon_effnets.deploy.graph.static import static_graph
 from gluon_effnets.models.preprocessing import RAW_BGR, Preprocessing
 
 flow = importlib.import_module("gluon_effnets.deploy.export")  # an attribute of deploy, the function hides it
-
-# Of the networks for CIFAR, which differ only in their depth, one of every kind: fusing the deep ones takes long.
-NAMES = [name for name in list_models() if model_info(name).input_size == 224 or name in sum(KINDS.values(), [])]
 
 
 def operators(symbol):
@@ -64,7 +61,7 @@ def answering(monkeypatch, format, change):
     monkeypatch.setitem(FORMATS, format, dataclasses.replace(chosen, load=load))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_round_trip(name, tmp_path):
     net = trained(name, classes=6)
     files = export(net, tmp_path / "sub" / name, image_size=64)

@@ -11,10 +11,10 @@ import onnx
 import onnxruntime
 import pytest
 from mxnet.gluon import nn
-from networks import KINDS, trained
+from networks import EVERY_NETWORK, trained
 from onnx_graphs import difference, exported_file, operators
 
-from gluon_effnets import list_models, model_info
+from gluon_effnets import model_info
 from gluon_effnets.deploy import export, open_exported
 from gluon_effnets.models import ClassificationNet
 
@@ -26,14 +26,7 @@ def image_size(name):
     return 224 if info.family == "alexnet" else min(info.input_size, 64)
 
 
-def with_cost(name):
-    """All networks, those of whose kind another one is taken with the mark 'slow'."""
-    few = sum(KINDS.values(), [])
-    is_kind = name in few or model_info(name).family not in KINDS
-    return pytest.param(name, marks=() if is_kind else pytest.mark.slow)
-
-
-@pytest.mark.parametrize("name", [with_cost(name) for name in list_models()])
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_every_model(name, tmp_path):
     net, size = trained(name), image_size(name)
     model, exported = exported_file(net, tmp_path / name, size)

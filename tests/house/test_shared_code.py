@@ -12,7 +12,7 @@ TESTS = Path(__file__).parents[1]
 
 def test_no_test_module_is_imported():
     # By the text, so that code in strings, which workers run, is seen too.
-    imports = re.compile(r"^\s*(?:from|import) +(?:[\w, ]*\b)?(test_\w+|conftest)\b", re.MULTILINE)
+    imports = re.compile(r"\b(?:from|import) +(?:[\w.]+, *)*(?:tests\.)?((?:\w+\.)*test_\w+|conftest)\b")
     found = {str(path.relative_to(TESTS)): imports.findall(path.read_text()) for path in TESTS.rglob("*.py")}
     assert {path: names for path, names in found.items() if names} == {}
 
@@ -28,3 +28,15 @@ def test_bounds_in_seconds_are_those_of_waiting():
     files = [path for path in TESTS.rglob("*.py") if path.name != "waiting.py" and path != Path(__file__)]
     found = {path.name: bound.findall(path.read_text()) for path in files}
     assert {name: bounds for name, bounds in found.items() if bounds} == {}
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """Stands for a whole run that several tests look at."""
+
+
+def test_what_tests_share_is_made_in_one_process(shared, request):
+    group = request.node.get_closest_marker("xdist_group").args[0]
+    assert group == "tests/house/test_shared_code.py"
+    # pytest-xdist spreads by what stands behind the sign.
+    assert request.node.nodeid.endswith(f"@{group}") == bool(request.config.getoption("loadgroup", False))
