@@ -17,7 +17,12 @@ __all__ = ["ClassificationNet", "StageInfo"]
 
 
 class StageInfo(NamedTuple):
-    """What a stage gives: a map (N, channels, H / stride, W / stride)."""
+    """What a stage gives: a map (N, channels, H / stride, W / stride).
+
+    Attributes:
+        channels: Of the map.
+        stride: Pixels of the image, per side, to one of the map.
+    """
 
     channels: int
     stride: int
@@ -26,20 +31,33 @@ class StageInfo(NamedTuple):
 class ClassificationNet(CompiledTraining):
     """Base of all networks: (N, in_channels, H, W) -> logits (N, num_classes), for any H and W the strides allow.
 
-    Attributes
-    ----------
-    features : HybridSequential; the stages, then the head: (N, in_channels, H, W) -> (N, num_features).
-    output : the classifier, (N, num_features) -> (N, num_classes).
-    stages : list of HybridSequential; applied one after the other they give the maps of strides 2, 4, 8, 16, 32.
-    stage_info : list of StageInfo, one per stage.
-    num_features, num_classes, in_channels : int.
-    info : ModelInfo of the registered model, None for a network built by hand.
-    preprocessing : Preprocessing that the weights want; it comes and goes with them, through files too.
-    trains_compiled : bool, True; whether a hybridized network trains with the operators of `gluon_effnets.native`
-        where they are compiled. The running statistics then change in the forward pass, as in PyTorch.
+    All channel numbers are explicit: parameters have their shapes before the first forward. A subclass sets `features`,
+    `num_features` and `stage_info`, then calls `_make_output`.
 
-    All channel numbers are explicit: parameters have their shapes before the first forward.
-    A subclass sets `features`, `num_features` and `stage_info`, then calls `_make_output`.
+    Args:
+        classes: Number of classes.
+        in_channels: Channels of the images.
+
+    Attributes:
+        features: HybridSequential; the stages, then the head: (N, in_channels, H, W) -> (N, num_features).
+        output: The classifier, (N, num_features) -> (N, num_classes).
+        stages: List of HybridSequential; applied one after the other they give the maps of strides 2, 4, 8, 16, 32.
+        stage_info: List of StageInfo, one per stage.
+        num_features: Channels of what the classifier reads.
+        num_classes: Number of classes.
+        in_channels: Channels of the images.
+        info: ModelInfo of the registered model, None for a network built by hand.
+        preprocessing: Preprocessing that the weights want; it comes and goes with them, through files too.
+        trains_compiled: See `CompiledTraining`.
+
+    Raises:
+        ValueError: For fewer than one class or channel.
+
+    Example:
+        >>> net = get_model("mobilenet_v3_small", classes=10)
+        >>> net.initialize()
+        >>> net(mx.nd.zeros((2, 3, 224, 224))).shape, [stage.stride for stage in net.stage_info]
+        ((2, 10), [2, 4, 8, 16, 32])
     """
 
     info: Optional[ModelInfo] = None
@@ -76,9 +94,13 @@ class ClassificationNet(CompiledTraining):
         super().initialize(init or self.default_initializer(), ctx, verbose, force_reinit)
 
     def reset_class(self, classes: int) -> None:
-        """Replace the classifier by a new one for `classes` classes, initialized if the network is.
+        """Replace the classifier by a new one, initialized if the network is.
 
-        Raises ValueError for fewer than one class.
+        Args:
+            classes: Number of classes.
+
+        Raises:
+            ValueError: For fewer than one class.
         """
         if classes < 1:
             raise ValueError(f"classes={classes} must be at least 1")
@@ -107,16 +129,27 @@ class ClassificationNet(CompiledTraining):
     def load_parameters(
         self, filename, ctx=None, allow_missing=False, ignore_extra=False, cast_dtype=False, dtype_source="current"
     ) -> None:
-        """As Gluon's, for files of `save_parameters` and of `export`; nothing changes unless all of it fits.
+        """Load weights as Gluon does, from files of `save_parameters` and of `export`.
 
-        `preprocessing` becomes that of the file if it is one of `save_parameters`.
-        Raises ValueError for the weights of another network, also if only an option such as the padding differs.
+        Nothing changes unless all of it fits. `preprocessing` becomes that of the file if it is one of
+        `save_parameters`.
+
+        Raises:
+            FileNotFoundError: Without the file.
+            ValueError: For the weights of another network, also if only an option such as the padding differs.
         """
         stored, cast = params.read(filename), {"cast_dtype": cast_dtype, "dtype_source": dtype_source}
         params.assign(self, stored, filename, ctx=ctx, allow_missing=allow_missing, ignore_extra=ignore_extra, **cast)
 
     def extract(self, x) -> list:
-        """Return the map of every stage for a batch (N, in_channels, H, W): a feature pyramid."""
+        """Return the map of every stage: a feature pyramid.
+
+        Args:
+            x: Images (N, in_channels, H, W).
+
+        Returns:
+            Maps (N, channels, H / stride, W / stride), as `stage_info` says.
+        """
         maps = []
         for stage in self.stages:
             x = stage(x)

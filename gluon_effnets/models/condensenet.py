@@ -78,13 +78,13 @@ class CondenseNetNormal(mx.init.Initializer):
 class CondenseNet(NormalizedNet):
     """CondenseNet and CondenseNetV2: (N, in_channels, H, W) -> (N, classes).
 
-    Parameters
-    ----------
-    plan : the numbers of the network.
-    condensed : the inference form, whose weights come from `models.condense` or from an official converted checkpoint.
-    condensed_classifier : the classifier reads half of the features, as in the authors' converted CondenseNet.
-    dropout : probability within every learned convolution, before its weights.
-    classes, in_channels, options : those of `NormalizedNet`.
+    Args:
+        plan: The numbers of the network.
+        condensed: The inference form, whose weights come from `models.condense` or from an official converted
+            checkpoint.
+        condensed_classifier: The classifier reads half of the features, as in the authors' converted CondenseNet.
+        dropout: Probability within every learned convolution, before its weights.
+        classes, in_channels, options: Those of `NormalizedNet`.
 
     Raises ValueError for channels that the groups and factors do not divide, or a condensed classifier alone.
     """

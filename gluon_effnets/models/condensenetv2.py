@@ -64,16 +64,15 @@ def condensenet_v2(
 ) -> CondenseNet:
     """Build a CondenseNetV2.
 
-    Parameters
-    ----------
-    layers, growth : per block.
-    groups : of all 1x1 and 3x3 convolutions (G).
-    hard_swish_from, se_from : the first block, from 0, with h-swish instead of ReLU, and with SE.
-    last_se : reduction of the SE behind the global pooling; None: without it.
-    head_hidden : width of the dense layer before the classifier; None: without it.
-    factor : condensation factor of the learned convolutions (C); None: `groups`.
-    update_factor, update_groups : sparsity factor (S) and groups of the reactivations; None: `groups`.
-    options : those of `CondenseNet`.
+    Args:
+        layers, growth: Per block.
+        groups: Of all 1x1 and 3x3 convolutions (G).
+        hard_swish_from, se_from: The first block, from 0, with h-swish instead of ReLU, and with SE.
+        last_se: Reduction of the SE behind the global pooling; None: without it.
+        head_hidden: Width of the dense layer before the classifier; None: without it.
+        factor: Condensation factor of the learned convolutions (C); None: `groups`.
+        update_factor, update_groups: Sparsity factor (S) and groups of the reactivations; None: `groups`.
+        options: Those of `CondenseNet`.
 
     Raises ValueError if the lists are not of one length, or for channels that groups and factors do not divide.
     """

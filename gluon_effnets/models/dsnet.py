@@ -17,7 +17,7 @@ widths                 largest  units  first stride
 
 The last two stages choose the same index, decided by the gate in the first unit of the fourth.
 
-Paper and code differ, and the code is followed: 14 widths instead of 18, of which 4 neighbours are
+Paper and code differ, and the code is followed: 14 widths instead of 18, of which 4 neighbors are
 candidates of the gate. What fails in the code works here: candidates other than the first four
 (`first_candidate`), a new number of classes, forward passes in any order.
 """
@@ -83,13 +83,12 @@ TINY_STAGES = (
 class SlimmableMobileNet(SlimmableNet, BlockNet):
     """The network of a table of separable units.
 
-    Parameters
-    ----------
-    stem, stages : the widths, see `Stage`.
-    act : activation of all convolutions.
-    se_ratio : the reduced width of squeeze-and-excitation is this share of a unit's largest input; None: without it.
-    gating : the slimming heads; None: without gates.
-    options : those of `StagedNet`.
+    Args:
+        stem, stages: The widths, see `Stage`.
+        act: Activation of all convolutions.
+        se_ratio: The reduced width of squeeze-and-excitation is this share of a unit's largest input; None: without it.
+        gating: The slimming heads; None: without gates.
+        options: Those of `StagedNet`.
     """
 
     def __init__(
@@ -142,15 +141,14 @@ def _separable(
 class SlimmableResNet(SlimmableNet, NormalizedNet):
     """The network of a table of bottleneck units: 7x7 stem, max pooling, stages, global pooling.
 
-    Parameters
-    ----------
-    stem, stages : the widths, see `Stage`; a unit's inner width is a quarter of them.
-    classes, in_channels, options : those of `NormalizedNet`. With `norm_layer=ChannelGroupNorm` the epsilon is that of
-        the group normalization.
-    dropout : probability before the classifier.
-    se_reduction : squeeze-and-excitation at the beginning of every unit, reduced so many times; None: without it.
-    gating : the slimming heads; None: without gates.
-    stem_pool : max pooling behind the stem; without it, and with `stem_stride=1`, for images of about 32 pixels.
+    Args:
+        stem, stages: The widths, see `Stage`; a unit's inner width is a quarter of them.
+        classes, in_channels, options: Those of `NormalizedNet`. With `norm_layer=ChannelGroupNorm` the epsilon is that
+            of the group normalization.
+        dropout: Probability before the classifier.
+        se_reduction: Squeeze-and-excitation at the beginning of every unit, reduced so many times; None: without it.
+        gating: The slimming heads; None: without gates.
+        stem_pool: Max pooling behind the stem; without it, and with `stem_stride=1`, for images of about 32 pixels.
     """
 
     def __init__(

@@ -184,14 +184,13 @@ def mobilenext(
 ) -> MobileNeXt:
     """Build a MobileNeXt of any width.
 
-    Parameters
-    ----------
-    width : multiplier of all widths but 1280 below 1.
-    identity_divisor : 1, 2, 3, 4 or 6 in paper and code; the identity tensor multiplier is its inverse.
-    shortcut : see `gluon_effnets.nn.ConvChain`.
-    blocks : 'official', or 'paper' for the text taken literally: every block whole, a shortcut where the shapes agree,
-        hidden width input // ratio. No official checkpoint fits that.
-    options : those of `StagedNet`.
+    Args:
+        width: Multiplier of all widths but 1280 below 1.
+        identity_divisor: 1, 2, 3, 4 or 6 in paper and code; the identity tensor multiplier is its inverse.
+        shortcut: See `gluon_effnets.nn.ConvChain`.
+        blocks: 'official', or 'paper' for the text taken literally: every block whole, a shortcut where the shapes
+            agree, hidden width input // ratio. No official checkpoint fits that.
+        options: Those of `StagedNet`.
 
     Raises ValueError for another value of `blocks`, or a divisor or shortcut that `ConvChain` refuses.
     """

@@ -157,20 +157,25 @@ def get_model(
 ) -> ClassificationNet:
     """Build a network by name.
 
-    Parameters
-    ----------
-    name : as in `list_models()`; GluonCV's spellings, dots and upper case are understood. Or 'module:name' of what
-        makes a ClassificationNet outside of the package; the module is imported.
-    pretrained : False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide the
-        outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given, and
-        `net.preprocessing` says what the file wants done to images.
-    classes : number of classes; None: that of the file, or `ModelInfo.classes` without one. If the file has another
-        number, everything but the classifier is taken from it.
-    ctx : context of the loaded weights. Without `pretrained` the network is not initialized.
-    kwargs : options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`.
+    Args:
+        name: As in `list_models()`; GluonCV's spellings, dots and upper case are understood. Or 'module:name' of what
+            makes a ClassificationNet outside of the package; the module is imported.
+        pretrained: False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide
+            the outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given,
+            and `net.preprocessing` says what the file wants done to images.
+        classes: Number of classes; None: that of the file, or `ModelInfo.classes` without one. If the file has another
+            number, everything but the classifier is taken from it.
+        ctx: Context of the loaded weights. Without `pretrained` the network is not initialized.
+        root: Folder of the files for `pretrained=True`.
+        kwargs: Options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`.
 
-    Raises ValueError for an unknown name or weights of another network, TypeError for an unknown option,
-    FileNotFoundError if `pretrained` finds no file.
+    Raises:
+        ValueError: For an unknown name, or weights of another network.
+        TypeError: For an unknown option.
+        FileNotFoundError: If `pretrained` finds no file.
+
+    Example:
+        >>> net = get_model("idle_mbv3", classes=10, dropout=0.1)
     """
     name = _resolve(name)
     if not pretrained:
@@ -235,9 +240,20 @@ def _weights_path(name: str, pretrained, root: str) -> Path:
 def list_models(
     pattern: str = "*", *, family: Optional[str] = None, has_recipe: Optional[bool] = None, exclude: str = ""
 ) -> List[str]:
-    """Sorted names of the registered models that match a wildcard, e.g. `list_models('idle_*', family='idle')`.
+    """List the names of the registered models that match a wildcard.
 
-    `has_recipe`: only models with (True) or without (False) a recipe in configs/. `exclude`: a wildcard to leave out.
+    Args:
+        pattern: With `*` and `?`, in any case.
+        family: Only models of this family.
+        has_recipe: Only models with (True) or without (False) a recipe in configs/.
+        exclude: A wildcard of names to leave out.
+
+    Returns:
+        The names, sorted.
+
+    Example:
+        >>> list_models("mobilenet_v3_*")
+        ['mobilenet_v3_large', 'mobilenet_v3_small']
     """
     return [
         name
@@ -256,7 +272,14 @@ def families() -> List[str]:
 
 
 def small_model(family: str) -> str:
-    """Name of the network that stands for its family in tests. Raises ValueError for a family that has none."""
+    """Return the name of the network that stands for its family in tests.
+
+    Args:
+        family: As in `families()`.
+
+    Raises:
+        ValueError: For a family that has none.
+    """
     for name, entry in _entries.items():
         if entry.info.family == family and entry.info.small:
             return name
@@ -264,7 +287,18 @@ def small_model(family: str) -> str:
 
 
 def model_info(name: str) -> ModelInfo:
-    """Facts about a model, without building it. Raises ValueError for an unknown name."""
+    """Return the facts about a model, without building it.
+
+    Args:
+        name: As for `get_model`.
+
+    Raises:
+        ValueError: For an unknown name.
+
+    Example:
+        >>> model_info("efficientnet_b0").params
+        5288548
+    """
     name = _resolve(name)
     computed: Dict[str, Any] = _resources.results("computed").get(name, {})
     published = tuple(row for row in _resources.results("published").get("rows", ()) if row.get("model") == name)

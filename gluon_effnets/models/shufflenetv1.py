@@ -146,15 +146,14 @@ def shufflenet_v1(
 ) -> ShuffleNet:
     """Build a ShuffleNetV1.
 
-    Parameters
-    ----------
-    widths : of the stem and of every stage.
-    groups : of the 1x1 convolutions; the first one of the network has none.
-    units : number of units in every stage.
-    shuffle : see `gluon_effnets.nn.ShuffleUnit`.
-    se_ratio : with squeeze-and-excitation in every unit, reduced so many times.
-    stem_pool : max pooling behind the stem; without it, and with `stem_stride=1`, for images of about 32 pixels.
-    options : those of `StagedNet`.
+    Args:
+        widths: Of the stem and of every stage.
+        groups: Of the 1x1 convolutions; the first one of the network has none.
+        units: Number of units in every stage.
+        shuffle: See `gluon_effnets.nn.ShuffleUnit`.
+        se_ratio: With squeeze-and-excitation in every unit, reduced so many times.
+        stem_pool: Max pooling behind the stem; without it, and with `stem_stride=1`, for images of about 32 pixels.
+        options: Those of `StagedNet`.
 
     Raises ValueError for widths that the groups do not divide.
     """

@@ -23,8 +23,11 @@ Path = Union[int, str, Sequence[int]]
 class DynamicOutput(NamedTuple):
     """What `SlimmableNet.dynamic` gives for N images, G gates and K candidates.
 
-    logits : (N, classes). gate_logits : (N, G, K), without noise. choice : (N, G, K), one-hot with the gradient of the
-    softmax. madds : (N,), multiply-adds of the chosen networks, gates included (rule 'conv_fc').
+    Attributes:
+        logits: (N, classes).
+        gate_logits: (N, G, K), without noise.
+        choice: (N, G, K), one-hot with the gradient of the softmax.
+        madds: (N,), multiply-adds of the chosen networks, gates included (rule 'conv_fc').
     """
 
     logits: mx.nd.NDArray
@@ -34,16 +37,26 @@ class DynamicOutput(NamedTuple):
 
 
 class SlimmableNet(PlannedNet):
-    """The whole network, whose forward is the largest; `subnet` gives the others, `dynamic` and `route` use the gates.
+    """A network of several widths; its forward is the largest.
 
-    A subclass makes `features` of ConvBN, units with `sliced` and blocks without parameters, then calls
-    `_make_slimmable`. Attributes besides those of every network:
+    `subnet` gives the others, `dynamic` and `route` use the gates. A subclass makes `features` of ConvBN, units with
+    `sliced` and blocks without parameters, then calls `_make_slimmable`.
 
-    widths : list of Widths of the sub-networks, slimmest first; those that choose the same index everywhere.
-    num_widths, num_choices : number of indices, and of choices that make a path (1 if all stages share theirs).
-    gates : HybridSequential of the slimming heads. Their gradients are off (grad_req 'null') until
-        `net.gates.collect_params().setattr('grad_req', 'write')`, as nothing but `dynamic` uses them.
-    statistics : the BN statistics of the sub-networks where they differ from the largest network's.
+    Attributes:
+        widths: List of Widths of the sub-networks, slimmest first; those that choose the same index everywhere.
+        num_widths: Number of indices.
+        num_choices: Number of choices that make a path (1 if all stages share theirs).
+        gates: HybridSequential of the slimming heads. Their gradients are off (grad_req 'null') until
+            `net.gates.collect_params().setattr('grad_req', 'write')`, as nothing but `dynamic` uses them.
+        statistics: The BN statistics of the sub-networks where they differ from the largest network's.
+
+    Source: DS-Net, arXiv 2103.13258, section 3.
+
+    Example:
+        >>> net = get_model("ds_mobilenet_v1")
+        >>> net.initialize()
+        >>> net.subnet("smallest")(mx.nd.zeros((1, 3, 224, 224))).shape
+        (1, 1000)
     """
 
     def _make_slimmable(
@@ -85,7 +98,14 @@ class SlimmableNet(PlannedNet):
         self.gates.collect_params().setattr("grad_req", "null")
 
     def path(self, which: Path) -> Tuple[int, ...]:
-        """Return the index of every choice for an index, 'smallest', or a path. Raises ValueError saying the range."""
+        """Return the index of every choice.
+
+        Args:
+            which: An index for all choices, 'smallest', or a path, one index per choice.
+
+        Raises:
+            ValueError: For what is none of these, saying the range.
+        """
         indices: Tuple[Any, ...]
         if isinstance(which, str):
             indices = (0,) * self.num_choices if which == "smallest" else ()
@@ -103,9 +123,13 @@ class SlimmableNet(PlannedNet):
     def subnet(self, which: Path) -> ClassificationNet:
         """Return a sub-network: the same object every time, over the Parameters of this network.
 
-        `which`: an index of `widths`, 'smallest', 'largest' (this network itself), or a path, one index per choice.
         It can be hybridized, trained and evaluated by itself; `hybridize` of this network reaches it, too.
-        Raises ValueError for what is none of these.
+
+        Args:
+            which: An index of `widths`, 'smallest', 'largest' (this network itself), or a path, one index per choice.
+
+        Raises:
+            ValueError: For what is none of these.
         """
         return self if isinstance(which, str) and which == "largest" else self._views.subnet(self.path(which))
 
@@ -113,16 +137,32 @@ class SlimmableNet(PlannedNet):
         """Let the gates choose the width of every image: the masked form of the authors' code, for training gates.
 
         It costs as much as the widest candidate for every image, and uses running BN statistics in training too.
-        `noise` (N, num_gates, num_candidates) is added to the gates' logits; the authors' code adds `gumbel_noise`, in
-        evaluation as well. Raises ValueError without gates.
+
+        Args:
+            x: Images (N, in_channels, H, W).
+            noise: (N, num_gates, num_candidates), added to the gates' logits; the authors' code adds `gumbel_noise`, in
+                evaluation as well. None: without it.
+
+        Raises:
+            ValueError: Without gates.
         """
         noise = self._noise(x, noise)
         return DynamicOutput(*self._views.dynamic()(x, noise))
 
     def route(self, x: mx.nd.NDArray, noise: Optional[mx.nd.NDArray] = None) -> mx.nd.NDArray:
-        """Return the paths (N, num_choices), int32, that the gates choose for images: `subnet(path)` runs one.
+        """Return the paths that the gates choose for images: `subnet(path)` runs one.
 
-        Parameters and errors as of `dynamic`; nothing behind the last gate is computed if the network is hybridized.
+        Nothing behind the last gate is computed if the network is hybridized.
+
+        Args:
+            x: Images (N, in_channels, H, W).
+            noise: As of `dynamic`.
+
+        Returns:
+            The paths (N, num_choices), int32.
+
+        Raises:
+            ValueError: Without gates.
         """
         noise = self._noise(x, noise)
         choice = self._views.router()(x, noise)

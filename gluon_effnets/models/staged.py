@@ -21,18 +21,17 @@ Blocks = Callable[[BlockStyle, float], Iterator[Tuple[HybridBlock, int, int]]]
 class StagedNet(NormalizedNet):
     """(N, in_channels, H, W) -> (N, classes); a new stage begins at every stride.
 
-    Parameters
-    ----------
-    plan : the numbers of the network: `stem`, `act`, `se_act`, `se_gate`, `head` (width of the last 1x1 convolution,
-        None: without one) and `head_hidden` (width of the layer between pooling and classifier, None: without one).
-    blocks : makes the blocks between stem and head.
-    dropout : probability before the classifier.
-    drop_connect : probability at the last block, rising linearly from 0 at the first one.
-    bn_epsilon : of every BN layer; None: 1e-5. (`load_official` sets the epsilon of a network that was built with None
-        to that of the checkpoint's definition.)
-    padding : 'symmetric', or 'same' as TensorFlow pads at stride 2; None: symmetric, adaptable in the same way.
-    classifier_bias : whether the classifier has a bias.
-    classes, in_channels, options : those of `NormalizedNet`.
+    Args:
+        plan: The numbers of the network: `stem`, `act`, `se_act`, `se_gate`, `head` (width of the last 1x1 convolution,
+            None: without one) and `head_hidden` (width of the layer between pooling and classifier, None: without one).
+        blocks: Makes the blocks between stem and head.
+        dropout: Probability before the classifier.
+        drop_connect: Probability at the last block, rising linearly from 0 at the first one.
+        bn_epsilon: Of every BN layer; None: 1e-5. (`load_official` sets the epsilon of a network that was built with
+            None to that of the checkpoint's definition.)
+        padding: 'symmetric', or 'same' as TensorFlow pads at stride 2; None: symmetric, adaptable in the same way.
+        classifier_bias: Whether the classifier has a bias.
+        classes, in_channels, options: Those of `NormalizedNet`.
     """
 
     def __init__(

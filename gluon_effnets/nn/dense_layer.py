@@ -25,16 +25,25 @@ class DenseLayer(HybridBlock):
     """Learned group convolution -> BN -> activation -> 3x3 in groups [-> SE]; joined to its input.
 
     (N, in_channels, H, W) -> (N, in_channels + growth, H, W), old features first. With `update` the new features
-    reactivate the old ones, which are their sum with a `SparseFeatureReactivation` from then on (CondenseNetV2, section
-    3.3; without it the layer is CondenseNet's).
+    reactivate the old ones, which are their sum with a `SparseFeatureReactivation` from then on (CondenseNetV2);
+    without it the layer is CondenseNet's.
 
-    Parameters
-    ----------
-    growth : number of new features; the learned convolution gives 4 times as many.
-    learned, update : of the learned convolution and of the reactivation; `update=None`: without one.
-    groups : of the 3x3 convolution.
-    se : with squeeze-and-excitation of the new features, not reduced, without biases.
-    condensed : the inference form of both.
+    Args:
+        in_channels: Channels of the input.
+        growth: Number of new features; the learned convolution gives 4 times as many.
+        learned: Groups and factor of the learned convolution.
+        groups: Of the 3x3 convolution.
+        update: Groups and factor of the reactivation; None: without it.
+        act: Activation of all convolutions.
+        se: With squeeze-and-excitation of the new features, not reduced, without biases.
+        dropout: Probability within the learned convolution, before its weights.
+        condensed: The inference form of learned convolution and reactivation.
+        norm: How the BN layers are made.
+
+    Raises:
+        ValueError: For channels that groups or factors do not divide.
+
+    Source: CondenseNet, arXiv 1711.09224, section 3; CondenseNetV2, arXiv 2104.04382, section 3.3.
     """
 
     def __init__(

@@ -34,7 +34,14 @@ Widths = Sequence[int]  # of the candidates, ascending; a single one: nothing to
 
 
 def gumbel_noise(shape: Tuple[int, ...], ctx: Optional[mx.Context] = None) -> mx.nd.NDArray:
-    """Samples of the Gumbel(0, 1) distribution: added to gate logits they make argmax a random draw."""
+    """Draw samples of the Gumbel(0, 1) distribution: added to gate logits they make argmax a random draw.
+
+    Args:
+        shape: Of the result.
+        ctx: Where the samples are drawn.
+
+    Source: DS-Net, arXiv 2103.13258, section 3.3.
+    """
     return -mx.nd.log(mx.nd.random.exponential(1.0, shape=shape, ctx=ctx))
 
 
@@ -68,10 +75,15 @@ def _candidate(F, choice, k: int):
 
 
 class SlimmingHead(HybridBlock):
-    """Logits of the candidate widths: (N, reduced, 1, 1) -> (N, candidates), by a layer without bias.
+    """Logits of the candidate widths from the attention's reduced feature: (N, reduced, 1, 1) -> (N, candidates).
 
-    It reads the reduced feature of the attention head. With `in_channels` it reads the pooled map of so many channels,
-    by a reducing layer of its own: the ablation of shared and separate heads.
+    Args:
+        reduced: Channels of the reduced feature.
+        candidates: Number of widths to choose from.
+        in_channels: Of the pooled map that the head reads instead, by a reducing layer of its own: the ablation of
+            shared and separate heads.
+
+    Source: DS-Net, arXiv 2103.13258, section 3.3.
     """
 
     def __init__(self, reduced: int, candidates: int, in_channels: Optional[int] = None, **kwargs):
@@ -235,9 +247,17 @@ def masked_unit(
     statistics: WidthStatistics,
     head: Optional[SlimmingHead] = None,
 ) -> HybridBlock:
-    """Return the masked form of a unit with SE, over its Parameters.
+    """Return the masked form of a unit with SE, over its Parameters: every sample chooses its width.
 
-    (x, choice, noise) -> y: `choice` (N, K) is the one-hot that decides the widths, of x too; None if x has a single
-    width. With a slimming `head` the unit chooses: logits + `noise` decide, and it gives (y, choice, logits).
+    The form is a block (x, choice, noise) -> y. `choice` (N, K) is the one-hot that decides the widths, of x too; None
+    if x has a single width. With a slimming `head` the unit chooses: logits + `noise` (N, K) decide, and it gives (y,
+    choice, logits).
+
+    Args:
+        unit: `SeparableUnit` or `BottleneckUnit` of the whole network.
+        in_widths: Candidate widths of the input, ascending.
+        widths: Candidate widths of the output, ascending.
+        statistics: BN statistics of the sub-networks.
+        head: The slimming head that the unit has, if it has one.
     """
     return _MASKED[type(unit)](unit, in_widths, widths, statistics, head)

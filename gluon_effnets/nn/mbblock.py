@@ -15,7 +15,14 @@ __all__ = ["BlockStyle", "MBBlock"]
 
 
 class BlockStyle(NamedTuple):
-    """What all blocks of one network share."""
+    """What all blocks of one network share.
+
+    Attributes:
+        norm: How their BN layers are made.
+        padding: Of their convolutions, see `ConvBN`.
+        se_act: Activation inside squeeze-and-excitation; None: the block's own.
+        se_gate: Activation that squeeze-and-excitation ends with.
+    """
 
     norm: Norm = Norm()
     padding: str = "symmetric"
@@ -32,13 +39,32 @@ class BlockStyle(NamedTuple):
 
 
 class MBBlock(HybridBlock):
-    """1x1 expand -> BN -> act -> k x k depthwise -> BN -> act -> [SE] -> 1x1 project -> BN [+ x].
+    """Inverted residual block: 1x1 expand -> k x k depthwise -> [SE] -> 1x1 project [+ x], BN behind every convolution.
 
-    (N, in_channels, H, W) -> (N, channels, H/stride, W/stride). The identity is added where the shapes agree
-    (stride 1, equal channels) unless `residual` is False. Without `expand` the depthwise convolution reads the
-    input itself; `hidden` must then be a multiple of `in_channels`.
+    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride). The identity is added where the shapes agree
+    (stride 1, equal channels).
 
-    `drop_connect` is the probability, per sample, of dropping the branch before the addition.
+    Args:
+        in_channels: Channels of the input.
+        hidden: Channels of the depthwise convolution.
+        channels: Channels of the output.
+        kernel: Side of the depthwise kernel.
+        stride: Of the depthwise convolution.
+        act: Activation of expansion and depthwise convolution.
+        se: Reduced width of squeeze-and-excitation; None: without it.
+        expand: Whether there is an expansion; without it the depthwise convolution reads the input itself, and `hidden`
+            must be a multiple of `in_channels`.
+        residual: False removes the shortcut.
+        drop_connect: Probability, per sample, of dropping the branch before the addition.
+        style: What all blocks of the network share.
+
+    Raises:
+        ValueError: If `hidden` is no multiple of `in_channels` without expansion.
+
+    Source: MobileNetV2, arXiv 1801.04381, and MobileNetV3, arXiv 1905.02244.
+
+    Example:
+        >>> MBBlock(40, 120, 40, kernel=5, act="hard_swish", se=32)
     """
 
     def __init__(

@@ -16,10 +16,18 @@ __all__ = ["ResidualUnit"]
 
 
 class ResidualUnit(HybridBlock):
-    """ReLU(units(x) + x): (N, in_channels, H, W) -> (N, channels of the last unit, H / strides, W / strides).
+    """Unit of ResNet and ResNeXt: ReLU(units(x) + shortcut(x)).
 
-    Where the shapes differ the shortcut is a 1x1 convolution with the strides of all units, and BN (arXiv 1512.03385,
-    option B). `drop_connect` is the probability, per sample, of dropping the units where the shortcut is the identity.
+    (N, in_channels, H, W) -> (N, channels of the last unit, H / strides, W / strides). Where the shapes differ the
+    shortcut is a 1x1 convolution with the strides of all units, and BN.
+
+    Args:
+        in_channels: Channels of the input.
+        units: Of the branch, see `Unit`.
+        drop_connect: Probability, per sample, of dropping the units where the shortcut is the identity.
+        style: What all blocks of the network share.
+
+    Source: ResNet, arXiv 1512.03385, option B.
     """
 
     def __init__(

@@ -17,7 +17,16 @@ SHORTCUTS = ("slice", "mask")
 
 
 class Unit(NamedTuple):
-    """One convolution -> BN -> activation of a chain; `depthwise` keeps the number of channels."""
+    """One convolution -> BN -> activation of a chain.
+
+    Attributes:
+        channels: Of the output.
+        kernel: Side of the kernel.
+        stride: Of the convolution.
+        act: Name for `make_activation`; None: without activation.
+        depthwise: Whether it is depthwise, which keeps the number of channels.
+        groups: Of a convolution that is not depthwise.
+    """
 
     channels: int
     kernel: int = 1
@@ -31,14 +40,22 @@ class ConvChain(HybridBlock):
     """Units one after the other [-> SE] [+ the first 1 / identity_divisor of the input's channels].
 
     (N, in_channels, H, W) -> (N, channels of the last unit, H / strides, W / strides). The identity is added where the
-    shapes agree (stride 1, equal channels) unless `residual` is False. `se` is the reduced width of
-    squeeze-and-excitation behind the last unit, `drop_connect` the probability, per sample, of dropping the branch.
+    shapes agree (stride 1, equal channels).
 
-    `shortcut` is the form of an identity with a divisor above 1; both give the same numbers (docs/mobilenext.md):
-    'slice' adds a slice and joins it with the rest; 'mask' adds a depthwise 1x1 convolution of the input with ones
-    and zeros, which costs less in an exported graph, exports to ONNX, and is for float32 alone.
+    Args:
+        in_channels: Channels of the input.
+        units: The convolutions, see `Unit`.
+        se: Reduced width of squeeze-and-excitation behind the last unit; None: without it.
+        residual: False removes the shortcut.
+        identity_divisor: Only the first channels // divisor of the input are added.
+        shortcut: Form of an identity with a divisor above 1; both give the same numbers (docs/mobilenext.md). 'slice'
+            adds a slice and joins it with the rest; 'mask' adds a depthwise 1x1 convolution of the input with ones and
+            zeros, which costs less in an exported graph, exports to ONNX, and is for float32 alone.
+        drop_connect: Probability, per sample, of dropping the branch.
+        style: What all blocks of the network share.
 
-    Raises ValueError for an unknown form or a divisor below 1 or above the number of channels.
+    Raises:
+        ValueError: For an unknown form, or a divisor below 1 or above the number of channels.
     """
 
     def __init__(
@@ -75,7 +92,14 @@ class ConvChain(HybridBlock):
         self.set_identity_divisor(identity_divisor)
 
     def set_identity_divisor(self, divisor: int) -> None:
-        """Add the first channels // divisor of the input. A network hybridized before must be hybridized again."""
+        """Add the first channels // divisor of the input. A network hybridized before must be hybridized again.
+
+        Args:
+            divisor: From 1 to the number of channels.
+
+        Raises:
+            ValueError: For another divisor.
+        """
         if not 1 <= divisor <= self.channels:
             raise ValueError(f"identity_divisor={divisor} must be from 1 to {self.channels}, the number of channels")
         self.identity_channels = self.channels // divisor
@@ -111,14 +135,27 @@ class ConvChain(HybridBlock):
 
 
 class SandGlass(ConvChain):
-    """[k x k depthwise, act] -> 1x1 reduce -> 1x1 expand, act -> [k x k depthwise, stride] [-> SE] [+ x].
+    """Block of MobileNeXt: [k x k depthwise] -> 1x1 reduce -> 1x1 expand -> [k x k depthwise, stride] [-> SE] [+ x].
 
-    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride) (arXiv 2007.02269), BN behind every convolution.
-    `hidden` is the width of the bottleneck. The arguments are those of `MBBlock`, whose place it can take.
+    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride), BN behind every convolution, activations behind the
+    first and the third. The arguments are those of `MBBlock`, whose place it can take.
 
-    The official network leaves depthwise convolutions out where the width changes: `first_depthwise`,
-    `last_depthwise`; a stride needs the last one (ValueError). `groups` is for both 1x1 convolutions.
-    `residual`, `identity_divisor`, `shortcut`, `drop_connect` and `style`: see `ConvChain`.
+    Args:
+        in_channels: Channels of the input.
+        hidden: Width of the bottleneck.
+        channels: Channels of the output.
+        kernel: Side of the depthwise kernels.
+        stride: Of the last depthwise convolution.
+        act: Activation.
+        groups: Of both 1x1 convolutions.
+        first_depthwise: The official network leaves this convolution out where the width changes;
+        last_depthwise: and this one, too, without a stride.
+        chain: Further arguments of `ConvChain`: se, residual, identity_divisor, shortcut, drop_connect and style.
+
+    Raises:
+        ValueError: For a stride without the last depthwise convolution, and what `ConvChain` refuses.
+
+    Source: MobileNeXt, arXiv 2007.02269.
     """
 
     def __init__(

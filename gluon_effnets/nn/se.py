@@ -16,9 +16,20 @@ __all__ = ["SqueezeExcite", "conv_bn_se", "scale_channels"]
 
 
 class SqueezeExcite(HybridBlock):
-    """x * gate(W2 act(W1 mean_HW(x))): (N, C, H, W) -> the same shape.
+    """Scale channels by weights computed from their means: (N, C, H, W) -> the same shape.
 
-    `mean`, (N, C, 1, 1), is that of x if it is known already.
+    y = x * gate(W2 act(W1 mean_HW(x))).
+
+    Called with `mean`, (N, C, 1, 1), it takes that for the means of x, which are known already.
+
+    Args:
+        channels: C.
+        reduced: Width between the two layers.
+        act: Activation between them.
+        gate: Activation behind them.
+        use_bias: Whether the layers have biases.
+
+    Source: Squeeze-and-Excitation Networks, arXiv 1709.01507.
     """
 
     def __init__(
@@ -45,7 +56,14 @@ class SqueezeExcite(HybridBlock):
 
 
 def conv_bn_se(F, unit: ConvBN, se: Optional[SqueezeExcite], x):
-    """se(unit(x)), or unit(x) without `se`; compiled operators of training compute the map and its means together."""
+    """Compute se(unit(x)), or unit(x) without `se`; compiled operators of training give the map and its means together.
+
+    Args:
+        F: `mx.nd` or `mx.sym`, as `hybrid_forward` gets it.
+        unit: The convolution before.
+        se: Squeeze-and-excitation of its channels, or None.
+        x: Map (N, in_channels, H, W).
+    """
     if se is not None and compiled_variants_active():
         return se(*unit.with_mean(F, x))
     y = unit(x)

@@ -19,18 +19,30 @@ SPLITS = ("interleaved", "halves")
 
 
 class ShuffleUnit(HybridBlock):
-    """1x1 in groups -> BN -> ReLU -> 3x3 depthwise -> BN -> shuffle -> 1x1 in groups -> BN [-> SE] + x -> ReLU.
+    """Unit of ShuffleNetV1: 1x1 in groups -> 3x3 depthwise -> shuffle -> 1x1 in groups [-> SE] + x -> ReLU.
 
-    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride); the bottleneck has channels / 4 (figure 2 (b, c)).
-    With a stride the branch has channels - in_channels, and is joined to the input's 3x3 average pool, which comes
-    first. `first_groups` are those of the first convolution if they differ (1 in the first unit of the network).
+    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride); the bottleneck has channels / 4. BN stands behind
+    every convolution, ReLU behind the first. With a stride the branch has channels - in_channels, and is joined to the
+    input's 3x3 average pool, which comes first.
 
-    `shuffle`: 'official' as the authors' code has it, behind the depthwise convolution, reshape to (C / g, g) and
-    transpose; 'paper' as the text has it, before the depthwise convolution, (g, C / g) and transpose, which is the
-    inverse; 'none'. Weights of one do not serve another. `se` is the reduced width of squeeze-and-excitation.
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        groups: Of the 1x1 convolutions.
+        first_groups: Of the first one if they differ (1 in the first unit of the network).
+        stride: 1 or 2.
+        shuffle: 'official' as the authors' code has it, behind the depthwise convolution, reshape to (C / g, g) and
+            transpose; 'paper' as the text has it, before the depthwise convolution, (g, C / g) and transpose, which is
+            the inverse; 'none'. Weights of one do not serve another.
+        se: Reduced width of squeeze-and-excitation; None: without it.
+        drop_connect: Probability, per sample, of dropping the branch.
+        style: What all blocks of the network share.
 
-    Raises ValueError for another `shuffle`, for channels that 4 or the groups do not divide, and for other widths
-    without a stride.
+    Raises:
+        ValueError: For another `shuffle`, for channels that 4 or the groups do not divide, and for other widths without
+            a stride.
+
+    Source: ShuffleNet, arXiv 1707.01083, figure 2 (b, c).
     """
 
     def __init__(
@@ -94,19 +106,29 @@ def _check_unit(in_channels: int, channels: int, groups: int, stride: int, shuff
 
 
 class ShuffleUnitV2(HybridBlock):
-    """Half of the channels pass; the other half: 1x1 -> BN -> ReLU -> 3x3 depthwise -> BN -> 1x1 -> BN -> ReLU.
+    """Unit of ShuffleNetV2: half of the channels pass, the others go through 1x1 -> 3x3 depthwise -> 1x1.
 
-    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride) (figure 3 (c, d)). With a stride all channels go
-    through the branch and, instead of passing, through depthwise -> BN -> 1x1 -> BN -> ReLU. No sums anywhere.
+    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride). BN stands behind every convolution, ReLU behind the
+    1x1 ones. With a stride all channels go through the branch and, instead of passing, through depthwise and 1x1. No
+    sums anywhere but in `update`.
 
-    `split`: 'interleaved' as in the authors' code: channels 0, 2, 4, ... pass, 1, 3, 5, ... go through the branch; with
-    a stride the passing side keeps `in_channels`. 'halves' as in torchvision: the first half passes, both sides have
-    channels / 2, and the shuffle stands at the end of every unit. Weights of one do not serve the other.
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        stride: 1 or 2.
+        split: 'interleaved' as in the authors' code: channels 0, 2, 4, ... pass, 1, 3, 5, ... go through the branch;
+            with a stride the passing side keeps `in_channels`. 'halves' as in torchvision: the first half passes, both
+            sides have channels / 2, and the shuffle stands at the end of every unit. Weights of one do not serve the
+            other.
+        update: Groups and factor of a reactivation of what passes by the branch's output (CondenseNetV2, figure 5);
+            only without a stride. None: without it.
+        condensed: The inference form of the reactivation.
+        style: What all blocks of the network share.
 
-    With `update` the branch's output updates what passes, through a reactivation in these groups (CondenseNetV2, figure
-    5); only without a stride. `condensed`: its inference form.
+    Raises:
+        ValueError: For another `split` or odd `channels`, and for other widths without a stride.
 
-    Raises ValueError for another `split` or odd `channels`, and for other widths without a stride.
+    Source: ShuffleNet V2, arXiv 1807.11164, figure 3 (c, d).
     """
 
     def __init__(

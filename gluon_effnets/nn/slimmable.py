@@ -65,7 +65,11 @@ class RunningStatistics(HybridBlock):
 
 
 class WidthStatistics(HybridBlock):
-    """Running statistics of BN layers of `net` at other widths than their own: children '<path of layer>.<width>'."""
+    """Running statistics of BN layers at other widths than their own: children '<path of layer>.<width>'.
+
+    Args:
+        net: The network with the layers.
+    """
 
     def __init__(self, net: HybridBlock, **kwargs):
         super().__init__(**kwargs)
@@ -133,9 +137,17 @@ class SlicedDense(HybridBlock):
 class ChannelGroupNorm(HybridBlock):
     """Group normalization of `group_size` channels at a time, with gamma and beta per channel.
 
-    Groups of a fixed size, not a fixed number of groups: those of a prefix are then those of the whole.
-    `momentum` is there for the signature that all normalization layers have, and without effect.
-    Raises ValueError if the groups do not divide the channels.
+    (N, C, H, W) -> the same shape. Groups of a fixed size, not a fixed number of groups: those of a prefix are then
+    those of the whole.
+
+    Args:
+        in_channels: C.
+        epsilon: Added to the variance.
+        momentum: Without effect; there for the signature that all normalization layers have.
+        group_size: Channels of a group.
+
+    Raises:
+        ValueError: If the groups do not divide the channels.
     """
 
     def __init__(self, in_channels: int, epsilon: float = 1e-5, momentum: float = 0.9, group_size: int = 16, **kwargs):
@@ -230,9 +242,17 @@ class SlicedSqueezeExcite(SqueezeExcite):
 
 
 class SeparableUnit(HybridBlock):
-    """3x3 depthwise -> BN -> act [-> SE] -> 1x1 -> BN -> act: (N, in, H, W) -> (N, channels, H/stride, W/stride).
+    """3x3 depthwise [-> SE] -> 1x1, BN and activation behind both convolutions.
 
-    The parts are given, so that whole and sliced units are one class.
+    (N, in, H, W) -> (N, channels, H / stride, W / stride). The parts are given, so that whole and sliced units are one
+    class.
+
+    Args:
+        depthwise: The depthwise convolution.
+        se: Squeeze-and-excitation behind it, or None.
+        pointwise: The 1x1 convolution.
+
+    Source: DS-Net, arXiv 2103.13258.
     """
 
     def __init__(self, depthwise: ConvBN, se: Optional[SqueezeExcite], pointwise: ConvBN):
@@ -259,9 +279,17 @@ class SeparableUnit(HybridBlock):
 
 
 class BottleneckUnit(HybridBlock):
-    """ReLU([shortcut](x) + 1x1(3x3(1x1([SE](x))))), a norm after every convolution, a ReLU after the first two.
+    """Unit of a slimmable ResNet: ReLU([shortcut](x) + 1x1(3x3(1x1([SE](x))))), a norm after every convolution.
 
-    (N, in, H, W) -> (N, channels, H/stride, W/stride); the inner width is a quarter of `channels`.
+    (N, in, H, W) -> (N, channels, H / stride, W / stride); the inner width is a quarter of `channels`. The parts are
+    given, so that whole and sliced units are one class.
+
+    Args:
+        se: Squeeze-and-excitation of the input, or None.
+        reduce: The first 1x1 convolution, with ReLU.
+        conv: The 3x3 convolution, with ReLU.
+        expand: The last 1x1 convolution.
+        shortcut: The convolution beside them; None: the identity.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ DEPTHS = (50, 74, 86, 98, 110, 122, 182)
 CIFAR = tuple(f"cifar_condensenet_{depth}" for depth in DEPTHS)
 CONDENSED = {"condensed": True}
 # Of 10 and of 100 classes.
-CIFAR_COLOURS = {
+CIFAR_COLORS = {
     10: Preprocessing((125.307, 123.012, 113.9085), (63.0105, 62.0925, 66.708)),
     100: Preprocessing((129.3105, 124.1085, 112.404), (68.2125, 65.4075, 70.4055)),
 }
@@ -193,9 +193,9 @@ def _translation(net: CondenseNet, at: str, layer: Learned) -> Tuple[str, Transl
     return key, Translation(layer.index.shape, _Index(key, groups, layer.index.shape[0] // groups * factor))
 
 
-def _colours(net: CondenseNet, definition: Mapping[str, Any]) -> Preprocessing:
+def _colors(net: CondenseNet, definition: Mapping[str, Any]) -> Preprocessing:
     small = net.stage_info[0].stride == 1
-    return CIFAR_COLOURS.get(net.num_classes, Preprocessing()) if small else Preprocessing()
+    return CIFAR_COLORS.get(net.num_classes, Preprocessing()) if small else Preprocessing()
 
 
 CONDENSENET = Source(
@@ -209,7 +209,7 @@ CONDENSENET = Source(
     tensor_names={**PYTORCH, "mask": "_mask", "table": "index"},
     translations=_translations,
     implied=("_count", "_stage"),
-    preprocessing=_colours,
+    preprocessing=_colors,
 )
 CONDENSENET_CONVERTED = CONDENSENET._replace(
     name="condensenet_converted",
