@@ -2,12 +2,13 @@
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup horovod tvm train test lint clean
+.PHONY: help setup horovod tvm train test lint types clean
 
 help:
 	@echo "make train    train idle_mbv3 on the digits of scikit-learn, into runs/digits"
 	@echo "make test     run the tests (make test ARGS='-m fast' for a part)"
 	@echo "make lint     check style and formatting"
+	@echo "make types    check the types"
 	@echo "make setup    only make or update .venv (PYTHON=python3.9 chooses the interpreter)"
 	@echo "make horovod  build Horovod again after a failed build"
 	@echo "make tvm      add Apache TVM to .venv, for python -m gluon_effnets tvm (Python 3.10 or newer)"
@@ -34,6 +35,9 @@ lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
+types: setup
+	$(PY) -m mypy
+
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

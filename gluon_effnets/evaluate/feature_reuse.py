@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from typing import List, NamedTuple
 
 import numpy as np
 
-from .._requirements import optional_import
 from ..models import ClassificationNet
 from ..nn import CondensedConv, DenseLayer, MaskedConv
+from ..pictures import load_pyplot, save_picture
 
 __all__ = ["EarlyShare", "draw_layer", "draw_reuse", "early_feature_share", "layer_weights", "reuse_map"]
 
@@ -84,7 +82,7 @@ def draw_reuse(net: ClassificationNet, picture, normalize: str = "column", title
     """
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"normalize is {normalize!r}; it must be one of {', '.join(NORMALIZATIONS)}")
-    cells, pyplot = reuse_map(net), _pyplot()
+    cells, pyplot = reuse_map(net), load_pyplot("the picture of the weights")
     figure, axes = pyplot.subplots(figsize=(6, 5), constrained_layout=True)
     image = axes.imshow(normalized(cells) if normalize == "column" else cells, cmap="jet", interpolation="nearest")
     for border in _block_ends(net)[:-1]:
@@ -96,7 +94,7 @@ def draw_reuse(net: ClassificationNet, picture, normalize: str = "column", title
     axes.set(xlabel="target layer", ylabel="source layer (0: first convolution)")
     axes.set_title(title, fontsize=9)
     figure.colorbar(image, ax=axes, shrink=0.8)
-    _save(figure, picture)
+    save_picture(figure, picture)
 
 
 def draw_layer(net: ClassificationNet, picture, layer: int, title: str = "") -> None:
@@ -110,7 +108,7 @@ def draw_layer(net: ClassificationNet, picture, layer: int, title: str = "") -> 
         raise ValueError(f"there is no layer {layer}; the dense layers of this network are 1 to {len(weights)}")
     weight, groups = weights[layer - 1], net.plan.learned.groups
     borders = np.cumsum([0, *_source_widths(net)[:layer]])
-    pyplot = _pyplot()
+    pyplot = load_pyplot("the picture of the weights")
     figure, (above, below) = pyplot.subplots(
         2, 1, figsize=(8, 5), sharex=True, gridspec_kw={"height_ratios": [3, 1]}, constrained_layout=True
     )
@@ -128,7 +126,7 @@ def draw_layer(net: ClassificationNet, picture, layer: int, title: str = "") -> 
         for border in borders[[end + 1 for end in _block_ends(net) if end < layer]]:
             axes.axvline(border, color="black", ls="--", lw=0.8)
     figure.colorbar(image, ax=above)
-    _save(figure, picture)
+    save_picture(figure, picture)
 
 
 def _layers(net: ClassificationNet) -> List[DenseLayer]:
@@ -161,15 +159,3 @@ def _weights(convolution, inputs: int) -> np.ndarray:
         # The rows of a group stand together here; in training and behind the shuffle they are interleaved.
         full[group::groups, index[group]] = rows
     return full
-
-
-def _pyplot():
-    matplotlib = optional_import("matplotlib", extra="train", why="the picture of the weights")
-    matplotlib.use("Agg")
-    return importlib.import_module("matplotlib.pyplot")
-
-
-def _save(figure, picture) -> None:
-    Path(picture).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=120)
-    _pyplot().close(figure)

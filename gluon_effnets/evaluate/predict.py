@@ -10,7 +10,6 @@ import numpy as np
 
 from ..deploy import load_routed, open_exported
 from ..deploy.description import Description
-from ..deploy.routed.files import Manifest
 from ..models import Preprocessing, get_model, model_info
 from ..train.data import DataSettings
 from ..train.data.augment import center_crop, eval_resize
@@ -118,16 +117,10 @@ class ExportedClassifier(_ImageClassifier):
     """
 
     def __init__(self, path, image_size: int | None = None):
-        self.names: Optional[Sequence[str]] = None
-        logits: Callable[[np.ndarray], np.ndarray]
-        about: Union[Manifest, Description]
-        if Manifest.is_at(path):
-            routed = load_routed(path)
-            logits, about = routed.logits, routed.manifest
-        else:
-            exported = open_exported(path)
-            logits, about, self.names = exported, exported.description, exported.description.names
-        _require_images(about.input_shape[1], about.preprocessing, path)
+        about = Description.read(path)
+        logits = load_routed(path).logits if about.routes else open_exported(path)
+        self.names = about.names
+        _require_images(about.in_channels, about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):
             raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {size}")

@@ -13,7 +13,7 @@ from .. import _resources
 from ..models import ClassificationNet, get_model, params
 from ..train.build import model_options
 from ..train.config import load_recipe
-from ..train.data import Batch, Data, Shard, open_data, parse_source
+from ..train.data import Batch, Data, open_data, parse_source
 from ..train.dist import Workers
 from ..train.evaluation import Score, evaluate
 from ..train.metrics import classification_sums
@@ -38,7 +38,7 @@ def open_pair(
     path = _resources.folder("configs") / f"{parse_source(source).kind}.yaml"
     given = [f"model={name}", f"data.source={source}", *overrides]
     recipe = load_recipe(path if path.is_file() else None, given)
-    stored, data = params.read(weights), open_data(Shard(recipe.data, seed=0))
+    stored, data = params.read(weights), open_data(recipe.data, seed=0)
     _as_weights_want(data, stored, weights, overrides)
     # What the file does not say follows from the data; get_model takes the rest from the file.
     inferred = {k: v for k, v in model_options(recipe, data).items() if k not in stored.identity}
@@ -131,7 +131,7 @@ def validate_in_8_bits(
     """Compare trained networks {name: weights} with themselves after 8-bit quantization, on evaluation images.
 
     The ranges are calibrated with `images` training images, not augmented; `mode`, for MXNet, is 'naive' or 'entropy'.
-    `runtimes` are some of `RUNTIMES` of int8_accuracy; None: those that are installed.
+    `runtimes` are some of `INT8_RUNTIMES` of int8_accuracy; None: those that are installed.
     Raises what `open_pair` raises, ImportError for a given runtime that is not installed.
     """
     if runtimes is None:

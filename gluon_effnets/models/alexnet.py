@@ -119,7 +119,14 @@ def _head(in_channels: int, dropout: float) -> nn.HybridSequential:
 
 
 # Not registered as `alexnet`: that name in GluonCV's own registry must stay GluonCV's.
-@register_model(family="alexnet", paper=OWT_PAPER, aliases=("alexnet",))
+@register_model(
+    family="alexnet",
+    paper=OWT_PAPER,
+    aliases=("alexnet",),
+    representative=True,
+    small=True,
+    torch=("torchvision", "alexnet", {}),
+)
 def alexnet_owt(**options) -> AlexNet:
     """AlexNet as in torchvision and GluonCV: 61.10 M parameters, 714.2 M MAdds."""
     return AlexNet(OWT, **options)

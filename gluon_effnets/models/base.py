@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
-import numpy as np
-from mxnet import autograd
-from mxnet.contrib.amp import amp
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from .. import native
-from ..nn.forms import compiled_forms, inference_forms
 from . import params
+from .info import ModelInfo
 from .preprocessing import Preprocessing
+from .training_graph import CompiledTraining
 
 __all__ = ["ClassificationNet", "StageInfo"]
 
@@ -27,7 +23,7 @@ class StageInfo(NamedTuple):
     stride: int
 
 
-class ClassificationNet(HybridBlock):
+class ClassificationNet(CompiledTraining):
     """Base of all networks: (N, in_channels, H, W) -> logits (N, num_classes), for any H and W the strides allow.
 
     Attributes
@@ -46,9 +42,8 @@ class ClassificationNet(HybridBlock):
     A subclass sets `features`, `num_features` and `stage_info`, then calls `_make_output`.
     """
 
-    info = None
+    info: Optional[ModelInfo] = None
     preprocessing = Preprocessing()
-    trains_compiled = True
     classifier_bias = True
     options: Dict[str, Any] = {}  # of the constructor, as given; those of training alone left out
 
@@ -119,53 +114,6 @@ class ClassificationNet(HybridBlock):
         """
         stored, cast = params.read(filename), {"cast_dtype": cast_dtype, "dtype_source": dtype_source}
         params.assign(self, stored, filename, ctx=ctx, allow_missing=allow_missing, ignore_extra=ignore_extra, **cast)
-
-    def hybridize(self, active=True, backend=None, clear=True, *args, **kwargs):
-        """As Gluon's; a graph for a backend such as oneDNN's is made anew, of the forms of inference."""
-        super().hybridize(active, backend, clear or backend != self._backend, *args, **kwargs)
-
-    def _get_graph(self, *args):
-        with inference_forms(self._backend is not None):
-            return super()._get_graph(*args)
-
-    def _clear_cached_op(self):
-        super()._clear_cached_op()
-        self._for_training = (), None, []
-
-    def _call_cached_op(self, *args):
-        if not self._trains_compiled(args[0]):
-            return super()._call_cached_op(*args)
-        # MXNet's engine does not know that a static graph changes running statistics. Whoever was to read them before
-        # must be done, and whoever reads them next must find all of them changed.
-        mx.nd.waitall()
-        with self._training_graph(), compiled_forms():
-            result = super()._call_cached_op(*args)
-        for array in result if isinstance(result, (list, tuple)) else [result]:
-            array.wait_to_read()
-        return result
-
-    def _trains_compiled(self, x) -> bool:
-        """Whether a call belongs to the graph of compiled operators: they are for training in float32 on a CPU."""
-        if not (self.trains_compiled and autograd.is_recording() and autograd.is_training()) or self._backend:
-            return False
-        return x.context.device_type == "cpu" and x.dtype == np.float32 and not amp._amp_initialized and native.load()
-
-    @contextlib.contextmanager
-    def _training_graph(self):
-        """Within it, the cached graph is that of training; what Gluon exports and evaluates is the other one."""
-        ordinary = self._cached_graph, self._cached_op, self._cached_op_args
-        self._cached_graph, self._cached_op, self._cached_op_args = self._for_training
-        try:
-            yield
-            self._for_training = self._cached_graph, self._cached_op, self._cached_op_args
-        finally:
-            self._cached_graph, self._cached_op, self._cached_op_args = ordinary
-
-    def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True) -> None:
-        """As Gluon's, of a network that ran once, be it in training only."""
-        if self._for_training[1] is not None and self._cached_op is None:
-            self._build_cache(mx.sym.var("data"))
-        super().export(path, epoch, remove_amp_cast)
 
     def extract(self, x) -> list:
         """Return the map of every stage for a batch (N, in_channels, H, W): a feature pyramid."""

@@ -17,7 +17,8 @@ from ..nn import (
     SparseFeatureReactivation,
     masked_layers,
 )
-from . import ClassificationNet, get_model
+from .base import ClassificationNet
+from .registry import get_model
 
 __all__ = ["condense", "require_pruned"]
 

@@ -203,6 +203,7 @@ def idle_mbv3(**options) -> MBNet:
     family="idle",
     paper=PAPER,
     reconstruction="read as the row with 23 % fewer MAdds, which the paper's text suggests",
+    representative=True,
 )
 def idle_mbv3_maximum(**options) -> MBNet:
     """MobileNetV3-Large, every replaceable block idle: HC(M=6, I=9), 24 % fewer multiply-adds."""
@@ -257,7 +258,7 @@ _TINY = SMALL._replace(
 )
 
 
-@register_model(family="idle", paper=PAPER, reconstruction="not of the paper: for tests", hidden=True)
+@register_model(family="idle", paper=PAPER, reconstruction="not of the paper: for tests", hidden=True, small=True)
 def idle_tiny(**options) -> MBNet:
     """Three rows, one of them two IdleBlocks: keeps tests of training short."""
     return MBNet(compose(_TINY, {2: 2}), **options)

@@ -8,47 +8,26 @@ import fnmatch
 import functools
 import logging
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 
 from .. import _foreign, _resources
 from . import params
 from .base import ClassificationNet
-from .preprocessing import Preprocessing
+from .info import Deployment, ModelInfo, TorchCounterpart
 
-__all__ = ["ModelInfo", "get_model", "list_models", "model_info", "register_model", "register_with_gluoncv"]
+__all__ = [
+    "families",
+    "get_model",
+    "list_models",
+    "model_info",
+    "register_model",
+    "register_with_gluoncv",
+    "small_model",
+]
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelInfo:
-    """All that is known about a registered model without building it.
-
-    `params` and `madds` (convolutions and fully connected layers, one image of `input_size`) come from
-    results/computed.json, `published` from results/published.json; None or empty if the number is not there.
-    `classes` is the number of classes if none is asked for. `mean`, `std` (of 0..255 RGB), `crop` and `interpolation`
-    are the usual preprocessing of the evaluation; weights that want another bring it along
-    (`ClassificationNet.preprocessing`). 'pillow_bicubic' is Pillow's, which filters as it shrinks.
-    """
-
-    name: str
-    family: str
-    summary: str
-    paper: str
-    reconstruction: str = ""
-    aliases: Tuple[str, ...] = ()
-    input_size: int = 224
-    classes: int = 1000
-    mean: Tuple[float, ...] = Preprocessing().mean
-    std: Tuple[float, ...] = Preprocessing().std
-    crop: float = 0.875
-    interpolation: str = "bilinear"
-    params: Optional[int] = None
-    madds: Optional[int] = None
-    published: Tuple[dict, ...] = ()
-    recipes: Tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +50,38 @@ def register_model(
     input_size: int = 224,
     classes: int = 1000,
     interpolation: str = "bilinear",
+    representative: Union[bool, Sequence[Deployment]] = False,
+    small: bool = False,
+    torch: Optional[Tuple[str, str, Mapping[str, Any]]] = None,
     hidden: bool = False,
-):
-    """Decorator that registers a function `name(**options) -> network` under its own name.
+) -> Callable[[Callable[..., ClassificationNet]], Callable[..., ClassificationNet]]:
+    """Make a decorator that registers a function `name(**options) -> network` under its own name.
 
-    The decorated function also takes GluonCV's `pretrained`, `classes`, `ctx` and `root`, as `get_model` does.
-    `reconstruction` says what the paper does not fix; `hidden` models are built by name but not listed.
-    Raises ValueError if the name or an alias is taken.
+    The decorated function also takes GluonCV's `pretrained`, `classes`, `ctx` and `root`, as `get_model` does. All
+    that benchmarks, tests and tables have to know about a network is said here; they have no lists of their own.
+
+    Args:
+        family: Networks of one family share a representative and a small network; one of each is needed.
+        paper: Title and arXiv number.
+        reconstruction: What the paper does not fix, and is ours.
+        aliases: Other names, in lower case and with `_` for dots and hyphens.
+        input_size: Side of the square images, in pixels.
+        classes: Number of classes if none is asked for.
+        interpolation: Of the resizing in the evaluation; see `ModelInfo`.
+        representative: True for the network that stands for its family in `benchmark profile --all-families`, or the
+            forms in which it is deployed there, as `Deployment`s.
+        small: True for the network that stands for its family in tests that take seconds a network: the cheapest one
+            that has all kinds of its layers. It may be hidden.
+        torch: Package, function and arguments of the same architecture in torchvision or timm, if it is there.
+        hidden: Built by name, but not listed.
+
+    Raises:
+        ValueError: If the name or an alias is taken, or the family has a small network already.
+
+    Example:
+        >>> @register_model(family="plain", paper="none", representative=True, small=True)
+        ... def plain_x1_0(**options):
+        ...     return PlainNet(1.0, **options)
     """
 
     def decorate(build):
@@ -85,9 +89,23 @@ def register_model(
         taken = {name, *aliases} & (_entries.keys() | _aliases.keys())
         if taken:
             raise ValueError(f"model name {', '.join(sorted(taken))} is registered already")
-        summary = (build.__doc__ or "").strip().split("\n")[0]
-        sizes = {"input_size": input_size, "classes": classes, "interpolation": interpolation}
-        info = ModelInfo(name, family, summary, paper, reconstruction, aliases, **sizes)
+        others = [other for other, entry in _entries.items() if entry.info.family == family and entry.info.small]
+        if small and others:
+            raise ValueError(f"{others[0]} is the small network of the family {family} already: take small off {name}")
+        info = ModelInfo(
+            name,
+            family,
+            (build.__doc__ or "").strip().split("\n")[0],
+            paper,
+            reconstruction,
+            aliases,
+            input_size=input_size,
+            classes=classes,
+            interpolation=interpolation,
+            representative=(Deployment(),) if representative is True else tuple(representative or ()),
+            small=small,
+            torch=torch and TorchCounterpart(*torch),
+        )
         _entries[name] = _Entry(build, info, hidden)
         _aliases.update(dict.fromkeys(aliases, name))
 
@@ -165,7 +183,7 @@ def get_model(
     heads = [array.shape[0] for key, array in stored.arrays.items() if key.endswith(_CLASSIFIERS)]
     net = _build(name, heads[0] if heads else classes or _entries[name].info.classes, {**stored_options, **kwargs})
     params.assign(net, stored, path, ctx=ctx)
-    if classes not in (None, net.num_classes):
+    if classes is not None and classes != net.num_classes:
         log.warning("%s has %d classes: the classifier is new, for %d", path, net.num_classes, classes)
         net.reset_class(classes)
     return net
@@ -230,6 +248,19 @@ def list_models(
         and family in (None, entry.info.family)
         and has_recipe in (None, bool(_resources.recipes(name)))
     ]
+
+
+def families() -> List[str]:
+    """Sorted names of the families that have listed networks."""
+    return sorted({entry.info.family for entry in _entries.values() if not entry.hidden})
+
+
+def small_model(family: str) -> str:
+    """Name of the network that stands for its family in tests. Raises ValueError for a family that has none."""
+    for name, entry in _entries.items():
+        if entry.info.family == family and entry.info.small:
+            return name
+    raise ValueError(f"no network stands for the family {family!r}: register one of it with small=True")
 
 
 def model_info(name: str) -> ModelInfo:

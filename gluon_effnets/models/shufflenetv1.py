@@ -33,6 +33,7 @@ __all__ = ["ShuffleNet", "Widths", "max_pool_row", "shufflenet_v1"]
 
 PAPER = "ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices, arXiv 1707.01083"
 UNITS = (4, 8, 4)
+REPRESENTATIVE, SMALL = "shufflenet_v1_g3_x1_0", "shufflenet_v1_g3_x0_25"
 
 
 class Widths(NamedTuple):
@@ -189,7 +190,12 @@ def _register(name: str, summary: str, widths: Widths, groups: int, units=UNITS,
     build.__doc__ = summary
     aliases = (name.replace("_x", "_"),)
     globals()[name] = register_model(
-        family="shufflenetv1", paper=PAPER, reconstruction=ours or widths.ours, aliases=aliases
+        family="shufflenetv1",
+        paper=PAPER,
+        reconstruction=ours or widths.ours,
+        aliases=aliases,
+        representative=name == REPRESENTATIVE,
+        small=name == SMALL,
     )(build)
     __all__.append(name)
 

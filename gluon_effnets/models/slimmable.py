@@ -3,69 +3,21 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Sized, Tuple, Union
 
 import mxnet as mx
 from mxnet.gluon import nn
-from mxnet.gluon.block import HybridBlock
 
 from ..nn.gate import SlimmingHead
 from ..nn.slimmable import WidthStatistics
 from .base import ClassificationNet
+from .slimmable_plan import Gating, PlannedNet, Slot, Step, Widths
 from .slimmable_views import Views, build_cache_of_part
 
 __all__ = ["DynamicOutput", "Gating", "SlimmableNet", "Slot", "Step", "Widths"]
 
 HEADS = ("shared", "separate")
 Path = Union[int, str, Sequence[int]]
-
-
-class Widths(NamedTuple):
-    """Output channels of the stem and of every stage."""
-
-    stem: int
-    stages: Tuple[int, ...]
-
-
-class Slot(NamedTuple):
-    """Widths of the stem or a stage: those of the sub-networks, ascending, and that of the whole network.
-
-    `choice` numbers the entry of a path that picks one of `widths`; None if there is a single one.
-    """
-
-    widths: Tuple[int, ...]
-    largest: int
-    choice: Optional[int] = None
-
-    def at(self, path: Sequence[int]) -> int:
-        return self.widths[0 if self.choice is None else path[self.choice]]
-
-
-class Step(NamedTuple):
-    """A block of a network: its numbers, the slots of its input (None: the image) and output, and its gate.
-
-    `stage` counts the maps of `stage_info`, `number` the slots (0: the stem; None: the block has no Parameters),
-    `index` the blocks of that slot. `gate` is the number of the slimming head that the block has, or None.
-    """
-
-    stage: int
-    block: HybridBlock
-    number: Optional[int]
-    index: int
-    before: Optional[Slot]
-    slot: Slot
-    gate: Optional[int]
-
-
-class Gating(NamedTuple):
-    """The slimming heads: candidates are the sub-networks `first_candidate` ... + `num_candidates` - 1.
-
-    `heads`: 'shared', on the reduced feature of squeeze-and-excitation, or 'separate', each with its own reduction.
-    """
-
-    num_candidates: int = 4
-    first_candidate: int = 0
-    heads: str = "shared"
 
 
 class DynamicOutput(NamedTuple):
@@ -81,7 +33,7 @@ class DynamicOutput(NamedTuple):
     madds: mx.nd.NDArray
 
 
-class SlimmableNet(ClassificationNet):
+class SlimmableNet(PlannedNet):
     """The whole network, whose forward is the largest; `subnet` gives the others, `dynamic` and `route` use the gates.
 
     A subclass makes `features` of ConvBN, units with `sliced` and blocks without parameters, then calls
@@ -98,11 +50,9 @@ class SlimmableNet(ClassificationNet):
         self, slots: Sequence[Slot], slot_of: Sequence[Optional[int]], gating: Optional[Gating] = None
     ) -> None:
         """`slot_of`: number of the slot of every block of the stages, None for blocks without parameters."""
-        self._slots, self._slot_of = tuple(slots), tuple(slot_of)
+        self._set_slots(slots, slot_of, gating)
         self.num_widths = max(len(slot.widths) for slot in slots)
-        self.num_choices = 1 + max(slot.choice for slot in slots if slot.choice is not None)
-        self.widths = [self._widths_at((i,) * self.num_choices) for i in range(self.num_widths)]
-        self.gating = gating
+        self.widths = [self.widths_at((i,) * self.num_choices) for i in range(self.num_widths)]
         with self.name_scope():
             self.statistics = WidthStatistics(self, prefix="statistics_")
             self.gates = nn.HybridSequential(prefix="gates_")
@@ -129,38 +79,20 @@ class SlimmableNet(ClassificationNet):
                             "gates read squeeze-and-excitation: do not switch it off, or build without gates"
                         )
                     reduced = step.block.se.reduce.weight.shape[0]
-                    width = self._candidates(step.before)[-1] if gating.heads == "separate" else None
+                    assert step.before is not None, "the stem has no gate"
+                    width = self.candidates(step.before)[-1] if gating.heads == "separate" else None
                     self.gates.add(SlimmingHead(reduced, gating.num_candidates, width))
         self.gates.collect_params().setattr("grad_req", "null")
 
-    def _widths_at(self, path: Sequence[int]) -> Widths:
-        stem, *stages = (slot.at(path) for slot in self._slots)
-        return Widths(stem, tuple(stages))
-
-    def steps(self) -> Iterator[Step]:
-        """Yield the blocks of the stages in order."""
-        blocks = ((stage, block) for stage, blocks in enumerate(self.stages) for block in blocks._children.values())
-        before, gated, counts = None, set(), {}
-        for (stage, block), number in zip(blocks, self._slot_of):
-            slot = before if number is None else self._slots[number]
-            gate = slot.choice if self.gating is not None and slot.choice not in gated else None
-            gated.add(gate)
-            counts[number] = counts.get(number, -1) + 1
-            yield Step(stage, block, number, counts[number], before, slot, gate)
-            before = slot
-
-    def _candidates(self, slot: Slot) -> Tuple[int, ...]:
-        start = self.gating.first_candidate
-        return slot.widths if slot.choice is None else slot.widths[start : start + self.gating.num_candidates]
-
     def path(self, which: Path) -> Tuple[int, ...]:
         """Return the index of every choice for an index, 'smallest', or a path. Raises ValueError saying the range."""
+        indices: Tuple[Any, ...]
         if isinstance(which, str):
-            indices = (0,) * self.num_choices if which == "smallest" else None
+            indices = (0,) * self.num_choices if which == "smallest" else ()
         else:
-            indices = tuple(which) if hasattr(which, "__len__") else (which,) * self.num_choices
-        valid = indices is not None and len(indices) == self.num_choices
-        if not valid or not all(isinstance(i, numbers.Integral) and 0 <= i < self.num_widths for i in indices):
+            indices = tuple(which) if isinstance(which, Sized) else (which,) * self.num_choices
+        right = (isinstance(i, numbers.Integral) and 0 <= int(i) < self.num_widths for i in indices)
+        if len(indices) != self.num_choices or not all(right):
             several = f", or {self.num_choices} such numbers" if self.num_choices > 1 else ""
             raise ValueError(
                 f"there is no sub-network {which!r}: choose 0 to {self.num_widths - 1}{several}, "
@@ -194,14 +126,16 @@ class SlimmableNet(ClassificationNet):
         """
         noise = self._noise(x, noise)
         choice = self._views.router()(x, noise)
-        return choice.argmax(axis=2).astype("int32") + self.gating.first_candidate
+        return choice.argmax(axis=2).astype("int32") + self._gates().first_candidate
 
-    def _noise(self, x, noise):
+    def _gates(self) -> Gating:
         if self.gating is None:
             raise ValueError(f"{self.identity['model']} has no gates; subnet(i) runs one of its widths")
-        if noise is not None:
-            return noise
-        return mx.nd.zeros((len(x), self.num_choices, self.gating.num_candidates), ctx=x.context, dtype=x.dtype)
+        return self.gating
+
+    def _noise(self, x: mx.nd.NDArray, noise: Optional[mx.nd.NDArray]) -> mx.nd.NDArray:
+        shape = (len(x), self.num_choices, self._gates().num_candidates)
+        return mx.nd.zeros(shape, ctx=x.context, dtype=x.dtype) if noise is None else noise
 
     def reset_class(self, classes: int) -> None:
         super().reset_class(classes)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Callable, Dict
+
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from .forms import training_on_cpu
 from .layout import plain_layout
+from .variants import training_on_cpu
 
 __all__ = ["HardSigmoid", "HardSwish", "ReLU6", "Swish", "make_activation"]
 
@@ -47,7 +49,7 @@ class ReLU6(HybridBlock):
         return F.clip(x, 0, 6)
 
 
-_ACTIVATIONS = {
+_ACTIVATIONS: Dict[str, Callable[[], HybridBlock]] = {
     "relu": lambda: nn.Activation("relu"),
     "relu6": ReLU6,
     "sigmoid": lambda: nn.Activation("sigmoid"),

@@ -9,8 +9,8 @@ from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
 from .compiled import depthwise_norm_act, norm_act
-from .forms import training_on_cpu
 from .layout import plain_layout
+from .variants import training_on_cpu
 
 __all__ = ["ConvBN", "Norm", "unblocking"]
 

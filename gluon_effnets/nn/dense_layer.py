@@ -14,6 +14,7 @@ from .conv import Norm
 from .layout import plain_layout
 from .learned import Grouping, learned_group_conv, reactivation
 from .se import SqueezeExcite
+from .shortcut import add_shortcut
 
 __all__ = ["DenseLayer"]
 
@@ -53,15 +54,16 @@ class DenseLayer(HybridBlock):
     ):
         super().__init__(**kwargs)
         hidden = BOTTLENECK * growth
-        common = {"condensed": condensed, "act": act, "norm": norm}
         drops = {} if condensed else {"dropout": dropout}
         with self.name_scope():
-            self.reduce = learned_group_conv(in_channels, hidden, learned, **common, **drops)
+            self.reduce = learned_group_conv(in_channels, hidden, learned, condensed, act=act, norm=norm, **drops)
             self.bn = norm(hidden)
             self.act = make_activation(act)
             self.conv = nn.Conv2D(growth, 3, padding=1, groups=groups, use_bias=False, in_channels=hidden)
             self.se = SqueezeExcite(growth, growth, "relu", "sigmoid", use_bias=False) if se else None
-            self.update = reactivation(growth, in_channels, update, **common) if update else None
+            self.update = None
+            if update:
+                self.update = reactivation(growth, in_channels, update, condensed, act=act, norm=norm)
 
     def hybrid_forward(self, F, x):
         # Few channels per group do not fill oneDNN's blocks (as in ConvBN).
@@ -69,7 +71,5 @@ class DenseLayer(HybridBlock):
         if self.se is not None:
             new = self.se(new)
         if self.update is not None:
-            # The plain layout also hides x from MXNet 1.9.1's fusion of sums into the convolution before them,
-            # which fails, or computes something else, where the other summand depends on x.
-            x = plain_layout(F, x) + self.update(new)
+            x = add_shortcut(F, self.update(new), plain_layout(F, x))
         return concat_channels(F, x, new)

@@ -6,7 +6,7 @@ candidate, and what a sample's one-hot choice leaves out is multiplied by 0 behi
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -15,6 +15,7 @@ from mxnet.gluon.block import HybridBlock
 from .activations import make_activation
 from .conv import ConvBN
 from .se import SqueezeExcite, scale_channels
+from .shortcut import add_shortcut
 from .slimmable import (
     BottleneckUnit,
     ChannelGroupNorm,
@@ -96,7 +97,8 @@ class DoubleHeadedGate(SlicedSqueezeExcite):
     (N, channels, 1, 1) says which channels a sample has.
     """
 
-    def __init__(self, se: SqueezeExcite, channels: int, head: Optional[SlimmingHead] = None):
+    def __init__(self, se: Optional[SqueezeExcite], channels: int, head: Optional[SlimmingHead] = None):
+        assert se is not None, "only units with squeeze-and-excitation have a gate"
         super().__init__(se, channels)
         self.head = head
 
@@ -216,11 +218,14 @@ class _MaskedBottleneckUnit(_MaskedUnit):
         y, choice, logits = self._attend(F, x, choice, mask, noise)
         mask, inner = (channel_mask(F, choice, widths) for widths in (self._widths, self._inner))
         y = self.expand(self.conv(self.reduce(y, choice, inner), choice, inner), choice, mask)
-        y = self.act(y + (x if self.shortcut is None else self.shortcut(x, choice, mask)))
+        y = self.act(add_shortcut(F, y, x if self.shortcut is None else self.shortcut(x, choice, mask)))
         return y if logits is None else (y, choice, logits)
 
 
-_MASKED = {SeparableUnit: _MaskedSeparableUnit, BottleneckUnit: _MaskedBottleneckUnit}
+_MASKED: Dict[type, Callable[..., HybridBlock]] = {
+    SeparableUnit: _MaskedSeparableUnit,
+    BottleneckUnit: _MaskedBottleneckUnit,
+}
 
 
 def masked_unit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .condensed import CondensedConv, CondensedReactivation
 from .masked import LearnedGroupConv, SparseFeatureReactivation
@@ -17,13 +17,13 @@ class Grouping(NamedTuple):
     factor: int
 
 
-def learned_group_conv(in_channels: int, channels: int, grouping: Grouping, condensed: bool = False, **options):
+def learned_group_conv(in_channels: int, channels: int, grouping: Grouping, condensed: bool = False, **options: Any):
     """A `LearnedGroupConv`, or the `CondensedConv` that it becomes."""
     layer = CondensedConv if condensed else LearnedGroupConv
     return layer(in_channels, channels, **grouping._asdict(), **options)
 
 
-def reactivation(in_channels: int, channels: int, grouping: Grouping, condensed: bool = False, **options):
+def reactivation(in_channels: int, channels: int, grouping: Grouping, condensed: bool = False, **options: Any):
     """A `SparseFeatureReactivation`, or the `CondensedReactivation` that it becomes."""
     layer = CondensedReactivation if condensed else SparseFeatureReactivation
     return layer(in_channels, channels, **grouping._asdict(), **options)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .conv import ConvBN, Norm
-from .forms import compiled_forms_active
-from .se import SqueezeExcite
+from .se import SqueezeExcite, conv_bn_se
+from .shortcut import add_shortcut
 
 __all__ = ["BlockStyle", "MBBlock"]
 
@@ -21,6 +21,14 @@ class BlockStyle(NamedTuple):
     padding: str = "symmetric"
     se_act: str = "relu"  # inside squeeze-and-excitation; None: the block's own activation
     se_gate: str = "hard_sigmoid"
+
+    def conv_bn(self, *args: Any, **kwargs: Any) -> ConvBN:
+        """Make a ConvBN of this style; the arguments are those of `ConvBN` but `norm` and `padding`."""
+        return ConvBN(*args, norm=self.norm, padding=self.padding, **kwargs)
+
+    def squeeze_excite(self, channels: int, reduced: Optional[int], act: str) -> Optional[SqueezeExcite]:
+        """Make squeeze-and-excitation of this style, none without a reduced width; `act`: of the block around it."""
+        return SqueezeExcite(channels, reduced, self.se_act or act, self.se_gate) if reduced else None
 
 
 class MBBlock(HybridBlock):
@@ -52,34 +60,19 @@ class MBBlock(HybridBlock):
         super().__init__(**kwargs)
         if not expand and hidden % in_channels:
             raise ValueError(f"without expansion hidden={hidden} must be a multiple of in_channels={in_channels}")
-        common = {"norm": style.norm, "padding": style.padding}
         self.has_residual = residual and stride == 1 and in_channels == channels
         with self.name_scope():
-            self.expand = ConvBN(in_channels, hidden, act=act, **common) if expand else None
-            groups = hidden if expand else in_channels
-            self.depthwise = ConvBN(
-                hidden if expand else in_channels,
-                hidden,
-                kernel,
-                stride=stride,
-                groups=groups,
-                act=act,
-                **common,
-            )
-            self.se = SqueezeExcite(hidden, se, style.se_act or act, style.se_gate) if se else None
-            self.project = ConvBN(hidden, channels, **common)
+            width = hidden if expand else in_channels
+            self.expand = style.conv_bn(in_channels, hidden, act=act) if expand else None
+            self.depthwise = style.conv_bn(width, hidden, kernel, stride=stride, groups=width, act=act)
+            self.se = style.squeeze_excite(hidden, se, act)
+            self.project = style.conv_bn(hidden, channels)
             drops = self.has_residual and drop_connect > 0
             self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
 
     def hybrid_forward(self, F, x):
         y = self.expand(x) if self.expand is not None else x
-        if self.se is not None and compiled_forms_active():
-            y = self.se(*self.depthwise.with_mean(F, y))
-        else:
-            y = self.depthwise(y)
-            if self.se is not None:
-                y = self.se(y)
-        y = self.project(y)
+        y = self.project(conv_bn_se(F, self.depthwise, self.se, y))
         if self.drop is not None:
             y = self.drop(y)
-        return y + x if self.has_residual else y
+        return add_shortcut(F, y, x) if self.has_residual else y

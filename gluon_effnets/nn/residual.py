@@ -8,9 +8,9 @@ from typing import Sequence
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from .conv import ConvBN
 from .mbblock import BlockStyle
 from .sandglass import ConvChain, Unit
+from .shortcut import add_shortcut
 
 __all__ = ["ResidualUnit"]
 
@@ -38,7 +38,7 @@ class ResidualUnit(HybridBlock):
             self.chain = ConvChain(in_channels, units, residual=False, style=style)
             self.proj = None
             if not same:
-                self.proj = ConvBN(in_channels, channels, stride=stride, norm=style.norm, padding=style.padding)
+                self.proj = style.conv_bn(in_channels, channels, stride=stride)
             self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if same and drop_connect > 0 else None
             self.act = nn.Activation("relu")
 
@@ -46,4 +46,4 @@ class ResidualUnit(HybridBlock):
         y = self.chain(x)
         if self.drop is not None:
             y = self.drop(y)
-        return self.act(y + (x if self.proj is None else self.proj(x)))
+        return self.act(add_shortcut(F, y, x if self.proj is None else self.proj(x)))

@@ -8,9 +8,8 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .channels import concat_channels
-from .conv import ConvBN
 from .mbblock import BlockStyle
-from .se import SqueezeExcite
+from .shortcut import add_shortcut
 
 __all__ = ["SHORTCUTS", "ConvChain", "SandGlass", "Unit"]
 
@@ -63,10 +62,12 @@ class ConvChain(HybridBlock):
             self.units = nn.HybridSequential()
             with self.units.name_scope():
                 for unit in units:
-                    self.units.add(_conv_bn(channels, unit, style))
+                    groups = unit.channels if unit.depthwise else unit.groups
+                    sizes = (channels, unit.channels, unit.kernel)
+                    self.units.add(style.conv_bn(*sizes, stride=unit.stride, groups=groups, act=unit.act))
                     channels, strides = unit.channels, strides * unit.stride
-            act = style.se_act or next(unit.act for unit in reversed(units) if unit.act)
-            self.se = SqueezeExcite(channels, se, act, style.se_gate) if se else None
+            act = next((unit.act for unit in reversed(units) if unit.act), "relu")
+            self.se = style.squeeze_excite(channels, se, act)
             self.has_residual = residual and strides == 1 and in_channels == channels
             drops = self.has_residual and drop_connect > 0
             self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
@@ -88,7 +89,7 @@ class ConvChain(HybridBlock):
         if not self.has_residual:
             return y
         if self.identity_channels == self.channels:
-            return y + x
+            return add_shortcut(F, y, x)
         return (self._add_mask if self.shortcut == "mask" else self._add_slice)(F, y, x)
 
     def _add_slice(self, F, y, x):
@@ -103,22 +104,10 @@ class ConvChain(HybridBlock):
         kept = self.identity_channels
         ones = F.clip(F.arange(start=kept, stop=kept - self.channels, step=-1), 0, 1)
         mask = F.reshape(ones, shape=(self.channels, 1, 1, 1))
-        return y + F.Convolution(
+        kept_part = F.Convolution(
             x, mask, kernel=(1, 1), num_filter=self.channels, num_group=self.channels, no_bias=True
         )
-
-
-def _conv_bn(in_channels: int, unit: Unit, style: BlockStyle) -> ConvBN:
-    return ConvBN(
-        in_channels,
-        unit.channels,
-        unit.kernel,
-        stride=unit.stride,
-        groups=unit.channels if unit.depthwise else unit.groups,
-        act=unit.act,
-        norm=style.norm,
-        padding=style.padding,
-    )
+        return add_shortcut(F, y, kept_part)
 
 
 class SandGlass(ConvChain):

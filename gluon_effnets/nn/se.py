@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
-from .forms import compiled_forms_active, training_on_cpu
+from .conv import ConvBN
 from .layout import plain_layout
+from .variants import compiled_variants_active, training_on_cpu
 
-__all__ = ["SqueezeExcite", "scale_channels"]
+__all__ = ["SqueezeExcite", "conv_bn_se", "scale_channels"]
 
 
 class SqueezeExcite(HybridBlock):
@@ -41,9 +44,17 @@ class SqueezeExcite(HybridBlock):
         return scale_channels(F, x, self.gate(self.expand(self.act(self.reduce(mean)))))
 
 
+def conv_bn_se(F, unit: ConvBN, se: Optional[SqueezeExcite], x):
+    """se(unit(x)), or unit(x) without `se`; compiled operators of training compute the map and its means together."""
+    if se is not None and compiled_variants_active():
+        return se(*unit.with_mean(F, x))
+    y = unit(x)
+    return y if se is None else se(y)
+
+
 def scale_channels(F, x, scale):
     """(N, C, H, W) times (N, C, 1, 1)."""
-    if compiled_forms_active():
+    if compiled_variants_active():
         return F.effnets_scale(x, scale)
     if training_on_cpu():
         # The gradient of `broadcast_mul` takes longer than those of these two.

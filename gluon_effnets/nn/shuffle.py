@@ -8,10 +8,9 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .channels import ChannelShuffle, concat_channels
-from .conv import ConvBN
 from .learned import Grouping, reactivation
 from .mbblock import BlockStyle
-from .se import SqueezeExcite
+from .shortcut import add_shortcut
 
 __all__ = ["SHUFFLES", "SPLITS", "ShuffleUnit", "ShuffleUnitV2"]
 
@@ -51,17 +50,16 @@ class ShuffleUnit(HybridBlock):
         super().__init__(**kwargs)
         hidden, branch = channels // 4, channels if stride == 1 else channels - in_channels
         _check_unit(in_channels, channels, groups, stride, shuffle)
-        common = {"norm": style.norm, "padding": style.padding}
         self.before = shuffle == "paper"
         with self.name_scope():
-            self.reduce = ConvBN(in_channels, hidden, groups=first_groups or groups, act="relu", **common)
-            self.depthwise = ConvBN(hidden, hidden, 3, stride=stride, groups=hidden, **common)
+            self.reduce = style.conv_bn(in_channels, hidden, groups=first_groups or groups, act="relu")
+            self.depthwise = style.conv_bn(hidden, hidden, 3, stride=stride, groups=hidden)
             # The official shuffle is the inverse of the paper's: as many groups as that has channels per group.
             parts = groups if self.before else hidden // groups
             self.shuffle = ChannelShuffle(hidden, parts) if shuffle != "none" and groups > 1 else None
-            self.expand = ConvBN(hidden, branch, groups=groups, **common)
+            self.expand = style.conv_bn(hidden, branch, groups=groups)
             self.pool = nn.AvgPool2D(3, 2, 1) if stride == 2 else None
-            self.se = SqueezeExcite(channels, se, style.se_act or "relu", style.se_gate) if se else None
+            self.se = style.squeeze_excite(channels, se, "relu")
             drops = stride == 1 and drop_connect > 0
             self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
             self.act = nn.Activation("relu")
@@ -82,7 +80,7 @@ class ShuffleUnit(HybridBlock):
             y = self.se(y)
         if self.drop is not None:
             y = self.drop(y)
-        return self.act(y + x)
+        return self.act(add_shortcut(F, y, x))
 
 
 def _check_unit(in_channels: int, channels: int, groups: int, stride: int, shuffle: str) -> None:
@@ -132,7 +130,6 @@ class ShuffleUnitV2(HybridBlock):
         passing = in_channels if stride == 2 and split == "interleaved" else half
         if passing >= channels:
             raise ValueError(f"{in_channels} channels that pass leave none of {channels} for the branch")
-        common = {"norm": style.norm, "padding": style.padding}
         with self.name_scope():
             shuffle = ChannelShuffle(channels, half if split == "interleaved" else 2)
             self.first = shuffle if split == "interleaved" and stride == 1 else None
@@ -140,12 +137,12 @@ class ShuffleUnitV2(HybridBlock):
             self.proj = None
             if stride == 2:
                 self.proj = nn.HybridSequential()
-                self.proj.add(ConvBN(in_channels, in_channels, 3, stride=2, groups=in_channels, **common))
-                self.proj.add(ConvBN(in_channels, passing, act="relu", **common))
+                self.proj.add(style.conv_bn(in_channels, in_channels, 3, stride=2, groups=in_channels))
+                self.proj.add(style.conv_bn(in_channels, passing, act="relu"))
             self.branch = nn.HybridSequential()
-            self.branch.add(ConvBN(in_channels if stride == 2 else half, half, act="relu", **common))
-            self.branch.add(ConvBN(half, half, 3, stride=stride, groups=half, **common))
-            self.branch.add(ConvBN(half, channels - passing, act="relu", **common))
+            self.branch.add(style.conv_bn(in_channels if stride == 2 else half, half, act="relu"))
+            self.branch.add(style.conv_bn(half, half, 3, stride=stride, groups=half))
+            self.branch.add(style.conv_bn(half, channels - passing, act="relu"))
             self.update = None
             if update and stride == 1:
                 self.update = reactivation(half, half, update, condensed, norm=style.norm)
@@ -160,6 +157,6 @@ class ShuffleUnitV2(HybridBlock):
             branch = F.slice_axis(x, axis=1, begin=self.half, end=None)
         branch = self.branch(branch)
         if self.update is not None:
-            passing = passing + self.update(branch)
+            passing = add_shortcut(F, self.update(branch), passing)
         y = concat_channels(F, passing, branch)
         return self.last(y) if self.last is not None else y

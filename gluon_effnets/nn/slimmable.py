@@ -6,8 +6,7 @@ Gradients arrive in the whole Parameters, zero outside the prefix (DS-Net, secti
 
 from __future__ import annotations
 
-import functools
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 from mxnet.gluon import Parameter, nn
@@ -15,7 +14,8 @@ from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
 from .conv import ConvBN, unblocking
-from .se import SqueezeExcite
+from .se import SqueezeExcite, conv_bn_se
+from .shortcut import add_shortcut
 
 __all__ = [
     "BottleneckUnit",
@@ -169,7 +169,7 @@ class _SlicedGroupNorm(ChannelGroupNorm):
         return super().hybrid_forward(F, x, gamma, beta, self.active["gamma"][0])
 
 
-class _SlicedBatchNorm:
+class _SlicedBatchNorm(nn.BatchNorm):
     """What makes a BN layer of any class a view: gamma and beta of the whole, statistics of the width."""
 
     def __init__(self, layer: nn.BatchNorm, channels: int, statistics: HybridBlock, frozen: bool):
@@ -187,12 +187,16 @@ class _SlicedBatchNorm:
         return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
 
 
-@functools.lru_cache(maxsize=None)
+_sliced_classes: Dict[type, type] = {}
+
+
 def _sliced_batch_norm(layer_class: type) -> type:
-    return type(f"Sliced{layer_class.__name__}", (_SlicedBatchNorm, layer_class), {})
+    if layer_class not in _sliced_classes:
+        _sliced_classes[layer_class] = type(f"Sliced{layer_class.__name__}", (_SlicedBatchNorm, layer_class), {})
+    return _sliced_classes[layer_class]
 
 
-def sliced_norm(layer: HybridBlock, channels: int, statistics: WidthStatistics, frozen: bool = False) -> HybridBlock:
+def sliced_norm(layer: Any, channels: int, statistics: WidthStatistics, frozen: bool = False) -> HybridBlock:
     """Return the view of a BN layer or ChannelGroupNorm. `frozen`: BN uses running statistics in training too."""
     if isinstance(layer, ChannelGroupNorm):
         return _SlicedGroupNorm(layer, channels)
@@ -251,8 +255,7 @@ class SeparableUnit(HybridBlock):
         return se + area_out * (self.depthwise._kernel**2 * in_channels + in_channels * channels)
 
     def hybrid_forward(self, F, x):
-        x = self.depthwise(x)
-        return self.pointwise(self.se(x) if self.se is not None else x)
+        return self.pointwise(conv_bn_se(F, self.depthwise, self.se, x))
 
 
 class BottleneckUnit(HybridBlock):
@@ -277,10 +280,14 @@ class BottleneckUnit(HybridBlock):
         self, in_channels: int, channels: int, statistics: WidthStatistics, frozen: bool = False
     ) -> BottleneckUnit:
         """Return the view of these widths."""
-        convs = self.convs(in_channels, channels)
+        *branch, (shortcut, widths) = self.convs(in_channels, channels)
+        reduce, conv, expand = (SlicedConvBN(unit, *sizes, statistics, frozen) for unit, sizes in branch if unit)
         return BottleneckUnit(
             self.se and SlicedSqueezeExcite(self.se, in_channels),
-            *(unit and SlicedConvBN(unit, *widths, statistics, frozen) for unit, widths in convs),
+            reduce,
+            conv,
+            expand,
+            shortcut and SlicedConvBN(shortcut, *widths, statistics, frozen),
         )
 
     def convs(self, in_channels: int, channels: int) -> Tuple[Tuple[Optional[ConvBN], Tuple[int, int]], ...]:
@@ -304,4 +311,4 @@ class BottleneckUnit(HybridBlock):
     def hybrid_forward(self, F, x):
         y = self.se(x) if self.se is not None else x
         y = self.expand(self.conv(self.reduce(y)))
-        return self.act(y + (self.shortcut(x) if self.shortcut is not None else x))
+        return self.act(add_shortcut(F, y, x if self.shortcut is None else self.shortcut(x)))

@@ -13,7 +13,7 @@ from ..complexity import count_params
 from ..models import ClassificationNet, get_model
 from .checkpoint import Checkpoint, load_last
 from .config import Recipe, differences
-from .data import Data, Shard, open_data
+from .data import Data, open_data
 from .dist import Workers
 from .durations import to_updates
 from .hooks import Hook, make_hooks
@@ -94,7 +94,7 @@ def build(
     assert not recipe.stages, "of a recipe with stages each part is built for itself"
     ctx = workers.device()
     task, hooks = make_task(recipe.task, recipe.task_options), tuple(make_hooks(recipe.hooks))
-    data = open_data(Shard(recipe.data, recipe.seed, workers.rank, workers.size))
+    data = open_data(recipe.data, seed=recipe.seed, rank=workers.rank, world=workers.size)
     if not data.num_train:
         raise ValueError(f"{recipe.data.source} has no training images; it serves for evaluation alone (validate)")
     precision = Precision(recipe.precision, ctx)

@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Tuple
 
 import mxnet as mx
 import yaml
@@ -38,34 +38,6 @@ from .supervise import supervise
 __all__ = ["main"]
 
 log = logging.getLogger(__name__)
-
-
-def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """Read the command line of train_imagenet.py."""
-    parser = argparse.ArgumentParser(
-        prog="train_imagenet.py",
-        description="Train a network by a recipe of configs/. The same command goes on with an interrupted run.",
-    )
-    parser.add_argument("--model", help="name, see python -m gluon_effnets list; or module:name of your own")
-    parser.add_argument(
-        "--config", help="recipe file; default: configs/<model>.<data>.yaml or <data>.yaml or <model>.yaml"
-    )
-    parser.add_argument("--data", help="KIND[:PATH]: recordio:DIR, folder:DIR, cifar10:DIR, digits, synthetic")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key of the recipe, e.g. --set optimizer.lr=0.1 (may be repeated)",
-    )
-    parser.add_argument("--hvd", action="store_true", help="train with Horovod; start with horovodrun -np N")
-    parser.add_argument("--out", help="run folder (default: runs/<model>.<recipe>)")
-    parser.add_argument(
-        "--restarts", type=int, default=0, metavar="N", help="start again after a crash, N times at most"
-    )
-    parser.add_argument("--fresh", action="store_true", help="delete the run folder's checkpoints and start over")
-    return parser.parse_args(argv)
 
 
 def read_recipe(args: argparse.Namespace) -> Tuple[Recipe, Path]:
@@ -172,15 +144,17 @@ def _remove_checkpoints(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Entry of train_imagenet.py; returns the exit code. Users' mistakes are one message, not a trace."""
+def main(args: argparse.Namespace) -> int:
+    """A training run, or with --restarts several; returns the exit code. Users' mistakes are one message, not a trace.
+
+    `args` are the arguments of the command `train`, parsed.
+    """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     # MXNet's own handler of a crash says nothing about where it was.
     if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
-    args = parse_arguments(argv)
     if args.restarts:
-        return _supervise(args, sys.argv[1:] if argv is None else argv)
+        return _supervise(args)
     workers = Workers()
     try:
         workers = start_workers(args.hvd)
@@ -203,7 +177,7 @@ def _end_stopped(workers: Workers, end: BaseException) -> int:
     return code
 
 
-def _supervise(args: argparse.Namespace, argv: Sequence[str]) -> int:
+def _supervise(args: argparse.Namespace) -> int:
     if args.hvd:
         print(
             "error: with --hvd it is horovodrun that must be started again; leave --restarts out here:\n"
@@ -211,7 +185,7 @@ def _supervise(args: argparse.Namespace, argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return USER_ERROR
-    script = Path(sys.argv[0])
-    program = ["-m", "gluon_effnets", "train"] if script.name == "__main__.py" else [str(script)]
+    script, *words = sys.argv
+    program = ["-m", "gluon_effnets"] if Path(script).name == "__main__.py" else [script]
     # Of two --restarts the last one counts.
-    return supervise([sys.executable, *program, *argv, "--restarts", "0"], args.restarts)
+    return supervise([sys.executable, *program, *words, "--restarts", "0"], args.restarts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Tuple, Union
+import dataclasses
+from typing import Any, Dict, Iterator, Mapping, Tuple, Union
 
 import numpy as np
 from mxnet.gluon import Parameter, nn
@@ -88,7 +89,8 @@ def _layers(net: CondenseNet) -> Named:
         yield "classifier", net.output
 
 
-class _Mask(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Mask:
     """The official mask, of the weight's shape, as one row per group."""
 
     at: str
@@ -137,7 +139,8 @@ def _range(numbers: np.ndarray) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-class _Index(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Index:
     """The inputs that every group selects, checked."""
 
     key: str
@@ -153,7 +156,8 @@ class _Index(NamedTuple):
         return index
 
 
-class _Table(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Table:
     """The official matrix of zeros and ones, a row for each channel of the convolution, as our table."""
 
     key: str

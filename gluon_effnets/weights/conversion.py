@@ -7,6 +7,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from ..complexity import count_params
 from ..models import ClassificationNet, get_model, params
+from ..models.condense import condense as condense_net
 from ..models.preprocessing import Preprocessing
 from .files import read_checkpoint
 from .load import find_source, load, official_state
@@ -69,12 +70,12 @@ def convert(
     else:
         net, source, options = _official(model, checkpoint, ema, source, options)
     if condense:
-        net = condense(net, classifier=condense_classifier)
+        net = condense_net(net, classifier=condense_classifier)
         options = {**options, "condensed": True, **({"condensed_classifier": True} if condense_classifier else {})}
     out = Path(out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
     net.save_parameters(str(out))
-    return Conversion(net.info.name, source, count_params(net), options, str(out), net.preprocessing)
+    return Conversion(net.identity["model"], source, count_params(net), options, str(out), net.preprocessing)
 
 
 def _is_ours(checkpoint) -> bool:

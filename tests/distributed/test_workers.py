@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
-import os
 import shutil
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import TINY
+from recipes import TINY
+from workers import ROOT, horovodrun, needs_horovod
 
 from gluon_effnets.train.batch_statistics import batch_statistics
-from gluon_effnets.train.data import Shard, open_data
+from gluon_effnets.train.data import open_data
 
-HOROVODRUN = Path(sys.executable).with_name("horovodrun")
-ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [
-    pytest.mark.dist,
-    pytest.mark.skipif(importlib.util.find_spec("horovod") is None, reason="Horovod is not installed"),
-]
+pytestmark = [pytest.mark.dist, needs_horovod]
 
 PLAIN = ["model=plain_tiny", "data.source=synthetic:64"]
 EQUAL = {
@@ -46,7 +37,7 @@ CODE = """
     import json, math, os, sys
     from pathlib import Path
     import numpy as np
-    from conftest import Killed, after_updates, kill_after
+    from runs import Killed, after_updates, kill_after
     from gluon_effnets.train import loop
     from gluon_effnets.train.config import load_recipe
     from gluon_effnets.train.dist import start_workers
@@ -136,15 +127,6 @@ CODE = """
 """
 
 
-def horovodrun(*command, processes=2):
-    # Threads that wait for each other on too few cores cost more than they bring.
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "support")))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    environment.pop("HOROVOD_CYCLE_TIME", None)
-    command = [str(HOROVODRUN), "-np", str(processes), sys.executable, *map(str, command)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-
-
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """Folder with what both processes ended with."""
@@ -202,7 +184,7 @@ def test_recomputed_statistics_are_the_mean_over_the_batches_of_both_workers(out
         params[key].set_data(mx.nd.array(value))
     batches = []
     for rank in (0, 1):
-        data = open_data(Shard(run.recipe.data, run.recipe.seed, rank, world=2))
+        data = open_data(run.recipe.data, seed=run.recipe.seed, rank=rank, world=2)
         # Four updates of 8 images are half of an epoch, so that the second one begins.
         batches += [batch.data for batch in itertools.islice(data.train_batches(1), 5)]
     expected = batch_statistics(run.state.net, batches)

@@ -4,42 +4,18 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
+from networks import KINDS, initialized
 
 from gluon_effnets import get_model, list_models, model_info
 
 # AlexNets have strides of their own: test_alexnet.py.
 NAMES = [name for name in list_models() if model_info(name).family != "alexnet"]
-# Families of many networks and few kinds: what takes seconds is done with one of every kind.
-KINDS = {
-    "condensenet": ["condensenet_74_c8", "cifar_condensenet_50"],
-    "condensenetv2": ["condensenet_v2_a", "cifar_condensenet_v2_110"],
-    "mobilenetv1": ["mobilenet_v1_x0_25"],
-    "shufflenetv1": [
-        "shufflenet_v1_g1_x0_25",
-        "shufflenet_v1_g3_x1_0",
-        "shufflenet_v1_g8_x0_5",
-        "shufflenet_v1_arch2_g8_x0_5",
-        "shufflenet_v1_shallow_g3_x0_5",
-        "shufflenet_v1_se_g3_x2_0",
-    ],
-    "shufflenetv2": ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0"],
-    "structure_units": ["vgg_like_38m", "resnet_like_38m", "resnext_like_13m"],
-}
 CASES = [
     *(pytest.param(name, {}, id=name) for name in NAMES if name in KINDS.get(model_info(name).family, NAMES)),
     pytest.param("condensenet_v2_a", {"condensed": True}, id="condensenet_v2_a-condensed"),
     pytest.param("shufflenet_v1_g3_x0_5", {"shuffle": "paper"}, id="shufflenet_v1_g3_x0_5-paper"),
     pytest.param("shufflenet_v2_x1_0", {"definition": "torchvision"}, id="shufflenet_v2_x1_0-torchvision"),
 ]
-# Keeps the signal's size through an untrained network, whose BN layers do nothing yet.
-HE = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
-
-
-def initialized(name, init=HE, **options):
-    mx.random.seed(0)
-    net = get_model(name, **options)
-    net.initialize(init)
-    return net
 
 
 def assert_close(seen, expected, tolerance=1e-5):

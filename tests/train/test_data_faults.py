@@ -14,7 +14,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_effnets.train.data import DataSettings, Shard, open_data
+from gluon_effnets.train.data import DataSettings, open_data
 
 SIZE, NUM = 24, 8
 pytestmark = pytest.mark.fast
@@ -54,7 +54,7 @@ def offsets_of(path):
 
 def open_small(source, rank=0, world=1, **changes):
     settings = {"image_size": SIZE, "batch_size": 2, "num_threads": 2, **changes}
-    return open_data(Shard(DataSettings(source=source, **settings), 1, rank, world))
+    return open_data(DataSettings(source=source, **settings), seed=1, rank=rank, world=world)
 
 
 def message(error_type, function, *arguments, **keywords):
@@ -72,7 +72,7 @@ def message(error_type, function, *arguments, **keywords):
 
 def test_no_source_says_where_it_looked_and_what_to_do(monkeypatch):
     monkeypatch.delenv("GLUON_EFFNETS_IMAGENET", raising=False)
-    text = message(ValueError, open_data, Shard(DataSettings(), seed=0))
+    text = message(ValueError, open_data, DataSettings(), seed=0)
     for part in ("data.source", "--data", "GLUON_EFFNETS_IMAGENET", "--data digits", "mxnet.tools.im2rec"):
         assert part in text
 

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import elsewhere
 import pytest
-from conftest import kill_after
 from elsewhere.hooks import SWA
 from elsewhere.optimizers import Lion
 from elsewhere.tasks import Focal
+from waiting import PATIENCE_S
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main as command
+from gluon_effnets.commands.train import main
 from gluon_effnets.models import model_info, params
 from gluon_effnets.train import loop
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import find_recipe, load_recipe
-from gluon_effnets.train.run import main
+from runs import kill_after
 
 NET = "elsewhere.nets:small_net"
 RECIPE = """
@@ -81,7 +82,7 @@ def test_a_process_of_its_own_finds_the_package_by_its_path(recipe, tmp_path):
 
     def run(*folders):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
-        return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+        return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
 
     refused = run(script.parent)
     assert refused.returncode == 1

@@ -15,6 +15,8 @@ from typing import NamedTuple, Tuple
 import mxnet as mx
 import numpy as np
 import pytest
+from runs import assert_resumes, content, logged
+from waiting import PATIENCE_S
 
 from gluon_effnets.train import checkpoint, loop
 from gluon_effnets.train.checkpoint import list_checkpoints
@@ -71,28 +73,6 @@ OPTIMIZER_CASES = {
     "lbsgd": {"momentum": 0.9, "batch_scale": 2, "warmup_epochs": 1, "updates_per_epoch": 3},
     "rmsprop_tf": {"momentum": 0.9, "epsilon": 1.0e-3},
 }
-
-
-def content(run, update):
-    """Everything a checkpoint holds, as bytes."""
-    folder = run.state.out / "checkpoints" / f"update-{update:08d}"
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def logged(run):
-    """The log without what depends on the clock."""
-    return [{k: v for k, v in line.items() if k != "images_per_s"} for line in run.log()]
-
-
-def assert_resumes(start, *overrides, killed_after=3, saved=2):
-    whole = start(*overrides, out="whole").train()
-    start(*overrides, out="parts").train_until_killed(killed_after)
-    again = start(*overrides, out="parts").resume()
-    assert again.state.update == saved, "the last checkpoint before the kill"
-    again.train()
-    assert content(again, again.state.total_updates) == content(whole, whole.state.total_updates)
-    assert logged(again) == logged(whole)
-    return whole
 
 
 def assert_has_effect(run, start, *overrides):
@@ -507,7 +487,7 @@ def test_failure_to_save_is_told_and_harms_nothing(start, monkeypatch, owner, na
 def run_python(code, *arguments, before=()):
     program = textwrap.dedent(code)
     command = [*before, sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def can_mount() -> bool:
@@ -522,7 +502,7 @@ def can_mount() -> bool:
 def test_a_disk_that_really_fills_up(recipe_file, tmp_path):
     code = """
         import os, subprocess, sys
-        from gluon_effnets.train.run import main
+        from gluon_effnets.commands.train import main
         out, recipe = sys.argv[1:]
         os.makedirs(out)
         # Room for the first checkpoint (about 90 kB), not for the second.
@@ -543,7 +523,7 @@ def test_kill_during_a_save(start, recipe_file, tmp_path, file):
     code = """
         import os, signal, sys
         from gluon_effnets.train import checkpoint
-        from gluon_effnets.train.run import main
+        from gluon_effnets.commands.train import main
         out, recipe, file = sys.argv[1:]
         sync = checkpoint._sync
         def kill_in_second_save(path):

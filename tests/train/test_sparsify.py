@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import textwrap
@@ -11,17 +10,17 @@ from fractions import Fraction
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import TINY
-from test_resume import assert_resumes
-from test_workers import HOROVODRUN, horovodrun
+from recipes import TINY
+from runs import assert_resumes
+from workers import HOROVODRUN, horovodrun, needs_horovod
 
+from gluon_effnets.commands.train import main
 from gluon_effnets.models import get_model
 from gluon_effnets.nn import LearnedGroupConv, SparseFeatureReactivation, masked_layers
 from gluon_effnets.train import loop
 from gluon_effnets.train.hooks import Hook, make_hooks
 from gluon_effnets.train.hooks.average_statistics import average_statistics
 from gluon_effnets.train.hooks.sparsify import due_stage
-from gluon_effnets.train.run import main
 
 MODEL = "model=condensenet_v2_tiny"  # factor 4 everywhere
 PRUNE = "hooks={sparsify: {}}"
@@ -343,7 +342,7 @@ WORKER = """
     import json, sys
     from pathlib import Path
     import numpy as np
-    from conftest import Killed, kill_after
+    from runs import Killed, kill_after
     from gluon_effnets.nn import MaskedConv, masked_layers
     from gluon_effnets.train import loop
     from gluon_effnets.train.config import load_recipe
@@ -382,7 +381,7 @@ WORKER = """
 
 
 @pytest.mark.dist
-@pytest.mark.skipif(importlib.util.find_spec("horovod") is None, reason="Horovod is not installed")
+@needs_horovod
 def test_two_workers_have_the_masks_of_the_first_also_after_a_resume(tmp_path):
     assert HOROVODRUN.exists()
     (tmp_path / "tiny.yaml").write_text(TINY)

@@ -6,13 +6,13 @@ import argparse
 import json
 import os
 import pickle
-from pathlib import Path
 
 import detrand
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon import nn
+from references import official
 
 from gluon_effnets import get_model
 from gluon_effnets.weights import convert, load_official, read_checkpoint
@@ -20,18 +20,11 @@ from gluon_effnets.weights.load import SOURCES
 
 pytestmark = pytest.mark.fast
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "parity"
 NAMES = {
     "timm": "timm_mobilenetv3_large_100",
     "torchvision": "torchvision_mobilenet_v3_small",
     "lukemelas": "lukemelas_efficientnet-b0",
 }
-
-
-def official(name):
-    """The rule-filled state dict of a committed reference."""
-    state = json.loads((FIXTURES / f"{name}.json").read_text())["state"]
-    return {key: detrand.tensor(key, shape) for key, shape in state}
 
 
 @pytest.fixture(scope="module")

@@ -10,23 +10,25 @@ from .settings import Batch, DataSettings, make_records_help, no_source_message,
 __all__ = ["Batch", "Data", "DataSettings", "Shard", "make_records_help", "no_source_message", "open_data"]
 
 
-def open_data(shard: Shard) -> Data:
-    """Open the source that the settings of a shard name.
+def open_data(settings: DataSettings, *, seed: int, rank: int = 0, world: int = 1) -> Data:
+    """Open the source that settings name, for one worker.
 
     Args:
-        shard: Settings, seed, and which of how many workers reads.
+        settings: The data section of a recipe; `settings.source` names the source.
+        seed: What the order and the augmentation of the training images depend on.
+        rank, world: Which of how many workers reads.
 
     Raises:
         ValueError: No source or an unknown kind is named, or the data do not fit the settings.
         FileNotFoundError: The named files do not exist.
 
     Example:
-        data = open_data(Shard(DataSettings(source="synthetic:64"), seed=0))
+        data = open_data(DataSettings(source="synthetic:64"), seed=0)
         batch = next(data.train_batches(epoch=0))
     """
-    source = parse_source(shard.settings.source)
+    source = parse_source(settings.source)
     name = f"{source.kind}:{source.argument}" if source.argument else source.kind
-    shard = replace(shard, settings=replace(shard.settings, source=name))
+    shard = Shard(replace(settings, source=name), seed, rank, world)
     # Sources are imported on use: digits alone needs scikit-learn.
     if source.kind == "digits":
         from .arrays import open_digits
