@@ -25,7 +25,10 @@ class EarlyShare(NamedTuple):
 def layer_weights(net: ClassificationNet) -> List[np.ndarray]:
     """|weight x mask| of the learned 1x1 convolution of every dense layer, (outputs, inputs), first layer first.
 
-    Trained and condensed networks give the same. Raises ValueError for networks without dense layers.
+    Trained and condensed networks give the same.
+
+    Raises:
+        ValueError: The network has no dense layers.
     """
     widths = _source_widths(net)
     return [_weights(layer.reduce, inputs) for layer, inputs in zip(_layers(net), np.cumsum(widths))]
@@ -39,7 +42,8 @@ def reuse_map(net: ClassificationNet) -> np.ndarray:
     channels; NaN where the source comes after the target. Reactivations have no part in it. (CondenseNetV2, arXiv
     2104.04382, figure 7d, by the authors' script.)
 
-    Raises ValueError for networks without dense layers.
+    Raises:
+        ValueError: The network has no dense layers.
     """
     widths, weights = _source_widths(net), layer_weights(net)
     borders = np.cumsum([0, *widths])
@@ -64,7 +68,8 @@ def normalized(cells: np.ndarray) -> np.ndarray:
 def early_feature_share(net: ClassificationNet) -> EarlyShare:
     """Share of the summed |weight x mask| of all layers whose source is at least L / 2 layers before, L being all.
 
-    Raises ValueError for networks without dense layers.
+    Raises:
+        ValueError: The network has no dense layers.
     """
     widths = np.array(_source_widths(net)[:-1])
     mass = np.nan_to_num(reuse_map(net)) * widths[:, None]
@@ -78,7 +83,14 @@ def early_feature_share(net: ClassificationNet) -> EarlyShare:
 def draw_reuse(net: ClassificationNet, picture, normalize: str = "column", title: str = "") -> None:
     """Draw the reuse map of a network as a PNG; dashed lines divide the blocks.
 
-    `normalize` is one of NORMALIZATIONS. Raises ValueError for another, and for networks without dense layers.
+    Args:
+        net: A CondenseNet, trained or condensed.
+        picture: The PNG file.
+        normalize: One of NORMALIZATIONS.
+        title: Above the picture.
+
+    Raises:
+        ValueError: The network has no dense layers, or `normalize` is none of these.
     """
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"normalize is {normalize!r}; it must be one of {', '.join(NORMALIZATIONS)}")
@@ -101,7 +113,15 @@ def draw_layer(net: ClassificationNet, picture, layer: int, title: str = "") -> 
     """Draw |weight x mask| of one layer (from 1) as a PNG: its filters by groups, and what share each source has.
 
     Dropped weights are white, dashed lines divide the blocks that the inputs come from.
-    Raises ValueError if there is no such layer, and for networks without dense layers.
+
+    Args:
+        net: A CondenseNet, trained or condensed.
+        picture: The PNG file.
+        layer: Number of the dense layer, from 1.
+        title: Above the picture.
+
+    Raises:
+        ValueError: There is no such layer, or no dense layer at all.
     """
     weights = layer_weights(net)
     if not 1 <= layer <= len(weights):

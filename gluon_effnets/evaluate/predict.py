@@ -32,13 +32,22 @@ class _ImageClassifier:
         self.settings = DataSettings(**settings, **preprocessing._asdict())
 
     def __call__(self, path) -> np.ndarray:
-        """Raises OSError if the file cannot be read (FileNotFoundError if it is not there) or is no image."""
+        """The probabilities of the classes for one image file.
+
+        Raises:
+            OSError: The file cannot be read (FileNotFoundError if it is not there) or is no image.
+        """
         return self._probabilities([self._pixels(path)])[0]
 
     def batches(self, paths: Iterable, batch: int = 1) -> Iterator[Tuple[Any, Union[np.ndarray, OSError]]]:
         """Yield every path with its probabilities, or with the error if it cannot be read, in order.
 
-        `batch` images go through the network together. Raises ValueError for a `batch` below 1.
+        Args:
+            paths: Image files.
+            batch: Images that go through the network together.
+
+        Raises:
+            ValueError: `batch` is below 1.
         """
         if batch < 1:
             raise ValueError(f"the number of images in a batch is {batch}; it must be at least 1")
@@ -82,14 +91,15 @@ class Classifier(_ImageClassifier):
 
     Images get the preprocessing that the weights want and the evaluation crop of the model.
 
-    Parameters
-    ----------
-    name : a name of `list_models()`.
-    weights : `.params` file.
-    image_size : side of the network's input; None: that of the model.
-    options : of the network.
+    Args:
+        name: A name of `list_models()`.
+        weights: `.params` file.
+        image_size: Side of the network's input; None: that of the model.
+        options: Of the network.
 
-    Raises what `get_model` raises, and ValueError for a network that takes neither colour nor grey images.
+    Raises:
+        ValueError: The network takes neither color nor gray images, or what `get_model` raises.
+        FileNotFoundError: There is no such file.
     """
 
     def __init__(self, name: str, weights: str, image_size: int | None = None, **options: Any):
@@ -107,13 +117,16 @@ class Classifier(_ImageClassifier):
 class ExportedClassifier(_ImageClassifier):
     """An exported network, routed or not, `classifier(path)` -> probabilities (num_classes,).
 
-    Parameters
-    ----------
-    path : the JSON file that `export`, `export_routed` or the command `tvm` wrote; it says what is done to images.
-    image_size : side of the network's input; None: as it was exported. Only MXNet's form takes another.
+    Args:
+        path: The JSON file that `export`, `export_routed` or the command `tvm` wrote; it says what is done to images.
+        image_size: Side of the network's input; None: as it was exported. Only MXNet's form takes another.
 
-    `names` are those of the classes, or None. Raises what `open_exported` and `load_routed` raise, and ValueError for a
-    network that takes neither colour nor grey images, or not of this size.
+    `names` are those of the classes, or None.
+
+    Raises:
+        ValueError: The network takes neither color nor gray images, or not of this size, or what `open_exported` and
+            `load_routed` raise.
+        FileNotFoundError: A file is missing.
     """
 
     def __init__(self, path, image_size: int | None = None):
@@ -140,7 +153,8 @@ def _require_images(in_channels: Optional[int], preprocessing: Preprocessing, wh
 def find_images(paths: Iterable) -> List[Path]:
     """The paths, with the image files in it (by suffix, sorted) for each that is a folder.
 
-    Raises FileNotFoundError for a folder without images.
+    Raises:
+        FileNotFoundError: A folder has no images.
     """
     found: List[Path] = []
     for path in map(Path, paths):
@@ -157,7 +171,8 @@ def find_images(paths: Iterable) -> List[Path]:
 def best(probabilities: np.ndarray, top: int = 5) -> List[Tuple[int, float]]:
     """The `top` likeliest classes as (index, probability), the likeliest first; all if there are fewer.
 
-    Raises ValueError for a `top` below 1.
+    Raises:
+        ValueError: `top` is below 1.
     """
     if top < 1:
         raise ValueError(f"the number of classes to show is {top}; it must be at least 1")

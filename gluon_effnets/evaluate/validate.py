@@ -33,7 +33,10 @@ def open_pair(
     Image size and preprocessing are those of configs/<kind>.yaml if there is one, else 224 pixels with ImageNet's
     normalization. A file that is marked with another preprocessing gets that, with a warning; `overrides`
     ('data.image_size=32') go before all of these, `options` go to the network.
-    Raises ValueError if weights, network and data do not fit together, FileNotFoundError for missing files.
+
+    Raises:
+        ValueError: Weights, network and data do not fit together.
+        FileNotFoundError: A file is missing.
     """
     path = _resources.folder("configs") / f"{parse_source(source).kind}.yaml"
     given = [f"model={name}", f"data.source={source}", *overrides]
@@ -106,7 +109,8 @@ def _score(net: ClassificationNet, widths: Union[str, Sequence[Which], None]) ->
 def calibration_images(data: Data, images: int) -> List[mx.nd.NDArray]:
     """Batches (N, C, H, W) of at most `images` training images in all; open `data` with augment=none.
 
-    Raises ValueError without any.
+    Raises:
+        ValueError: There are none.
     """
     if images < 1:
         raise ValueError(f"the number of calibration images is {images}; it must be at least 1")

@@ -139,7 +139,8 @@ def list_checkpoints(out: Path) -> List[Path]:
 def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
     """Write a checkpoint folder under a temporary name, make it durable, and rename it.
 
-    Raises OSError naming the folder when it cannot be written (disk full); earlier checkpoints are untouched.
+    Raises:
+        OSError: It cannot be written (disk full); the text names the folder, and earlier checkpoints are untouched.
     """
     final = state.out / "checkpoints" / f"update-{state.update:08d}"
     temporary = final.with_suffix(".tmp")
@@ -179,7 +180,9 @@ def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
 
     Rank 0 reads it and sends it to the others, which need not see the run folder. A damaged one is passed over with a
     warning. The place in the run is kept in epochs where an epoch has another number of updates now.
-    Raises ValueError if the checkpoint is of another network.
+
+    Raises:
+        ValueError: The checkpoint is of another network.
     """
     usable = _last_usable(state.out) if state.workers.is_writer else None
     with _on_all_workers(state, usable) as folder:

@@ -135,7 +135,8 @@ class Recipe:
     def split(self) -> Dict[str, Recipe]:
         """Return {name of a stage: its recipe} in order, {"": this recipe} without stages.
 
-        Raises ValueError for a key that a stage cannot have, or a value of the wrong type.
+        Raises:
+            ValueError: A stage has a key that it cannot have, or a value of the wrong type.
         """
         if not self.stages:
             return {"": self}
@@ -194,9 +195,18 @@ def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
 
 
 def load_recipe(path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file (None: all defaults) and apply overrides of the form 'section.key=value', the value in YAML.
+    """Read a recipe file and apply overrides.
 
-    Raises FileNotFoundError, or ValueError for an unknown key, a value of the wrong type or one still to be set (???).
+    Args:
+        path: Of the file; None: all defaults.
+        overrides: Texts of the form 'section.key=value', the value in YAML.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: An unknown key, a value of the wrong type, or one that is still to be set (???).
+
+    Example:
+        load_recipe("configs/digits.yaml", ["model=idle_mbv3_small", "optimizer.lr=0.05"])
     """
     tree = _read(Path(path)) if path else {}
     for override in overrides:

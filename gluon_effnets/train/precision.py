@@ -18,7 +18,13 @@ class Precision:
     bfloat16 on a CPU exists for testing: it is slower than float32 there (0.25 to 0.6 times the images/s).
 
     Automatic mixed precision changes MXNet's operators for the whole process; make this object before the network.
-    Raises ValueError for an unknown name, or float16 on a CPU.
+
+    Args:
+        name: "float32", "float16" or "bfloat16".
+        ctx: The device of the run.
+
+    Raises:
+        ValueError: An unknown name, or float16 on a CPU.
     """
 
     def __init__(self, name: str, ctx: mx.Context):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from typing import Any, Callable, Dict, Generic, Iterator, List, Mapping, Optional, TypeVar
+from typing import Any, Callable, Dict, List, Mapping, Optional, TypeVar
 
 from .._foreign import is_foreign, load_foreign
 
@@ -13,7 +13,7 @@ __all__ = ["Registry"]
 T = TypeVar("T")
 
 
-class Registry(Generic[T], Mapping[str, Callable[..., T]]):
+class Registry(Dict[str, Callable[..., T]]):
     """Makers of one kind of object by name: hooks, tasks, optimizers, schedules.
 
     Args:
@@ -23,16 +23,8 @@ class Registry(Generic[T], Mapping[str, Callable[..., T]]):
     """
 
     def __init__(self, what: str, known: Mapping[str, Callable[..., T]], kind: Optional[type] = None):
-        self.what, self._known, self._kind = what, dict(known), kind
-
-    def __getitem__(self, name: str) -> Callable[..., T]:
-        return self._known[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
-
-    def __len__(self) -> int:
-        return len(self._known)
+        super().__init__(known)
+        self.what, self._kind = what, kind
 
     def find(self, name: str) -> Callable[..., T]:
         """Return what a recipe names, after the import of its module if the name is of the form 'module:Name'.
@@ -41,9 +33,9 @@ class Registry(Generic[T], Mapping[str, Callable[..., T]]):
             ValueError: There is no such name, or it stands for something else.
         """
         if not is_foreign(name):
-            if name in self._known:
-                return self._known[name]
-            raise ValueError(f"unknown {self.what} {name!r}; did you mean {_nearest(name, self._known)}?")
+            if name in self:
+                return self[name]
+            raise ValueError(f"unknown {self.what} {name!r}; did you mean {_nearest(name, self)}?")
         found = load_foreign(name, self.what)
         if self._kind is None:
             if not callable(found):

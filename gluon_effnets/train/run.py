@@ -98,7 +98,11 @@ def _record(state: TrainState, recipe: Recipe) -> None:
 
 
 def run(args: argparse.Namespace, workers: Workers) -> None:
-    """Train, evaluate, export and report, as the arguments say. Raises Stopped if a signal ended it in between."""
+    """Train, evaluate, export and report, as the arguments say.
+
+    Raises:
+        Stopped: A signal ended it in between.
+    """
     recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
     out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")

@@ -33,7 +33,7 @@ class Span(NamedTuple):
         return min(1.0, (number - self.first) / max(1, self.last - self.first))
 
     def updates(self, duration: str) -> float:
-        """The length of a duration such as '2.4ep', in updates. Raises ValueError for another form."""
+        """The length of a duration such as '2.4ep', in updates; errors of `durations.exact_updates`."""
         return exact_updates(duration, self.updates_per_epoch, self.total_updates)
 
 

@@ -220,7 +220,8 @@ def _find_hanging(workers: List[_Worker], timeout_s: float, now: float) -> Optio
 class Link:
     """A worker's connection to the coordinator. `leave` ends the process at once; tests replace it.
 
-    Raises OSError if the coordinator cannot be reached.
+    Raises:
+        OSError: The coordinator cannot be reached.
     """
 
     def __init__(self, rank: int, address: Address, timeout_s: float, leave: Callable[[int], None] = os._exit):

@@ -25,10 +25,8 @@ def decode_image(encoded: bytes, where: str) -> np.ndarray:
     Grey and CMYK images are converted, transparency is dropped. The EXIF orientation is ignored, as in the
     pipelines behind published ImageNet results.
 
-    Raises
-    ------
-    UnreadableImageError
-        If the bytes are no readable image; `where` stands in the text.
+    Raises:
+        UnreadableImageError: The bytes are no readable image; `where` stands in the text.
     """
     cv2 = cv2_module()
     image = None

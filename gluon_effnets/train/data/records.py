@@ -27,18 +27,13 @@ _log = logging.getLogger("gluon_effnets")
 class RecordFile(NamedTuple):
     """A checked RecordIO file.
 
-    Attributes
-    ----------
-    path : str
-    index_path : str or None
-        None where the file came without an index.
-    content : ndarray
-        The mapped file, uint8.
-    keys, offsets, starts, ends : ndarray
-        Per record, shape (n,), ascending by offset: its key in the index, where it begins, and the byte range
-        of the encoded image; `ends` is -1 for a record stored in parts.
-    labels : ndarray
-        Class indices, shape (n,), int32.
+    Attributes:
+        path: Of the file.
+        index_path: None where the file came without an index.
+        content: The mapped file, uint8.
+        keys, offsets, starts, ends: Per record, shape (n,), ascending by offset: its key in the index,
+            where it begins, and the byte range of the encoded image; `ends` is -1 for a record stored in parts.
+        labels: Class indices, shape (n,), int32.
     """
 
     path: str
@@ -82,12 +77,9 @@ def scan_records(path: str) -> RecordFile:
     MXNet's reader ends the process on a missing index, and passes over a damaged record without a word;
     hence the check before it opens the file.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the index does not fit, the file was cut short, or a record is damaged.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The index does not fit, the file was cut short, or a record is damaged.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(missing_path_message(path, os.path.dirname(path) or "."))
@@ -133,10 +125,8 @@ def check_images(records: RecordFile) -> None:
 
     MXNet's reader takes a JPEG that was cut short for whole, and stops on other damage only on reaching it.
 
-    Raises
-    ------
-    UnreadableImageError
-        If one of them is no readable image.
+    Raises:
+        UnreadableImageError: One of them is no readable image.
     """
     content = records.content
     first_words = content.view("<u4")[np.minimum(records.starts // 4, len(content) // 4 - 1)]

@@ -48,9 +48,14 @@ def _gating(net: SlimmableNet) -> Gating:
 
 
 def width_list(net: SlimmableNet, which: Union[str, Sequence[Which]]) -> List[Which]:
-    """Widths to evaluate, slimmest first: 'all', 'ends' (slimmest, widest, largest), or those of a list, checked.
+    """Return the widths to evaluate, slimmest first.
 
-    Raises ValueError for a width that does not exist.
+    Args:
+        net: The network that has them.
+        which: 'all', 'ends' (slimmest, widest, largest), or a list.
+
+    Raises:
+        ValueError: A width does not exist.
     """
     if which in ("all", "ends"):
         last = net.num_widths - 1
