@@ -126,19 +126,19 @@ NET_AND_TRAINER = ("net.params", "trainer.params")
 
 
 def assert_remembers(start, case, kind, *overrides, killed_after=3):
-    """A resumed run is the whole one; without the states of one class it is another if that is stateful, and only then."""
+    """A resumed run is the whole one; without the states of a class it is another if that is stateful, and only then."""
     whole = outcome(start(*overrides, out="remembering").train())
-    start(*overrides, out="stopped").train_until_killed(killed_after)
+    stopped = start(*overrides, out="stopped")
+    stopped.train_until_killed(killed_after)
 
     def resumed(out, *forgetful):
-        shutil.copytree(folder_of("stopped"), folder_of(out))
+        shutil.copytree(stopped.state.out, stopped.state.out.with_name(out))
         again = start(*overrides, out=out)
         for hook in again.hooks:
             if type(hook) in forgetful:
                 hook.load_state_dict = lambda values: None
         return outcome(again.resume().train())
 
-    folder_of = start(*overrides, out="stopped").state.out.parent.joinpath
     assert resumed("honest") == whole
     assert (resumed("forgetting", kind) != whole) == case.stateful, f"{kind.__name__}: stateful={case.stateful}?"
     declares = kind.state_dict is not Hook.state_dict
