@@ -126,7 +126,7 @@ NET_AND_TRAINER = ("net.params", "trainer.params")
 
 
 def assert_remembers(start, case, kind, *overrides, killed_after=3):
-    """A resumed run is the whole one; without the states of a class it is another if that is stateful, and only then."""
+    """A resumed run is the whole one; without the states of a class it is another if that is stateful, only then."""
     whole = outcome(start(*overrides, out="remembering").train())
     stopped = start(*overrides, out="stopped")
     stopped.train_until_killed(killed_after)
