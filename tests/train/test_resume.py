@@ -126,17 +126,23 @@ NET_AND_TRAINER = ("net.params", "trainer.params")
 
 
 def assert_remembers(start, case, kind, *overrides, killed_after=3):
-    """A resumed run whose objects of one class lose their state differs if the class is stateful, and only then."""
-    whole = start(*overrides, out="remembering").train()
-    start(*overrides, out="forgetting").train_until_killed(killed_after)
-    again = start(*overrides, out="forgetting")
-    for hook in again.hooks:
-        if type(hook) is kind:
-            hook.load_state_dict = lambda values: None
-    again.resume().train()
-    assert (outcome(again) != outcome(whole)) == case.stateful, f"{kind.__name__} is declared stateful={case.stateful}"
+    """A resumed run is the whole one; without the states of a class it is another if that is stateful, only then."""
+    whole = outcome(start(*overrides, out="remembering").train())
+    stopped = start(*overrides, out="stopped")
+    stopped.train_until_killed(killed_after)
+
+    def resumed(out, *forgetful):
+        shutil.copytree(stopped.state.out, stopped.state.out.with_name(out))
+        again = start(*overrides, out=out)
+        for hook in again.hooks:
+            if type(hook) in forgetful:
+                hook.load_state_dict = lambda values: None
+        return outcome(again.resume().train())
+
+    assert resumed("honest") == whole
+    assert (resumed("forgetting", kind) != whole) == case.stateful, f"{kind.__name__}: stateful={case.stateful}?"
     declares = kind.state_dict is not Hook.state_dict
-    assert declares == case.stateful, f"{kind.__name__} is declared stateful={case.stateful}, but see its state_dict"
+    assert declares == case.stateful, f"{kind.__name__} is entered as stateful={case.stateful}; see its state_dict"
 
 
 def assert_entered(cases, known):

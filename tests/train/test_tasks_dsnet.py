@@ -50,9 +50,9 @@ def official_batch(step):
     return Batch(images, mx.nd.array(step["target"], dtype="int32"), len(images))
 
 
-def state_of(net, update=0, seed=0):
+def state_of(net):
     """The state of a run of this network on a CPU, before anything was trained."""
-    shard = Shard(DataSettings("synthetic:8", image_size=16, batch_size=8), seed)
+    shard = Shard(DataSettings("synthetic:8", image_size=16, batch_size=8), seed=0)
     return TrainState(
         net=net,
         trainer=Workers().make_trainer(net, "sgd"),
@@ -65,8 +65,6 @@ def state_of(net, update=0, seed=0):
         schedule=lambda number: 1.0,
         precision=Precision("float32", mx.cpu()),
         ctx=mx.cpu(),
-        seed=seed,
-        update=update,
     )
 
 
@@ -269,17 +267,18 @@ def test_widths_follow_from_seed_and_update_alone():
     net = get_model("ds_mobilenet_v1")
     mx.random.seed(1)
     np.random.seed(1)
-    first = [slimmable.draw_widths(state_of(net, update), 2) for update in range(300)]
+    first = [slimmable.draw_widths(net, 2, [0, update]) for update in range(300)]
     mx.random.seed(2)
     np.random.seed(2)
-    assert [slimmable.draw_widths(state_of(net, update), 2) for update in range(300)] == first
-    assert [slimmable.draw_widths(state_of(net, update, seed=1), 2) for update in range(300)] != first
+    assert [slimmable.draw_widths(net, 2, [0, update]) for update in range(300)] == first
+    assert [slimmable.draw_widths(net, 2, [1, update]) for update in range(300)] != first
     drawn = [path[0] for paths, _ in first for path in paths]
     assert set(drawn) == set(range(1, 14)), "the slimmest is trained anyway"
-    several = [slimmable.draw_widths(state_of(get_model("ds_resnet_tiny"), update), 2)[0] for update in range(60)]
+    net = get_model("ds_resnet_tiny")
+    several = [slimmable.draw_widths(net, 2, [0, update])[0] for update in range(60)]
     assert {len(path) for paths in several for path in paths} == {3}
     assert {index for paths in several for path in paths for index in path} == {0, 1, 2, 3}
-    assert slimmable.draw_widths(state_of(net), 0) == ([], [])
+    assert slimmable.draw_widths(net, 0, [0, 0]) == ([], [])
 
 
 def test_accumulated_batches_have_the_same_widths(start, monkeypatch):

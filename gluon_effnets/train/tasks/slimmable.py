@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
+from ...models import SlimmableNet
 from ..hooks.ema import EMA
 from ..losses import soft_cross_entropy, soft_targets
 from ..memory_format import restore_layout
@@ -89,7 +90,7 @@ class Slimmable(Task):
 
     def step(self, state, batch, backward):
         net = state.net
-        drawn, of_ensemble = draw_widths(state, self._num_random)
+        drawn, of_ensemble = draw_widths(net, self._num_random, [state.seed, state.update])
         labels = soft_targets(batch.label, net.num_classes, self.label_smoothing)
         with autograd.record():
             logits = net(batch.data)
@@ -122,10 +123,9 @@ class Slimmable(Task):
         return width_sums(state.net, batch, self._widths)
 
 
-def draw_widths(state, number: int) -> Tuple[List[Path], List[Path]]:
-    """Paths to train in this update, and as many for an ensemble of its own, the same on all workers."""
-    random = np.random.RandomState([state.seed, state.update])
-    net = state.net
+def draw_widths(net: SlimmableNet, number: int, seed: Sequence[int]) -> Tuple[List[Path], List[Path]]:
+    """Paths to train in an update, and as many for an ensemble of its own; the same wherever the seed is the same."""
+    random = np.random.RandomState(seed)
     # With one choice that of the slimmest would be the slimmest network, which is trained anyway.
     drawn = random.randint(int(net.num_choices == 1), net.num_widths, (2 * number, net.num_choices))
     paths = [tuple(map(int, path)) for path in drawn]
