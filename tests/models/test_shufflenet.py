@@ -280,7 +280,7 @@ KINDS = [
 @pytest.mark.parametrize(("name", "options"), KINDS)
 def test_any_image_size_hybridized_or_not(name, options):
     net = initialized(name, classes=10, **options)
-    images = [mx.nd.random.normal(shape=(2, 3, *size)) for size in ((224, 224), (192, 192), (480, 640), (33, 47))]
+    images = [mx.nd.random.normal(shape=(2, 3, *size)) for size in ((224, 224), (96, 160), (33, 47))]
     expected = [net(x).asnumpy() for x in images]
     net.hybridize()
     for x, logits in zip(images, expected):

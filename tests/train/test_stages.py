@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import yaml
 from recipes import STAGED, STAGES
-from runs import arrays, kill_after
 
 from gluon_effnets.commands.train import main
-from gluon_effnets.train import loop
+from gluon_effnets.train import loop, report
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import load_recipe
+from runs import arrays, kill_after
 
 
 @pytest.fixture
@@ -29,6 +29,12 @@ def recipe(tmp_path):
 def command(recipe, out, *overrides):
     changes = [part for override in overrides for part in ("--set", override)]
     return ["--config", str(recipe), "--out", str(out), *changes]
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """To draw the curves takes longer than to train; `whole`, which is made before, has them."""
+    monkeypatch.setattr(report, "draw_curves", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

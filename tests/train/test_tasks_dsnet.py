@@ -267,15 +267,15 @@ def test_widths_follow_from_seed_and_update_alone():
     net = get_model("ds_mobilenet_v1")
     mx.random.seed(1)
     np.random.seed(1)
-    first = [slimmable.draw_widths(net, 2, [0, update]) for update in range(300)]
+    first = [slimmable.draw_widths(net, 2, [0, update]) for update in range(100)]
     mx.random.seed(2)
     np.random.seed(2)
-    assert [slimmable.draw_widths(net, 2, [0, update]) for update in range(300)] == first
-    assert [slimmable.draw_widths(net, 2, [1, update]) for update in range(300)] != first
+    assert [slimmable.draw_widths(net, 2, [0, update]) for update in range(100)] == first
+    assert [slimmable.draw_widths(net, 2, [1, update]) for update in range(100)] != first
     drawn = [path[0] for paths, _ in first for path in paths]
     assert set(drawn) == set(range(1, 14)), "the slimmest is trained anyway"
     net = get_model("ds_resnet_tiny")
-    several = [slimmable.draw_widths(net, 2, [0, update])[0] for update in range(60)]
+    several = [slimmable.draw_widths(net, 2, [0, update])[0] for update in range(30)]
     assert {len(path) for paths in several for path in paths} == {3}
     assert {index for paths in several for path in paths for index in path} == {0, 1, 2, 3}
     assert slimmable.draw_widths(net, 0, [0, 0]) == ([], [])
