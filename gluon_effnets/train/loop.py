@@ -24,8 +24,8 @@ from typing import Dict, Iterable, Sequence
 
 import mxnet as mx
 from mxnet import autograd
-from tqdm import tqdm
 
+from ..progress import progress_bar
 from .data import Batch
 from .hooks.base import Hook
 from .layout import restore_layout
@@ -58,8 +58,8 @@ def evaluate(state: TrainState, task: Task) -> Dict[str, float]:
     """Mean of every score over all evaluation images, each counted once over all workers."""
     sums: Dict[str, float] = {"count": 0}
     with autograd.predict_mode():
-        bar = {"desc": "evaluation", "unit": " batches", "leave": False, "delay": 2}
-        for batch in tqdm(state.data.val_batches(), disable=not state.workers.is_writer, **bar):
+        bar = {"desc": "evaluation", "unit": " batches", "delay": 2}
+        for batch in progress_bar(state.data.val_batches(), shown=state.workers.is_writer, **bar):
             state.workers.progress("in an evaluation")
             batch = _placed(batch, state.ctx)
             for key, value in task.evaluate(state, batch).items():

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from ..._requirements import optional_import
+from ...progress import progress_bar
 from .files import onnx_runner
 
 __all__ = ["quantize_onnx", "quantize_onnx_to_target", "relative_difference"]
@@ -77,7 +77,7 @@ def relative_difference(seen: np.ndarray, exact: np.ndarray) -> float:
 
 def _search(names: List[str], error: Callable[..., float], target: float, seconds: float) -> List[str]:
     begin, alone = time.perf_counter(), {}
-    for name in tqdm(names, desc="layers alone in 8 bits", unit="layer", leave=False):
+    for name in progress_bar(names, desc="layers alone in 8 bits", unit="layer"):
         if time.perf_counter() - begin > seconds:
             break
         alone[name] = error(only=[name])
