@@ -10,6 +10,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 from . import __version__, _resources, get_model, list_models, model_info
 from .commands import add_benchmarks, add_export, add_native, add_tvm, condensing_options, network_options, read_options
+from .commands.reader import reader_left
 from .complexity import RULES, condensed_options, count
 
 
@@ -293,10 +294,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         args = _parser().parse_args(argv)
         return args.function(args) or 0
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        if not reader_left():
+            print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        reader_left()
 
 
 if __name__ == "__main__":

@@ -165,12 +165,23 @@ def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
         path = _resources.folder("configs") / f"{name}.yaml"
         if path.is_file():
             return path
-    with_recipe = difflib.get_close_matches(model, list_models(family=model_info(model).family, has_recipe=True), 1, 0)
-    near = model_info(with_recipe[0]).recipes[0] if with_recipe else "FILE"
     raise FileNotFoundError(
         f"no recipe {' or '.join(f'{name}.yaml' for name in names)} in {_resources.folder('configs')}.\n"
-        f"Any recipe goes with any model; of the same family: add --config configs/{near}"
+        f"Any recipe goes with any model; {_near_recipe(names[0], model)}"
     )
+
+
+def _near_recipe(name: str, model: Optional[str] = None) -> str:
+    """What to add to a command instead of a recipe `name` that is not there: the one of the nearest name that is.
+
+    Of the family of `model`, if that has any. Raises ValueError for an unknown model.
+    """
+    related = list_models(family=model_info(model).family, has_recipe=True) if model else []
+    files = [model_info(other).recipes[0] for other in related]
+    why = "of the same family" if files else "for instance"
+    files = files or sorted(path.name for path in _resources.folder("configs").glob("*.yaml"))
+    near = difflib.get_close_matches(name, files, 1, 0)
+    return f"{why}: add --config {_resources.folder('configs') / near[0]}" if near else "none comes with this package"
 
 
 def load_recipe(path, overrides: Sequence[str] = ()) -> Recipe:
@@ -191,7 +202,7 @@ def load_recipe(path, overrides: Sequence[str] = ()) -> Recipe:
 
 def _read(path: Path) -> dict:
     if not path.is_file():
-        raise FileNotFoundError(f"no recipe {path}; those that come with the package are in configs/")
+        raise FileNotFoundError(f"no recipe {path}; {_near_recipe(path.name)}")
     try:
         tree = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
