@@ -14,7 +14,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Dict, Sequence
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.latency import latency_tables, memory_table
@@ -164,13 +164,19 @@ def versions_table(paper: str) -> str:
 
 
 def trained_table() -> str:
-    """What was trained with this code, with the command that did it."""
+    """What was trained with this code, with the command that did it; a line for all seeds of one command."""
     header = ["model", "data", "recipe", "top-1", "seed", "command"]
-    rows = [
-        [f"`{r['model']}`", r["data"], r["recipe"], f"{r['top1']:.2f} %", r["seed"], f"`{r['command']}`"]
-        for r in results("trained")["rows"]
-        if "group" not in r
-    ]
+    groups: Dict[tuple, list] = {}
+    for row in results("trained")["rows"]:
+        if "group" not in row:
+            command = re.sub(r"\bseed=\d+", "seed=N", row["command"])
+            groups.setdefault((f"`{row['model']}`", row["data"], row["recipe"], f"`{command}`"), []).append(row)
+    rows = []
+    for (model, data, recipe, command), runs in groups.items():
+        scores = sorted(row["top1"] for row in runs)
+        between = f"{scores[0]:.2f} to {scores[-1]:.2f} %, mean {sum(scores) / len(scores):.2f} %"
+        seeds = ", ".join(str(row["seed"]) for row in runs)
+        rows.append([model, data, recipe, between if len(runs) > 1 else f"{scores[0]:.2f} %", seeds, command])
     return markdown(header, rows)
 
 

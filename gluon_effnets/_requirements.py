@@ -59,8 +59,8 @@ def require_mxnet() -> None:
     """
     try:
         import numpy
-    except ModuleNotFoundError as error:
-        raise ImportError(_advice("NumPy, which is not installed", '"numpy<1.24"')) from error
+    except ModuleNotFoundError:
+        raise ImportError(_advice("NumPy, which is not installed", '"numpy<1.24"')) from None
     major, minor = (int(part) for part in numpy.__version__.split(".")[:2])
     if (major, minor) >= (1, 24):
         wish = f"NumPy before 1.24, because MXNet 1.9.1 uses np.bool; installed is {numpy.__version__}"
@@ -75,7 +75,7 @@ def require_mxnet() -> None:
     except ModuleNotFoundError as error:
         if error.name != "mxnet":
             raise
-        raise ImportError(_advice("MXNet 1.9.1, which is not installed", mxnet_pip)) from error
+        raise ImportError(_advice("MXNet 1.9.1, which is not installed", mxnet_pip)) from None
     except OSError as error:  # a CUDA build of MXNet without its CUDA libraries, for instance
         wish = f"MXNet 1.9.1; the installed one cannot load its libraries ({error})"
         raise ImportError(_advice(wish, mxnet_pip)) from error
