@@ -2,15 +2,17 @@
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup horovod tvm train test lint clean
+.PHONY: help setup horovod tvm torch train test lint types clean
 
 help:
 	@echo "make train    train idle_mbv3 on the digits of scikit-learn, into runs/digits"
 	@echo "make test     run the tests (make test ARGS='-m fast' for a part)"
 	@echo "make lint     check style and formatting"
+	@echo "make types    check the types"
 	@echo "make setup    only make or update .venv (PYTHON=python3.9 chooses the interpreter)"
 	@echo "make horovod  build Horovod again after a failed build"
 	@echo "make tvm      add Apache TVM to .venv, for python -m gluon_effnets tvm (Python 3.10 or newer)"
+	@echo "make torch    add PyTorch for the CPU to .venv, for the tests that compare with it (Python 3.10 or newer)"
 	@echo "make clean    remove caches and build output; .venv and runs stay"
 
 setup:
@@ -23,6 +25,9 @@ horovod:
 tvm: setup
 	$(PY) -m pip install --no-deps -r dev/tvm-requirements.txt
 
+torch: setup
+	$(PY) -m pip install --no-deps -r dev/torch-requirements.txt
+
 train: setup
 	$(PY) train_imagenet.py --model idle_mbv3 --data digits --out runs/digits $(ARGS)
 
@@ -34,6 +39,9 @@ lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
+types: setup
+	$(PY) -m mypy
+
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

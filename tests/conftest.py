@@ -1,36 +1,21 @@
-"""Fixtures of the training tests: a recipe that trains in a second, and runs made of it."""
+"""Equal random numbers for every test, and runs of a recipe that trains in a second."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import random
 from pathlib import Path
-from typing import List
+from typing import Sequence
 
 import mxnet as mx
 import numpy as np
 import pytest
-from mxnet.gluon import nn
+from recipes import TINY
+from runs import Run
 
-from gluon_effnets.models import ClassificationNet, register_model
-from gluon_effnets.train import loop
-from gluon_effnets.train.build import build, resume
-from gluon_effnets.train.config import Recipe, load_recipe
+from gluon_effnets.train.build import build
+from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.hooks import Hook
-from gluon_effnets.train.state import TrainState
-from gluon_effnets.train.tasks import Task
-
-TINY = """
-model: idle_tiny
-data: {source: "synthetic:32", image_size: 16, batch_size: 8, augment: none}
-duration: 4it
-optimizer: {name: nag, lr: 0.05, weight_decay: 1.0e-4, options: {momentum: 0.9}}
-schedule: {name: cosine, final: 0.2}  # above 0, so that the last updates have an effect
-evaluate_every: 4it
-checkpoint_every: 2it
-"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -50,77 +35,27 @@ def _seed() -> None:
     mx.random.seed(0)
 
 
-def pytest_collection_modifyitems(items) -> None:
-    """Let jobs of several workers run one after the other where tests run side by side."""
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+def pytest_collection_modifyitems(config, items) -> None:
+    """Spread tests over processes: what makes long chains first, and nothing shared made twice.
+
+    Jobs of several workers run one after the other. Tests that share a fixture of their module, a whole run perhaps,
+    stay in one process, where it is made once.
+    """
     for item in items:
         if item.get_closest_marker("dist"):
             item.add_marker(pytest.mark.xdist_group("dist"))
+        elif _shares_a_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (not item.get_closest_marker("dist"), not item.get_closest_marker("xdist_group")))
 
 
-class PlainNet(ClassificationNet):
-    """Two convolutions without BN: the gradient of a batch is the mean of those of its parts."""
-
-    def __init__(self, stem_stride=1, **options):
-        super().__init__(**options)
-        with self.name_scope():
-            self.features = nn.HybridSequential()
-            self.features.add(
-                nn.Conv2D(8, 3, stem_stride, 1, in_channels=self.in_channels, activation="relu"),
-                nn.Conv2D(16, 3, 2, 1, in_channels=8, activation="relu"),
-                nn.GlobalAvgPool2D(),
-                nn.Flatten(),
-            )
-            self.num_features = 16
-            self._make_output()
-
-
-@register_model(family="tests", paper="none", hidden=True)
-def plain_tiny(**options) -> PlainNet:
-    """PlainNet under a name that recipes can use."""
-    return PlainNet(**options)
-
-
-class Killed(Exception):
-    """Stands for the end of a process."""
-
-
-class KillAfter(Hook):
-    """Ends the run after an update; as the last hook, when everything else is done with it."""
-
-    def __init__(self, update: int):
-        self.update = update
-
-    def batch_end(self, state):
-        if state.update == self.update:
-            raise Killed
-
-
-@dataclasses.dataclass
-class Run:
-    """What `build` makes of a recipe."""
-
-    recipe: Recipe
-    state: TrainState
-    task: Task
-    hooks: List[Hook]
-
-    def train(self, *more: Hook) -> Run:
-        loop.train(self.state, self.task, [*self.hooks, *more])
-        return self
-
-    def train_until_killed(self, update: int) -> None:
-        with pytest.raises(Killed):
-            self.train(KillAfter(update))
-
-    def resume(self) -> Run:
-        resume(self.state, self.hooks, self.recipe)
-        return self
-
-    def weights(self) -> dict:
-        return {k: p.data().asnumpy() for k, p in self.state.net._collect_params_with_prefix().items()}
-
-    def log(self) -> List[dict]:
-        return [json.loads(line) for line in (self.state.out / "log.jsonl").read_text().splitlines()]
+def _shares_a_fixture(item) -> bool:
+    """Whether the item's own module makes something for several of its tests."""
+    used = [fixture for fixtures in item._fixtureinfo.name2fixturedefs.values() for fixture in fixtures]
+    module = item.nodeid.partition("::")[0]
+    return any(fixture.scope == "module" and fixture.baseid == module for fixture in used)
 
 
 @pytest.fixture
@@ -133,12 +68,12 @@ def recipe_file(tmp_path) -> Path:
 
 @pytest.fixture
 def start(tmp_path, recipe_file):
-    """Function (*overrides, out='run') -> Run: new objects as another process would make them."""
+    """Function (*overrides, out='run', extra_hooks=()) -> Run: new objects as another process would make them."""
 
-    def start(*overrides: str, out: str = "run") -> Run:
+    def start(*overrides: str, out: str = "run", extra_hooks: Sequence[Hook] = ()) -> Run:
         folder = tmp_path / out
         folder.mkdir(exist_ok=True)
         recipe = load_recipe(recipe_file, overrides)
-        return Run(recipe, *build(recipe, folder, Workers()))
+        return Run(recipe, *build(recipe, folder, Workers(), extra_hooks=extra_hooks))
 
     return start

@@ -37,7 +37,11 @@ class Workers:
         return self.rank == 0
 
     def device(self) -> mx.Context:
-        """The GPU of this worker, or the CPU of a host without any. Raises ValueError if there are too few GPUs."""
+        """The GPU of this worker, or the CPU of a host without any.
+
+        Raises:
+            ValueError: There are too few GPUs.
+        """
         count = mx.context.num_gpus()
         if count and self.local_rank >= count:
             raise ValueError(
@@ -118,7 +122,11 @@ def _horovod() -> ModuleType:
 
 
 class HorovodWorkers(Workers):
-    """The processes of a `horovodrun` job, under the watch of watchdog.py. Raises OSError if they cannot be watched."""
+    """The processes of a `horovodrun` job, under the watch of watchdog.py.
+
+    Raises:
+        OSError: They cannot be watched.
+    """
 
     def __init__(self, timeout_s: float = 600.0):
         self._hvd = _horovod()
@@ -195,5 +203,12 @@ class HorovodWorkers(Workers):
 
 
 def start_workers(use_horovod: bool) -> Workers:
-    """Return the workers of this job. Raises ImportError with the command to install Horovod if it is not there."""
+    """Return the workers of this job.
+
+    Args:
+        use_horovod: Whether this process is one of a `horovodrun` job.
+
+    Raises:
+        ImportError: Horovod is not there; the text has the command that installs it.
+    """
     return HorovodWorkers() if use_horovod else Workers()

@@ -7,14 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S, wait_until
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.benchmarks.latency import RUNTIMES, Settings, latency_tables, measure
+from gluon_effnets.benchmarks.latency import LATENCY_RUNTIMES, Settings, latency_tables, measure
 from gluon_effnets.benchmarks.latency.networks import Network, find_jobs
 from gluon_effnets.benchmarks.latency.picture import Point, pareto_front
 from gluon_effnets.benchmarks.latency.processes import Worker, WorkerError, turn
@@ -35,13 +35,6 @@ def state(pid):
 def workers_of(pid):
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if b"worker.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
-def wait_until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened in time"
-        time.sleep(0.05)
 
 
 def test_rows_conditions_and_files(tmp_path, capsys):
@@ -175,7 +168,7 @@ def test_no_process_stays_when_the_parent_ends(how):
         wait_until(lambda: len(workers_of(parent.pid)) == 2 and "T" in map(state, workers_of(parent.pid)))
         workers = workers_of(parent.pid)
         parent.send_signal(how)
-        error = parent.communicate(timeout=240)[1]
+        error = parent.communicate(timeout=PATIENCE_S)[1]
         assert b"Traceback" not in error
         wait_until(lambda: not any(map(state, workers)))
     finally:
@@ -191,7 +184,7 @@ def test_torch_rows_are_those_of_equal_networks():
         "mobilenet_v2_x0_35": get_model("mobilenet_v2_x0_35"),
         "shufflenet_v2_x0_5": get_model("shufflenet_v2_x0_5"),
     }
-    names = [name for name in RUNTIMES if name.startswith("torch")]
+    names = [name for name in LATENCY_RUNTIMES if name.startswith("torch")]
     result = measure(nets, Settings(runtimes=["mxnet", *names], image_size=(32, 32), repeats=1))
     of_first = [row["runtime"] for row in result["rows"] if row["model"] == "mobilenet_v2_x0_35"]
     assert of_first == ["mxnet", *names]

@@ -33,16 +33,19 @@ def test_a_reader_that_leaves_is_no_error(words, read):
     assert (errors, code) in {("", 0), ("", 1)}
 
 
+def run_python(function):
+    """A program whose one command is called `act` and runs the function of that name in the given text."""
+    table = "run_command([Command('act', '', lambda parser: None, act)], ['act'])"
+    lines = ("import sys", "from gluon_effnets.commands.command import Command, run_command", function)
+    return ["-c", "\n".join([*lines, f"sys.exit({table})"])]
+
+
 def test_long_output_ends_when_its_reader_leaves():
-    endless = "import gluon_effnets.__main__ as m; m._list = lambda args: [print('line') for _ in range(10**6)]"
-    errors, code = into_a_pipe(["-c", f"{endless}; import sys; sys.exit(m.main(['list']))"], 5)
+    errors, code = into_a_pipe(run_python("def act(args): [print('line') for _ in range(10**6)]"), 5)
     assert (errors, code) == ("", 1)
 
 
 def test_a_broken_pipe_to_another_process_is_still_an_error():
-    broken = (
-        "import gluon_effnets.__main__ as m\ndef fail(args): raise BrokenPipeError(32, 'Broken pipe')\nm._list = fail"
-    )
-    words = ["-W", "ignore", "-c", f"{broken}\nimport sys; sys.exit(m.main(['list']))"]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    words = run_python("def act(args): raise BrokenPipeError(32, 'Broken pipe')")
+    done = subprocess.run([sys.executable, "-W", "ignore", *words], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "error: [Errno 32] Broken pipe\n")

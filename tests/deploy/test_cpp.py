@@ -9,7 +9,8 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from test_onnx import trained
+from networks import trained
+from waiting import PATIENCE_S
 
 from gluon_effnets.deploy import export
 
@@ -50,7 +51,7 @@ def predict_mxnet(tmp_path_factory):
     source, library = EXAMPLES / "predict_mxnet.cc", MXNET / "libmxnet.so"
     options = ["-O1", "-std=c++14", "-Wall", "-Wextra", "-Werror", "-isystem", str(MXNET / "include")]
     command = ["g++", *options, str(source), "-o", str(program), str(library), f"-Wl,-rpath,{MXNET}"]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=PATIENCE_S)
     return program
 
 
@@ -62,7 +63,7 @@ def predict_java(tmp_path_factory):
         pytest.skip("needs a JDK and JNA (Debian: libjna-java)")
     folder = tmp_path_factory.mktemp("classes")
     source = str(EXAMPLES / "PredictMxnet.java")
-    subprocess.run(["javac", "-Xlint:all", "-cp", jars[0], "-d", str(folder), source], check=True, timeout=120)
+    subprocess.run(["javac", "-Xlint:all", "-cp", jars[0], "-d", str(folder), source], check=True, timeout=PATIENCE_S)
     return ["java", "-cp", f"{jars[0]}:{folder}", f"-Djna.library.path={MXNET}", "PredictMxnet"]
 
 
@@ -78,7 +79,7 @@ def classified(net, image):
 
 def assert_classifies(command, expected, fused):
     done = subprocess.run(
-        list(map(str, command)), check=True, timeout=60, capture_output=True, text=True, env=ENVIRONMENT
+        list(map(str, command)), check=True, timeout=PATIENCE_S, capture_output=True, text=True, env=ENVIRONMENT
     )
     classes, probabilities = zip(*(line.split() for line in done.stdout.splitlines()))
     assert [int(number) for number in classes] == expected[0]
@@ -107,7 +108,7 @@ def test_mistakes_in_cpp_are_messages(predict_mxnet, image, tmp_path):
         ([tmp_path / "other", image], "MXNetError"),
     ]:
         command = list(map(str, [predict_mxnet, *arguments]))
-        done = subprocess.run(command, timeout=60, capture_output=True, text=True, env=ENVIRONMENT)
+        done = subprocess.run(command, timeout=PATIENCE_S, capture_output=True, text=True, env=ENVIRONMENT)
         assert done.returncode == 1 and not done.stdout and message in done.stderr.splitlines()[0]
 
 

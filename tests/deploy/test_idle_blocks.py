@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from test_onnx import difference, operators, trained
+from networks import trained
+from onnx_graphs import difference, operators
 
 from gluon_effnets import list_models
 from gluon_effnets.__main__ import main

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 from pathlib import Path
 
@@ -12,13 +11,12 @@ import onnx
 import onnxruntime
 import pytest
 from mxnet.gluon import nn
-from test_models import KINDS
+from networks import EVERY_NETWORK, trained
+from onnx_graphs import difference, exported_file, operators
 
-from gluon_effnets import get_model, list_models, model_info
-from gluon_effnets.complexity import condensed_options
-from gluon_effnets.deploy import export, initialize_like_trained, open_exported
+from gluon_effnets import model_info
+from gluon_effnets.deploy import export, open_exported
 from gluon_effnets.models import ClassificationNet
-from gluon_effnets.models.condense import condense
 
 DATA = os.environ.get("GLUON_EFFNETS_DATA")
 
@@ -28,42 +26,7 @@ def image_size(name):
     return 224 if info.family == "alexnet" else min(info.input_size, 64)
 
 
-def trained(name, classes=7, **options):
-    """A network whose BN layers do something, as after training, and damp: random networks blow rounding up."""
-    net = get_model(name, classes=classes, **options)
-    initialize_like_trained(net)
-    for key, param in net.collect_params().items():
-        if key.endswith("gamma"):
-            param.set_data(mx.nd.random.uniform(0.4, 0.8, param.shape))
-        elif key.endswith("running_var"):
-            param.set_data(mx.nd.random.uniform(0.5, 1.5, param.shape))
-        elif key.endswith(("running_mean", "beta")):
-            param.set_data(mx.nd.random.normal(0, 0.1, param.shape))
-    return condense(net) if condensed_options(net) else net
-
-
-def exported_file(net, prefix, size=64, **form):
-    """The content of a written ONNX file, and the export's own report."""
-    exported = export(net, prefix, size, format="onnx", **form)
-    return onnx.load(str(exported.files[0])), exported
-
-
-def operators(model):
-    return collections.Counter(node.op_type for node in model.graph.node)
-
-
-def difference(seen, expected):
-    return np.abs(seen - expected).max() / expected.std()
-
-
-def with_cost(name):
-    """All networks, those of whose kind another one is taken with the mark 'slow'."""
-    few = sum(KINDS.values(), [])
-    is_kind = name in few or model_info(name).family not in KINDS
-    return pytest.param(name, marks=() if is_kind else pytest.mark.slow)
-
-
-@pytest.mark.parametrize("name", [with_cost(name) for name in list_models()])
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_every_model(name, tmp_path):
     net, size = trained(name), image_size(name)
     model, exported = exported_file(net, tmp_path / name, size)

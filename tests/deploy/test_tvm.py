@@ -12,16 +12,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import mxnet as mx
 import numpy as np
 import pytest
+from waiting import PATIENCE_S, wait_until
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import export, initialize_like_trained, open_exported
-from gluon_effnets.deploy.to_tvm import compile as tvm_files
+from gluon_effnets.deploy.to_tvm import compile as tvm_compiler
 
 TVM_PYTHON = os.environ.get("GLUON_EFFNETS_TVM_PYTHON", sys.executable if importlib.util.find_spec("tvm") else None)
 needs_tvm = pytest.mark.skipif(TVM_PYTHON is None, reason="needs TVM; GLUON_EFFNETS_TVM_PYTHON names its interpreter")
@@ -96,7 +96,7 @@ def test_the_progress_is_one_line_in_a_terminal_and_few_lines_elsewhere(monkeypa
 
     for stream, lines in ((Terminal(), 1), (io.StringIO(), 2)):
         monkeypatch.setattr(sys, "stderr", stream)
-        with tvm_files._progress_line() as show:
+        with tvm_compiler._progress_line() as show:
             for trial in range(50):
                 show(f"trial {trial}")
         text = stream.getvalue()
@@ -108,28 +108,29 @@ def test_a_line_cut_by_a_kill_is_dropped(tmp_path):
     path = tmp_path / "records.json"
     for content, whole in ((b"[1]\n[2]\n[3", b"[1]\n[2]\n"), (b"[1]\n", b"[1]\n"), (b"[", b""), (b"", b"")):
         path.write_bytes(content)
-        tvm_files._drop_cut_line(path)
+        tvm_compiler._drop_cut_line(path)
         assert path.read_bytes() == whole
 
 
 def run(*arguments):
     """The stand-alone file in the interpreter that has TVM."""
-    command = [TVM_PYTHON, tvm_files.__file__, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    command = [TVM_PYTHON, tvm_compiler.__file__, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def answers(library, data):
     """What the library says, in the interpreter that has TVM."""
     code = (
         "import importlib.util, sys, numpy as np\n"
-        "spec = importlib.util.spec_from_file_location('tvm_files', sys.argv[1])\n"
-        "tvm_files = sys.modules['tvm_files'] = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(tvm_files)\n"
-        "np.save(sys.argv[4], tvm_files.tvm_runner(sys.argv[2])(np.load(sys.argv[3])))\n"
+        "spec = importlib.util.spec_from_file_location('tvm_compiler', sys.argv[1])\n"
+        "tvm_compiler = sys.modules['tvm_compiler'] = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(tvm_compiler)\n"
+        "np.save(sys.argv[4], tvm_compiler.tvm_runner(sys.argv[2])(np.load(sys.argv[3])))\n"
     )
     given, result = (library.with_suffix(f".{what}.npy") for what in ("in", "out"))
     np.save(str(given), data)
-    subprocess.run([TVM_PYTHON, "-c", code, tvm_files.__file__, library, given, result], check=True, timeout=300)
+    command = [TVM_PYTHON, "-c", code, tvm_compiler.__file__, library, given, result]
+    subprocess.run(command, check=True, timeout=PATIENCE_S)
     return np.load(str(result))
 
 
@@ -153,18 +154,20 @@ def test_compiled_tuned_and_resumed(folder, tmp_path, capfd):
 @needs_tvm
 def test_killing_it_loses_nothing(folder, tmp_path):
     arguments = [folder / "small.onnx", tmp_path / "net.so", "--trials", "200", "--database", tmp_path / "database"]
-    process = subprocess.Popen([TVM_PYTHON, tvm_files.__file__, *map(str, arguments)], stderr=subprocess.DEVNULL)
-    deadline, count = time.monotonic() + 300, 0
-    while count < 3 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    process = subprocess.Popen([TVM_PYTHON, tvm_compiler.__file__, *map(str, arguments)], stderr=subprocess.DEVNULL)
+
+    def count():
         records = list((tmp_path / "database").glob("*/database_tuning_record.json"))
-        count = records[0].read_bytes().count(b"\n") if records else 0
+        return records[0].read_bytes().count(b"\n") if records else 0
+
+    wait_until(lambda: count() >= 3)
+    before = count()
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "net.so").exists()
     done = run(*arguments[:2], "--database", tmp_path / "database")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["trials"] >= count >= 3
+    assert json.loads(done.stdout)["trials"] >= before
 
 
 @needs_tvm

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import textwrap
 
 import mxnet as mx
 import numpy as np
 import pytest
-from test_stages import RECIPE, STAGES, arrays
-from test_workers import horovodrun
+from recipes import STAGED, STAGES
+from runs import arrays
+from workers import horovodrun, needs_horovod
 
 from gluon_effnets.train.checkpoint import list_checkpoints
 
-pytestmark = [
-    pytest.mark.dist,
-    pytest.mark.skipif(importlib.util.find_spec("horovod") is None, reason="Horovod is not installed"),
-]
+pytestmark = [pytest.mark.dist, needs_horovod]
 # Workers have different images, and so statistics, between two averages.
 OVERRIDES = ["data.batch_size=4", "stages.recalibrate.data.batch_size=8", "stages.gate.hooks={ema: {decay: 0.5}}"]
 
@@ -24,7 +21,8 @@ CODE = """
     import functools, json, sys
     from pathlib import Path
     import numpy as np
-    from conftest import KillAfter, Killed
+    from gluon_effnets.commands.train import parse
+    from runs import Killed, kill_after
     from gluon_effnets.train import loop, run
     from gluon_effnets.train.dist import start_workers
     from gluon_effnets.train.tasks import slimmable
@@ -40,7 +38,9 @@ CODE = """
         return drawn[-1]
 
     def train(state, task, hooks):
-        original(state, task, [*hooks, *([KillAfter(3)] if state.stage.name == killed_in else [])])
+        if state.stage.name == killed_in:
+            kill_after(hooks, 3)
+        original(state, task, hooks)
         params = state.net._collect_params_with_prefix()
         arrays = {key: param.data().asnumpy() for key, param in params.items()}
         np.savez(out / f"{state.stage.name}.{workers.rank}.npz", **arrays)
@@ -53,7 +53,7 @@ CODE = """
     slimmable.draw_widths, loop.train, run.write_report = draw_and_note, train, report
     workers.finish, finish = lambda: None, workers.finish
     for name, killed_in in (("whole", None), ("parts", "supernet"), ("parts", "gate"), ("parts", None)):
-        args = run.parse_arguments(["--config", recipe, "--out", str(out / name), *overrides])
+        args = parse(["--config", recipe, "--out", str(out / name), *overrides])
         try:
             run.run(args, workers)
         except Killed:
@@ -67,7 +67,7 @@ CODE = """
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dist")
-    (folder / "staged.yaml").write_text(RECIPE)
+    (folder / "staged.yaml").write_text(STAGED)
     (folder / "worker.py").write_text(textwrap.dedent(CODE))
     done = horovodrun(folder / "worker.py", folder / "staged.yaml", folder, *OVERRIDES)
     assert done.returncode == 0, done.stdout + done.stderr

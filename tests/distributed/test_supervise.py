@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
 
 import mxnet as mx
 import pytest
-from conftest import TINY
-from test_worker_faults import ROOT, environment
+from recipes import TINY
+from waiting import PATIENCE_S, wait_until
+from workers import FAULTY_WORKER, environment
 
+from gluon_effnets.commands.train import main
 from gluon_effnets.train import supervise as module
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.exit_codes import record_verdict
-from gluon_effnets.train.run import main
 from gluon_effnets.train.supervise import supervise
 
 SCRIPT = """
@@ -57,10 +56,10 @@ def test_what_is_started_again(tmp_path, monkeypatch, how, starts, code):
 
 def test_restarts_of_train_imagenet(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
-    command = [sys.executable, ROOT / "tests" / "support" / "faulty_worker.py", "--restarts", "2", "--fresh"]
+    command = [*FAULTY_WORKER, "--restarts", "2", "--fresh"]
     command += ["--config", tmp_path / "tiny.yaml", "--out", tmp_path / "run"]
     env = environment(FAULT="kill:0:3", MARKER=str(tmp_path / "killed"))
-    done = subprocess.run(map(str, command), env=env, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(map(str, command), env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     assert "ended with exit code 137; start 2 of 3" in done.stderr
     assert "resuming from update 2 of 4" in done.stdout
@@ -74,45 +73,52 @@ def test_restarts_belong_around_horovodrun(capsys):
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, signum):
     (tmp_path / "tiny.yaml").write_text(TINY)
-    script = [sys.executable, str(ROOT / "tests" / "support" / "faulty_worker.py")]
-    command = [*script, "--config", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
+    command = [*FAULTY_WORKER, "--config", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
     command += ["--set", "checkpoint_every=100it", "--set", "duration=8it"]
-    process = subprocess.Popen(
-        command, env=environment(SLOW="0.4"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    told = ""
-    while not re.search(r"\| 2/4", told):  # the bar after the second update
-        told += process.stdout.read(1)
-        assert len(told) < 100_000 and process.poll() is None
-    process.send_signal(signum)
-    told += process.communicate(timeout=40)[0]
+    log, marker = tmp_path / "told", tmp_path / "paused"
+    with open(log, "w") as output:
+        env = environment(FAULT="pause:0:2", MARKER=str(marker))
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)
+        wait_until(marker.exists)
+        process.send_signal(signum)
+        wait_until(lambda: "stopping after this update" in log.read_text())
+        marker.unlink()
+        process.wait(timeout=PATIENCE_S)
+    told = log.read_text()
     assert process.returncode == 128 + signum
     (checkpoint,) = list_checkpoints(tmp_path / "run")
     stopped = int(checkpoint.name[-1])
     assert f"stopped by {signum.name} after update {stopped}; a checkpoint is saved" in told
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0
     assert f"resuming from update {stopped} of 8" in done.stdout
 
 
 def test_a_second_signal_ends_the_process_at_once(tmp_path):
     code = """if True:
-        import os, signal, sys, threading, time
-        from gluon_effnets.train.signals import stop_signals
-        asked = threading.Event()
-        with stop_signals(lambda signum: asked.set()):
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert asked.wait(10)
-            os.kill(os.getpid(), signal.SIGTERM)  # delivered twice: still the same wish
-            time.sleep(1.2)
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(10)
+        import os, signal, sys, threading, types
+        from gluon_effnets.train import signals
+
+        now, looked = 0.0, threading.Semaphore(0)
+
+        def monotonic():
+            seen = now
+            looked.release()
+            return seen
+
+        signals.time = types.SimpleNamespace(monotonic=monotonic)
+        with signals.stop_signals(lambda signum: print("asked", flush=True)):
+            for now in (0.0, 0.9, 1.1):  # 0.9 s later it is the same wish, delivered twice
+                print(now, flush=True)
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert looked.acquire(timeout=PATIENCE)
+            threading.Event().wait(PATIENCE)
         sys.exit(3)
     """
-    begin = time.monotonic()
+    code = code.replace("PATIENCE", str(PATIENCE_S))
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert done.returncode == 143, done.stderr
-    assert time.monotonic() - begin < 10
+    assert done.stdout.split() == ["0.0", "asked", "0.9", "1.1"]
 
 
 @pytest.mark.fast

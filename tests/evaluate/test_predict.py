@@ -6,7 +6,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from test_data import open_small, photo, write_records
+from images import open_small, photo, write_records
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main

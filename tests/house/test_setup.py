@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from waiting import PATIENCE_S
 
 import gluon_effnets
 from gluon_effnets._requirements import optional_import
@@ -27,7 +28,7 @@ def run_python(*arguments, path=(), cwd=None):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
     environment["PYTHONPATH"] = os.pathsep.join([*map(str, path), str(ROOT)])
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, env=environment, cwd=cwd, text=True, capture_output=True, timeout=120)
+    return subprocess.run(command, env=environment, cwd=cwd, text=True, capture_output=True, timeout=PATIENCE_S)
 
 
 def import_error(path=(), before=""):
@@ -171,7 +172,7 @@ def set_up(folder, search_path, **environment):
         shutil.copy(ROOT / name, folder / name)
     environment["PATH"] = str(search_path)
     script = [shutil.which("bash"), str(folder / "dev" / "setup_env.sh")]
-    done = subprocess.run(script, env=environment, text=True, capture_output=True, timeout=60)
+    done = subprocess.run(script, env=environment, text=True, capture_output=True, timeout=PATIENCE_S)
     assert done.returncode == 1 and not (folder / ".venv").exists()
     return done.stderr.splitlines()
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-from typing import NamedTuple
-
 import detrand
 import mxnet as mx
 import numpy as np
 import pytest
+import references
 from mxnet import autograd
+from references import OF_MOBILENEXT, UNUSED_BN, deviation, official
 
 from gluon_effnets import get_model
-from gluon_effnets.benchmarks.shortcut_forms import compare_shortcuts, shortcuts_table
+from gluon_effnets.benchmarks.shortcut_variants import compare_shortcuts, shortcuts_table
 from gluon_effnets.complexity import count, count_params
 from gluon_effnets.deploy import export, load_exported
 from gluon_effnets.deploy.to_mxnet.int8 import quantize
@@ -26,10 +23,6 @@ from gluon_effnets.models.mobilenext import MobileNeXt, mobilenext_se, with_sand
 from gluon_effnets.nn import ConvBN, ConvChain, SandGlass
 from gluon_effnets.weights import convert, load_official
 from gluon_effnets.weights.load import SOURCES
-
-COMMITTED = Path(__file__).parents[1] / "fixtures" / "parity"
-# The official networks with SE hold a BN behind the last block that they never use.
-UNUSED_BN = 2 * 1280
 
 # Model, options, parameters, MAdds: exact where the official code was run, else to the printed digit.
 SIZES = [
@@ -71,25 +64,6 @@ BLOCKS += [(43904, 8.43), *[(58496, 10.99)] * 3, (99840, 18.32), *[(124608, 5.93
 BLOCKS += [(248000, 12.04), *[(330560, 15.90)] * 2, (493536, 23.82)]
 
 
-class Reference(NamedTuple):
-    """What an official network is here. The tolerance is a little above what float32 changes in these networks here."""
-
-    model: str
-    source: str
-    options: dict = {}
-    tolerance: float = 1e-3
-    unused: int = 0
-
-
-REFERENCES = {
-    "mobilenext_w050": Reference("mobilenext_x0_5", "mobilenext"),
-    "mobilenext_w100": Reference("mobilenext_x1_0", "mobilenext"),
-    "mobilenext_w100_id2": Reference("mobilenext_x1_0", "mobilenext", {"identity_divisor": 2}),
-    "mobilenext_s_b0": Reference("mobilenext_s", "mobilenext_se", tolerance=5e-3, unused=UNUSED_BN),
-    "ablation_fig4b_two_dw_in_bottleneck": Reference("mobilenext_fig4b", "mobilenext"),
-    "mobilenetv2_w100": Reference("mobilenet_v2", "torchvision", tolerance=1e-4),
-    "mobilenetv2_extra_dw_relu6": Reference("mobilenet_v2_extra_dw", "mobilenet_v2_extra", tolerance=1e-4),
-}
 # Networks of which outputs of every block are given: model, options, source.
 TAPS = {
     "mobilenext_w100": ("mobilenext_x1_0", {}, "mobilenext"),
@@ -98,16 +72,6 @@ TAPS = {
     "mobilenext_s_b0": ("mobilenext_s", {}, "mobilenext_se"),
     "mobilenext_l_b1_g2": ("mobilenext_l", {}, "mobilenext_se"),
 }
-
-
-def _files():
-    more = os.environ.get("GLUON_EFFNETS_PARITY")
-    folders = [COMMITTED, *([Path(more)] if more else [])]
-    return {path.stem: path for folder in folders for path in folder.glob("*.json") if path.stem in REFERENCES}
-
-
-def official(name):
-    return {k: detrand.tensor(k, shape) for k, shape in json.loads(_files()[name].read_text())["state"]}
 
 
 def made_up(net, source):
@@ -189,16 +153,15 @@ def test_last_stage_and_names():
 # Official outputs
 
 
-@pytest.mark.parametrize("name", sorted(_files()))
+@pytest.mark.parametrize("name", references.present(OF_MOBILENEXT))
 def test_logits_and_sizes_equal_the_official_ones(name):
-    reference, data = REFERENCES[name], json.loads(_files()[name].read_text())
+    reference, data = OF_MOBILENEXT[name], references.read(name)
     net = get_model(reference.model, **reference.options)
     assert load_official(net, official(name)) == reference.source
     net.cast("float64")  # leaves the rounding of the reference alone
     net.hybridize()
     logits = net(mx.nd.array(detrand.images(**data["input"]), dtype="float64")).asnumpy()
-    expected = np.array(data["logits"])
-    assert (np.abs(logits - expected).max(axis=1) / expected.std(axis=1)).max() < reference.tolerance
+    assert deviation(logits, np.array(data["logits"])) < reference.tolerance
     cost = count(net, data["input"]["size"])
     assert (cost.params, cost.madds) == (data["params"] - reference.unused, data["madds"])
 
@@ -210,7 +173,7 @@ def test_every_block_gives_the_official_output(name):
     load_official(net, made_up(net, source))
     net.cast("float64")
     x = mx.nd.array(detrand.images(2, 224, 0), dtype="float64")
-    taps = json.loads((COMMITTED / "mobilenext_taps.json").read_text())[name]
+    taps = references.read("mobilenext_taps")[name]
     blocks = [block for stage in net.stages for block in stage._children.values()]
     assert len(blocks) == len(taps)
     for block, tap in zip(blocks, taps):
@@ -347,7 +310,7 @@ def test_a_divided_identity_is_exported(shortcut, tmp_path):
 
 def test_forms_of_the_shortcut_are_timed_on_equal_networks():
     rows = compare_shortcuts("mobilenext_x0_35", (1, 2), image_size=64, repeats=2)
-    assert [(row.divisor, row.form) for row in rows] == [(0, "none"), (1, "plain add"), (2, "slice"), (2, "mask")]
+    assert [(row.divisor, row.variant) for row in rows] == [(0, "none"), (1, "plain add"), (2, "slice"), (2, "mask")]
     assert all(row.plain > 0 and row.fused > 0 for row in rows) and rows[-1].difference < 1e-5
     assert len(shortcuts_table(rows).split("\n")) == 6
 

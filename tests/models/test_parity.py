@@ -2,91 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-from typing import NamedTuple
-
 import detrand
 import mxnet as mx
 import numpy as np
 import pytest
+import references
 from mxnet.gluon import nn
+from references import OF_LIBRARIES, deviation
 
-from gluon_effnets import complexity, get_model
+from gluon_effnets import get_model
 from gluon_effnets.nn import ShuffleUnit, shuffle
 from gluon_effnets.weights import load_official
 
-COMMITTED = Path(__file__).parents[1] / "fixtures" / "parity"
 
-
-class Reference(NamedTuple):
-    """What an official network is here, and how far float32 rounding takes its logits from the exact ones.
-
-    Much for MobileNetV3-Large: with random weights it is ill-conditioned.
-    """
-
-    model: str
-    source: str
-    tolerance: float = 1e-4
-    options: dict = {}
-
-
-REFERENCES = {
-    "timm_mobilenetv3_large_100": Reference("mobilenet_v3_large", "timm", 1e-3),
-    "timm_mobilenetv3_small_100": Reference("mobilenet_v3_small", "timm"),
-    "timm_efficientnet_b0": Reference("efficientnet_b0", "timm"),
-    "timm_tf_mobilenetv3_large_100": Reference("mobilenet_v3_large", "timm_tf", 1e-3),
-    "timm_tf_mobilenetv3_small_100": Reference("mobilenet_v3_small", "timm_tf"),
-    "timm_tf_efficientnet_b0": Reference("efficientnet_b0", "timm_tf"),
-    "torchvision_mobilenet_v3_large": Reference("mobilenet_v3_large", "torchvision", 5e-3),
-    "torchvision_mobilenet_v3_small": Reference("mobilenet_v3_small", "torchvision"),
-    "torchvision_efficientnet_b0": Reference("efficientnet_b0", "torchvision"),
-    "lukemelas_efficientnet-b0": Reference("efficientnet_b0", "lukemelas"),
-    "shufflenetv1_g1_1.0x": Reference("shufflenet_v1_g1_x1_0", "megvii_v1"),
-    "shufflenetv1_g3_1.0x": Reference("shufflenet_v1_g3_x1_0", "megvii_v1"),
-    "shufflenetv1_g3_1.0x_noshuffle": Reference("shufflenet_v1_g3_x1_0", "megvii_v1", options={"shuffle": "none"}),
-    "shufflenetv1_g8_0.5x": Reference("shufflenet_v1_g8_x0_5", "megvii_v1"),
-    "shufflenetv1_arch2_g8_0.5x_tensorpack": Reference("shufflenet_v1_arch2_g8_x0_5", "megvii_v1"),
-    "megvii_shufflenetv2_1.0x": Reference("shufflenet_v2_x1_0", "megvii_v2"),
-    "torchvision_shufflenet_v2_x1_0": Reference(
-        "shufflenet_v2_x1_0", "torchvision", options={"definition": "torchvision"}
-    ),
-}
-
-
-def _files():
-    """Files by name; those of GLUON_EFFNETS_PARITY go before the committed ones."""
-    more = os.environ.get("GLUON_EFFNETS_PARITY")
-    folders = [COMMITTED, *([Path(more)] if more else [])]
-    return {path.stem: path for folder in folders for path in folder.glob("*.json") if path.stem in REFERENCES}
-
-
-def deviation(ours: np.ndarray, official: np.ndarray) -> float:
-    """Largest difference of a logit, in standard deviations of the logits over the classes."""
-    return float((np.abs(ours - official).max(axis=1) / official.std(axis=1)).max())
-
-
-@pytest.mark.parametrize("name", sorted(_files()))
+@pytest.mark.parametrize("name", references.present(OF_LIBRARIES))
 def test_logits_parameters_and_multiply_adds_equal_the_official_ones(name):
-    reference, data = REFERENCES[name], json.loads(_files()[name].read_text())
-    # References computed in float64 leave no rounding to allow for, whatever the network.
-    exact = data.get("precision") == "float64"
-    tolerance = 1e-4 if exact else reference.tolerance
-    # Ours in float64 where float32 would add to the rounding of the reference.
-    dtype = "float64" if exact or reference.tolerance > 1e-4 else "float32"
-
-    net = get_model(reference.model, **reference.options)
-    state = {key: detrand.tensor(key, shape) for key, shape in data["state"]}
-    source = None if reference.source != "timm_tf" else "timm_tf"
-    assert load_official(net, state, source) == reference.source
-    net.cast(dtype)
-    net.hybridize()
-    logits = net(mx.nd.array(detrand.images(**data["input"]), dtype=dtype)).asnumpy()
-
-    assert deviation(logits, np.array(data["logits"])) < tolerance
-    cost = complexity.count(net, data["input"]["size"])
-    assert (cost.params, cost.madds) == (data["params"], data["madds"])
+    references.compare(OF_LIBRARIES[name], references.read(name))
 
 
 def _shuffles_as_in_the_paper(net, monkeypatch):
@@ -130,9 +61,9 @@ def _units(net):
 )
 def test_every_known_mistake_is_far_above_the_tolerance(mistake, least, monkeypatch):
     """What differs between the paper, its implementations and the authors' code of ShuffleNetV1."""
-    data = json.loads(_files()["shufflenetv1_g3_1.0x"].read_text())
+    data = references.read("shufflenetv1_g3_1.0x")
     net, images = get_model("shufflenet_v1_g3_x1_0"), mx.nd.array(detrand.images(**data["input"])[:1])
-    load_official(net, {key: detrand.tensor(key, shape) for key, shape in data["state"]})
+    load_official(net, references.official("shufflenetv1_g3_1.0x"))
     official = np.array(data["logits"])[:1]
     assert deviation(net(images).asnumpy(), official) < 1e-4
     assert deviation(mistake(net, monkeypatch)(images).asnumpy(), official) > least

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon import nn
-from test_parity import deviation
+from references import deviation, path
 
 from gluon_effnets import complexity, get_model
 from gluon_effnets.models.condense import _convert, condense
@@ -29,7 +28,6 @@ from gluon_effnets.nn import (
 from gluon_effnets.weights import load_official
 from gluon_effnets.weights.condensenet import CONDENSENET
 
-COMMITTED = Path(__file__).parents[1] / "fixtures" / "parity"
 HALF = {"condensed": True, "condensed_classifier": True}
 
 
@@ -43,13 +41,6 @@ class Family(NamedTuple):
 
     def path(self, form: str) -> Path:
         return path(f"{self.begin}_{form}")
-
-
-def path(name: str) -> Path:
-    """A reference of GLUON_EFFNETS_PARITY, or the committed one."""
-    more = os.environ.get("GLUON_EFFNETS_PARITY")
-    found = [Path(more) / f"{name}.json"] if more else []
-    return next((one for one in found if one.is_file()), COMMITTED / f"{name}.json")
 
 
 FAMILIES = [

@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
+from networks import HE, initialized
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.__main__ import main
@@ -17,11 +18,10 @@ from gluon_effnets.models.shufflenetv1 import ARCH2_UNITS, SHALLOW_UNITS, Widths
 from gluon_effnets.models.structure_units import UNIT_OF, equal_cost_net
 from gluon_effnets.models.structure_units import Widths as UnitWidths
 from gluon_effnets.nn import ChannelShuffle, ResidualUnit, ShuffleUnit, ShuffleUnitV2, Unit
-from gluon_effnets.paper_tables import computed_rows, paper_tables, rounds_to
+from gluon_effnets.paper_tables import computed_table, paper_tables, rounds_to
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "results" / "published.json").read_text())["rows"]
 README = "README of megvii-model/ShuffleNet-Series"
-HE = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
 
 # Exact numbers as numbers, in M with the printed places as text: parameters, conv + fc, conv; None where none is known.
 COUNTS = {
@@ -265,13 +265,6 @@ def test_mistakes_are_refused(build, message):
         build()
 
 
-def initialized(name, **options):
-    mx.random.seed(0)
-    net = get_model(name, **options)
-    net.initialize(HE)
-    return net
-
-
 KINDS = [
     ("shufflenet_v1_g3_x0_5", {}),
     ("shufflenet_v1_g8_x0_25", {"shuffle": "paper"}),
@@ -373,8 +366,7 @@ def test_the_initializer_is_that_of_the_authors(name):
 @functools.lru_cache(maxsize=None)
 def cells(number):
     (table,) = paper_tables("shufflenet", number)
-    header, *rows = computed_rows(table)
-    return [dict(zip(header, row)) for row in rows]
+    return computed_table(table).records()
 
 
 @pytest.mark.parametrize("number", range(1, 9))
@@ -451,7 +443,7 @@ def test_table_command(capsys):
     assert main(["table", "shufflenet", "--number", "12"]) == 1
     assert "no table 12 here; its tables are 1, 2," in capsys.readouterr().err
     assert main(["table", "resnet"]) == 1
-    assert "there are those of shufflenet" in capsys.readouterr().err
+    assert "there are tables of shufflenet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

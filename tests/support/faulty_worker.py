@@ -9,14 +9,22 @@ import sys
 import time
 from unittest import mock
 
-import conftest  # noqa: F401  (registers plain_tiny)
+import runs  # noqa: F401  (registers plain_tiny)
+from waiting import PATIENCE_S
 
+from gluon_effnets.commands.train import main as train
 from gluon_effnets.train import run
 from gluon_effnets.train.hooks import Hook
 
 
 def unforeseen():
     raise RuntimeError("an unforeseen fault")
+
+
+def pause():
+    """Until somebody takes the marker away."""
+    while os.path.exists(os.environ["MARKER"]):
+        time.sleep(0.02)
 
 
 def mistake():
@@ -27,7 +35,8 @@ FAULTS = {
     "none": lambda: None,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
-    "sleep": lambda: time.sleep(600),
+    "sleep": lambda: time.sleep(PATIENCE_S),
+    "pause": pause,
     "leave": lambda: sys.exit(0),
     "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "unforeseen": unforeseen,
@@ -60,13 +69,12 @@ def main() -> int:
     build = run.build
 
     def build_faulty(*args):
-        state, task, hooks = build(*args)
-        return state, task, [Fault(name, int(rank), int(update), marker), *hooks]
+        return build(*args, extra_hooks=[Fault(name, int(rank), int(update), marker)])
 
     # The report has its own tests, in test_run.py.
     report = mock.patch.object(run, "write_report", lambda state, recipe: print("reported", flush=True))
     with report, mock.patch.object(run, "build", build_faulty):
-        return run.main()
+        return train()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from images import NUM_TRAIN, NUM_VAL, SIZE, open_small, photo, write_records
 
-from gluon_effnets.train.data import Batch, DataSettings, open_data
+from gluon_effnets.train.data import Batch, DataSettings
 from gluon_effnets.train.data import augment as aug
 from gluon_effnets.train.data.arrays import ArrayData
 from gluon_effnets.train.data.decode import ordered_map
@@ -19,50 +20,7 @@ from gluon_effnets.train.data.recordio import RecordData
 from gluon_effnets.train.data.records import scan_records
 from gluon_effnets.train.data.threaded import ThreadedData
 
-NUM_TRAIN, NUM_VAL, SIZE = 26, 11, 24
 pytestmark = pytest.mark.fast
-
-
-def photo(seed, height=40, width=52):
-    """A smooth RGB image."""
-    cells = np.random.RandomState(seed).randint(0, 256, (5, 5, 3)).astype(np.uint8)
-    return cv2.resize(cells, (width, height))
-
-
-def write_records(path, images, labels, image_format=".jpg"):
-    """A .rec file with its .idx; `images` are RGB arrays, or encoded bytes."""
-    writer = mx.recordio.MXIndexedRecordIO(os.path.splitext(path)[0] + ".idx", str(path), "w")
-    for key, (image, label) in enumerate(zip(images, labels)):
-        header = mx.recordio.IRHeader(0, label, key, 0)
-        if isinstance(image, bytes):
-            writer.write_idx(key, mx.recordio.pack(header, image))
-        else:
-            bgr = np.ascontiguousarray(image[..., ::-1])
-            writer.write_idx(key, mx.recordio.pack_img(header, bgr, img_fmt=image_format))
-    writer.close()
-
-
-@pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    """train.rec and val.rec, every image with a label of its own, of two shapes."""
-    folder = tmp_path_factory.mktemp("records")
-    for name, num in (("train", NUM_TRAIN), ("val", NUM_VAL)):
-        shapes = itertools.cycle([(40, 52), (61, 37)])
-        images = [photo(seed, *shape) for seed, shape in zip(range(num), shapes)]
-        write_records(str(folder / f"{name}.rec"), images, range(num))
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """train/ and val/ with one image in each of 26 and (the same) 26 classes."""
-    root = tmp_path_factory.mktemp("folder")
-    for part in ("train", "val"):
-        for seed in range(NUM_TRAIN):
-            target = root / part / f"class{seed:02d}"
-            target.mkdir(parents=True)
-            cv2.imwrite(str(target / "image.png"), photo(seed)[..., ::-1])
-    return str(root)
 
 
 @pytest.fixture(params=["arrays", "folder", "recordio", "recordio-threads"])
@@ -74,11 +32,6 @@ def source(request, records, folder):
         "recordio": {"source": f"recordio:{records}"},
         "recordio-threads": {"source": f"recordio:{records}", "on_error": "skip"},
     }[request.param]
-
-
-def open_small(source, seed=7, rank=0, world=1, **changes):
-    settings = {"image_size": SIZE, "batch_size": 4, "num_threads": 2, **source, **changes}
-    return open_data(DataSettings(**settings), seed=seed, rank=rank, world=world)
 
 
 def content(batches):

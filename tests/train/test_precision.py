@@ -10,6 +10,8 @@ import textwrap
 import mxnet as mx
 import numpy as np
 import pytest
+from recipes import TINY
+from waiting import PATIENCE_S
 
 from gluon_effnets.deploy import load_exported
 from gluon_effnets.train.precision import Precision
@@ -60,13 +62,11 @@ CODE = """
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     """What a run in bfloat16 of six updates, the third with an infinite gradient, looked like."""
-    from conftest import TINY
-
     folder = tmp_path_factory.mktemp("bfloat16")
     (folder / "tiny.yaml").write_text(TINY)
     (folder / "out").mkdir()
     command = [sys.executable, "-c", textwrap.dedent(CODE), str(folder / "tiny.yaml"), str(folder / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("SEEN"))
     return json.loads(line[4:])
@@ -117,8 +117,6 @@ def test_float16_on_a_cpu_and_unknown_names_are_refused():
 
 
 def test_a_whole_run_in_bfloat16_exports_a_float32_graph(tmp_path):
-    from conftest import TINY
-
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(TINY + "precision: bfloat16\n")
     command = [sys.executable, "-m", "gluon_effnets", "train", "--config", str(recipe), "--out", str(tmp_path / "run")]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import gluon_effnets
+from gluon_effnets.commands.train import main
 from gluon_effnets.progress import progress_bar
 from gluon_effnets.train.hooks import logs
-from gluon_effnets.train.run import main
 
 PACKAGE = Path(gluon_effnets.__file__).parent
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from images import open_small
 from PIL import Image
-from test_data import folder, open_small, records  # noqa: F401
 
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.data import DataSettings
@@ -187,7 +187,7 @@ ALL = {"rand_augment": RandAugment(), "random_erasing": 1.0, "interpolation": "p
 
 @pytest.mark.parametrize("augment", ["imagenet", "small", "shift"])
 @pytest.mark.parametrize("kind", ["synthetic:26", "folder", "recordio"])
-def test_every_reader_repeats_itself_also_after_a_resume(kind, augment, folder, records):  # noqa: F811
+def test_every_reader_repeats_itself_also_after_a_resume(kind, augment, folder, records):
     source = {"folder": f"folder:{folder}", "recordio": f"recordio:{records}"}.get(kind, kind)
     changes = {"augment": augment, "color_jitter": 0.0, "pca_noise": 0.0}
     data = open_small({"source": source}, **changes, **ALL)
@@ -206,7 +206,7 @@ def test_every_reader_repeats_itself_also_after_a_resume(kind, augment, folder, 
 
 
 @pytest.mark.parametrize("kind", ["synthetic:26", "folder"])
-def test_none_is_none(kind, folder):  # noqa: F811
+def test_none_is_none(kind, folder):
     source = {"source": f"folder:{folder}" if kind == "folder" else kind}
     batches = [next(iter(open_small(source, augment="none", **changes).train_batches(0))) for changes in ({}, ALL)]
     assert (batches[0].data.asnumpy() == batches[1].data.asnumpy()).all()
@@ -215,7 +215,7 @@ def test_none_is_none(kind, folder):  # noqa: F811
 @pytest.mark.parametrize(
     "change", [{"rand_augment": RandAugment()}, {"random_erasing": 0.2}, {"interpolation": "pillow_bicubic"}]
 )
-def test_mxnets_reader_hands_over_to_threads(records, change):  # noqa: F811
+def test_mxnets_reader_hands_over_to_threads(records, change):
     assert isinstance(open_small({"source": f"recordio:{records}"}), RecordData)
     data = open_small({"source": f"recordio:{records}"}, **change)
     assert type(data) is ThreadedData
@@ -242,7 +242,7 @@ def test_pillows_filters(name):
     assert np.abs(small.astype(int) - 127).max() < 60, "a low-pass filter leaves grey"
 
 
-def test_evaluation_with_pillows_filter(folder):  # noqa: F811
+def test_evaluation_with_pillows_filter(folder):
     plain, bicubic = (
         next(iter(open_small({"source": f"folder:{folder}"}, eval_interpolation=name).val_batches()))
         for name in ("bilinear", "pillow_bicubic")

@@ -10,46 +10,19 @@ import mxnet as mx
 import numpy as np
 import pytest
 import yaml
-from conftest import KillAfter
+from recipes import STAGED, STAGES
+from runs import arrays, kill_after
 
+from gluon_effnets.commands.train import main
 from gluon_effnets.train import loop
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import load_recipe
-from gluon_effnets.train.run import main
-
-RECIPE = """
-model: ds_mobilenet_tiny
-model_options: {dropout: 0.2}
-data: {source: "synthetic:32", image_size: 16, batch_size: 8, augment: none}
-optimizer: {name: nag, lr: 0.05, options: {momentum: 0.9}}
-evaluate_every: 4it
-checkpoint_every: 2it
-stages:
-  - name: supernet
-    task: slimmable
-    task_options: {targets: ensemble, label_smoothing: 0.1}
-    duration: 4it
-    hooks: {ema: {decay: 0.9, warmup: false}}
-  - name: recalibrate
-    task: recalibrate
-    task_options: {momentum: 0.1, evaluate: all}
-    data: {batch_size: 16}
-    duration: 2it
-    checkpoint_every: 1it
-  - name: gate
-    task: gate
-    task_options: {label_smoothing: 0.1, noise: true}
-    optimizer: {name: sgd, lr: 0.1}
-    schedule: {name: constant}
-    duration: 4it
-"""
-STAGES = {"supernet": 4, "recalibrate": 2, "gate": 4}
 
 
 @pytest.fixture
 def recipe(tmp_path):
     path = tmp_path / "staged.yaml"
-    path.write_text(RECIPE)
+    path.write_text(STAGED)
     return path
 
 
@@ -62,24 +35,9 @@ def command(recipe, out, *overrides):
 def whole(tmp_path_factory):
     """The folder of a run that was never interrupted."""
     folder = tmp_path_factory.mktemp("staged")
-    (folder / "staged.yaml").write_text(RECIPE)
+    (folder / "staged.yaml").write_text(STAGED)
     assert main(command(folder / "staged.yaml", folder / "whole")) == 0
     return folder / "whole"
-
-
-def loaded(path):
-    # MXNet gives a list for a file without arrays.
-    return mx.nd.load(str(path)) or {}
-
-
-def arrays(out):
-    """What the stages ended with: their last checkpoints, and the weights."""
-    files = {}
-    for name in STAGES:
-        folder = list_checkpoints(out / name)[-1]
-        for path in [*folder.glob("*.params"), out / name / "ds_mobilenet_tiny.params"]:
-            files.update({(name, path.name, key): value.asnumpy() for key, value in loaded(path).items()})
-    return files
 
 
 def assert_equal(one, other):
@@ -136,8 +94,9 @@ def test_resuming_goes_on_in_the_right_stage(recipe, whole, tmp_path, monkeypatc
     train = loop.train
 
     def until_killed(state, task, hooks):
-        more = [KillAfter(update)] if state.stage.name == stage else []
-        train(state, task, [*hooks, *more])
+        if state.stage.name == stage:
+            kill_after(hooks, update)
+        train(state, task, hooks)
 
     out = tmp_path / "parts"
     with monkeypatch.context() as patch:
@@ -211,7 +170,7 @@ def test_a_signal_stops_the_stage_that_runs(recipe, whole, tmp_path, monkeypatch
         ("stages.gates.duration=1it", "there is no stage 'gates'; the stages are supernet, recalibrate, gate"),
         ("stages.gate=1", "is not of the form stages.NAME.key=value"),
         ("stages.gate.duration=soon", "stage gate: duration 'soon' is not of the form"),
-        ("stages.gate.optimizer.name=sgdd", "stage gate: unknown optimizer.name 'sgdd'"),
+        ("stages.gate.optimizer.name=sgdd", "stage gate: unknown optimizer 'sgdd'; did you mean 'sgd'"),
         ("stages.gate.task_options.targets=x", "stage gate: task_options.targets is 'x'"),
         ("stages.gate.hooks.emma.decay=1", "stage gate: unknown hook 'emma'; did you mean 'ema'"),
         ("stages.gate.hooks.sparsify.until=0.3", "stage gate: hooks.sparsify: ds_mobilenet_tiny has no masked layers"),
@@ -224,7 +183,7 @@ def test_a_signal_stops_the_stage_that_runs(recipe, whole, tmp_path, monkeypatch
 )
 def test_a_mistake_in_the_last_stage_shows_before_the_first_begins(recipe, tmp_path, capsys, override, message):
     if override == "model=slimmable_mobilenet_v1":
-        recipe.write_text(RECIPE.replace("ds_mobilenet_tiny", "slimmable_mobilenet_v1"))
+        recipe.write_text(STAGED.replace("ds_mobilenet_tiny", "slimmable_mobilenet_v1"))
         override = "seed=1"
     assert main(command(recipe, tmp_path / "run", override)) == 1
     told = capsys.readouterr().err

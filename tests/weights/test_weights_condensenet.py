@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import detrand
 import mxnet as mx
 import numpy as np
 import pytest
+from references import official
 
 from gluon_effnets import get_model
 from gluon_effnets.models.condensenet import condensenet
@@ -19,15 +17,9 @@ from gluon_effnets.weights.load import SOURCES
 
 pytestmark = pytest.mark.fast
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "parity"
 FULL, HALF = {"condensed": True}, {"condensed": True, "condensed_classifier": True}
 LGC, SFR = "features.denseblock_1.denselayer_2.conv_1", "features.denseblock_1.denselayer_2.sfr"
 V1, V2 = "condensenet_tiny", "condensenet_v2_tiny"
-
-
-def official(name):
-    """The state dict of a committed reference."""
-    return detrand.state(json.loads((FIXTURES / f"{name}.json").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +153,8 @@ def test_another_epsilon_is_refused(states):
 
 
 def test_other_families_do_not_recognise_them(states):
-    assert "not recognised" in refused(get_model("mobilenet_v3_small"), states[V2])
-    assert "not recognised" in refused(get_model(V2), made_up("megvii_v2", "shufflenet_v2_x0_5"))
+    assert "not recognized" in refused(get_model("mobilenet_v3_small"), states[V2])
+    assert "not recognized" in refused(get_model(V2), made_up("megvii_v2", "shufflenet_v2_x0_5"))
 
 
 # What no mask and no index is

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 
 import detrand
 import mxnet as mx
 import numpy as np
 import pytest
+from references import official
 
 from gluon_effnets import get_model
 from gluon_effnets.models import params
@@ -19,14 +18,7 @@ from gluon_effnets.weights.load import SOURCES
 
 pytestmark = pytest.mark.fast
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "parity"
 G3, V2, V2_TORCHVISION = "shufflenetv1_g3_1.0x", "megvii_shufflenetv2_1.0x", "torchvision_shufflenet_v2_x1_0"
-
-
-def official(name):
-    """The rule-filled state dict of a committed reference."""
-    state = json.loads((FIXTURES / f"{name}.json").read_text())["state"]
-    return {key: detrand.tensor(key, shape) for key, shape in state}
 
 
 def made_up(source, net):
@@ -122,7 +114,7 @@ def test_weights_of_another_width_group_or_family_name_the_network(states):
     for model in ("shufflenet_v1_g3_x0_5", "shufflenet_v1_g8_x1_0", "shufflenet_v2_x1_0", "shufflenet_v1_se_g3_x2_0"):
         assert "They fit get_model('shufflenet_v1_g3_x1_0')" in refused(get_model(model), states[G3])
     assert "They fit get_model('shufflenet_v2_x1_0')" in refused(get_model("shufflenet_v1_g3_x1_0"), states[V2])
-    assert "not recognised" in refused(get_model("mobilenet_v2"), states[V2])
+    assert "not recognized" in refused(get_model("mobilenet_v2"), states[V2])
 
 
 def test_the_two_definitions_of_v2_refuse_each_others_weights(states):
