@@ -195,8 +195,9 @@ def _near_recipe(name: str, model: Optional[str] = None) -> str:
 
     Of the family of `model`, if that has any. Raises ValueError for an unknown model.
     """
-    known = model and not is_foreign(model)
-    related = list_models(family=model_info(model).family, has_recipe=True) if known else []
+    related: List[str] = []
+    if model and not is_foreign(model):
+        related = list_models(family=model_info(model).family, has_recipe=True)
     files = [model_info(other).recipes[0] for other in related]
     why = "of the same family" if files else "for instance"
     files = files or sorted(path.name for path in _resources.folder("configs").glob("*.yaml"))
