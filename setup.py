@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 
-# Ranges only; the exact versions of a working set stand in constraints.txt.
 REQUIRES = ["numpy>=1.20,<1.24", "gluoncv==0.10.5.post0", "tqdm", "PyYAML>=5.4"]
-EXTRAS = {
-    "cpu": ["mxnet==1.9.1"],
-    "cu112": ["mxnet-cu112==1.9.1"],
-    "hvd": ["horovod==0.28.1", "cffi>=1.4", "cloudpickle", "packaging", "psutil"],
-    "train": ["scikit-learn>=1.0", "matplotlib>=3.3"],
-    "onnx": ["onnx>=1.13", "onnxruntime>=1.18", "ml-dtypes<0.6; python_version >= '3.10'"],
-    # The pair that works: apache-tvm-ffi 0.1.15 crashes with this TVM.
-    "tvm": [
-        'apache-tvm==0.27.0.post1; python_version >= "3.10"',
-        'apache-tvm-ffi==0.1.14.post1; python_version >= "3.10"',
-        "onnx>=1.13",
-        "onnxruntime>=1.18",
-    ],
-    "torch": ["torch>=1.10", "torchvision", "timm", "safetensors>=0.4"],
-    "tensorboard": ["tensorboardX>=2.5"],
-    "dev": ["pytest>=7", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.14", "types-PyYAML", "pre-commit"],
-}
+# The file runs without the package and its dependencies.
+EXTRAS = runpy.run_path(str(ROOT / "gluon_effnets" / "_requirements.py"))["EXTRAS"]
 
 # In the repository these folders lie beside the package; in an installed wheel, inside it.
 DATA = {"configs": ["*.yaml"], "results": ["*.json"]}

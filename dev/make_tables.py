@@ -94,7 +94,8 @@ def models_table(*families: str, without: Sequence[str] = ()) -> str:
 def published(name: str, what: str) -> str:
     """The published values of a model, as printed."""
     kinds = (what, f"{what} against MobileNetV3", f"{what} against MobileNetV3 at equal MAdds")
-    found = [row for row in results("published")["rows"] if row["model"] == name and row["what"] in kinds]
+    rows = (row for row in results("published")["rows"] if row["model"] == name and not row.get("superseded"))
+    found = [row for row in rows if row["what"] in kinds]
     return ", ".join(dict.fromkeys(row["value"] + row["what"][len(what) :] for row in found))
 
 
@@ -153,14 +154,33 @@ def published_table(family: str) -> str:
     return Table(["model", "what", "value", "source"], rows).markdown()
 
 
+def versions_table(paper: str) -> str:
+    """The numbers that differ between the first and the last version of a paper, side by side."""
+    published_rows = results("published")["rows"]
+    rows = []
+    for first in (row for row in published_rows if f"{paper}v1" in row["source"] and row.get("superseded")):
+        key = {"model": first["model"], "what": first["what"]}
+        last = (row for row in published_rows if key.items() <= row.items() and row["source"].startswith(f"{paper}, "))
+        value, source = next((row["value"], row["source"]) for row in last)
+        model = f"`{first['model']}`" if first["model"] in list_models() else first["model"]
+        rows.append([model, first["what"], first["value"], value, first["source"], source])
+    return Table(["", "what", "v1", "v2", "source of v1", "source of v2"], rows).markdown()
+
+
 def trained_table() -> str:
-    """What was trained with this code, with the command that did it."""
+    """What was trained with this code, with the command that did it; a line for all seeds of one command."""
     header = ["model", "data", "recipe", "top-1", "seed", "command"]
-    rows = [
-        [f"`{r['model']}`", r["data"], r["recipe"], f"{r['top1']:.2f} %", r["seed"], f"`{r['command']}`"]
-        for r in results("trained")["rows"]
-        if "group" not in r
-    ]
+    groups: Dict[tuple, list] = {}
+    for row in results("trained")["rows"]:
+        if "group" not in row:
+            command = re.sub(r"\bseed=\d+", "seed=N", row["command"])
+            groups.setdefault((f"`{row['model']}`", row["data"], row["recipe"], f"`{command}`"), []).append(row)
+    rows = []
+    for (model, data, recipe, command), runs in groups.items():
+        scores = sorted(row["top1"] for row in runs)
+        between = f"{scores[0]:.2f} to {scores[-1]:.2f} %, mean {sum(scores) / len(scores):.2f} %"
+        seeds = ", ".join(str(row["seed"]) for row in runs)
+        rows.append([model, data, recipe, between if len(runs) > 1 else f"{scores[0]:.2f} %", seeds, command])
     return Table(header, rows).markdown()
 
 
@@ -183,8 +203,13 @@ def evidence_table(group: str) -> str:
 
 
 def dsnet_evidence_table() -> str:
-    """The supernets and gates of dev/small_scale_evidence.py, a line per run."""
-    header = ["", "seed", "slimmest, widest, largest", "routed", "mean MAdds", "to widths 0, 1, 2, 3", "gate right"]
+    """The supernets and gates of dev/small_scale_evidence.py, a line per run.
+
+    Beside the gate's accuracy stands the one of sending every image to the widest candidate, and beside the share of
+    easy images among those sent to the slimmest the share among all: what a gate has that learned nothing.
+    """
+    gate = ["to widths 0, 1, 2, 3", "gate right", "always the widest: right", "easy of those to width 0", "easy of all"]
+    header = ["", "seed", "slimmest, widest, largest", "routed", "mean MAdds", *gate]
     rows = []
     for row in (row for row in results("trained")["rows"] if row.get("group") == "dsnet"):
         of_width = row.get("widths_top1", {})
@@ -192,8 +217,9 @@ def dsnet_evidence_table() -> str:
         scores = ", ".join(f"{of_width[key]:.2f}" for key in ("0", last, "largest") if of_width)
         supernet = f"{scores} %" if scores else "those of IEB, SGS"
         routes = ", ".join(f"{row[f'route_{i}']:.0%}" for i in range(4))
-        cells = [f"{row['top1']:.2f} %", f"{row['mean_madds'] / 1e6:.3f} M", routes, f"{row['gate_accuracy']:.0%}"]
-        rows.append([row["comparison"], row["seed"], supernet, *cells])
+        shares = [row["gate_accuracy"], 1 - row["easy"], row["easy_route_0"] / row["route_0"], row["easy"]]
+        cells = [f"{row['top1']:.2f} %", f"{row['mean_madds'] / 1e6:.3f} M", routes]
+        rows.append([row["comparison"], row["seed"], supernet, *cells, *(f"{share:.1%}" for share in shares)])
     return Table(header, rows).markdown()
 
 
@@ -221,6 +247,7 @@ TABLES = {
     "published_idle": lambda: published_table("idle"),
     "published_mobilenext": lambda: published_table("mobilenext"),
     "shufflenetv1": lambda: models_table("shufflenetv1"),
+    "shufflenet_versions": lambda: versions_table("arXiv 1707.01083"),
     "shufflenetv2": lambda: models_table("shufflenetv2"),
     "shufflenet_compared": lambda: models_table("structure_units", "mobilenetv1", "alexnet"),
     "condensenet": lambda: models_table("condensenet", "condensenetv2"),

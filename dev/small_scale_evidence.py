@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -92,6 +93,16 @@ def command(run: Run, seed: int, source: str, out: Path) -> list:
     return ["train_imagenet.py", "--model", run.model, *config, "--data", source, "--out", str(out), *overrides]
 
 
+def recipe_of(run: Run, seed: int) -> str:
+    """The name of the recipe that `command` reads; of a repeated gate the one that the stage `gate` left behind."""
+    if run.gate_of:
+        origin = next(other for group in GROUPS.values() for name, other in group.items() if name == run.gate_of)
+        return (
+            f"{_folder(run.gate_of, seed)}/gate/recipe.yaml (stage gate of {Path(origin.recipe).name}, {run.gate_of})"
+        )
+    return Path(run.recipe).name or "cifar10.yaml"
+
+
 def _supernet(run: Run, seed: int, out: Path) -> Path:
     """The weights from which another gate starts: in a file of its own where its network has other layers."""
     trained = out.parent / _folder(run.gate_of, seed) / "recalibrate" / f"{run.model}.params"
@@ -144,7 +155,7 @@ def collect(group: str, out: Path, seeds) -> None:
         curves[comparison, seed] = lines
         row = {"group": group, "comparison": comparison, "model": run.model, "options": run.options, "seed": seed}
         row["data"] = "CIFAR-10, stem stride 2"
-        row["recipe"] = f"{Path(run.recipe).name or 'cifar10.yaml'}, {', '.join(run.settings)}"
+        row["recipe"] = ", ".join([recipe_of(run, seed), *run.settings])
         row["madds"], row["top1"] = result["madds"], round(100 * result["top1"], 2)
         row["images_per_s"] = round(
             statistics.median(line["images_per_s"] for line in lines if line["kind"] == "train")
@@ -162,7 +173,7 @@ def collect(group: str, out: Path, seeds) -> None:
                 del curves[comparison, seed]
         row["log"] = log
         row["commit"] = json.loads((last / "run.json").read_text())["commit"]
-        row["command"] = "python " + " ".join(command(run, seed, "cifar10:DIR", Path("OUT")))
+        row["command"] = shlex.join(["python", *command(run, seed, "cifar10:DIR", Path("OUT"))])
         kept.append(row)
     path.write_text(json.dumps({"rows": kept}, indent=1) + "\n")
     draw(curves, logs / f"cifar10.{group}.png")

@@ -10,12 +10,12 @@ import mxnet as mx
 import numpy as np
 import pytest
 from recipes import TINY
+from runs import Run
 
 from gluon_effnets.train.build import build
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.hooks import Hook
-from runs import Run
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from typing import Callable, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .. import __version__
+from .reader import reader_left
 
 __all__ = ["Command", "Group", "run_command"]
 
@@ -50,18 +50,17 @@ def run_command(commands: Sequence[Union[Command, Group]], argv: Optional[Sequen
     parser = argparse.ArgumentParser(prog="python -m gluon_effnets", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=__version__, help="Show the version and exit.")
     _add_commands(parser, "COMMAND", commands)
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         return args.run(args) or 0
-    except BrokenPipeError:
-        # Whoever reads the output has seen enough, as `head` does; Python's own flush at the end would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        if not reader_left():
+            print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        reader_left()
 
 
 def _add_commands(parser: argparse.ArgumentParser, metavar: str, commands: Sequence[Union[Command, Group]]) -> None:

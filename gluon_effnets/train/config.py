@@ -184,14 +184,25 @@ def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
         path = _resources.folder("configs") / f"{name}.yaml"
         if path.is_file():
             return path
-    near = "FILE"
-    if model and not is_foreign(model):
-        related = list_models(family=model_info(model).family, has_recipe=True)
-        near = next((model_info(name).recipes[0] for name in difflib.get_close_matches(model, related, 1, 0)), near)
     raise FileNotFoundError(
         f"no recipe {' or '.join(f'{name}.yaml' for name in names)} in {_resources.folder('configs')}.\n"
-        f"Any recipe goes with any model; of the same family: add --config configs/{near}"
+        f"Any recipe goes with any model; {_near_recipe(names[0], model)}"
     )
+
+
+def _near_recipe(name: str, model: Optional[str] = None) -> str:
+    """What to add to a command instead of a recipe `name` that is not there: the one of the nearest name that is.
+
+    Of the family of `model`, if that has any. Raises ValueError for an unknown model.
+    """
+    related: List[str] = []
+    if model and not is_foreign(model):
+        related = list_models(family=model_info(model).family, has_recipe=True)
+    files = [model_info(other).recipes[0] for other in related]
+    why = "of the same family" if files else "for instance"
+    files = files or sorted(path.name for path in _resources.folder("configs").glob("*.yaml"))
+    near = difflib.get_close_matches(name, files, 1, 0)
+    return f"{why}: add --config {_resources.folder('configs') / near[0]}" if near else "none comes with this package"
 
 
 def load_recipe(path, overrides: Sequence[str] = ()) -> Recipe:
@@ -221,7 +232,7 @@ def load_recipe(path, overrides: Sequence[str] = ()) -> Recipe:
 
 def _read(path: Path) -> dict:
     if not path.is_file():
-        raise FileNotFoundError(f"no recipe {path}; those that come with the package are in configs/")
+        raise FileNotFoundError(f"no recipe {path}; {_near_recipe(path.name)}")
     try:
         tree = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import sys
 import time
+from types import ModuleType
 from typing import Dict, List, MutableMapping, Optional
 
 import mxnet as mx
 
-from .._requirements import optional_import
+from .._requirements import install_command
 from .exit_codes import WORKER_LOST, record_verdict
 from .watchdog import Coordinator, Link
 
@@ -107,6 +110,17 @@ def _set_cycle_time(environment: MutableMapping[str, str], gpus: int) -> None:
         environment.setdefault("HOROVOD_CYCLE_TIME", str(_CYCLE_MS))
 
 
+def _horovod() -> ModuleType:
+    """Import Horovod for MXNet; of its own error about a build without MXNet, three lines, only the first one helps."""
+    try:
+        return importlib.import_module("horovod.mxnet")
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        state = f"the installed one has none ({reason})" if importlib.util.find_spec("horovod") else "none is installed"
+        advice = f"build it with:\n{install_command('hvd')}"
+        raise ImportError(f"--hvd needs a Horovod that was built for MXNet, and {state}; {advice}") from error
+
+
 class HorovodWorkers(Workers):
     """The processes of a `horovodrun` job, under the watch of watchdog.py.
 
@@ -115,7 +129,7 @@ class HorovodWorkers(Workers):
     """
 
     def __init__(self, timeout_s: float = 600.0):
-        self._hvd = optional_import("horovod.mxnet", extra="hvd", why="--hvd")
+        self._hvd = _horovod()
         _set_cycle_time(os.environ, mx.context.num_gpus())
         self._hvd.init()
         self.rank, self.size, self.local_rank = self._hvd.rank(), self._hvd.size(), self._hvd.local_rank()

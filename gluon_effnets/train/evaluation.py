@@ -8,8 +8,8 @@ from typing import Callable, Dict
 import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon.block import Block
-from tqdm import tqdm
 
+from ..progress import progress_bar
 from .data import Batch, Data
 from .dist import Workers
 from .memory_format import restore_layout
@@ -32,8 +32,8 @@ def evaluate(net: Block, data: Data, workers: Workers, ctx: mx.Context, score: S
     """
     sums: Dict[str, float] = {"count": 0}
     with autograd.predict_mode():
-        bar = {"desc": "evaluation", "unit": " batches", "leave": False, "delay": 2}
-        for batch in tqdm(data.val_batches(), disable=not workers.is_writer, **bar):
+        bar = {"desc": "evaluation", "unit": " batches", "delay": 2}
+        for batch in progress_bar(data.val_batches(), shown=workers.is_writer, **bar):
             workers.progress("in an evaluation")
             for key, value in score(placed(batch, ctx)).items():
                 sums[key] = sums.get(key, 0) + value

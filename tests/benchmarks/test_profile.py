@@ -175,7 +175,7 @@ def test_without_onnxruntime(monkeypatch, capsys):
 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert main(["benchmark", "profile", "mobilenet_v3_small", "--image-size", "32"]) == 1
-    assert 'pip install "gluon_effnets[onnx]"' in capsys.readouterr().err
+    assert "-m pip install 'onnx>=1.13'" in capsys.readouterr().err
 
 
 def test_unknown_runtime():

@@ -110,7 +110,7 @@ def test_without_tvm_one_line_names_the_way_out(broken, folder, library, tmp_pat
         monkeypatch.setitem(sys.modules, "tvm", None)
     err = error_of(capsys, "predict", f"{library}.json", folder / "photos")
     assert err.startswith("error: TVM cannot be imported by ") and "--tvm-python" not in err
-    assert "make tvm" in err and 'pip install "gluon_effnets[tvm]"' in err and "trace" not in err
+    assert "make tvm" in err and "-m pip install apache-tvm==" in err and "trace" not in err
 
 
 def test_a_library_for_another_processor_is_refused_before_it_runs(folder, library, shapes, monkeypatch, capsys):

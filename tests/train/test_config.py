@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
 
+from gluon_effnets import list_models, model_info
 from gluon_effnets.train.config import Recipe, differences, find_recipe, load_recipe
 
 pytestmark = pytest.mark.fast
@@ -161,6 +163,31 @@ def test_a_hook_without_options_is_a_difference(write):
     old = load_recipe(write("model: a")).as_dict()
     new = load_recipe(write("model: a\nhooks: {ema: {}}")).as_dict()
     assert any("ema" in line for line in differences(old, new))
+
+
+def offered(error):
+    """The path that the text of an error puts behind --config."""
+    return Path(str(error).rpartition("--config ")[2])
+
+
+@pytest.mark.parametrize("kind", [None, "recordio", "cifar10"])
+def test_the_recipes_that_errors_offer_exist(kind):
+    without = []
+    for model in list_models():
+        try:
+            assert find_recipe(model, kind).is_file()
+        except FileNotFoundError as error:
+            without.append(model)
+            assert load_recipe(offered(error), [f"model={model}", "data.source=synthetic"]).model == model
+            related = list_models(family=model_info(model).family, has_recipe=True)
+            assert ("of the same family" in str(error)) is bool(related)
+    assert ("alexnet_owt" in without) is (kind != "cifar10")
+
+
+def test_a_mistyped_recipe_is_answered_with_the_nearest_one():
+    with pytest.raises(FileNotFoundError) as caught:
+        load_recipe("configs/idle_mbv3_single_node.yaml")
+    assert offered(caught.value).name == "idle_mbv3.single_node.yaml" and offered(caught.value).is_file()
 
 
 def test_find_recipe():

@@ -12,6 +12,7 @@ import pytest
 from elsewhere.hooks import SWA
 from elsewhere.optimizers import Lion
 from elsewhere.tasks import Focal
+from runs import kill_after
 from waiting import PATIENCE_S
 
 from gluon_effnets import get_model
@@ -21,7 +22,6 @@ from gluon_effnets.models import model_info, params
 from gluon_effnets.train import loop
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import find_recipe, load_recipe
-from runs import kill_after
 
 NET = "elsewhere.nets:small_net"
 RECIPE = """

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ... import _resources
 from ...models import ClassificationNet
 from ...nn.init import initialize_like_trained
+from ...progress import progress_bar
 from ...timing import machine
 from .networks import Job, Network, find_jobs
 from .processes import Worker, WorkerError, environment, turn
@@ -101,7 +101,7 @@ class _Pool:
         self.threads = threads
         self.versions: Dict[str, Dict[str, str]] = {}
         self._built: List[_Built] = []
-        with tqdm(total=len(jobs), desc=_bar("build", threads), leave=False, unit="net") as bar:
+        with progress_bar(total=len(jobs), desc=_bar("build", threads), unit="net") as bar:
             for kind in dict.fromkeys(job.kind for job in jobs):
                 try:
                     worker = Worker(kind, threads, pythons.get(kind))
@@ -129,7 +129,7 @@ class _Pool:
         # Neighbours in time are those that are compared: a network's runtimes.
         turns = sorted(self._built, key=lambda built: (built.job.batch, built.job.model, built.key))
         visits = [built for number in range(repeats) for built in turns if number % _every(built.job.batch) == 0]
-        with tqdm(total=len(visits), desc=_bar("time", self.threads), leave=False) as bar:
+        with progress_bar(total=len(visits), desc=_bar("time", self.threads)) as bar:
             for built in visits:
                 with turn(built.worker) as worker:
                     built.ms.append(1e3 * worker.ask("time", key=built.key, clock=clock)["seconds"])
@@ -164,7 +164,7 @@ def _row(built: _Built, threads: int) -> Dict[str, Any]:
 def _add_memory(rows: Sequence[Dict[str, Any]], jobs: Sequence[Job], pythons: Dict[str, Optional[str]]) -> None:
     """Peaks only rise, so that every row needs a process of its own."""
     found = {(job.model, job.runtime, job.batch): job for job in jobs}
-    for row in tqdm(rows, desc="memory", leave=False):
+    for row in progress_bar(rows, desc="memory"):
         job = found[row["model"], row["runtime"], row["batch"]]
         with contextlib.closing(Worker(job.kind, row["threads"], pythons.get(job.kind))) as worker:
             worker.ask("build", key=0, **job.request)

@@ -12,15 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
-__all__ = ["INSTALL", "Worker", "WorkerError", "environment", "turn"]
+from ..._requirements import install_command
 
-# What to install for a kind of worker.
-INSTALL = {
-    "mxnet": '"gluon_effnets[cpu]"',
-    "onnxruntime": '"gluon_effnets[onnx]"',
-    "torch": "torch torchvision timm",
-    "tvm": '"gluon_effnets[tvm]"',
-}
+__all__ = ["Worker", "WorkerError", "environment", "turn"]
+
+# The extra that a kind of worker needs.
+EXTRA = {"mxnet": "cpu", "onnxruntime": "onnx", "torch": "torch", "tvm": "tvm"}
 
 
 class WorkerError(ChildProcessError):
@@ -71,8 +68,8 @@ class Worker:
         except BaseException as error:
             self.close()
             if isinstance(error, WorkerError):
-                hint = f"install it with: {python} -m pip install {INSTALL[kind]}"
-                raise WorkerError(f"{kind} cannot be imported ({error}); {hint}") from None
+                hint = install_command(EXTRA[kind], python)
+                raise WorkerError(f"{kind} cannot be imported ({error}); install it with: {hint}") from None
             raise
         self.versions, self.peak_bytes = self.about["versions"], self.about["peak_bytes"]
 

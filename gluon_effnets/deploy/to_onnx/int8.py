@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ..._requirements import optional_import
+from ...progress import progress_bar
 from ..compare import relative_difference
 from ..graph.inference import StaticGraph
 from .files import onnx_runner, write_onnx_file
@@ -98,7 +98,7 @@ def write_int8_onnx_file(
 
 def _search(names: List[str], error: Callable[..., float], target: float, seconds: float) -> List[str]:
     begin, alone = time.perf_counter(), {}
-    for name in tqdm(names, desc="layers alone in 8 bits", unit="layer", leave=False):
+    for name in progress_bar(names, desc="layers alone in 8 bits", unit="layer"):
         if time.perf_counter() - begin > seconds:
             break
         alone[name] = error(only=[name])

@@ -22,7 +22,8 @@ import numpy as np
 __all__ = ["Compiled", "compile_onnx", "tvm_runner"]
 
 TOLERANCE = 1e-4  # of the expected answer's standard deviation
-INSTALL = 'install it with: make tvm, or pip install "gluon_effnets[tvm]"'
+# The extra "tvm" of _requirements.py, which this file cannot import.
+INSTALL = "install it with: make tvm, or {python} -m pip install apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1"
 # Below this number of multiply-adds (or copied values), waking a thread is taken to cost more than it saves.
 PARALLEL_FROM = 200_000
 # What an operator is assumed to take until it is measured, in multiply-adds per second.
@@ -208,7 +209,8 @@ def require_tvm():
     # OSError, RuntimeError: an apache-tvm-ffi that does not fit apache-tvm.
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise ImportError(f"TVM cannot be imported by {sys.executable} ({reason[0]}); {INSTALL}") from None
+        install = INSTALL.format(python=sys.executable)
+        raise ImportError(f"TVM cannot be imported by {sys.executable} ({reason[0]}); {install}") from None
 
 
 # -- From ONNX to fused operators ------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ ERASED_AREA, ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
 def cv2_module():
     """OpenCV, with the pip command in the error where it is missing."""
-    return optional_import("cv2", extra="train", why="decode and resize images")
+    return optional_import("cv2", extra="opencv", why="decode and resize images")
 
 
 def resize(image: np.ndarray, height: int, width: int, interpolation: str = "bilinear") -> np.ndarray:

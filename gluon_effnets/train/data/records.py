@@ -10,7 +10,7 @@ from typing import Iterator, NamedTuple
 
 import numpy as np
 
-from ..._requirements import optional_import
+from ...progress import progress_bar
 from .decode import UnreadableImageError, decode_image, ordered_map
 from .settings import missing_path_message
 
@@ -165,8 +165,7 @@ def _decode_all(
 
 def progress(items, total: int, text: str):
     """A progress bar on standard error that appears only if the work takes more than two seconds."""
-    tqdm = optional_import("tqdm", extra="train", why="show progress")
-    return tqdm.tqdm(items, total=total, desc=text, delay=2, leave=False, disable=None)
+    return progress_bar(items, total=total, desc=text, delay=2)
 
 
 def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, List
 
 from tqdm import tqdm
 
+from ...progress import progress_bar
 from .base import Hook, as_float
 
 __all__ = ["JsonLines", "NotFinite", "Progress"]
+
+LINE_EVERY_S = 60.0
 
 
 class NotFinite(RuntimeError):
@@ -100,7 +104,13 @@ def _round(value):
 
 
 class Progress(Hook):
-    """A bar per epoch with loss, rate, images/s and the time the whole run still needs; a line per evaluation."""
+    """A bar per epoch with loss, rate, images/s and the time the whole run still needs; a line per evaluation.
+
+    Where standard error is no terminal, a line every minute takes the place of the bar.
+    """
+
+    def train_begin(self, state):
+        self._shown = time.perf_counter()
 
     def epoch_begin(self, state):
         self._bar = None
@@ -108,15 +118,15 @@ class Progress(Hook):
             begun = state.epoch * state.updates_per_epoch
             end = min(state.total_updates, begun + state.updates_per_epoch)
             epochs = math.ceil(state.total_updates / state.updates_per_epoch)
-            self._bar = tqdm(
+            self._epoch = f"{_stage(state)}epoch {state.epoch + 1}/{epochs}"
+            self._bar = progress_bar(
                 total=end - begun,
                 initial=state.update - begun,
-                desc=f"{_stage(state)}epoch {state.epoch + 1}/{epochs}",
+                desc=self._epoch,
                 unit="up",
-                leave=False,
                 bar_format="{desc} {percentage:3.0f}%|{bar:20}| {n}/{total} {postfix}",
             )
-            self._since, self._first, self._shown = time.perf_counter(), state.update, 0.0
+            self._since, self._first = time.perf_counter(), state.update
 
     def batch_end(self, state):
         if self._bar is None:
@@ -124,14 +134,18 @@ class Progress(Hook):
         self._bar.update(1)
         now = time.perf_counter()
         # Reading the loss waits for the device: not more than once in half a second.
-        if now - self._shown > 0.5:
+        if now - self._shown > (LINE_EVERY_S if self._bar.disable else 0.5):
             self._shown = now
             loss = as_float(state.scalars["loss"])
             rate = (state.update - self._first) / (time.perf_counter() - self._since)
             images = rate * state.accumulate * state.data.settings.batch_size * state.workers.size
             left = tqdm.format_interval((state.total_updates - state.update) / rate)
             lr = state.trainer.learning_rate
-            self._bar.set_postfix_str(f"loss {loss:.3f}, lr {lr:.4g}, {images:.0f} img/s, {left} left in all")
+            text = f"loss {loss:.3f}, lr {lr:.4g}, {images:.0f} img/s, {left} left in all"
+            if self._bar.disable:
+                print(f"{self._epoch}, update {state.update}: {text}", file=sys.stderr, flush=True)
+            else:
+                self._bar.set_postfix_str(text)
 
     def eval_begin(self, state):
         self._paused = time.perf_counter()

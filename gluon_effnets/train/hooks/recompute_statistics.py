@@ -6,8 +6,8 @@ import itertools
 from typing import Iterator
 
 import mxnet as mx
-from tqdm import tqdm
 
+from ...progress import progress_bar
 from ..batch_statistics import batch_statistics
 from ..durations import to_updates
 from ..state import TrainState
@@ -52,7 +52,7 @@ def _next_batches(state: TrainState, number: int) -> Iterator[mx.nd.NDArray]:
     """Images of this worker, from the beginning of the first epoch that has not begun."""
     first = -(-state.update // state.updates_per_epoch)
     epochs = itertools.chain.from_iterable(state.data.train_batches(epoch) for epoch in itertools.count(first))
-    bar = {"desc": "BN statistics", "unit": " batches", "leave": False, "delay": 2, "total": number}
-    for batch in tqdm(itertools.islice(epochs, number), disable=not state.workers.is_writer, **bar):
+    bar = {"desc": "BN statistics", "unit": " batches", "delay": 2, "total": number}
+    for batch in progress_bar(itertools.islice(epochs, number), shown=state.workers.is_writer, **bar):
         state.workers.progress("recomputing BN statistics")
         yield batch.data.as_in_context(state.ctx)
