@@ -7,7 +7,7 @@ The recipe is configs/<model>.yaml unless --config names another; --set a.b=c ch
 
 import sys
 
-from gluon_effnets.train.run import main
+from gluon_effnets.commands.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,13 +14,14 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Dict, Sequence
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.latency import latency_tables, memory_table
 from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
 from gluon_effnets.complexity import RULES, condensed_options, count
 from gluon_effnets.models import SlimmableNet
+from gluon_effnets.tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 # Many networks of one paper; the table of all models leaves them to that paper's page.
@@ -60,10 +61,13 @@ def results(name: str) -> dict:
     return json.loads((ROOT / "results" / f"{name}.json").read_text())
 
 
-def markdown(header, rows) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+def computed() -> Dict[str, dict]:
+    """What results/computed.json says of every listed model; ends with the command to run if one is not counted."""
+    counted, listed = results("computed"), list_models()
+    missing = [name for name in listed if name not in counted]
+    if missing:
+        sys.exit(f"{', '.join(missing)}: not in results/computed.json. Count anew: python dev/make_tables.py --count")
+    return {name: counted[name] for name in listed}
 
 
 def models_table(*families: str, without: Sequence[str] = ()) -> str:
@@ -73,7 +77,7 @@ def models_table(*families: str, without: Sequence[str] = ()) -> str:
     """
     header = ["model", "params", "MAdds", "published params", "published MAdds", "published top-1"]
     rows = []
-    for name, cost in results("computed").items():
+    for name, cost in computed().items():
         info = model_info(name)
         if (families and info.family not in families) or info.family in without:
             continue
@@ -84,7 +88,7 @@ def models_table(*families: str, without: Sequence[str] = ()) -> str:
         told = (f"{what.replace('top-1 ', '')} {error}" for what, error in errors if error)
         top1 = ", ".join(text for text in (published(name, "top-1"), *told) if text)
         rows.append([*own, published(name, "parameters"), published(name, "MAdds"), top1])
-    return markdown(header, rows)
+    return Table(header, rows).markdown()
 
 
 def published(name: str, what: str) -> str:
@@ -104,21 +108,21 @@ def condensed_table(*families: str) -> str:
     """The costs of condensed networks by two counting rules, beside the published ones."""
     counts = {"params": "params", "`conv_fc`": "madds", "by the authors' rule": "madds_by_authors"}
     rows = []
-    for name, cost in results("computed").items():
+    for name, cost in computed().items():
         if model_info(name).family in families:
             form = cost["condensed"]
             own = [f"{form[key]:,}" for key in counts.values()]
             rows.append(
                 [f"`{name}`", f"{cost['params']:,}", *own, published(name, "parameters"), published(name, "MAdds")]
             )
-    return markdown(["model", "params in training", *counts, "published params", "published MAdds"], rows)
+    return Table(["model", "params in training", *counts, "published params", "published MAdds"], rows).markdown()
 
 
 def widths_table(*families: str) -> str:
     """A line per width of slimmable networks, published beside computed."""
     header = ["model", "width", "params in use", "MAdds", "published MAdds", "published top-1"]
     rows = []
-    for name, cost in results("computed").items():
+    for name, cost in computed().items():
         if model_info(name).family in families:
             for index, width in enumerate(cost["widths"]):
                 at = f"of subnet({index})"
@@ -126,7 +130,7 @@ def widths_table(*families: str) -> str:
                 top1 = published(name, f"top-1 {at}") or (error and f"error {error}")
                 own = [f"{width['params'] / 1e6:.3f} M", f"{width['madds'] / 1e6:.2f} M"]
                 rows.append([f"`{name}`", index, *own, published(name, f"MAdds {at}"), top1])
-    return markdown(header, rows)
+    return Table(header, rows).markdown()
 
 
 def rules_table() -> str:
@@ -134,10 +138,10 @@ def rules_table() -> str:
     header = ["model", "`conv_fc`", "`conv_fc_relu_pool`"]
     rows = [
         [f"`{name}`", f"{cost['madds'] / 1e6:.2f} M", f"{cost['madds_conv_fc_relu_pool'] / 1e6:.2f} M"]
-        for name, cost in results("computed").items()
+        for name, cost in computed().items()
         if model_info(name).family in ("idle", "mobilenetv3", "efficientnet")
     ]
-    return markdown(header, rows)
+    return Table(header, rows).markdown()
 
 
 def published_table(family: str) -> str:
@@ -146,7 +150,7 @@ def published_table(family: str) -> str:
     models = {name for name in list_models() if model_info(name).family in families.get(family, (family,))}
     shown = [r for r in results("published")["rows"] if r["model"] in models]
     rows = [[f"`{r['model']}`", r["what"], r["value"], r["source"]] for r in shown]
-    return markdown(["model", "what", "value", "source"], rows)
+    return Table(["model", "what", "value", "source"], rows).markdown()
 
 
 def trained_table() -> str:
@@ -157,7 +161,7 @@ def trained_table() -> str:
         for r in results("trained")["rows"]
         if "group" not in r
     ]
-    return markdown(header, rows)
+    return Table(header, rows).markdown()
 
 
 def evidence_table(group: str) -> str:
@@ -175,7 +179,7 @@ def evidence_table(group: str) -> str:
         rates = [", ".join(str(row["images_per_s"]) for row in of_name.values())] if timed else []
         rows.append([name, f"`{first['model']}`{options}", f"{first['madds'] / 1e6:.2f} M", *scores, mean, *rates])
     header = ["", "network", "MAdds", *(f"top-1, seed {seed}" for seed in seeds), "mean"]
-    return markdown([*header, "images/s"] if timed else header, rows)
+    return Table([*header, "images/s"] if timed else header, rows).markdown()
 
 
 def dsnet_evidence_table() -> str:
@@ -190,22 +194,23 @@ def dsnet_evidence_table() -> str:
         routes = ", ".join(f"{row[f'route_{i}']:.0%}" for i in range(4))
         cells = [f"{row['top1']:.2f} %", f"{row['mean_madds'] / 1e6:.3f} M", routes, f"{row['gate_accuracy']:.0%}"]
         rows.append([row["comparison"], row["seed"], supernet, *cells])
-    return markdown(header, rows)
+    return Table(header, rows).markdown()
 
 
 def latency_table() -> str:
     """What `benchmark latency --json results/latency.json` measured."""
     if not (ROOT / "results" / "latency.json").is_file():
-        return "(No measurement is part of this version.)\n"
-    return latency_tables(results("latency")) + "\n"
+        return "(No measurement is part of this version.)"
+    return latency_tables(results("latency"))
 
 
 def profile_table() -> str:
     """What `benchmark profile --all-families --json results/profile.json` measured."""
     if not (ROOT / "results" / "profile.json").is_file():
-        return "(No measurement is part of this version.)\n"
+        return "(No measurement is part of this version.)"
     measured = results("profile")
-    return f"{summary_table(measured['profiles'])}\n{machine_line(measured['machine'])}; {measured['conditions']}\n"
+    line = f"{machine_line(measured['machine'])}; {measured['conditions']}"
+    return f"{summary_table(measured['profiles'])}\n\n{line}"
 
 
 TABLES = {
@@ -228,7 +233,7 @@ TABLES = {
     "evidence_idle": lambda: evidence_table("idle"),
     "evidence_precision": lambda: evidence_table("precision"),
     "latency": latency_table,
-    "memory": lambda: memory_table(results("memory")) + "\n",
+    "memory": lambda: memory_table(results("memory")),
     "profile": profile_table,
 }
 
@@ -244,7 +249,7 @@ def main() -> int:
     stale = []
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = path.read_text()
-        new = PLACE.sub(lambda match: match.group(1) + TABLES[match.group(2)]() + match.group(3), text)
+        new = PLACE.sub(lambda match: match.group(1) + TABLES[match.group(2)]() + "\n" + match.group(3), text)
         if new != text:
             stale.append(path.name)
             if not args.check:

@@ -11,7 +11,7 @@ import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
 from .models import ClassificationNet
-from .nn.forms import inference_forms
+from .nn.variants import inference_variants
 
 __all__ = ["RULES", "Complexity", "LayerCost", "condensed_options", "count", "count_params", "layer_costs"]
 
@@ -67,7 +67,7 @@ def condensed_options(net: ClassificationNet) -> Dict[str, Any]:
     Empty for other networks, and for those that are condensed. Of CondenseNet's published costs those for ImageNet are
     with half of the classifier's inputs, those for CIFAR with all of them; CondenseNetV2's authors drop none.
     """
-    if net.definition().get("condensed", True):
+    if net.info is None or net.definition().get("condensed", True):
         return {}
     half = net.info.family == "condensenet" and net.info.input_size == 224
     return {"condensed": True, **({"condensed_classifier": True} if half else {})}
@@ -80,7 +80,7 @@ def layer_costs(net: HybridBlock, image_size: int = 224, rule: str = "conv_fc") 
     """
     if rule not in RULES:
         raise ValueError(f"unknown counting rule {rule!r}; choose one of {', '.join(RULES)}")
-    with inference_forms():
+    with inference_variants():
         internals = net(mx.sym.var("data")).get_internals()
     _, shapes, _ = internals.infer_shape(data=(1, getattr(net, "in_channels", 3), image_size, image_size))
     graph = json.loads(internals.tojson())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Sequence
 
 import mxnet as mx
 import numpy as np
@@ -14,6 +15,7 @@ from runs import Run
 from gluon_effnets.train.build import build
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.dist import Workers
+from gluon_effnets.train.hooks import Hook
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -66,12 +68,12 @@ def recipe_file(tmp_path) -> Path:
 
 @pytest.fixture
 def start(tmp_path, recipe_file):
-    """Function (*overrides, out='run') -> Run: new objects as another process would make them."""
+    """Function (*overrides, out='run', extra_hooks=()) -> Run: new objects as another process would make them."""
 
-    def start(*overrides: str, out: str = "run") -> Run:
+    def start(*overrides: str, out: str = "run", extra_hooks: Sequence[Hook] = ()) -> Run:
         folder = tmp_path / out
         folder.mkdir(exist_ok=True)
         recipe = load_recipe(recipe_file, overrides)
-        return Run(recipe, *build(recipe, folder, Workers()))
+        return Run(recipe, *build(recipe, folder, Workers(), extra_hooks=extra_hooks))
 
     return start

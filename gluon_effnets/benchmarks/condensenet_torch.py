@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict
+from typing import TYPE_CHECKING, Callable, Dict
 
 import numpy as np
 
@@ -10,18 +10,23 @@ from .._requirements import optional_import
 from ..models.condensenet import CondenseNet
 from ..nn import CondensedLinear, DenseLayer, HardSwish
 
-torch = optional_import("torch", extra="torch", why="the same network in PyTorch")
-nn, functional = torch.nn, torch.nn.functional
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.nn import functional
+else:
+    torch = optional_import("torch", extra="torch", why="the same network in PyTorch")
+    nn, functional = torch.nn, torch.nn.functional
 
-__all__ = ["torch_forms"]
+__all__ = ["torch_variants"]
 
 
-def torch_forms(net: CondenseNet, x: np.ndarray) -> Dict[str, Callable[[], np.ndarray]]:
+def torch_variants(net: CondenseNet, x: np.ndarray) -> Dict[str, Callable[[], np.ndarray]]:
     """Calls that give the logits of a condensed network for `x`, in eval mode and without gradients."""
     image, calls = torch.from_numpy(x), {}
-    for form, matrix in (("PyTorch, authors' index layer", True), ("PyTorch, scatter-add", False)):
+    for variant, matrix in (("PyTorch, authors' index layer", True), ("PyTorch, scatter-add", False)):
         twin = _Net(net, matrix).eval()
-        calls[form] = torch.no_grad()(lambda twin=twin: twin(image).numpy())
+        calls[variant] = torch.no_grad()(lambda twin=twin: twin(image).numpy())
     return calls
 
 

@@ -8,13 +8,14 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 import mxnet as mx
 
 from .. import native
-from ..deploy.to_mxnet.blocks import graph_blocks
+from ..deploy.to_mxnet.variants import graph_blocks
 from ..models import get_model
 from ..nn import ConvBN
-from ..nn.forms import inference_forms
 from ..nn.init import initialize_like_trained
+from ..nn.variants import inference_variants
+from ..tables import Table
 from ..timing import time_interleaved
-from .train_step import train_step
+from .steps import inference_step, train_step
 
 __all__ = ["LAYOUTS", "LayoutRow", "compare_layouts", "layouts_table"]
 
@@ -39,8 +40,8 @@ def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
     oneDNN's fusions. Processor time is counted, which other processes disturb less; set OMP_NUM_THREADS=1.
     """
     image, batch = mx.nd.random.normal(shape=(1, 3, 224, 224)), mx.nd.random.normal(shape=(16, 3, 96, 96))
-    steps: Dict[Tuple[str, str], Callable] = {}
-    inference: Dict[Tuple[str, str, str], Callable] = {}
+    steps: Dict[Tuple[str, str], Callable[[], object]] = {}
+    inference: Dict[Tuple[str, str, str], Callable[[], object]] = {}
     for name in names:
         for layout in LAYOUTS if native.load() else LAYOUTS[:-1]:
             net = get_model(name)
@@ -49,9 +50,9 @@ def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
                 net.apply(_stay_blocked)
             initialize_like_trained(net)
             for kind, block in graph_blocks(net, image).items():
-                inference[name, layout, kind] = lambda block=block: block(image).wait_to_read()
+                inference[name, layout, kind] = inference_step(block, image)
             steps[name, layout] = train_step(net, batch)
-            with inference_forms(layout == "inference"):
+            with inference_variants(layout == "inference"):
                 steps[name, layout]()
     times = time_interleaved(inference, repeats, time.process_time)
     training = time_interleaved(steps, repeats, time.process_time)
@@ -68,6 +69,5 @@ def _stay_blocked(block) -> None:
 
 def layouts_table(rows: List[LayoutRow]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| model | layout | training step, ms | inference, ms | fused, ms |", "|---|---|---|---|---|"]
-    lines += [f"| {r.name} | {r.layout} | {r.train:.0f} | {r.hybridized:.1f} | {r.fused:.1f} |" for r in rows]
-    return "\n".join(lines)
+    columns = ["model", "layout", ("training step, ms", ".0f"), ("inference, ms", ".1f"), ("fused, ms", ".1f")]
+    return Table(columns, rows).markdown()

@@ -8,6 +8,7 @@ from typing import Dict, List, NamedTuple, Sequence
 import mxnet as mx
 
 from ..models import get_model
+from ..tables import Table
 from ..timing import time_interleaved
 from ..train.optim import LargeBatchSGD
 
@@ -64,11 +65,11 @@ def compare_optimizers(
     mx.nd.waitall()
     calls = {name: step(*OPTIMIZERS[name]) for name in names}
     times = time_interleaved(calls, repeats, time.process_time)
-    return [OptimizerRow(row, *latency, latency.minimum / times["nag"].minimum) for row, latency in times.items()]
+    nag = times["nag"].minimum
+    return [OptimizerRow(row, found.minimum, found.median, found.minimum / nag) for row, found in times.items()]
 
 
 def optimizers_table(rows: List[OptimizerRow]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| optimizer | step, ms | median, ms | of NAG's |", "|---|---|---|---|"]
-    lines += [f"| {row.name} | {row.minimum:.1f} | {row.median:.1f} | {row.ratio:.2f} |" for row in rows]
-    return "\n".join(lines)
+    columns = ["optimizer", ("step, ms", ".1f"), ("median, ms", ".1f"), ("of NAG's", ".2f")]
+    return Table(columns, rows).markdown()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import List, Sequence
 
+from ..tables import Table
+
 __all__ = ["project", "projection_table", "ring_bits"]
 
 GIGABITS = (10, 25, 100)
@@ -49,12 +51,7 @@ def project(
 
 def projection_table(rows: Sequence[dict]) -> str:
     """The rows of `project` as a Markdown table: efficiency without and with full overlap."""
-    lines = [
-        "| workers | Gbit/s | compute, ms | exchange, ms | efficiency (no overlap ... full) |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        efficiency = f"{row['no_overlap']:.1%} ... {row['full_overlap']:.1%}"
-        cells = (row["workers"], f"{row['gbit_per_s']:g}", f"{row['compute_ms']:g}", f"{row['exchange_ms']:.1f}")
-        lines.append("| " + " | ".join(map(str, (*cells, efficiency))) + " |")
-    return "\n".join(lines)
+    keys = ("workers", "gbit_per_s", "compute_ms", "exchange_ms")
+    columns = ["workers", ("Gbit/s", "g"), ("compute, ms", "g"), ("exchange, ms", ".1f")]
+    lines = [(*(row[key] for key in keys), f"{row['no_overlap']:.1%} ... {row['full_overlap']:.1%}") for row in rows]
+    return Table([*columns, "efficiency (no overlap ... full)"], lines).markdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from pathlib import Path
@@ -12,14 +13,17 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..complexity import count
-from ..deploy.graph.inference import inference_graph
-from ..deploy.graph.static import static_block, static_graph
-from ..deploy.routed.files import export_routed, load_routed
-from ..deploy.routed.router import Array, RoutedOutput, Router, before_decision, prepare, static_subnet
+from ..deploy.export import export_routed
+from ..deploy.graph.inference import Array, network_graph, static_block
+from ..deploy.graph.static import static_graph
+from ..deploy.routed.files import load_routed
+from ..deploy.routed.router import RoutedOutput, Router, before_decision, static_subnet
+from ..deploy.to_mxnet.variants import prepare
 from ..deploy.to_onnx.files import onnx_runner, write_onnx_file
 from ..models import ModelInfo, get_model
-from ..models.slimmable import SlimmableNet
+from ..models.slimmable import Gating, SlimmableNet
 from ..nn.init import initialize_like_trained
+from ..tables import Table
 from ..timing import time_interleaved
 
 __all__ = ["RoutingRow", "RoutingTimes", "compare_routing", "mix_decisions", "routing_table"]
@@ -71,16 +75,17 @@ def mix_decisions(net: SlimmableNet, images: mx.nd.NDArray) -> None:
     x = images
     for block in before:
         x = block(x)
-    pooled, reads = gate.pool(x), gate if gate.head.reduce is None else gate.head
+    pooled, head = gate.pool(x), net.gates[0]
+    reads = gate if head.reduce is None else head
     features = reads.act(reads.reduce(pooled)).asnumpy().reshape(len(images), -1).astype(np.float64)
     direction = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)[2][0]
     position = features @ direction
-    candidates = net.gating.num_candidates
+    candidates = _gating(net).num_candidates
     points = np.quantile(position, (np.arange(candidates) + 0.5) / candidates)
     # The head has no bias: these weights give 1 for every image instead.
     one = np.linalg.lstsq(features, np.ones(len(images)), rcond=None)[0]
     weights = 2 * points[:, None] * direction - points[:, None] ** 2 * one
-    net.gates[0].gate.weight.set_data(mx.nd.array((weights / np.abs(weights).max())[:, :, None, None]))
+    head.gate.weight.set_data(mx.nd.array((weights / np.abs(weights).max())[:, :, None, None]))
 
 
 def compare_routing(
@@ -88,14 +93,14 @@ def compare_routing(
     image_size: Optional[int] = None,
     repeats: int = 20,
     clock=time.perf_counter,
-    form: str = "fused",
+    variant: str = "fused",
     batch: int = 32,
     onnx: bool = False,
 ) -> RoutingTimes:
     """Time random images with mixed decisions, one by one and in a batch, through every way to run a new network.
 
     `onnx`: in ONNX Runtime, too. The weights become random ones. Raises ValueError for a network without exactly one
-    gate, and for an unknown form (see `FORMS` in routing.py).
+    gate, and for an unknown variant (see `prepare`).
     """
     size = image_size or (net.info or ModelInfo).input_size
     initialize_like_trained(net)
@@ -106,10 +111,10 @@ def compare_routing(
     initialize_like_trained(baseline)
     statics = {f"static, width {width}": static_subnet(net, width) for width in _widths(net)}
     statics["static, largest"] = static_subnet(net, "largest")
-    madds = {name: count(block, size).madds for name, block in statics.items()}
+    madds: Dict[str, float] = {name: count(block, size).madds for name, block in statics.items()}
     madds.update({"masked": madds[f"static, width {_widest(net)}"], BASELINE: count(baseline, size).madds})
     statics[BASELINE] = baseline
-    runtimes = [_in_mxnet(net, statics, form, images)]
+    runtimes = [_in_mxnet(net, statics, variant, images)]
     decisions = runtimes[0].routers["routed"](images).decisions
     if onnx:
         runtimes.append(_in_onnx_runtime(net, statics, images.asnumpy()))
@@ -123,22 +128,28 @@ def compare_routing(
     return RoutingTimes(rows, dict(zip(widths.tolist(), numbers.tolist())))
 
 
+def _gating(net: SlimmableNet) -> Gating:
+    assert net.gating is not None, "before_decision refuses a network without gates"
+    return net.gating
+
+
 def _widest(net: SlimmableNet) -> int:
-    return net.gating.first_candidate + net.gating.num_candidates - 1
+    gating = _gating(net)
+    return gating.first_candidate + gating.num_candidates - 1
 
 
 def _widths(net: SlimmableNet) -> List[int]:
-    """Those of all candidates, and the widest of all."""
-    return sorted({*range(net.gating.first_candidate, _widest(net) + 1), net.num_widths - 1})
+    """The indices of all candidates, and of the widest width."""
+    return sorted({*range(_gating(net).first_candidate, _widest(net) + 1), net.num_widths - 1})
 
 
-def _in_mxnet(net: SlimmableNet, statics: Dict[str, HybridBlock], form: str, images: mx.nd.NDArray) -> _Runtime:
+def _in_mxnet(net: SlimmableNet, statics: Dict[str, HybridBlock], variant: str, images: mx.nd.NDArray) -> _Runtime:
     ways = {}
     for name, block in statics.items():
-        ways[name] = prepare(static_block(static_graph(inference_graph(block), _arrays(block))), form)
+        ways[name] = prepare(static_block(static_graph(*network_graph(block))), variant)
     net.hybridize(static_alloc=True, static_shape=True)
     ways["masked"] = lambda x: net.dynamic(x).logits
-    return _Runtime("MXNet", images, ways, {"routed": Router.of(net, form)})
+    return _Runtime("MXNet", images, ways, {"routed": Router.of(net, variant)})
 
 
 def _in_onnx_runtime(net: SlimmableNet, statics: Dict[str, HybridBlock], images: np.ndarray) -> _Runtime:
@@ -146,14 +157,10 @@ def _in_onnx_runtime(net: SlimmableNet, statics: Dict[str, HybridBlock], images:
     with tempfile.TemporaryDirectory() as folder:
         prefix, ways = Path(folder) / "net", {}
         for name, block in statics.items():
-            ways[name] = onnx_runner(write_onnx_file(inference_graph(block), _arrays(block), prefix, shape))
+            ways[name] = onnx_runner(write_onnx_file(*network_graph(block), prefix, shape))
         several = load_routed(export_routed(net, prefix, size, format="onnx"))
         single = load_routed(export_routed(net, prefix, size, format="onnx", single_file=True))
     return _Runtime("ONNX Runtime", images, ways, {"routed": several, "routed in one file": single})
-
-
-def _arrays(block: HybridBlock) -> Dict[str, mx.nd.NDArray]:
-    return {name: param.data().as_in_context(mx.cpu()) for name, param in block.collect_params().items()}
 
 
 def _of_one_image(runtime: _Runtime, madds: Dict[str, float], decisions: np.ndarray) -> List[_Case]:
@@ -161,7 +168,7 @@ def _of_one_image(runtime: _Runtime, madds: Dict[str, float], decisions: np.ndar
     images = runtime.images
 
     def case(name: str, run: Callable, place: int, cost: float) -> _Case:
-        return _Case(runtime.name, name, "1", lambda x=images[place : place + 1]: _wait(run(x)), cost)
+        return _Case(runtime.name, name, "1", functools.partial(_run_each, run, [images[place : place + 1]]), cost)
 
     cases = [case(name, run, 0, madds[name]) for name, run in runtime.static.items()]
     for name, router in runtime.routers.items():
@@ -178,37 +185,36 @@ def _of_all_images(runtime: _Runtime, compared: List[str], madds: Dict[str, floa
     for name, run in {**ways, **runtime.routers}.items():
         cost = madds.get(name, madds["routed"])
         if name != "routed in one file":
-            cases.append(_Case(runtime.name, name, f"1 x {number}", lambda run=run: _wait(run(images)), cost))
+            cases.append(_Case(runtime.name, name, f"1 x {number}", functools.partial(_run_each, run, [images]), cost))
         if name != "masked":
-            cases.append(_Case(runtime.name, name, f"{number} x 1", lambda run=run: _run_each(run, singles), cost))
+            cases.append(_Case(runtime.name, name, f"{number} x 1", functools.partial(_run_each, run, singles), cost))
     return cases
 
 
-def _run_each(run: Callable, images: List[Array]) -> None:
-    for image in images:
-        _wait(run(image))
-
-
-def _wait(output: Union[Array, RoutedOutput]) -> None:
-    """MXNet computes behind the call's back."""
-    logits = output.logits if isinstance(output, RoutedOutput) else output
-    if isinstance(logits, mx.nd.NDArray):
-        logits.wait_to_read()
+def _run_each(run: Callable[[Array], Union[Array, RoutedOutput]], inputs: List[Array]) -> None:
+    """Run one input after the other, and wait for each: MXNet computes behind the call's back."""
+    for x in inputs:
+        output = run(x)
+        logits = output.logits if isinstance(output, RoutedOutput) else output
+        if isinstance(logits, mx.nd.NDArray):
+            logits.wait_to_read()
 
 
 def _timed(cases: List[_Case], repeats: int, clock) -> List[RoutingRow]:
     times = time_interleaved({case[:3]: case.call for case in cases}, repeats, clock)
-    return [RoutingRow(*case[:3], *times[case[:3]], case.madds) for case in cases]
+    rows = []
+    for case in cases:
+        found = times[case[:3]]
+        rows.append(RoutingRow(case.runtime, case.network, case.images, found.minimum, found.median, case.madds))
+    return rows
 
 
 def routing_table(times: RoutingTimes) -> str:
     """The rows as a Markdown table, then the comparisons that matter."""
-    lines = ["| runtime | network | images | minimum, ms | median, ms | MAdds, M |", "|---|---|---|---|---|---|"]
-    for row in times.rows:
-        figures = f"{row.minimum:.2f} | {row.median:.2f} | {row.madds / 1e6:.0f}"
-        lines.append(f"| {row.runtime} | {row.network} | {row.images} | {figures} |")
+    columns = ["runtime", "network", "images", ("minimum, ms", ".2f"), ("median, ms", ".2f"), ("MAdds, M", ".0f")]
+    table = Table(columns, [(*row[:5], row.madds / 1e6) for row in times.rows])
     shares = ", ".join(f"width {width}: {number}" for width, number in times.histogram.items())
-    lines += ["", f"decisions: {shares}"]
+    lines = [table.markdown(), "", f"decisions: {shares}"]
     for runtime in dict.fromkeys(row.runtime for row in times.rows):
         lines += _comparisons(runtime, {row[1:3]: row for row in times.rows if row.runtime == runtime})
     return "\n".join(lines)

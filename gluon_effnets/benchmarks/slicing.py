@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon.block import HybridBlock
 
-from ..deploy.graph.inference import inference_graph
-from ..deploy.graph.static import static_block, static_graph
-from ..deploy.routed.router import prepare
+from ..deploy.graph.inference import network_graph, static_block
+from ..deploy.graph.static import static_graph
+from ..deploy.to_mxnet.variants import prepare
 from ..models import get_model, model_info
 from ..models.slimmable import SlimmableNet
 from ..nn import ConvBN
 from ..nn.init import initialize_like_trained
 from ..nn.slimmable import SlicedConv2D
+from ..tables import Table
 from ..timing import time_interleaved
+from .steps import inference_step
 
 __all__ = ["SlicingRow", "compare_slicing", "slicing_table"]
 
@@ -24,9 +27,9 @@ SHARE = 4  # a quarter: the slimmest of the networks below
 
 
 class SlicingRow(NamedTuple):
-    """Milliseconds for one image. `difference`: of the logits from those of 'ideal', relative to the largest logit."""
+    """Milliseconds for one image. `difference`: of the logits from 'ideal', relative to the largest logit."""
 
-    form: str
+    variant: str
     minimum: float
     median: float
     difference: Optional[float]
@@ -35,43 +38,42 @@ class SlicingRow(NamedTuple):
 def compare_slicing(
     name: str = "slimmable_resnet50", image_size: Optional[int] = None, repeats: int = 10, clock=time.perf_counter
 ) -> List[SlicingRow]:
-    """Time one image through the slimmest width of a network, hybridized, in every form, interleaved.
+    """Time one image through the slimmest width of a network, hybridized, in every variant, interleaved.
 
     'full': all channels. 'mask': all channels, three quarters of every map then multiplied by 0. 'index': weights
     gathered by index. 'slice': weights sliced in the graph, at every call. 'ideal': a network that has no other
     weights. 'exported': that, with BN folded and oneDNN's fusions.
     """
     size = image_size or model_info(name).input_size
-    nets = {form: get_model(name) for form in ("full", "mask", "index", "slice")}
+    nets = {variant: get_model(name) for variant in ("full", "mask", "index", "slice")}
     initialize_like_trained(nets["full"])
     weights = nets["full"]._collect_params_with_prefix()
-    for form, net in nets.items():
-        if form != "full":
+    for variant, net in nets.items():
+        if variant != "full":
             net.initialize(mx.init.Zero())
             for key, param in net._collect_params_with_prefix().items():
                 param.set_data(weights[key].data())
     nets["mask"].apply(_mask)
-    subnets = {form: nets[form].subnet(0) for form in ("index", "slice")}
+    subnets = {variant: nets[variant].subnet(0) for variant in ("index", "slice")}
     subnets["index"].apply(_index)
-    blocks: Dict[str, Callable] = {"full": nets["full"], "mask": nets["mask"], **subnets}
+    blocks: Dict[str, HybridBlock] = {"full": nets["full"], "mask": nets["mask"], **subnets}
     for block in blocks.values():
         block.hybridize(static_alloc=True, static_shape=True)
     blocks["ideal"] = prepare(_slimmest(nets["full"], fold=False), "plain")
     blocks["exported"] = prepare(_slimmest(nets["full"], fold=True), "fused")
     x = mx.nd.random.normal(shape=(1, nets["full"].in_channels, size, size))
-    logits = {form: block(x).asnumpy() for form, block in blocks.items()}
-    calls = {form: lambda block=block: block(x).wait_to_read() for form, block in blocks.items()}
+    logits = {variant: block(x).asnumpy() for variant, block in blocks.items()}
+    calls = {variant: inference_step(block, x) for variant, block in blocks.items()}
     ideal, times = logits["ideal"], time_interleaved(calls, repeats, clock)
     rows = []
-    for form, found in logits.items():
-        difference = None if form == "full" else float(np.abs(found - ideal).max() / np.abs(ideal).max())
-        rows.append(SlicingRow(form, *times[form], difference))
+    for variant, found in logits.items():
+        difference = None if variant == "full" else float(np.abs(found - ideal).max() / np.abs(ideal).max())
+        rows.append(SlicingRow(variant, times[variant].minimum, times[variant].median, difference))
     return rows
 
 
 def _slimmest(net: SlimmableNet, fold: bool) -> mx.gluon.SymbolBlock:
-    arrays = {param.name: param.data() for param in net.collect_params().values()}
-    return static_block(static_graph(inference_graph(net.subnet(0)), arrays, fold))
+    return static_block(static_graph(*network_graph(net.subnet(0)), fold))
 
 
 class _Masked(ConvBN):
@@ -100,11 +102,6 @@ def _index(block) -> None:
 
 def slicing_table(rows: List[SlicingRow]) -> str:
     """The rows as a Markdown table."""
-    ideal = next(row.minimum for row in rows if row.form == "ideal")
-    lines = ["| form | minimum, ms | median, ms | times ideal | difference |", "|---|---|---|---|---|"]
-    for row in rows:
-        difference = "" if row.difference is None else f"{row.difference:.0e}"
-        lines.append(
-            f"| {row.form} | {row.minimum:.2f} | {row.median:.2f} | {row.minimum / ideal:.2f} | {difference} |"
-        )
-    return "\n".join(lines)
+    ideal = next(row.minimum for row in rows if row.variant == "ideal")
+    columns = ["variant", ("minimum, ms", ".2f"), ("median, ms", ".2f"), ("times ideal", ".2f"), ("difference", ".0e")]
+    return Table(columns, [(*row[:3], row.minimum / ideal, row.difference) for row in rows]).markdown()

@@ -15,9 +15,8 @@ The data starve the network where `training` falls clearly below `one batch`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence
 import mxnet as mx
 import numpy as np
 
+from ..timing import conditions
 from ..train import loop
 from ..train.build import build
 from ..train.config import Recipe
@@ -71,6 +71,7 @@ class _Phases(Hook):
     def __init__(self, state: TrainState):
         self._precision, self._workers = state.precision, state.workers
         self.updates: List[Dict[str, np.ndarray]] = []  # phase -> clocks
+        self._last = _clocks()
 
     def mark(self, phase: str) -> None:
         mx.nd.waitall()
@@ -155,6 +156,10 @@ def _read(batches: Iterator[Batch], warmup: int, steps: int) -> np.ndarray:
     return _clocks() - begin
 
 
+def _read_anew(data: Data, warmup: int, steps: int) -> np.ndarray:
+    return _read(_Endless(data).train_batches(), warmup, steps)
+
+
 def _torch_steps(training, phases: List[dict], warmup: int, steps: int) -> np.ndarray:
     """Elapsed clocks of steps in PyTorch; their phases are measured in as many further ones."""
     for number in range(warmup + steps):
@@ -165,7 +170,8 @@ def _torch_steps(training, phases: List[dict], warmup: int, steps: int) -> np.nd
     training.wait()
     elapsed = _clocks() - begin
     for _ in range(steps):
-        clocks, names = [_clocks()], []
+        clocks = [_clocks()]
+        names: List[str] = []
 
         def mark(phase, clocks=clocks, names=names):
             training.wait()
@@ -202,16 +208,6 @@ def _summary(updates: Sequence[Dict[str, np.ndarray]]) -> Dict[str, dict]:
     return {n: {"ms": float(w), "cpu_ms": float(c), "share": float(w / whole)} for n, (w, c) in medians.items()}
 
 
-def _machine() -> dict:
-    return {
-        "processors": os.cpu_count(),
-        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        "mxnet": mx.__version__,
-    }
-
-
 def _check(steps: int, warmup: int, rounds: int) -> None:
     if min(steps, warmup, rounds) < 1:
         raise ValueError(f"steps={steps}, warmup={warmup} and rounds={rounds} must all be at least 1")
@@ -232,7 +228,7 @@ def benchmark_train(
     ----------
     steps, warmup : measured updates of every way per round, and the ones before them.
     rounds : medians are taken over the rounds for rates, over all measured updates for phases.
-    workers : of `start_workers`; rates are of all together, phases those of the calling worker.
+    workers : of `start_workers`; rates are of all together, phases of the calling worker.
     with_torch : measure PyTorch too; None: if it is installed, one worker trains, and the network has a
         counterpart there (`torch_like`).
 
@@ -241,8 +237,8 @@ def benchmark_train(
     _check(steps, warmup, rounds)
     workers = workers or Workers()
     with tempfile.TemporaryDirectory() as folder:
-        state, task, hooks = build(recipe, Path(folder), workers)
-        hooks = hooks[: len(recipe.hooks)]  # without logs and checkpoints
+        state, task, built = build(recipe, Path(folder), workers)
+        hooks = list(built.recipe)  # without logs and checkpoints
         data, one_batch, phases = _Endless(state.data), _OneBatch(state.data), _Phases(state)
         waited: List[dict] = []
 
@@ -274,7 +270,7 @@ def benchmark_train(
         "context": str(state.ctx),
         "steps": steps,
         "rounds": rounds,
-        "machine": _machine(),
+        "machine": conditions(),
         "rates": rates,
         "phases": update,
         "torch_phases": {name: _summary(updates) for name, updates in torch_phases.items()},
@@ -284,7 +280,7 @@ def benchmark_train(
 
 def _without_compiled(state: TrainState, way: Callable[[], np.ndarray]) -> Dict[str, Callable[[], np.ndarray]]:
     """A way to train with MXNet's own operators, where others would be taken."""
-    if state.operators != "compiled":
+    if state.precision.operators != "compiled":
         return {}
 
     def run() -> np.ndarray:
@@ -319,9 +315,10 @@ def _torch_ways(recipe: Recipe, state: TrainState, wanted: Optional[bool], warmu
         return {}, {}
     # An update accumulates as many batches here as there.
     counts = (warmup * recipe.accumulate, steps * recipe.accumulate)
-    ways, phases = {}, {name: [] for name in trainings}
+    ways: Dict[str, Callable[[], np.ndarray]] = {}
+    phases: Dict[str, List[dict]] = {name: [] for name in trainings}
     for name, training in trainings.items():
-        ways[name] = lambda training=training, into=phases[name]: _torch_steps(training, into, *counts)
+        ways[name] = functools.partial(_torch_steps, training, phases[name], *counts)
     return ways, phases
 
 
@@ -340,23 +337,24 @@ def _communication(state: TrainState, phases: Dict[str, dict]) -> dict:
 def benchmark_data(
     settings: DataSettings, *, threads: Sequence[int] = (), steps: int = 20, warmup: int = 2, rounds: int = 3
 ) -> dict:
-    """Images per second of the training data alone: read, decoded, augmented, normalised and batched.
+    """Images per second of the training data alone: read, decoded, augmented, normalized and batched.
 
     `threads` are the values of data.num_threads to compare; without any, the one of `settings`.
     Raises ValueError or FileNotFoundError with what to change.
     """
     _check(steps, warmup, rounds)
-    ways, description = {}, ""
+    ways: Dict[str, Callable[[], np.ndarray]] = {}
+    description = ""
     for number in threads or (settings.num_threads,):
         data = open_data(dataclasses.replace(settings, num_threads=number), seed=0)
         description = data.description
-        ways[f"{number} thread(s)"] = lambda data=data: _read(_Endless(data).train_batches(), warmup, steps)
+        ways[f"{number} thread(s)"] = functools.partial(_read_anew, data, warmup, steps)
     return {
         "kind": "data",
         "data": description,
         "batch_size": settings.batch_size,
         "steps": steps,
         "rounds": rounds,
-        "machine": _machine(),
+        "machine": conditions(),
         "rates": _interleaved(ways, rounds, steps * settings.batch_size),
     }

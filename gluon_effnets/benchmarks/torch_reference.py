@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Optional
+from typing import TYPE_CHECKING, Callable, Dict, Optional
 
 from mxnet.gluon import nn as gluon
 from mxnet.gluon.block import HybridBlock
@@ -29,8 +29,12 @@ from ..nn import (
 
 __all__ = ["NoCounterpart", "TorchTraining", "torch_like"]
 
-torch = optional_import("torch", extra="torch", why="the same network in PyTorch")
-nn = torch.nn
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+else:
+    torch = optional_import("torch", extra="torch", why="the same network in PyTorch")
+    nn = torch.nn
 
 
 class NoCounterpart(ValueError):
@@ -47,7 +51,7 @@ def torch_like(net: ClassificationNet) -> nn.Sequential:
     """The counterpart of one of our networks: (N, in_channels, H, W) -> logits (N, num_classes), in NCHW.
 
     Layers are made in the order of ours, so weights map one to one; they are drawn anew.
-    Raises NoCounterpart (a ValueError) for a network with other blocks than those of this file.
+    Raises NoCounterpart (a ValueError) for a network with a block that this file does not know.
     """
     # Only of these it is known that they are their features and output, one after the other.
     if not isinstance(net, StagedNet):
@@ -57,9 +61,9 @@ def torch_like(net: ClassificationNet) -> nn.Sequential:
 
 def _counterpart(block: HybridBlock) -> nn.Module:
     # The exact type: a subclass may compute something else.
-    if type(block) not in _FORMS:
+    if type(block) not in _COUNTERPARTS:
         raise NoCounterpart(block)
-    return _FORMS[type(block)](block)
+    return _COUNTERPARTS[type(block)](block)
 
 
 def _sequence(*blocks: Optional[HybridBlock]) -> nn.Sequential:
@@ -74,7 +78,7 @@ def _conv(layer: gluon.Conv2D) -> nn.Conv2d:
 
 
 def _batch_norm(layer: gluon.BatchNorm) -> nn.BatchNorm2d:
-    # Its momentum is the share of the new value, ours that of the old one.
+    # Its momentum is the share of the new value, ours the share of the old one.
     return nn.BatchNorm2d(layer.gamma.shape[0], layer._kwargs["eps"], 1 - layer._kwargs["momentum"])
 
 
@@ -208,7 +212,7 @@ class _ShuffleUnitV2(nn.Module):
         return self.last(torch.cat((passing, self.branch(active)), dim=1))
 
 
-_FORMS: Dict[type, Callable[[HybridBlock], nn.Module]] = {
+_COUNTERPARTS: Dict[type, Callable[[HybridBlock], nn.Module]] = {
     gluon.Activation: _activation,
     HardSigmoid: lambda _: nn.Hardsigmoid(),
     HardSwish: lambda _: nn.Hardswish(inplace=True),

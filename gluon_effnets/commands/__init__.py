@@ -1,17 +1,5 @@
-"""Parts of the command line: options of networks, `export`, what is compiled, and the comparisons of `benchmark`."""
+"""The commands of `python -m gluon_effnets`: a module for each, or for those that belong together.
 
-from .benchmark import add_benchmarks
-from .export import add_export
-from .native import add_native
-from .options import condensing_options, network_options, read_options
-from .tvm import add_tvm
-
-__all__ = [
-    "add_benchmarks",
-    "add_export",
-    "add_native",
-    "add_tvm",
-    "condensing_options",
-    "network_options",
-    "read_options",
-]
+Every module declares what it has as a `Command` or `Group` (command.py): a name, a sentence of help, a function that
+adds the arguments and one that runs. What only running needs is imported there.
+"""

@@ -1,53 +1,94 @@
-"""The command `python -m gluon_effnets export`: its arguments, and what it writes."""
+"""The command `export`: weights to files that run elsewhere."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, Callable, List, Optional, Tuple
+from functools import partial
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
 from ..models import ClassificationNet, get_model
-from .options import condensing_options, network_options, read_options
+from .command import Command
+from .options import condensing_options, data_options, network_options, read_options
 
-__all__ = ["add_export"]
-
-
-def add_export(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the command; `command(name, function, help)` makes a parser that calls `function(args)`."""
-    added = command("export", _export, "weights to files for MXNet or ONNX and OUT.json, loaded again and compared")
-    added.add_argument("name")
-    added.add_argument("weights", help=".params file")
-    added.add_argument("out", help="prefix of the files")
-    added.add_argument("--format", choices=("mxnet", "onnx"), default="mxnet",
-                       help="OUT-symbol.json and OUT-0000.params (default), or OUT.onnx")  # fmt: skip
-    added.add_argument("--image-size", type=int, metavar="N", help="default: that of the model; ONNX takes no other")
-    added.add_argument("--batch", type=_batch, metavar="N|dynamic", help="of ONNX: a fixed number (default: dynamic)")
-    added.add_argument("--raw-input", action="store_true", help="the graph takes pixels of 0..255 and normalizes them")
-    added.add_argument("--no-fold", dest="fold", action="store_false",
-                       help="MXNet: BN stays a layer of its own, as further training needs it")  # fmt: skip
-    added.add_argument("--no-blocks", dest="blocks", action="store_false",
-                       help="ONNX: IdleBlocks as they are, for TVM; not as ONNX Runtime is fastest with")  # fmt: skip
-    added.add_argument("--int8", action="store_true", help="8-bit files, their ranges from training images of --data")
-    added.add_argument("--data", metavar="KIND[:PATH]", help="of --int8, as in train_imagenet.py")
-    added.add_argument("--images", type=int, default=256, metavar="N", help="of --int8 (default: 256)")
-    added.add_argument("--set", dest="overrides", action="append", default=[], metavar="data.KEY=VALUE",
-                       help="setting of --data (may be repeated)")  # fmt: skip
-    added.add_argument("--names", metavar="FILE", help="names of the classes for OUT.json, one per line")
-    added.add_argument("--classes", type=int, help="default: as in the weights")
-    added.add_argument("--width", type=_width, metavar="I|largest|I,J,...",
-                       help="one width (or path) of a slimmable network alone")  # fmt: skip
-    added.add_argument("--routed", action="store_true",
-                       help="network with a gate: a graph before the decision, one per width after it")  # fmt: skip
-    added.add_argument("--single-file", action="store_true",
-                       help="of --routed --format onnx: all in OUT.onnx, for one image at a time")  # fmt: skip
-    added.add_argument("--aligned", action="store_true",
-                       help="ShuffleNets and CondenseNets: equal graph that runs faster on a CPU")  # fmt: skip
-    condensing_options(added)
-    network_options(added)
+__all__ = ["COMMAND"]
 
 
-def _export(args) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `export`."""
+    parser.add_argument("name", help="The model, see python -m gluon_effnets list.")
+    parser.add_argument("weights", help="Its .params file.")
+    parser.add_argument("out", help="How the names of the files begin.")
+    parser.add_argument(
+        "--format",
+        choices=("mxnet", "onnx"),
+        default="mxnet",
+        help="Write OUT-symbol.json and OUT-0000.params (mxnet, the default), or OUT.onnx.",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="Side of the images, which an ONNX file fixes (default: the model's own size).",
+    )
+    parser.add_argument(
+        "--batch",
+        type=_batch,
+        metavar="N|dynamic",
+        help="Number of images that an ONNX file takes (default: dynamic, any number).",
+    )
+    parser.add_argument(
+        "--raw-input", action="store_true", help="Let the graph take pixels of 0..255 and normalize them."
+    )
+    parser.add_argument(
+        "--no-fold",
+        dest="fold",
+        action="store_false",
+        help="Keep BN a layer of its own in MXNet's files, as further training needs it.",
+    )
+    parser.add_argument(
+        "--no-blocks",
+        dest="blocks",
+        action="store_false",
+        help="Leave IdleBlocks in ONNX as they are, for TVM; ONNX Runtime is faster without this.",
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="Write 8-bit files; training images of --data set their ranges."
+    )
+    data_options(parser, required=False, use="The data set for --int8")
+    parser.add_argument(
+        "--images", type=int, default=256, metavar="N", help="Number of training images for --int8 (default: 256)."
+    )
+    parser.add_argument("--names", metavar="FILE", help="The names of the classes for OUT.json, one per line.")
+    parser.add_argument("--classes", type=int, metavar="N", help="Number of classes (default: as in the weights).")
+    parser.add_argument(
+        "--width",
+        type=_width,
+        metavar="I|largest|I,J,...",
+        help="Write one width, or path of widths, of a slimmable network alone.",
+    )
+    parser.add_argument(
+        "--routed",
+        action="store_true",
+        help="Write a network with a gate: a graph before the decision, one per width after it.",
+    )
+    parser.add_argument(
+        "--single-file",
+        action="store_true",
+        help="Write all of --routed --format onnx to OUT.onnx, for one image at a time.",
+    )
+    parser.add_argument(
+        "--aligned",
+        action="store_true",
+        help="Write an equal graph of a ShuffleNet or CondenseNet that runs faster on a CPU.",
+    )
+    condensing_options(parser)
+    network_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export, and print the files and how they compare with the network."""
     from ..deploy import export, export_subnet
     from ..deploy.description import Description, read_names
     from ..models.condense import condense
@@ -59,17 +100,23 @@ def _export(args) -> None:
         raise ValueError("--single-file goes with --routed")
     if args.condense or args.condense_classifier:
         net = condense(net, classifier=args.condense_classifier)
-    form = {"format": args.format, "batch": args.batch, "raw_input": args.raw_input, "align": args.aligned or None}
-    form.update(fold=args.fold, int8=images)
-    names = read_names(args.names, net.num_classes) if args.names else None
-    if args.width is None:
-        exported = export(net, args.out, args.image_size, names=names, blocks=args.blocks, **form)
-    else:
-        if not (args.fold and args.blocks):
-            raise ValueError(
-                "--width is the graph of one width with BN folded in; --no-fold and --no-blocks do not go with it"
-            )
-        exported = export_subnet(net, args.width, args.out, args.image_size, names=names, **form)
+    if args.width is not None and not (args.fold and args.blocks):
+        raise ValueError(
+            "--width is the graph of one width with BN folded in; --no-fold and --no-blocks do not go with it"
+        )
+    write = partial(export, net) if args.width is None else partial(export_subnet, net, args.width)
+    exported = write(
+        args.out,
+        args.image_size,
+        args.aligned or None,
+        format=args.format,
+        batch=args.batch,
+        raw_input=args.raw_input,
+        names=read_names(args.names, net.num_classes) if args.names else None,
+        fold=args.fold,
+        blocks=args.blocks,
+        int8=images,
+    )
     print("\n".join(map(str, [*exported.files, exported.description])))
     print(f"input: {'pixels of 0..255, then inside ' if args.raw_input else ''}{net.preprocessing}")
     about = Description.read(exported.description)
@@ -113,16 +160,17 @@ def _comparison(about) -> str:
 
 
 def _export_routed(net, args) -> None:
-    from ..deploy.routed.files import Manifest, export_routed
+    from ..deploy import export_routed
+    from ..deploy.description import Description
 
     others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "names")
     if not (args.fold and args.blocks) or args.width is not None or any(getattr(args, name) for name in others):
         raise ValueError("--routed goes with --format, --single-file, --image-size, --classes and --option alone")
     path = export_routed(net, args.out, args.image_size, format=args.format, single_file=args.single_file)
-    manifest = Manifest.read(path)
-    print("\n".join([*(str(path.with_name(name)) for name in manifest.sha256), str(path)]))
+    about = Description.read(path)
+    print("\n".join([*(str(path.with_name(name)) for name in about.sha256 or ()), str(path)]))
     print(f"input: {net.preprocessing}")
-    print(f"loaded again: largest difference {manifest.difference:.1e} of the logits' standard deviation")
+    print(f"loaded again: {_comparison(about)}")
 
 
 def _width(text: str) -> Any:
@@ -133,3 +181,6 @@ def _width(text: str) -> Any:
 
 def _batch(text: str) -> Optional[int]:
     return None if text == "dynamic" else int(text)
+
+
+COMMAND = Command("export", "Export weights to files for MXNet or ONNX, loaded again and compared.", add_arguments, run)

@@ -1,4 +1,4 @@
-"""The command `python -m gluon_effnets benchmark latency`: its arguments, and what it prints and writes."""
+"""The command `benchmark latency`: networks across runtimes."""
 
 from __future__ import annotations
 
@@ -8,38 +8,69 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Callable, List, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from ..models import get_model, model_info
-from .options import network_options, read_options
+from .command import Command
+from .options import clock_option, network_options, read_options
 
-__all__ = ["add_latency"]
-
-
-def add_latency(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the command; `command(name, function, help)` makes a parser that calls `function(args)`."""
-    added = command("latency", _latency, "networks in several runtimes, in turn, each runtime in its own process")
-    added.add_argument("names", nargs="+", metavar="NAME[:OPTION=VALUE,...]")
-    added.add_argument("--runtimes", nargs="+", default=["mxnet-fused", "onnxruntime"], metavar="RUNTIME",
-                       help="'all', or those in docs/latency.md (default: mxnet-fused onnxruntime)")  # fmt: skip
-    added.add_argument("--image-size", type=_size, metavar="N|HxW", help="default: the largest of the models' own")
-    added.add_argument("--batch", type=_positive, nargs="+", default=[1], metavar="N")
-    added.add_argument("--threads", type=_positive, nargs="+", metavar="N", help="default: OMP_NUM_THREADS, or 1")
-    added.add_argument("--repeats", type=_positive, default=20)
-    added.add_argument("--forms", nargs="+", choices=("auto", "grouped", "dense", "pieces"), default=["auto"],
-                       help="of ShuffleNets in mxnet-aligned and onnxruntime-aligned")  # fmt: skip
-    added.add_argument("--processor-time", action="store_true", help="less disturbed by others; with one thread")
-    added.add_argument("--memory", action="store_true", help="peak memory, of a process for every row")
-    added.add_argument("--json", metavar="FILE", help="also write all rows with their conditions")
-    added.add_argument("--plot", metavar="FILE.png", help="cost and published accuracy against latency")
-    added.add_argument("--torch-python", metavar="PATH", help="interpreter that has PyTorch (default: this one)")
-    added.add_argument("--tvm-python", metavar="PATH", help="interpreter that has TVM (default: this one)")
-    added.add_argument("--tvm-database", metavar="DIR", help="tuning of earlier compilations (default: none)")
-    network_options(added)
+__all__ = ["COMMAND"]
 
 
-def _latency(args) -> None:
-    from ..benchmarks.latency import RUNTIMES, Settings, draw_latency, latency_tables, measure
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `benchmark latency`."""
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME[:OPTION=VALUE,...]", help="Models, each with its own options."
+    )
+    parser.add_argument(
+        "--runtimes",
+        nargs="+",
+        default=["mxnet-fused", "onnxruntime"],
+        metavar="RUNTIME",
+        help="Runtimes of docs/latency.md, or 'all' (default: mxnet-fused onnxruntime).",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=_size,
+        metavar="N|HxW",
+        help="Size of the images (default: the largest of the models' own sizes).",
+    )
+    parser.add_argument(
+        "--batch",
+        type=_positive,
+        nargs="+",
+        default=[1],
+        metavar="N",
+        help="Numbers of images in a batch (default: 1).",
+    )
+    parser.add_argument(
+        "--threads", type=_positive, nargs="+", metavar="N", help="Numbers of threads (default: OMP_NUM_THREADS, or 1)."
+    )
+    parser.add_argument(
+        "--repeats", type=_positive, default=20, metavar="N", help="Repetitions of each row (default: 20)."
+    )
+    parser.add_argument(
+        "--forms",
+        nargs="+",
+        choices=("auto", "grouped", "dense", "pieces"),
+        default=["auto"],
+        help="Forms of ShuffleNets in mxnet-aligned and onnxruntime-aligned (default: auto).",
+    )
+    clock_option(parser)
+    parser.add_argument(
+        "--memory", action="store_true", help="Also measure the peak of the memory, each row in a process of its own."
+    )
+    parser.add_argument("--json", metavar="FILE", help="Also write all rows with their conditions to a file.")
+    parser.add_argument("--plot", metavar="FILE.png", help="Also draw cost and published accuracy against latency.")
+    parser.add_argument("--torch-python", metavar="PATH", help="The Python that has PyTorch (default: this one).")
+    parser.add_argument("--tvm-python", metavar="PATH", help="The Python that has TVM (default: this one).")
+    parser.add_argument("--tvm-database", metavar="DIR", help="Use the tuning of earlier compilations in this folder.")
+    network_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, print the tables, and write the files that are asked for."""
+    from ..benchmarks.latency import LATENCY_RUNTIMES, Settings, draw_latency, latency_tables, measure
 
     for path in (args.json, args.plot):
         if path and not Path(path).absolute().parent.is_dir():
@@ -47,7 +78,7 @@ def _latency(args) -> None:
     nets = {text: _net(text, args.option) for text in args.names}
     largest = max(model_info(text.partition(":")[0]).input_size for text in nets)
     settings = Settings(
-        runtimes=list(RUNTIMES) if "all" in args.runtimes else args.runtimes,
+        runtimes=list(LATENCY_RUNTIMES) if "all" in args.runtimes else args.runtimes,
         image_size=args.image_size or (largest, largest),
         batches=args.batch,
         threads=args.threads or [int(os.environ.get("OMP_NUM_THREADS", 1))],
@@ -94,3 +125,8 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return number
+
+
+COMMAND = Command(
+    "latency", "Time networks in several runtimes, in turn, each runtime in its own process.", add_arguments, run
+)

@@ -1,22 +1,23 @@
-"""The command `python -m gluon_effnets native`: the operators for training on a CPU, compiled for this processor."""
+"""The command `native`: the operators for training on a CPU, compiled for this processor."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from typing import Callable
 
-__all__ = ["add_native"]
+from .command import Command
 
-
-def add_native(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the command; `command(name, function, help)` makes a parser that calls `function(args)`."""
-    added = command("native", _native, "compile the operators that make training on a CPU faster")
-    added.add_argument("--compiler", metavar="CXX", help="a C++ compiler with OpenMP (default: $CXX, g++ or clang++)")
-    added.add_argument("--force", action="store_true", help="compile also if they are there")
+__all__ = ["COMMAND"]
 
 
-def _native(args) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `native`."""
+    parser.add_argument("--compiler", metavar="CXX", help="A C++ compiler with OpenMP (default: $CXX, g++ or clang++).")
+    parser.add_argument("--force", action="store_true", help="Compile also if they are compiled already.")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compile, unless it is done, and print where the library lies."""
     from .. import native
 
     path = native.library()
@@ -28,3 +29,6 @@ def _native(args) -> None:
         print(f"compiled and tried in {time.perf_counter() - begin:.0f} s: {path}")
     if native.switched_off():
         print(f"{native.SWITCH}=0 in the environment keeps them from being used")
+
+
+COMMAND = Command("native", "Compile the operators that make training on a CPU faster.", add_arguments, run)

@@ -1,19 +1,33 @@
-"""Constructor options of networks on the command line."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, Dict, Sequence
+import time
+from typing import Any, Callable, Dict, Sequence
 
 import yaml
 
-__all__ = ["condensing_options", "network_options", "read_options"]
+from ..tables import FORMATS
+
+__all__ = [
+    "DATA_KINDS",
+    "clock",
+    "clock_option",
+    "condensing_options",
+    "data_options",
+    "network_options",
+    "read_options",
+    "table_format",
+]
+
+DATA_KINDS = "recordio:DIR, folder:DIR, cifar10:DIR, digits or synthetic"
 
 
-def network_options(command: argparse.ArgumentParser) -> None:
-    """Add --option to a command; `read_options(args.option)` gives its values."""
-    text = "constructor option, e.g. bn_epsilon=1e-3 (may be repeated)"
-    command.add_argument("--option", "-o", action="append", default=[], metavar="NAME=VALUE", help=text)
+def network_options(parser: argparse.ArgumentParser) -> None:
+    """Add --option; `read_options(args.option)` gives its values."""
+    text = "An option of the network's constructor, e.g. bn_epsilon=1e-3; it may be repeated."
+    parser.add_argument("--option", "-o", action="append", default=[], metavar="NAME=VALUE", help=text)
 
 
 def read_options(pairs: Sequence[str]) -> Dict[str, Any]:
@@ -35,8 +49,45 @@ def read_options(pairs: Sequence[str]) -> Dict[str, Any]:
     return options
 
 
-def condensing_options(added: argparse.ArgumentParser) -> None:
+def condensing_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that turn a pruned CondenseNet into its inference form."""
-    added.add_argument("--condense", action="store_true", help="the inference form of a pruned CondenseNet")
-    added.add_argument("--condense-classifier", action="store_true",
-                       help="that, with half of the classifier's inputs, as CondenseNet's authors do")  # fmt: skip
+    parser.add_argument("--condense", action="store_true", help="Write the inference form of a pruned CondenseNet.")
+    parser.add_argument(
+        "--condense-classifier",
+        action="store_true",
+        help="Write that form with half of the classifier's inputs, as CondenseNet's authors do.",
+    )
+
+
+def data_options(parser: argparse.ArgumentParser, required: bool = True, use: str = "The data set") -> None:
+    """Add --data and --set; `use` begins the help of --data."""
+    parser.add_argument("--data", required=required, metavar="KIND[:PATH]", help=f"{use}: {DATA_KINDS}.")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="data.KEY=VALUE",
+        help="A setting of the data, e.g. data.image_size=32; it may be repeated.",
+    )
+
+
+def table_format(
+    parser: argparse.ArgumentParser,
+    choices: Sequence[str] = FORMATS,
+    exact: str = "numbers are not rounded in csv and json",
+) -> None:
+    """Add --format, by default the first of `choices`; `exact` says what CSV and JSON have besides."""
+    text = f"How to write the table (default: {choices[0]}); {exact}."
+    parser.add_argument("--format", choices=choices, default=choices[0], help=text)
+
+
+def clock_option(parser: argparse.ArgumentParser) -> None:
+    """Add --processor-time; `clock(args)` is what it chooses."""
+    text = "Count the processor's time, which other processes disturb less; set OMP_NUM_THREADS=1."
+    parser.add_argument("--processor-time", action="store_true", help=text)
+
+
+def clock(args: argparse.Namespace) -> Callable[[], float]:
+    """The clock that --processor-time chooses."""
+    return time.process_time if args.processor_time else time.perf_counter

@@ -1,4 +1,4 @@
-"""The command `python -m gluon_effnets tvm`: an exported ONNX file compiled and tuned with Apache TVM."""
+"""The command `tvm`: an exported ONNX file compiled and tuned with Apache TVM."""
 
 from __future__ import annotations
 
@@ -9,28 +9,45 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Sequence
 
 import numpy as np
 
-__all__ = ["add_tvm"]
+from .command import Command
+
+__all__ = ["COMMAND"]
 
 
-def add_tvm(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the command; `command(name, function, help)` makes a parser that calls `function(args)`."""
-    added = command("tvm", _tvm, "an ONNX export to a library for TVM on this processor, loaded again and compared")
-    added.add_argument("exported", metavar="EXPORTED.json", help="written by export --format onnx --batch N")
-    added.add_argument("--library", metavar="FILE.so", help="default: EXPORTED.so; FILE.so.json is what predict takes")
-    added.add_argument("--trials", type=int, default=0, metavar="N",
-                       help="schedules to measure before (default: 0, those by rule)")  # fmt: skip
-    added.add_argument("--database", metavar="DIR", help="keeps what the trials find; they go on from there")
-    added.add_argument("--threads", type=int, default=1, metavar="N",
-                       help="that the library will run on (default: 1): parallel loops cost, too")  # fmt: skip
-    added.add_argument("--tvm-python", default=sys.executable, metavar="PATH",
-                       help="the Python that has TVM (default: this one)")  # fmt: skip
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `tvm`."""
+    parser.add_argument("exported", metavar="EXPORTED.json", help="What export --format onnx --batch N wrote.")
+    parser.add_argument(
+        "--library", metavar="FILE.so", help="The library to write (default: EXPORTED.so); predict takes FILE.so.json."
+    )
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Number of schedules to measure first (default: 0, schedules by rule).",
+    )
+    parser.add_argument(
+        "--database", metavar="DIR", help="Keep what the trials find in this folder, and go on from there."
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="Threads that the library will run on (default: 1); parallel loops cost, too.",
+    )
+    parser.add_argument(
+        "--tvm-python", default=sys.executable, metavar="PATH", help="The Python that has TVM (default: this one)."
+    )
 
 
-def _tvm(args) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Compile, and print the files and how they compare; return the exit code."""
     from ..deploy.to_tvm import compile as tvm_compiler
 
     exported = Path(args.exported)
@@ -58,7 +75,7 @@ def _tvm(args) -> int:
     if done.returncode:
         return done.returncode
     made = tvm_compiler.Compiled(**json.loads(done.stdout.splitlines()[-1]))
-    # The library's whole name: OUT.json is that of the ONNX file.
+    # The library's whole name: OUT.json describes the ONNX file.
     description = library.with_name(f"{library.name}.json")
     _describe(about, made, library, args.threads).save(description)
     print(f"{library}\n{description}\n{_summary(made)}")
@@ -89,7 +106,7 @@ def _write_question_and_answer(path: Path, shape: Sequence[int], out: Path) -> N
 
 
 def _describe(about, made, library: Path, threads: int):
-    """The description of a library: that of its ONNX file, but for what TVM made of it."""
+    """The description of a library: as of its ONNX file, but for what TVM made of it."""
     from ..deploy.description import sha256
 
     return dataclasses.replace(
@@ -110,3 +127,11 @@ def _summary(made) -> str:
         f"{made.new_trials} trials now, {made.trials} in all{estimate}\n"
         f"loaded again: largest difference from ONNX Runtime {made.difference:.1e} of the logits' standard deviation"
     )
+
+
+COMMAND = Command(
+    "tvm",
+    "Compile an ONNX export with TVM to a library for this processor, loaded again and compared.",
+    add_arguments,
+    run,
+)

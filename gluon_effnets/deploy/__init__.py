@@ -1,15 +1,15 @@
-"""Ways out of training: exported graphs and their speed."""
+"""Ways out of training: files for MXNet, ONNX and TVM, networks cut at a gate, and graphs that run faster."""
 
 from ..models.condense import condense
 from ..nn.init import initialize_like_trained
 from ..timing import Latency
 from .aligned.select import aligned
-from .description import ExportedNet, open_exported
-from .export import ExportError, export
-from .routed.files import RoutedFile, RoutedNet, export_routed, export_subnet, load_routed
+from .export import ExportError, export, export_routed, export_subnet
+from .formats import ExportedNet, open_exported
+from .routed.files import RoutedFile, RoutedNet, load_routed
 from .routed.router import RoutedOutput, Router
-from .to_mxnet.blocks import measure_latency
 from .to_mxnet.files import load_exported
+from .to_mxnet.variants import measure_latency
 
 initialize_lively = initialize_like_trained  # as it was called first
 

@@ -1,59 +1,67 @@
-"""What an export says of itself in <prefix>.json, and any exported form loaded by it."""
+"""What an export says of itself in <prefix>.json."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-import numpy as np
+from ..models import ModelInfo, Preprocessing
 
-from ..models import Preprocessing
-from .to_mxnet.files import symbol_runner
-from .to_onnx.files import onnx_runner
-from .to_tvm.compile import tvm_runner
+__all__ = ["Description", "Route", "read_names", "sha256"]
 
-__all__ = ["FORMATS", "Description", "ExportedNet", "open_exported", "read_names", "sha256"]
+PLAIN, ROUTED = "gluon_effnets export", "gluon_effnets routed export"
 
-FORMATS = ("mxnet", "onnx")  # that `export` writes
-_RUNNERS = {"mxnet": symbol_runner, "onnx": onnx_runner, "tvm": tvm_runner}
-KIND = "gluon_effnets export"
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """One of the widths: its index, the multiply-adds of an image that takes it, gate included, and its files.
+
+    `files` : as those of the description; none if all routes are in one file.
+    """
+
+    width: int
+    madds: int
+    files: Tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
     """The content of <prefix>.json: all that is needed to feed the files beside it and to read their answer.
 
-    files : names in the folder of the JSON file.
-    model, options, aligned : the network, the options it was built with, and whether its graph is the aligned one.
+    format : 'mxnet', 'onnx' or 'tvm'.
+    files : names in the folder of the JSON file; with routes those of the graph before the decision ('head').
+    model, options : the network, and the options it was built with.
     input_shape : of `data`, (N, channels, height, width); None where any number is taken.
     num_classes : logits for each image.
     image_size, crop, interpolation : images are resized to `image_size` / `crop` at the shorter side, their centre is
         cut out.
     mean, std, channel_order : what is left to do to pixels of 0..255: mean and std of red, green and blue in this
         sequence; 0 and 1 if the graph normalizes.
-    normalized_inside : mean and std that the graph applies, or None.
-    names : of the classes, or None.
     difference, compared_on : largest difference of a logit from the network's, in standard deviations of the logits; of
         a library of TVM from ONNX Runtime's.
     versions : of the packages that wrote the files.
+    aligned : whether the graph is the aligned one.
+    normalized_inside : mean and std that the graph applies, or None.
+    names : of the classes, or None.
     folded : whether BN is part of the convolutions before it.
     fused, milliseconds : whether MXNet's files run faster with oneDNN's fused operators (None: it was not measured),
         and how long one image took as 'plain' and as 'fused', the latter only if its logits were right.
+    fusion_refused : why the fused operators are not used although this MXNet has them, else None.
     int8 : of files in 8 bits, else None: `calibration_images`, `held_out_images`; on the latter `agreement`, the share
         of equal classes, and `difference` of the logits, root mean square in standard deviations; `float_layers`.
     tvm : of a library of TVM, else None: the `processor` it is for, as LLVM names it, for how many `threads`, and its
         `sha256`.
+    routes : what a gate chooses from; the head's second output is a place in it. Empty for a network without a gate.
+    sha256 : of every file of a routed export, else None.
     """
 
     format: str
     files: Tuple[str, ...]
     model: str
     options: Dict[str, Any]
-    aligned: bool
     input_shape: Tuple[Optional[int], ...]
     num_classes: int
     image_size: int
@@ -62,16 +70,37 @@ class Description:
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
     channel_order: str
-    normalized_inside: Optional[Dict[str, Tuple[float, ...]]]
-    names: Optional[Tuple[str, ...]]
     difference: float
-    compared_on: Tuple[str, ...]
     versions: Dict[str, str]
+    compared_on: Tuple[str, ...] = ("random pixels",)
+    aligned: bool = False
+    normalized_inside: Optional[Dict[str, Tuple[float, ...]]] = None
+    names: Optional[Tuple[str, ...]] = None
     folded: Optional[bool] = None
     fused: Optional[bool] = None
     milliseconds: Optional[Dict[str, float]] = None
     int8: Optional[Dict[str, Any]] = None
     tvm: Optional[Dict[str, Any]] = None
+    fusion_refused: Optional[str] = None
+    routes: Tuple[Route, ...] = ()
+    sha256: Optional[Dict[str, str]] = None
+
+    @classmethod
+    def of(cls, net, image_size: int, **rest: Any) -> Description:
+        """Describe an export of a network: its name, options and preprocessing, and `rest`, all other fields."""
+        info, (mean, std, order), options = net.info or ModelInfo, net.preprocessing, dict(net.identity)
+        own: Dict[str, Any] = {
+            "model": options.pop("model"),
+            "options": options,
+            "num_classes": net.num_classes,
+            "image_size": image_size,
+            "crop": info.crop,
+            "interpolation": info.interpolation,
+            "mean": mean,
+            "std": std,
+            "channel_order": order,
+        }
+        return cls(**{**own, **rest})
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -79,88 +108,97 @@ class Description:
         return Preprocessing(self.mean, self.std, self.channel_order)
 
     @property
+    def in_channels(self) -> int:
+        """The channels of an image."""
+        channels = self.input_shape[1]
+        assert channels is not None, "files take images of one number of channels"
+        return channels
+
+    @property
     def speed(self) -> Optional[str]:
         """What was measured of MXNet's files, in one line."""
         if self.milliseconds is None:
             return None
-        times = ", ".join(f"{form} {value:.2f} ms" for form, value in self.milliseconds.items())
-        wrong = "" if "fused" in self.milliseconds else " (fused gives other logits)"
+        times = ", ".join(f"{variant} {value:.2f} ms" for variant, value in self.milliseconds.items())
+        wrong = "" if "fused" in self.milliseconds else f" ({self.fusion_refused or 'fused gives other logits'})"
         return f"one image on this CPU: {times}{wrong}; predict runs it {'fused' if self.fused else 'plain'}"
 
     def save(self, path: Path) -> None:
         """Write the JSON file."""
-        content = {"kind": KIND, **dataclasses.asdict(self)}
-        if self.tvm is None:  # versions without this key refuse it, though they can run the other formats
-            del content["tvm"]
+        values = dataclasses.asdict(self)
+        if self.routes:
+            values.update(head=self.files, in_channels=self.in_channels)
+            content = {"kind": ROUTED, **{key: values[key] for key in _ROUTED_KEYS}}
+        else:
+            content = {"kind": PLAIN, **{key: values[key] for key in _PLAIN_KEYS}}
+            # Versions without these keys refuse them, though they can run the files.
+            content.update((key, values[key]) for key in _NEWER_KEYS if values[key] is not None)
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path) -> Description:
-        """Raises FileNotFoundError, or ValueError if the file is not one that `export` or `tvm` wrote."""
+        """Read the JSON file of any export.
+
+        Raises FileNotFoundError, or ValueError if the file is not one that `export`, `export_routed` or the command
+        `tvm` wrote.
+        """
         path = Path(path).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"no exported network at {path}")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("kind") != KIND:
-                raise ValueError
-            fields = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-            return cls(**fields)
+            kind = content.pop("kind")
+            return {PLAIN: cls._from_plain, ROUTED: cls._from_routed}[kind](content)
         # Not JSON, not an object, another JSON file, other keys.
         except (ValueError, AttributeError, KeyError, TypeError):
             writer = "tvm" if path.suffix == ".so" else "export"
             hint = f"; give the JSON file that {writer} wrote beside it" if path.suffix != ".json" else ""
             raise ValueError(f"{path} does not describe an exported network, or is cut short{hint}") from None
 
+    @classmethod
+    def _from_plain(cls, content: Dict[str, Any]) -> Description:
+        if not set(_PLAIN_KEYS) - set(_LATER_KEYS) <= content.keys() <= {*_PLAIN_KEYS, *_NEWER_KEYS}:
+            raise KeyError("other keys than those of an export")
+        return cls(**_with_tuples(content))
 
-class ExportedNet:
-    """An exported network in its own runtime: (n, channels, height, width) -> logits (n, classes), n also at a fixed N.
-
-    `description` says what the images need.
-    """
-
-    def __init__(self, description: Description, folder: Path):
-        if description.format not in _RUNNERS:
-            raise ValueError(f"format is {description.format!r}; this version runs {', '.join(_RUNNERS)}")
-        files = [folder / name for name in description.files]
-        missing = [str(path) for path in files if not path.is_file()]
-        if missing:
-            raise FileNotFoundError(f"the exported network lacks {' and '.join(missing)}")
-        self.description = description
-        options: Dict[str, Any] = {"fused": True} if description.fused else {}
-        if description.tvm:
-            # Loading half a library ends the process.
-            if sha256(files[0]) != description.tvm["sha256"]:
-                raise ValueError(f"{files[0]} is cut short, or not the library that was described; compile it again")
-            options["processor"] = description.tvm["processor"]
-        self._run = _RUNNERS[description.format](*files, **options)
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        batch = self.description.input_shape[0]
-        if batch is None:
-            return self._run(x)
-        whole = np.resize(x, (math.ceil(len(x) / batch) * batch, *x.shape[1:]))
-        parts = [self._run(whole[begin : begin + batch]) for begin in range(0, len(whole), batch)]
-        return np.concatenate(parts)[: len(x)]
+    @classmethod
+    def _from_routed(cls, content: Dict[str, Any]) -> Description:
+        if content.keys() != set(_ROUTED_KEYS) or content["format"] not in ("mxnet", "onnx") or not content["routes"]:
+            raise KeyError("other keys than those of a routed export")
+        # MXNet's files take any size that the network takes.
+        side = content["image_size"] if content["format"] == "onnx" else None
+        content["input_shape"] = (None, content.pop("in_channels"), side, side)
+        content["files"] = content.pop("head")
+        content["routes"] = [Route(**_with_tuples(route)) for route in content["routes"]]
+        return cls(**_with_tuples(content))
 
 
-def open_exported(path) -> ExportedNet:
-    """Load the exported network that a JSON file of `export`, or of the command `tvm`, describes.
+def _with_tuples(content: Dict[str, Any]) -> Dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
 
-    Raises FileNotFoundError or ValueError if a file is missing, cut short, something else or for another processor,
-    ImportError if the runtime of its format is missing.
-    """
-    path = Path(path).expanduser()
-    return ExportedNet(Description.read(path), path.parent)
+
+# The keys of the JSON files, in their order. Older files lack the later ones; the newer ones stand there where they
+# say something.
+_PLAIN_KEYS = (
+    *("format", "files", "model", "options", "aligned", "input_shape", "num_classes", "image_size", "crop"),
+    *("interpolation", "mean", "std", "channel_order", "normalized_inside", "names", "difference", "compared_on"),
+    *("versions", "folded", "fused", "milliseconds", "int8"),
+)
+_LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
+_NEWER_KEYS = ("tvm", "fusion_refused")
+_ROUTED_KEYS = (
+    *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
+    *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),
+)
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file."""
+    """Return the digest of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_names(path, num_classes: int) -> List[str]:
-    """The lines of a text file, one name per class.
+    """Read the lines of a text file, one name per class.
 
     Raises FileNotFoundError, or ValueError for another number of names.
     """

@@ -1,36 +1,40 @@
-"""The one way out: a network written as files for MXNet or ONNX, loaded again, compared, and described in JSON."""
+"""The one way out: a network written as files, loaded again, compared, and described in JSON."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
-import mxnet as mx
 import numpy as np
 
-from .. import __version__
-from .._requirements import optional_import
 from ..models import ClassificationNet, ModelInfo
 from ..models.condensenet import CondenseNet
+from ..models.slimmable import SlimmableNet
 from ..timing import time_interleaved
 from .aligned.select import aligned
-from .description import FORMATS, Description, ExportedNet
-from .graph.inference import inference_copy, inference_graph
+from .compare import (
+    UNUSABLE,
+    Findings,
+    Question,
+    agreement,
+    exact_logits,
+    largest_difference,
+    questions,
+    refusal,
+    split_images,
+)
+from .description import Description
+from .formats import FORMATS, Content, Format, Options, Runner, Written, find_format
+from .graph.inference import Normalization, StaticGraph, network_graph
 from .graph.static import static_graph
-from .int8 import UNUSABLE, agreement_with_float, split_images, write_int8_onnx, write_int8_symbol
-from .to_mxnet.files import fusion_is_available, write_symbol_files
-from .to_onnx.files import write_onnx_file
+from .routed.files import RoutedExport
+from .routed.router import routed_graphs, static_subnet
+from .to_mxnet.variants import fusion_is_available, try_fusion
 
-__all__ = ["ExportError", "Exported", "export"]
-
-TOLERANCE = 1e-4  # of the logits' standard deviation
-
-Content = Tuple[mx.sym.Symbol, Dict[str, mx.nd.NDArray]]  # a graph and its parameters
-Written = Tuple[Tuple[Path, ...], Description]
+__all__ = ["ExportError", "Exported", "export", "export_routed", "export_subnet"]
 
 
 class ExportError(ValueError):
@@ -46,12 +50,12 @@ class Exported(NamedTuple):
 
     @property
     def symbol(self) -> Path:
-        """The graph in MXNet's form."""
+        """The graph of an export for MXNet."""
         return self.files[0]
 
     @property
     def params(self) -> Path:
-        """The parameters in MXNet's form."""
+        """The parameters of an export for MXNet."""
         return self.files[1]
 
 
@@ -70,6 +74,9 @@ def export(
     int8: Optional[Sequence[np.ndarray]] = None,
 ) -> Exported:
     """Write a network for use without this package, load it in its runtime and compare.
+
+    MXNet's files are run plain and with oneDNN's fused operators on this CPU; the JSON file names the faster variant,
+    and `open_exported` uses it.
 
     Parameters
     ----------
@@ -91,227 +98,264 @@ def export(
     int8 : batches (N, in_channels, H, W) of normalized training images: files in 8 bits, calibrated with three quarters
         of the images. With the rest they are compared; <prefix>.json says how often the classes are the same.
 
-    MXNet's files are run plain and with oneDNN's fused operators on this CPU; the JSON file names the faster form, and
-    `open_exported` uses it.
-
     Raises ValueError for what cannot be exported so, ExportError if a logit differs by more than 1e-4 of the logits'
     standard deviation on random pixels or on photographs (those of scikit-learn, if it is installed). Then the
     folder is as it was. 8 bits are refused for a difference of more than 0.5 standard deviations, root mean square.
+
+    Example: `export(get_model("idle_mbv3", pretrained="w.params"), "out/net", format="onnx", batch=1)`
     """
-    _check(net, format, batch, raw_input, names, fold)
-    if not blocks and (format != "onnx" or int8 is not None):
-        raise ValueError("only ONNX files in float32 have their channels in blocks, or not")
-    if int8 is not None and not fold:
-        raise ValueError("8-bit files always have BN folded in; a graph with BN is in float32")
-    if align is None:
-        align = isinstance(net, CondenseNet) and net.condensed
-    prefix, size = Path(prefix), image_size or (net.info.input_size if net.info else ModelInfo.input_size)
-    form = aligned(net, format=format) if align else net
-    common = {"align": align, "format": format, "batch": batch, "raw_input": raw_input, "names": names}
+    options = Options(batch, raw_input, names, fold, blocks)
+    target = _Target.checked(net, image_size, align, find_format(format, int8 is not None), options)
+    return _write(_ways(target, net, int8), prefix)
+
+
+def export_subnet(
+    net: SlimmableNet,
+    which,
+    prefix,
+    image_size: Optional[int] = None,
+    align: Optional[bool] = None,
+    *,
+    format: str = "mxnet",
+    int8: Optional[Sequence[np.ndarray]] = None,
+    **options: Any,
+) -> Exported:
+    """Write `net.subnet(which)` as `export` does: a network that holds nothing but that width, BN folded in.
+
+    Parameters
+    ----------
+    which : an index, 'largest', or a path, as `net.subnet` takes it.
+    prefix, image_size, align, format, int8, options : as of `export`.
+
+    Raises ValueError for a width that the network does not have, ExportError and ValueError as `export` does.
+
+    Example: `export_subnet(get_model("ds_mobilenet_v1", pretrained="w.params"), 0, "out/slimmest")`
+    """
+    static, chosen = static_subnet(net, which), find_format(format, int8 is not None)
+    target = _Target.checked(static, image_size, align, chosen, Options(**options))
+    return _write(_ways(target, net.subnet(which), int8), prefix)
+
+
+def export_routed(
+    net: SlimmableNet, prefix, image_size: Optional[int] = None, *, format: str = "mxnet", single_file: bool = False
+) -> Path:
+    """Write a network with a gate as one graph before the decision and one per width, load them again and compare.
+
+    Returns the path of the JSON file, which `load_routed` takes.
+
+    Parameters
+    ----------
+    prefix : files are <prefix>-head-symbol.json, <prefix>-head-0000.params, the same for -width<i>, and <prefix>.json.
+    image_size : for the comparison and the multiply-adds; None: the model's. ONNX files take no other.
+    format : 'mxnet', or 'onnx' for <prefix>-head.onnx and <prefix>-width<i>.onnx, which take any number of images.
+    single_file : <prefix>.onnx holds all graphs, and takes one image at a time. For 'onnx' alone.
+
+    Raises ValueError for a network without exactly one gate and for an unknown format, ExportError if logits differ by
+    more than 1e-4 of their standard deviation or decisions at all. Then the folder is as it was.
+
+    Example: `load_routed(export_routed(net, "out/routed", 224))(images)`
+    """
+    if format not in FORMATS or (single_file and format != "onnx"):
+        raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}, for a single file 'onnx'")
+    chosen, size = FORMATS[format], image_size or (net.info or ModelInfo).input_size
+    way = RoutedExport(net, routed_graphs(net), chosen, size, chosen.versions(), single_file)
+    return _write([way], prefix).description
+
+
+class Way(Protocol):
+    """One way to export a network, checked before; `_write` takes these steps one after the other."""
+
+    def write(self, prefix: Path) -> Any:
+        """Write <prefix>...; the `files` of the result are the paths."""
+
+    def load(self, written: Any) -> Any:
+        """Load what was written in its runtime."""
+
+    def compare(self, written: Any, loaded: Any) -> Findings:
+        """Compare it with the network."""
+
+    def describe(self, written: Any, found: Findings) -> Description:
+        """Say what was written and found."""
+
+
+def _write(ways: Sequence[Way], prefix) -> Exported:
+    """Write -> load -> compare -> describe -> move into place, by the first way that gives the network's answers."""
+    prefix = Path(prefix)
     prefix.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=str(prefix.parent)) as folder:
-        written = Path(folder) / prefix.name
-        if int8 is None:
-            files, description = _write_float(net, form, written, size, fold, blocks, common)
+        draft = Path(folder) / prefix.name
+        for way in ways:
+            written = way.write(draft)
+            found = way.compare(written, way.load(written))
+            if found.refused is None:
+                break
         else:
-            files, description = _write_int8(net, form, written, size, int8, common)
-        description.save(written.with_name(f"{prefix.name}.json"))
-        final = [prefix.with_name(path.name) for path in (*files, written.with_name(f"{prefix.name}.json"))]
-        for path in final:
-            os.replace(Path(folder) / path.name, path)
-    return Exported(tuple(final[:-1]), final[-1], description.difference)
+            raise ExportError(found.refused)
+        description = draft.with_name(f"{prefix.name}.json")
+        way.describe(written, found).save(description)
+        final = []
+        for path in (*written.files, description):
+            final.append(prefix.with_name(path.name))
+            os.replace(path, final[-1])
+    return Exported(tuple(final[:-1]), final[-1], found.difference)
 
 
-def _write_float(net, form, prefix: Path, size: int, fold: bool, blocks: bool, common: Dict[str, Any]) -> Written:
-    """Write the graph of `form`, which equals that of the network, and compare it with the network."""
-    format, batch, raw_input = (common[key] for key in ("format", "batch", "raw_input"))
-    graph, arrays = _graph_and_arrays(form, net, raw_input)
+def _ways(target: _Target, exact: ClassificationNet, int8: Optional[Sequence[np.ndarray]]) -> List[Way]:
+    """How a target, whose answers are to be those of the network `exact`, can be written."""
+    if int8 is not None:
+        calibration, held_out = split_images(int8, (target.net.in_channels, target.size, target.size))
+        expected = exact_logits(exact, held_out)
+        if not np.isfinite(expected).all():
+            raise ExportError("the network's own logits are not finite; there is nothing to quantize")
+        return [_Int8(target, target.given(calibration), target.given(held_out), expected)]
+    asked = questions(exact, target.size, target.options.raw_input)
     # Untrained networks can blow up the rounding of folded weights by orders of magnitude; trained ones do not.
-    for folded in (True, False) if fold and format == "mxnet" else (fold,):
-        if format == "mxnet":
-            content = static_graph(graph, arrays) if folded else (graph, arrays)
-            files: Tuple[Path, ...] = write_symbol_files(*content, prefix)
-        else:
-            files = (write_onnx_file(graph, arrays, prefix, (net.in_channels, size, size), batch, blocks=blocks),)
-        description = _describe(net, files, size, folded=folded, **common)
-        plain = ExportedNet(description, prefix.parent)
-        differences = _differences(net, plain, size, raw_input)
-        worst = max(differences.values())
-        if worst <= TOLERANCE:
-            break
-    else:
-        raise ExportError(
-            f"the exported graph differs from the network by {worst:.1e} of the logits' standard deviation; "
-            f"{TOLERANCE:.0e} is allowed"
+    folds = (True, False) if target.options.fold and not target.format.folds else (target.options.fold,)
+    return [_Float(target, asked, fold) for fold in folds]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Target:
+    """What is exported as what: checked, and described alike in float32 and in 8 bits."""
+
+    net: ClassificationNet
+    graph: StaticGraph
+    size: int
+    aligned: bool
+    format: Format
+    options: Options
+    versions: Dict[str, str]
+
+    @classmethod
+    def checked(
+        cls, net: ClassificationNet, image_size: Optional[int], align: Optional[bool], format: Format, options: Options
+    ) -> _Target:
+        """Raises ValueError for what cannot be exported so, ImportError if a package is missing."""
+        format.check(options)
+        if options.raw_input and len(net.preprocessing.mean) != net.in_channels:
+            raise ValueError(f"the preprocessing is for {len(net.preprocessing.mean)} channels, not {net.in_channels}")
+        if options.names is not None and len(options.names) != net.num_classes:
+            raise ValueError(f"there are {len(options.names)} names, but {net.num_classes} classes")
+        if align is None:
+            align = isinstance(net, CondenseNet) and net.condensed
+        versions, size = format.versions(), image_size or (net.info or ModelInfo).input_size
+        graph = network_graph(aligned(net, format=format.name) if align else net)
+        if options.raw_input:
+            graph = Normalization.of(net).before(graph)
+        return cls(net, graph, size, align, format, options, versions)
+
+    def given(self, images: np.ndarray) -> np.ndarray:
+        """Normalized images as the files take them."""
+        return Normalization.of(self.net).pixels(images) if self.options.raw_input else images
+
+    def write(self, prefix: Path, graph: StaticGraph, calibration: Optional[np.ndarray] = None) -> Written:
+        """Write a graph that equals that of the network."""
+        image, options = (self.net.in_channels, self.size, self.size), self.options
+        content = Content(graph, image, options.batch, blocks=options.blocks, calibration=calibration)
+        return self.format.write(content, prefix)
+
+    def load(self, written: Written, **how: Any) -> Runner:
+        """Load what was written."""
+        return self.format.open(written.files, self.options.batch, **how)
+
+    def describe(self, written: Written, found: Findings, folded: bool) -> Description:
+        """Describe files that have been compared."""
+        options, (mean, std, _) = self.options, self.net.preprocessing
+        inside: Dict[str, Any] = {}
+        if options.raw_input:
+            inside = {"mean": (0.0,) * len(mean), "std": (1.0,) * len(std)}
+            inside["normalized_inside"] = {"mean": mean, "std": std}
+        side = None if self.format.takes_any_size else self.size
+        return Description.of(
+            self.net,
+            self.size,
+            format=self.format.name,
+            files=tuple(path.name for path in written.files),
+            aligned=self.aligned,
+            input_shape=(options.batch, self.net.in_channels, side, side),
+            names=None if options.names is None else tuple(options.names),
+            difference=found.difference,
+            compared_on=found.compared_on,
+            versions=self.versions,
+            folded=folded,
+            **inside,
+            **found.details,
         )
-    description = dataclasses.replace(description, difference=worst, compared_on=tuple(differences))
-    if format == "mxnet" and fusion_is_available():
-        description = _with_faster_form(net, plain, description, prefix.parent, raw_input)
-    return files, description
 
 
-def _write_int8(net, form, prefix: Path, size: int, images: Sequence[np.ndarray], common: Dict[str, Any]) -> Written:
-    """Write `form` in 8 bits, and compare it with the network on images that the ranges do not come from."""
-    calibration, held_out = split_images(images, (net.in_channels, size, size))
-    raw_input, (mean, std) = common["raw_input"], _mean_and_std(net)
-    exact = _logits(net, held_out)
-    if not np.isfinite(exact).all():
-        raise ExportError("the network's own logits are not finite; there is nothing to quantize")
+@dataclasses.dataclass(frozen=True)
+class _Float:
+    """An export in float32: the logits of the network but for rounding."""
 
-    def as_taken(x: np.ndarray) -> np.ndarray:
-        return x * std + mean if raw_input else x
+    target: _Target
+    asked: List[Question]
+    fold: bool
 
-    if common["format"] == "mxnet":
-        normalized = functools.partial(_normalized, net) if raw_input else lambda *content: content
-        made = write_int8_symbol(form, calibration, normalized, prefix)
-    else:
-        content = _graph_and_arrays(form, net, raw_input)
-        made = write_int8_onnx(*content, as_taken(calibration), prefix, common["batch"])
-    description = _describe(net, made.files, size, folded=True, **common)
-    seen = ExportedNet(description, prefix.parent)(as_taken(held_out))
-    figures = agreement_with_float(seen, exact)
-    if not figures["difference"] <= UNUSABLE:
-        raise ExportError(
-            f"in 8 bits the logits differ by {figures['difference']:.2f} of their standard deviation (root mean "
-            f"square); {UNUSABLE} is allowed.\nTrain the network, calibrate with its own training images, or "
-            "export it in float32"
-        )
-    counts = {"calibration_images": len(calibration), "held_out_images": len(held_out)}
-    return made.files, dataclasses.replace(
-        description,
-        difference=float(np.abs(seen - exact).max() / (exact.std() or 1)),
-        compared_on=("held-out calibration images",),
-        int8={**counts, **figures, "float_layers": made.float_layers},
-    )
+    def write(self, prefix: Path) -> Written:
+        graph = self.target.graph
+        return self.target.write(prefix, static_graph(*graph) if self.fold and not self.target.format.folds else graph)
 
+    def load(self, written: Written) -> Runner:
+        return self.target.load(written)
 
-def _check(net, format, batch, raw_input, names, fold) -> None:
-    if format not in FORMATS:
-        raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}")
-    if batch is not None and format == "mxnet":
-        raise ValueError("the files for MXNet take any number of images; a fixed batch is for format 'onnx'")
-    if format == "onnx" and not fold:
-        raise ValueError("ONNX files always have BN folded in; a graph with BN is for format 'mxnet'")
-    if batch is not None and batch < 1:
-        raise ValueError(f"batch is {batch}; it must be at least 1")
-    if raw_input and len(net.preprocessing.mean) != net.in_channels:
-        raise ValueError(f"the preprocessing is for {len(net.preprocessing.mean)} channels, not {net.in_channels}")
-    if names is not None and len(names) != net.num_classes:
-        raise ValueError(f"there are {len(names)} names, but {net.num_classes} classes")
+    def compare(self, written: Written, loaded: Runner) -> Findings:
+        worst, kinds = self._difference(loaded), tuple(question.kind for question in self.asked)
+        found = Findings(worst, kinds, refusal(worst))
+        if found.refused is not None or not (self.target.format.has_variants and fusion_is_available()):
+            return found
+        return self._with_faster_variant(found, loaded, self.target.load(written, variant="fused"))
+
+    def describe(self, written: Written, found: Findings) -> Description:
+        return self.target.describe(written, found, folded=self.fold)
+
+    def _difference(self, run: Runner) -> float:
+        # Unlike Python's own, NumPy's maximum is NaN if one of them is.
+        return float(np.max([largest_difference(run(asked.images), asked.logits) for asked in self.asked]))
+
+    def _with_faster_variant(self, found: Findings, plain: Runner, fused: Runner) -> Findings:
+        """What MXNet's files run faster with on this CPU; fusion, of which MXNet has wrong cases, is compared, too."""
+        difference, refused = try_fusion(lambda: self._difference(fused))
+        image = self.asked[0].images[:1]
+        calls = {"plain": lambda: plain(image)}
+        if refused is None:
+            calls["fused"] = lambda: fused(image)
+        first = sum(latency.minimum for latency in time_interleaved(calls, repeats=3).values())
+        # Other programs disturb short calls most.
+        repeats = min(max(round(300 / first), 3), 50)
+        minima = {name: round(latency.minimum, 3) for name, latency in time_interleaved(calls, repeats).items()}
+        chosen = minima.get("fused", np.inf) < minima["plain"]
+        details = {"fused": bool(chosen), "milliseconds": minima, "fusion_refused": refused}
+        return found._replace(difference=difference if chosen else found.difference, details=details)
 
 
-def _graph_and_arrays(form, net, raw_input: bool) -> Content:
-    arrays = {name: param.data().as_in_context(mx.cpu()) for name, param in form.collect_params().items()}
-    content = inference_graph(form), arrays
-    return _normalized(net, *content) if raw_input else content
+@dataclasses.dataclass(frozen=True)
+class _Int8:
+    """An export in 8 bits: nearly the logits of the network, on images that the ranges do not come from."""
 
+    target: _Target
+    calibration: np.ndarray
+    held_out: np.ndarray
+    expected: np.ndarray
 
-def _normalized(net, graph: mx.sym.Symbol, arrays: Dict[str, mx.nd.NDArray]) -> Content:
-    """The graph behind the normalization of its input."""
-    mean, std = (mx.sym.var(f"input_{what}", shape=(1, net.in_channels, 1, 1)) for what in ("mean", "std"))
-    data = mx.sym.broadcast_div(mx.sym.broadcast_sub(mx.sym.var("data", dtype="float32"), mean), std)
-    return graph(data=data), {**arrays, **dict(zip(("input_mean", "input_std"), map(mx.nd.array, _mean_and_std(net))))}
+    def write(self, prefix: Path) -> Written:
+        return self.target.write(prefix, self.target.graph, self.calibration)
 
+    def load(self, written: Written) -> Runner:
+        return self.target.load(written)
 
-def _mean_and_std(net) -> List[np.ndarray]:
-    """(1, in_channels, 1, 1) each, in the order of the input's channels."""
-    mean, std, order = net.preprocessing
-    if len(mean) != net.in_channels:
-        # The preprocessing of other channels than these; any scale serves the comparison.
-        mean, std = ((float(np.mean(values)),) * net.in_channels for values in (mean, std))
-    step = -1 if order == "bgr" else 1
-    return [np.array(values[::step], np.float32).reshape(1, -1, 1, 1) for values in (mean, std)]
+    def compare(self, written: Written, loaded: Runner) -> Findings:
+        seen, refused = loaded(self.held_out), None
+        figures = agreement(seen, self.expected)
+        if not figures["difference"] <= UNUSABLE:
+            refused = (
+                f"in 8 bits the logits differ by {figures['difference']:.2f} of their standard deviation (root mean "
+                f"square); {UNUSABLE} is allowed.\nTrain the network, calibrate with its own training images, or "
+                "export it in float32"
+            )
+        counts = {"calibration_images": len(self.calibration), "held_out_images": len(self.held_out)}
+        int8 = {**counts, **figures, "float_layers": written.float_layers}
+        difference = largest_difference(seen, self.expected)
+        return Findings(difference, ("held-out calibration images",), refused, {"int8": int8})
 
-
-def _describe(net, files, size, align, *, format, batch, raw_input, names, folded) -> Description:
-    info, (mean, std, order) = net.info or ModelInfo, net.preprocessing
-    options = dict(net.identity)
-    versions = {"gluon_effnets": __version__, "mxnet": mx.__version__}
-    if format == "onnx":
-        needed = {"onnx": "export to ONNX", "onnxruntime": "compare what is exported to ONNX"}
-        versions.update((name, optional_import(name, "onnx", why).__version__) for name, why in needed.items())
-    side = size if format == "onnx" else None
-    return Description(
-        format=format,
-        files=tuple(path.name for path in files),
-        model=options.pop("model"),
-        options=options,
-        aligned=align,
-        input_shape=(batch, net.in_channels, side, side),
-        num_classes=net.num_classes,
-        image_size=size,
-        crop=info.crop,
-        interpolation=info.interpolation,
-        mean=(0.0,) * len(mean) if raw_input else mean,
-        std=(1.0,) * len(std) if raw_input else std,
-        channel_order=order,
-        normalized_inside={"mean": mean, "std": std} if raw_input else None,
-        names=None if names is None else tuple(names),
-        difference=float("nan"),
-        compared_on=(),
-        versions=versions,
-        folded=folded,
-    )
-
-
-def _differences(net: ClassificationNet, exported: ExportedNet, size: int, raw_input: bool) -> Dict[str, float]:
-    mean, std = _mean_and_std(net)
-    found = {}
-    for what, pixels in _images(net, size).items():
-        x = (pixels - mean) / std
-        expected = _logits(net, x)
-        difference = np.abs(exported(pixels if raw_input else x) - expected).max()
-        found[what] = float(difference / (expected.std() or 1))
-    return found
-
-
-def _logits(net: ClassificationNet, x: np.ndarray) -> np.ndarray:
-    """Those of the network itself, in float32."""
-    logits = net(mx.nd.array(x, ctx=next(iter(net.collect_params().values())).list_ctx()[0]))
-    if logits.dtype != np.float32:  # with mixed precision, whose rounding is not the files' fault
-        logits = inference_copy(net)(mx.nd.array(x))
-    return logits.asnumpy()
-
-
-def _with_faster_form(net, plain: ExportedNet, description: Description, folder: Path, raw_input: bool) -> Description:
-    """What MXNet's files run faster with on this CPU; fusion, of which MXNet has wrong cases, is compared like them."""
-    fused, size = ExportedNet(dataclasses.replace(description, fused=True), folder), description.image_size
-    try:
-        difference = max(_differences(net, fused, size, raw_input).values())
-    except mx.base.MXNetError:
-        difference = float("nan")
-    mean, std = _mean_and_std(net)
-    pixels = _images(net, size)["random pixels"][:1]
-    image = pixels if raw_input else (pixels - mean) / std
-    calls = {"plain": lambda: plain(image)}
-    if difference <= TOLERANCE:
-        calls["fused"] = lambda: fused(image)
-    first = sum(latency.minimum for latency in time_interleaved(calls, repeats=3).values())
-    # Other programs disturb short calls most.
-    repeats = min(max(round(300 / first), 3), 50)
-    minima = {name: round(latency.minimum, 3) for name, latency in time_interleaved(calls, repeats).items()}
-    chosen = minima.get("fused", np.inf) < minima["plain"]
-    worst = difference if chosen else description.difference
-    return dataclasses.replace(description, fused=bool(chosen), milliseconds=minima, difference=worst)
-
-
-def _images(net: ClassificationNet, size: int) -> Dict[str, np.ndarray]:
-    """Pixels of 0..255 to compare on, (n, in_channels, size, size) float32, n different for each kind."""
-    shape = (3, net.in_channels, size, size)
-    images = {"random pixels": np.random.RandomState(0).randint(0, 256, shape).astype(np.float32)}
-    photographs = _photographs(size)
-    if net.in_channels == 3 and photographs is not None:
-        step = -1 if net.preprocessing.channel_order == "bgr" else 1
-        images["photographs"] = photographs[:, ::step]
-    return images
-
-
-def _photographs(size: int) -> Optional[np.ndarray]:
-    try:
-        import sklearn.datasets
-    except ImportError:
-        return None
-    # Its own loader decodes with Pillow, which fails once Horovod is loaded ("broken data stream").
-    paths = [Path(sklearn.datasets.__file__).parent / "images" / f"{name}.jpg" for name in ("china", "flower")]
-    resized = [mx.image.imresize(mx.image.imread(str(path))[:, :427], size, size).asnumpy() for path in paths]
-    return np.stack(resized).transpose(0, 3, 1, 2).astype(np.float32)
+    def describe(self, written: Written, found: Findings) -> Description:
+        return self.target.describe(written, found, folded=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from typing import List, NamedTuple
 
 import numpy as np
 
-from .._requirements import optional_import
 from ..models import ClassificationNet
 from ..nn import CondensedConv, DenseLayer, MaskedConv
+from ..pictures import load_pyplot, save_picture
 
 __all__ = ["EarlyShare", "draw_layer", "draw_reuse", "early_feature_share", "layer_weights", "reuse_map"]
 
@@ -27,7 +25,10 @@ class EarlyShare(NamedTuple):
 def layer_weights(net: ClassificationNet) -> List[np.ndarray]:
     """|weight x mask| of the learned 1x1 convolution of every dense layer, (outputs, inputs), first layer first.
 
-    Trained and condensed networks give the same. Raises ValueError for networks without dense layers.
+    Trained and condensed networks give the same.
+
+    Raises:
+        ValueError: The network has no dense layers.
     """
     widths = _source_widths(net)
     return [_weights(layer.reduce, inputs) for layer, inputs in zip(_layers(net), np.cumsum(widths))]
@@ -41,7 +42,8 @@ def reuse_map(net: ClassificationNet) -> np.ndarray:
     channels; NaN where the source comes after the target. Reactivations have no part in it. (CondenseNetV2, arXiv
     2104.04382, figure 7d, by the authors' script.)
 
-    Raises ValueError for networks without dense layers.
+    Raises:
+        ValueError: The network has no dense layers.
     """
     widths, weights = _source_widths(net), layer_weights(net)
     borders = np.cumsum([0, *widths])
@@ -66,7 +68,8 @@ def normalized(cells: np.ndarray) -> np.ndarray:
 def early_feature_share(net: ClassificationNet) -> EarlyShare:
     """Share of the summed |weight x mask| of all layers whose source is at least L / 2 layers before, L being all.
 
-    Raises ValueError for networks without dense layers.
+    Raises:
+        ValueError: The network has no dense layers.
     """
     widths = np.array(_source_widths(net)[:-1])
     mass = np.nan_to_num(reuse_map(net)) * widths[:, None]
@@ -80,11 +83,18 @@ def early_feature_share(net: ClassificationNet) -> EarlyShare:
 def draw_reuse(net: ClassificationNet, picture, normalize: str = "column", title: str = "") -> None:
     """Draw the reuse map of a network as a PNG; dashed lines divide the blocks.
 
-    `normalize` is one of NORMALIZATIONS. Raises ValueError for another, and for networks without dense layers.
+    Args:
+        net: A CondenseNet, trained or condensed.
+        picture: The PNG file.
+        normalize: One of NORMALIZATIONS.
+        title: Above the picture.
+
+    Raises:
+        ValueError: The network has no dense layers, or `normalize` is none of these.
     """
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"normalize is {normalize!r}; it must be one of {', '.join(NORMALIZATIONS)}")
-    cells, pyplot = reuse_map(net), _pyplot()
+    cells, pyplot = reuse_map(net), load_pyplot("the picture of the weights")
     figure, axes = pyplot.subplots(figsize=(6, 5), constrained_layout=True)
     image = axes.imshow(normalized(cells) if normalize == "column" else cells, cmap="jet", interpolation="nearest")
     for border in _block_ends(net)[:-1]:
@@ -96,21 +106,29 @@ def draw_reuse(net: ClassificationNet, picture, normalize: str = "column", title
     axes.set(xlabel="target layer", ylabel="source layer (0: first convolution)")
     axes.set_title(title, fontsize=9)
     figure.colorbar(image, ax=axes, shrink=0.8)
-    _save(figure, picture)
+    save_picture(figure, picture)
 
 
 def draw_layer(net: ClassificationNet, picture, layer: int, title: str = "") -> None:
     """Draw |weight x mask| of one layer (from 1) as a PNG: its filters by groups, and what share each source has.
 
     Dropped weights are white, dashed lines divide the blocks that the inputs come from.
-    Raises ValueError if there is no such layer, and for networks without dense layers.
+
+    Args:
+        net: A CondenseNet, trained or condensed.
+        picture: The PNG file.
+        layer: Number of the dense layer, from 1.
+        title: Above the picture.
+
+    Raises:
+        ValueError: There is no such layer, or no dense layer at all.
     """
     weights = layer_weights(net)
     if not 1 <= layer <= len(weights):
         raise ValueError(f"there is no layer {layer}; the dense layers of this network are 1 to {len(weights)}")
     weight, groups = weights[layer - 1], net.plan.learned.groups
     borders = np.cumsum([0, *_source_widths(net)[:layer]])
-    pyplot = _pyplot()
+    pyplot = load_pyplot("the picture of the weights")
     figure, (above, below) = pyplot.subplots(
         2, 1, figsize=(8, 5), sharex=True, gridspec_kw={"height_ratios": [3, 1]}, constrained_layout=True
     )
@@ -128,16 +146,14 @@ def draw_layer(net: ClassificationNet, picture, layer: int, title: str = "") -> 
         for border in borders[[end + 1 for end in _block_ends(net) if end < layer]]:
             axes.axvline(border, color="black", ls="--", lw=0.8)
     figure.colorbar(image, ax=above)
-    _save(figure, picture)
+    save_picture(figure, picture)
 
 
 def _layers(net: ClassificationNet) -> List[DenseLayer]:
     found: List[DenseLayer] = []
     net.apply(lambda block: found.append(block) if isinstance(block, DenseLayer) else None)
     if not found:
-        raise ValueError(
-            f"{net.info.name if net.info else type(net).__name__} has no dense layers, as CondenseNets have"
-        )
+        raise ValueError(f"{net.identity['model']} has no dense layers, as CondenseNets have")
     return found
 
 
@@ -163,15 +179,3 @@ def _weights(convolution, inputs: int) -> np.ndarray:
         # The rows of a group stand together here; in training and behind the shuffle they are interleaved.
         full[group::groups, index[group]] = rows
     return full
-
-
-def _pyplot():
-    matplotlib = optional_import("matplotlib", extra="train", why="the picture of the weights")
-    matplotlib.use("Agg")
-    return importlib.import_module("matplotlib.pyplot")
-
-
-def _save(figure, picture) -> None:
-    Path(picture).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=120)
-    _pyplot().close(figure)

@@ -9,20 +9,23 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Sequenc
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon.block import Block
 
 from .._requirements import optional_import
-from ..deploy.graph.inference import inference_copy, inference_graph
+from ..deploy.compare import relative_difference
+from ..deploy.graph.inference import inference_copy, network_graph
 from ..deploy.to_mxnet.files import write_symbol_files
 from ..deploy.to_mxnet.int8 import GRANULARITIES, quantize
 from ..deploy.to_onnx.files import onnx_runner, write_onnx_file
-from ..deploy.to_onnx.int8 import quantize_onnx, relative_difference
+from ..deploy.to_onnx.int8 import quantize_onnx
 from ..models import ClassificationNet
+from ..tables import Table
 
-__all__ = ["RUNTIMES", "QuantizedRow", "compare_quantized", "installed_runtimes", "quantized_table"]
+__all__ = ["INT8_RUNTIMES", "QuantizedRow", "compare_quantized", "installed_runtimes", "int8_table", "quantized_table"]
 
 log = logging.getLogger(__name__)
 
-RUNTIMES = ("mxnet", "onnxruntime")
+INT8_RUNTIMES = ("mxnet", "onnxruntime")
 
 Batches = Iterable[Tuple[mx.nd.NDArray, mx.nd.NDArray]]
 
@@ -46,13 +49,13 @@ class QuantizedRow(NamedTuple):
 
 
 def installed_runtimes() -> Tuple[str, ...]:
-    """Those of `RUNTIMES` that can quantize here; a warning says what the other needs."""
+    """Those of `INT8_RUNTIMES` that can quantize here; a warning says what the other needs."""
     try:
         optional_import("onnxruntime.quantization", "onnx", "8 bits in ONNX Runtime")
     except ImportError as error:
         log.warning("%s", error)
-        return RUNTIMES[:1]
-    return RUNTIMES
+        return INT8_RUNTIMES[:1]
+    return INT8_RUNTIMES
 
 
 def compare_quantized(
@@ -65,23 +68,31 @@ def compare_quantized(
     """Quantize every network, for MXNet in both granularities, and compare with float32 on labelled batches.
 
     `evaluation`: pairs (images, class numbers), gone through once for each row. `calibration_mode` is MXNet's alone.
-    `runtimes`: some of `RUNTIMES`. In ONNX Runtime all layers are in 8 bits. Raises what `quantize` raises, ImportError
-    for a runtime that is not installed.
+    `runtimes`: some of `INT8_RUNTIMES`. In ONNX Runtime all layers are in 8 bits. Raises what `quantize` raises,
+    ImportError for a runtime that is not installed.
     """
     batches = [(data.asnumpy(), label.asnumpy().astype(int)) for data, label in evaluation]
     labels = np.concatenate([label for _, label in batches])
     rows = []
     for name, net in nets.items():
-        exact = _in_float(net)
+        exact = _logits(inference_copy(net))
         expected = np.concatenate([exact(data) for data, _ in batches])
         for runtime in runtimes:
             for form in _FORMS[runtime](net, calibration, calibration_mode):
                 seen = np.concatenate([form.logits(data) for data, _ in batches])
-                top1 = [float((logits.argmax(axis=1) == labels).mean()) for logits in (expected, seen)]
-                agreement = float((seen.argmax(axis=1) == expected.argmax(axis=1)).mean())
-                difference = relative_difference(seen, expected)
-                sizes = (form.size, form.float_size)
-                rows.append(QuantizedRow(name, form.granularity, *top1, agreement, difference, runtime, *sizes))
+                found, exactly = seen.argmax(axis=1), expected.argmax(axis=1)
+                row = QuantizedRow(
+                    name,
+                    form.granularity,
+                    float_top1=float((exactly == labels).mean()),
+                    top1=float((found == labels).mean()),
+                    agreement=float((found == exactly).mean()),
+                    difference=relative_difference(seen, expected),
+                    runtime=runtime,
+                    size=form.size,
+                    float_size=form.float_size,
+                )
+                rows.append(row)
     return rows
 
 
@@ -92,8 +103,7 @@ class _Form(NamedTuple):
     float_size: int
 
 
-def _in_float(net) -> Callable[[np.ndarray], np.ndarray]:
-    block = inference_copy(net)
+def _logits(block: Block) -> Callable[[np.ndarray], np.ndarray]:
     return lambda x: block(mx.nd.array(x)).asnumpy()
 
 
@@ -107,16 +117,14 @@ def _mxnet_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterat
         with tempfile.TemporaryDirectory() as folder:
             sizes = []
             for block in blocks:
-                arrays = {name: param.data() for name, param in block.collect_params().items()}
-                sizes.append(_size(write_symbol_files(block(mx.sym.var("data")), arrays, Path(folder) / "net")))
-        yield _Form(granularity, lambda x, block=blocks[1]: block(mx.nd.array(x)).asnumpy(), sizes[1], sizes[0])
+                sizes.append(_size(write_symbol_files(*network_graph(block), Path(folder) / "net")))
+        yield _Form(granularity, _logits(blocks[1]), sizes[1], sizes[0])
 
 
 def _onnx_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterator[_Form]:
     images = [batch.asnumpy() for batch in calibration]
-    arrays = {name: param.data().as_in_context(mx.cpu()) for name, param in net.collect_params().items()}
     with tempfile.TemporaryDirectory() as folder:
-        exact = write_onnx_file(inference_graph(net), arrays, Path(folder) / "net", images[0].shape[1:])
+        exact = write_onnx_file(*network_graph(net), Path(folder) / "net", images[0].shape[1:])
         path = quantize_onnx(exact, Path(folder) / "int8.onnx", images)
         # One range for all weights of a convolution ruins depthwise ones, and is no faster here.
         yield _Form("channel-wise", onnx_runner(path), _size([path]), _size([exact]))
@@ -127,12 +135,16 @@ _FORMS = {"mxnet": _mxnet_forms, "onnxruntime": _onnx_forms}
 
 def quantized_table(rows: List[QuantizedRow]) -> str:
     """The rows as a Markdown table."""
-    lines = [
-        "| model | runtime | weights | top-1 float32 | top-1 8 bits | same class | difference of logits | MB (float) |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    return int8_table(rows).markdown()
+
+
+def int8_table(rows: List[QuantizedRow]) -> Table:
+    """The rows as they are read: shares in percent, sizes in megabytes."""
+    shares = [(title, ".2%") for title in ("top-1 float32", "top-1 8 bits", "same class")]
+    columns = ["model", "runtime", "weights", *shares, ("difference of logits", ".3f"), "MB (float)"]
+    lines = []
     for row in rows:
-        shares = " | ".join(f"{share:.2%}" for share in (row.float_top1, row.top1, row.agreement))
+        figures = (row.float_top1, row.top1, row.agreement, row.difference)
         sizes = f"{row.size / 1e6:.2f} ({row.float_size / 1e6:.2f})"
-        lines.append(f"| {row.name} | {row.runtime} | {row.granularity} | {shares} | {row.difference:.3f} | {sizes} |")
-    return "\n".join(lines)
+        lines.append((row.name, row.runtime, row.granularity, *figures, sizes))
+    return Table(columns, lines)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, List, Sequence, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
 from ..deploy import load_routed, open_exported
-from ..deploy.routed.files import Manifest
-from ..models import Preprocessing, get_model
+from ..deploy.description import Description
+from ..models import Preprocessing, get_model, model_info
 from ..train.data import DataSettings
 from ..train.data.augment import center_crop, eval_resize
 from ..train.data.decode import UnreadableImageError, decode_image, to_input
@@ -32,13 +32,22 @@ class _ImageClassifier:
         self.settings = DataSettings(**settings, **preprocessing._asdict())
 
     def __call__(self, path) -> np.ndarray:
-        """Raises OSError if the file cannot be read (FileNotFoundError if it is not there) or is no image."""
+        """The probabilities of the classes for one image file.
+
+        Raises:
+            OSError: The file cannot be read (FileNotFoundError if it is not there) or is no image.
+        """
         return self._probabilities([self._pixels(path)])[0]
 
     def batches(self, paths: Iterable, batch: int = 1) -> Iterator[Tuple[Any, Union[np.ndarray, OSError]]]:
         """Yield every path with its probabilities, or with the error if it cannot be read, in order.
 
-        `batch` images go through the network together. Raises ValueError for a `batch` below 1.
+        Args:
+            paths: Image files.
+            batch: Images that go through the network together.
+
+        Raises:
+            ValueError: `batch` is below 1.
         """
         if batch < 1:
             raise ValueError(f"the number of images in a batch is {batch}; it must be at least 1")
@@ -82,14 +91,15 @@ class Classifier(_ImageClassifier):
 
     Images get the preprocessing that the weights want and the evaluation crop of the model.
 
-    Parameters
-    ----------
-    name : a name of `list_models()`.
-    weights : `.params` file.
-    image_size : side of the network's input; None: that of the model.
-    options : of the network.
+    Args:
+        name: A name of `list_models()`.
+        weights: `.params` file.
+        image_size: Side of the network's input; None: that of the model.
+        options: Of the network.
 
-    Raises what `get_model` raises, and ValueError for a network that takes neither colour nor grey images.
+    Raises:
+        ValueError: The network takes neither color nor gray images, or what `get_model` raises.
+        FileNotFoundError: There is no such file.
     """
 
     def __init__(self, name: str, weights: str, image_size: int | None = None, **options: Any):
@@ -97,32 +107,33 @@ class Classifier(_ImageClassifier):
         _require_images(net.in_channels, net.preprocessing, weights)
         net.hybridize(static_alloc=True, static_shape=True)
         self.num_classes, self.names = net.num_classes, None
-        size = net.info.input_size if image_size is None else image_size
+        info = model_info(name)
+        size = info.input_size if image_size is None else image_size
         super().__init__(
-            lambda x: net(mx.nd.array(x)).asnumpy(), net.preprocessing, image_size=size, eval_crop=net.info.crop
+            lambda x: net(mx.nd.array(x)).asnumpy(), net.preprocessing, image_size=size, eval_crop=info.crop
         )
 
 
 class ExportedClassifier(_ImageClassifier):
     """An exported network, routed or not, `classifier(path)` -> probabilities (num_classes,).
 
-    Parameters
-    ----------
-    path : the JSON file that `export`, `export_routed` or the command `tvm` wrote; it says what is done to images.
-    image_size : side of the network's input; None: as it was exported. Only MXNet's form takes another.
+    Args:
+        path: The JSON file that `export`, `export_routed` or the command `tvm` wrote; it says what is done to images.
+        image_size: Side of the network's input; None: as it was exported. Only MXNet's form takes another.
 
-    `names` are those of the classes, or None. Raises what `open_exported` and `load_routed` raise, and ValueError for a
-    network that takes neither colour nor grey images, or not of this size.
+    `names` are those of the classes, or None.
+
+    Raises:
+        ValueError: The network takes neither color nor gray images, or not of this size, or what `open_exported` and
+            `load_routed` raise.
+        FileNotFoundError: A file is missing.
     """
 
     def __init__(self, path, image_size: int | None = None):
-        if Manifest.is_at(path):
-            routed = load_routed(path)
-            logits, about, self.names = routed.logits, routed.manifest, None
-        else:
-            logits = open_exported(path)
-            about, self.names = logits.description, logits.description.names
-        _require_images(about.input_shape[1], about.preprocessing, path)
+        about = Description.read(path)
+        logits = load_routed(path).logits if about.routes else open_exported(path)
+        self.names = about.names
+        _require_images(about.in_channels, about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):
             raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {size}")
@@ -131,7 +142,7 @@ class ExportedClassifier(_ImageClassifier):
         super().__init__(logits, about.preprocessing, **settings)
 
 
-def _require_images(in_channels: int, preprocessing: Preprocessing, where) -> None:
+def _require_images(in_channels: Optional[int], preprocessing: Preprocessing, where) -> None:
     given = len(preprocessing.mean)
     if in_channels not in (1, 3) or given != in_channels:
         raise ValueError(
@@ -142,7 +153,8 @@ def _require_images(in_channels: int, preprocessing: Preprocessing, where) -> No
 def find_images(paths: Iterable) -> List[Path]:
     """The paths, with the image files in it (by suffix, sorted) for each that is a folder.
 
-    Raises FileNotFoundError for a folder without images.
+    Raises:
+        FileNotFoundError: A folder has no images.
     """
     found: List[Path] = []
     for path in map(Path, paths):
@@ -159,7 +171,8 @@ def find_images(paths: Iterable) -> List[Path]:
 def best(probabilities: np.ndarray, top: int = 5) -> List[Tuple[int, float]]:
     """The `top` likeliest classes as (index, probability), the likeliest first; all if there are fewer.
 
-    Raises ValueError for a `top` below 1.
+    Raises:
+        ValueError: `top` is below 1.
     """
     if top < 1:
         raise ValueError(f"the number of classes to show is {top}; it must be at least 1")

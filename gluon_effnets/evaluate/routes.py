@@ -9,8 +9,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from ..models import Preprocessing
-from ..train.report import load_pyplot
-from ..train.width_scores import find_routes, require_slimmable
+from ..pictures import load_pyplot, save_picture
+from ..train.tasks.width_scores import find_routes, require_slimmable
 from .validate import open_pair
 
 __all__ = ["DrawnRoute", "draw_routes"]
@@ -88,7 +88,7 @@ def _pixels(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def _draw(images: Sequence[np.ndarray], picture: Path, title: str) -> None:
-    pyplot, rows = load_pyplot(), math.ceil(len(images) / COLUMNS)
+    pyplot, rows = load_pyplot("the pictures of routes"), math.ceil(len(images) / COLUMNS)
     size = (COLUMNS, rows + 0.5)
     figure, axes = pyplot.subplots(rows, COLUMNS, figsize=size, squeeze=False, constrained_layout=True)
     for panel in axes.flat:
@@ -96,6 +96,4 @@ def _draw(images: Sequence[np.ndarray], picture: Path, title: str) -> None:
     for panel, image in zip(axes.flat, images):
         panel.imshow(image, cmap="gray", vmin=0, vmax=255)
     figure.suptitle(title, fontsize=9)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=100)
-    pyplot.close(figure)
+    save_picture(figure, picture, dpi=100)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
@@ -14,11 +13,11 @@ from .. import _resources
 from ..models import ClassificationNet, get_model, params
 from ..train.build import model_options
 from ..train.config import load_recipe
-from ..train.data import Data, open_data, parse_source
+from ..train.data import Batch, Data, open_data, parse_source
 from ..train.dist import Workers
-from ..train.loop import evaluate
-from ..train.tasks import Classification
-from ..train.width_scores import Which, require_slimmable, route_sums, width_list, width_sums
+from ..train.evaluation import Score, evaluate
+from ..train.metrics import classification_sums
+from ..train.tasks.width_scores import Which, require_slimmable, route_sums, width_list, width_sums
 from .int8_accuracy import QuantizedRow, compare_quantized, installed_runtimes
 
 __all__ = ["calibration_images", "open_pair", "validate", "validate_in_8_bits"]
@@ -34,7 +33,10 @@ def open_pair(
     Image size and preprocessing are those of configs/<kind>.yaml if there is one, else 224 pixels with ImageNet's
     normalization. A file that is marked with another preprocessing gets that, with a warning; `overrides`
     ('data.image_size=32') go before all of these, `options` go to the network.
-    Raises ValueError if weights, network and data do not fit together, FileNotFoundError for missing files.
+
+    Raises:
+        ValueError: Weights, network and data do not fit together.
+        FileNotFoundError: A file is missing.
     """
     path = _resources.folder("configs") / f"{parse_source(source).kind}.yaml"
     given = [f"model={name}", f"data.source={source}", *overrides]
@@ -87,21 +89,28 @@ def validate(
     The other arguments, and what is raised, are those of `open_pair`; ValueError too for widths that do not exist.
     """
     net, data = open_pair(name, weights, source, overrides, options)
-    state = SimpleNamespace(net=net, data=data, workers=Workers(), ctx=_context())
+    return evaluate(net, data, Workers(), _context(), _score(net, widths))
+
+
+def _score(net: ClassificationNet, widths: Union[str, Sequence[Which], None]) -> Score:
+    """What is summed over a batch."""
+
+    def of_largest(batch: Batch) -> Dict[str, float]:
+        return classification_sums(net(batch.data), batch.label, batch.num_valid)
+
     if widths is None:
-        return evaluate(state, Classification())
-    require_slimmable(net, f"widths={widths}", gates=widths == "dynamic")
+        return of_largest
+    slimmable = require_slimmable(net, f"widths={widths}", gates=widths == "dynamic")
     if widths == "dynamic":
-        scores = route_sums
-    else:
-        scores = functools.partial(width_sums, widths=width_list(net, widths))
-    return evaluate(state, SimpleNamespace(evaluate=lambda _, batch: scores(net, batch)))
+        return functools.partial(route_sums, slimmable)
+    return functools.partial(width_sums, slimmable, widths=width_list(slimmable, widths))
 
 
 def calibration_images(data: Data, images: int) -> List[mx.nd.NDArray]:
     """Batches (N, C, H, W) of at most `images` training images in all; open `data` with augment=none.
 
-    Raises ValueError without any.
+    Raises:
+        ValueError: There are none.
     """
     if images < 1:
         raise ValueError(f"the number of calibration images is {images}; it must be at least 1")
@@ -126,7 +135,7 @@ def validate_in_8_bits(
     """Compare trained networks {name: weights} with themselves after 8-bit quantization, on evaluation images.
 
     The ranges are calibrated with `images` training images, not augmented; `mode`, for MXNet, is 'naive' or 'entropy'.
-    `runtimes` are some of `RUNTIMES` of int8_accuracy; None: those that are installed.
+    `runtimes` are some of `INT8_RUNTIMES` of int8_accuracy; None: those that are installed.
     Raises what `open_pair` raises, ImportError for a given runtime that is not installed.
     """
     if runtimes is None:

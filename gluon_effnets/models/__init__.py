@@ -1,54 +1,33 @@
 """The networks, one file per family, and their registry."""
 
-from . import (
-    alexnet,
-    condensenet,
-    condensenetv2,
-    dsnet,
-    efficientnet,
-    idle,
-    mobilenetv1,
-    mobilenetv2,
-    mobilenetv3,
-    mobilenext,
-    sfr_shufflenetv2,
-    shufflenetv1,
-    shufflenetv2,
-    slimmable_baselines,
-    structure_units,
-)
+import importlib
+import pkgutil
+
 from .base import ClassificationNet, StageInfo
+from .info import Deployment, ModelInfo
 from .preprocessing import Preprocessing
-from .registry import ModelInfo, get_model, list_models, model_info, register_model, register_with_gluoncv
+from .registry import families, get_model, list_models, model_info, register_model, register_with_gluoncv, small_model
 from .slimmable import DynamicOutput, SlimmableNet
 from .slimmable_views import SubNet
 
 __all__ = [
     "ClassificationNet",
+    "Deployment",
     "DynamicOutput",
     "ModelInfo",
     "Preprocessing",
     "SlimmableNet",
     "StageInfo",
     "SubNet",
-    "alexnet",
-    "dsnet",
-    "condensenet",
-    "condensenetv2",
-    "efficientnet",
+    "families",
     "get_model",
-    "idle",
     "list_models",
-    "mobilenetv1",
-    "mobilenetv2",
-    "mobilenetv3",
-    "mobilenext",
     "model_info",
     "register_model",
     "register_with_gluoncv",
-    "sfr_shufflenetv2",
-    "shufflenetv1",
-    "shufflenetv2",
-    "slimmable_baselines",
-    "structure_units",
+    "small_model",
 ]
+
+# A network is registered as its file is imported: a new family is a new file and nothing else.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

@@ -47,7 +47,7 @@ CAFFE = (Conv(96, 11), Conv(256, 5, 2), Conv(384, 3), Conv(384, 3, 2), Conv(256,
 
 
 class LocalResponseNorm(HybridBlock):
-    """x / (1 + 1e-4 / 5 * sum of the squares of 5 neighbouring channels) ** 0.75: Caffe's constants."""
+    """x / (1 + 1e-4 / 5 * sum of the squares of 5 neighboring channels) ** 0.75: Caffe's constants."""
 
     def hybrid_forward(self, F, x):
         return F.LRN(x, nsize=5, alpha=1e-4, beta=0.75, knorm=1)
@@ -119,7 +119,14 @@ def _head(in_channels: int, dropout: float) -> nn.HybridSequential:
 
 
 # Not registered as `alexnet`: that name in GluonCV's own registry must stay GluonCV's.
-@register_model(family="alexnet", paper=OWT_PAPER, aliases=("alexnet",))
+@register_model(
+    family="alexnet",
+    paper=OWT_PAPER,
+    aliases=("alexnet",),
+    representative=True,
+    small=True,
+    torch=("torchvision", "alexnet", {}),
+)
 def alexnet_owt(**options) -> AlexNet:
     """AlexNet as in torchvision and GluonCV: 61.10 M parameters, 714.2 M MAdds."""
     return AlexNet(OWT, **options)

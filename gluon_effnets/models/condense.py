@@ -17,7 +17,8 @@ from ..nn import (
     SparseFeatureReactivation,
     masked_layers,
 )
-from . import ClassificationNet, get_model
+from .base import ClassificationNet
+from .registry import get_model
 
 __all__ = ["condense", "require_pruned"]
 
@@ -29,14 +30,19 @@ def condense(
 
     Every weight is a copy, bit for bit, and the logits are equal to rounding.
 
-    Parameters
-    ----------
-    net : the training form, with its pruning finished.
-    classifier : also drop the half of the classifier's inputs with the smallest L1 norm, as CondenseNet's authors do.
-        That changes the logits: nothing was trained for it.
-    into : the network to fill, built with `condensed=True`; None: built by the name of `net` and its options.
+    Args:
+        net: The training form, with its pruning finished.
+        classifier: Also drop the half of the classifier's inputs with the smallest L1 norm, as CondenseNet's authors
+            do. That changes the logits: nothing was trained for it.
+        into: The network to fill, built with `condensed=True`; None: built by the name of `net` and its options.
 
-    Raises ValueError for a network without masked layers or built by hand without `into`, and for unfinished pruning.
+    Raises:
+        ValueError: For a network without masked layers or built by hand without `into`, and for unfinished pruning.
+
+    Source: CondenseNet, arXiv 1711.09224, section 3, and the `convert_model` of the authors' code.
+
+    Example:
+        >>> inference = condense(get_model("condensenet_v2_a", pretrained="pruned.params"))
     """
     require_pruned(net)
     if into is None:

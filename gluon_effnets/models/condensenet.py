@@ -26,7 +26,9 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from ..nn import CondensedLinear, DenseLayer, Grouping, Norm, SqueezeExcite, make_activation
-from .base import ClassificationNet, StageInfo
+from .base import StageInfo
+from .info import Deployment
+from .normalized import NormalizedNet
 from .registry import register_model
 
 __all__ = ["CondenseNet", "DenseBlock", "Plan", "condensenet"]
@@ -73,19 +75,16 @@ class CondenseNetNormal(mx.init.Initializer):
             arr[:] = mx.nd.random.uniform(-bound, bound, arr.shape)
 
 
-class CondenseNet(ClassificationNet):
+class CondenseNet(NormalizedNet):
     """CondenseNet and CondenseNetV2: (N, in_channels, H, W) -> (N, classes).
 
-    Parameters
-    ----------
-    plan : the numbers of the network.
-    classes, in_channels : int
-    condensed : the inference form, whose weights come from `models.condense` or from an official converted checkpoint.
-    condensed_classifier : the classifier reads half of the features, as in the authors' converted CondenseNet.
-    dropout : probability within every learned convolution, before its weights.
-    bn_epsilon, bn_momentum : of every BN layer.
-    stem_stride : 2, or 1 for images of about 32 pixels.
-    norm_layer, norm_kwargs : as in GluonCV, for all BN layers.
+    Args:
+        plan: The numbers of the network.
+        condensed: The inference form, whose weights come from `models.condense` or from an official converted
+            checkpoint.
+        condensed_classifier: The classifier reads half of the features, as in the authors' converted CondenseNet.
+        dropout: Probability within every learned convolution, before its weights.
+        classes, in_channels, options: Those of `NormalizedNet`.
 
     Raises ValueError for channels that the groups and factors do not divide, or a condensed classifier alone.
     """
@@ -99,37 +98,29 @@ class CondenseNet(ClassificationNet):
         condensed: bool = False,
         condensed_classifier: bool = False,
         dropout: float = 0.0,
-        bn_epsilon: float = 1e-5,
-        bn_momentum: float = 0.9,
-        stem_stride: int = 2,
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        **kwargs,
+        **options: Any,
     ):
-        super().__init__(classes, in_channels, **kwargs)
+        super().__init__(classes, in_channels, **options)
         if condensed_classifier and not condensed:
             raise ValueError("the classifier is condensed at the conversion only: condensed_classifier needs condensed")
         self.plan, self.condensed, self.condensed_classifier = plan, condensed, condensed_classifier
-        self._epsilon = bn_epsilon
-        norm = Norm(bn_epsilon, bn_momentum, norm_layer, norm_kwargs or {})
         width = 2 * plan.blocks[0].growth
-        self.stage_info, stride = [], stem_stride
+        self.stage_info, stride = [], self.stem_stride
         with self.name_scope():
             self.features = nn.HybridSequential()
             for number, block in enumerate(plan.blocks):
                 stage = nn.HybridSequential()
                 if number == 0:
-                    stem = {"padding": 1, "use_bias": False, "in_channels": in_channels}
-                    stage.add(nn.Conv2D(width, 3, stem_stride, **stem))
+                    stage.add(nn.Conv2D(width, 3, stride, 1, use_bias=False, in_channels=in_channels))
                 else:
                     stage.add(nn.AvgPool2D(2, 2))
                     stride *= 2
                 for _ in range(block.layers):
-                    stage.add(_layer(plan, block, width, condensed, dropout, norm))
+                    stage.add(self._layer(block, width, dropout))
                     width += block.growth
                 self.features.add(stage)
                 self.stage_info.append(StageInfo(width, stride))
-            self.features.add(_head(plan, width, norm))
+            self.features.add(_head(plan, width, self.norm))
             self.num_features = plan.head_hidden or width
             self._make_output()
 
@@ -143,19 +134,22 @@ class CondenseNet(ClassificationNet):
         return CondenseNetNormal()
 
     def definition(self) -> Dict[str, Any]:
-        return {
-            "in_channels": self.in_channels,
-            "stem_stride": self.stage_info[0].stride,
-            "bn_epsilon": self._epsilon,
-            "condensed": self.condensed,
-            "condensed_classifier": self.condensed_classifier,
-        }
+        own = {"condensed": self.condensed, "condensed_classifier": self.condensed_classifier}
+        return {**super().definition(), **own}
 
-
-def _layer(plan: Plan, block: DenseBlock, width: int, condensed: bool, dropout: float, norm: Norm) -> DenseLayer:
-    grouping = {"learned": plan.learned, "groups": plan.groups, "update": plan.update}
-    form = {"condensed": condensed, "dropout": dropout, "norm": norm}
-    return DenseLayer(width, block.growth, act=block.act, se=block.se, **grouping, **form)
+    def _layer(self, block: DenseBlock, width: int, dropout: float) -> DenseLayer:
+        return DenseLayer(
+            width,
+            block.growth,
+            learned=self.plan.learned,
+            groups=self.plan.groups,
+            update=self.plan.update,
+            act=block.act,
+            se=block.se,
+            dropout=dropout,
+            condensed=self.condensed,
+            norm=self.norm,
+        )
 
 
 def _head(plan: Plan, width: int, norm: Norm) -> HybridBlock:
@@ -186,7 +180,7 @@ def condensenet_74_c4(**options) -> CondenseNet:
     return condensenet((4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 4, **options)
 
 
-@register_model(family="condensenet", paper=PAPER)
+@register_model(family="condensenet", paper=PAPER, representative=(Deployment(), Deployment(aligned=True)))
 def condensenet_74_c8(**options) -> CondenseNet:
     """CondenseNet-74, G = C = 8: 2.9 M parameters and 261.5 M MAdds when condensed (published 2.9 M, 274 M)."""
     return condensenet((4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, **options)
@@ -218,6 +212,7 @@ __all__ += ["condensenet_74_c4", "condensenet_74_c8"]
     input_size=32,
     classes=10,
     hidden=True,
+    small=True,
 )
 def condensenet_tiny(**options) -> CondenseNet:
     """Three blocks of two layers, for tests of pruning and conversion."""

@@ -25,8 +25,11 @@ The published count of multiply-adds has 5 % of non-convolutions in it (docs/con
 
 from __future__ import annotations
 
+from typing import Any, Optional, Sequence
+
 from ..nn import Grouping
 from .condensenet import CondenseNet, DenseBlock, Plan
+from .info import Deployment
 from .registry import register_model
 
 __all__ = [
@@ -46,31 +49,30 @@ CIFAR = (
 
 
 def condensenet_v2(
-    layers,
-    growth,
+    layers: Sequence[int],
+    growth: Sequence[int],
     groups: int = 8,
     *,
     hard_swish_from: int = 2,
     se_from: int = 3,
-    last_se: int = 16,
-    head_hidden=None,
-    factor=None,
-    update_factor=None,
-    update_groups=None,
-    **options,
+    last_se: Optional[int] = 16,
+    head_hidden: Optional[int] = None,
+    factor: Optional[int] = None,
+    update_factor: Optional[int] = None,
+    update_groups: Optional[int] = None,
+    **options: Any,
 ) -> CondenseNet:
     """Build a CondenseNetV2.
 
-    Parameters
-    ----------
-    layers, growth : per block.
-    groups : of all 1x1 and 3x3 convolutions (G).
-    hard_swish_from, se_from : the first block, from 0, with h-swish instead of ReLU, and with SE.
-    last_se : reduction of the SE behind the global pooling; None: without it.
-    head_hidden : width of the dense layer before the classifier; None: without it.
-    factor : condensation factor of the learned convolutions (C); None: `groups`.
-    update_factor, update_groups : sparsity factor (S) and groups of the reactivations; None: `groups`.
-    options : those of `CondenseNet`.
+    Args:
+        layers, growth: Per block.
+        groups: Of all 1x1 and 3x3 convolutions (G).
+        hard_swish_from, se_from: The first block, from 0, with h-swish instead of ReLU, and with SE.
+        last_se: Reduction of the SE behind the global pooling; None: without it.
+        head_hidden: Width of the dense layer before the classifier; None: without it.
+        factor: Condensation factor of the learned convolutions (C); None: `groups`.
+        update_factor, update_groups: Sparsity factor (S) and groups of the reactivations; None: `groups`.
+        options: Those of `CondenseNet`.
 
     Raises ValueError if the lists are not of one length, or for channels that groups and factors do not divide.
     """
@@ -97,7 +99,7 @@ def condensenet_v2_b(**options) -> CondenseNet:
     return condensenet_v2((2, 4, 6, 8, 6), (6, 12, 24, 48, 96), 6, head_hidden=1024, **options)
 
 
-@register_model(family="condensenetv2", paper=PAPER)
+@register_model(family="condensenetv2", paper=PAPER, representative=(Deployment(), Deployment(aligned=True)))
 def condensenet_v2_c(**options) -> CondenseNet:
     """CondenseNetV2-C: 6.2 M parameters and 295.8 M MAdds when condensed (published 6.1 M, 309 M)."""
     return condensenet_v2((4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, head_hidden=1024, **options)
@@ -126,11 +128,12 @@ def cifar_condensenet_v2_146(**options) -> CondenseNet:
     input_size=32,
     classes=10,
     hidden=True,
+    small=True,
 )
 def condensenet_v2_tiny(**options) -> CondenseNet:
     """Three blocks of two layers, for tests of pruning and conversion."""
-    fixed = {"hard_swish_from": 1, "se_from": 2, "head_hidden": 64}
-    return condensenet_v2((2, 2, 2), (8, 16, 32), 4, **fixed, **{"stem_stride": 1, **options})
+    options = {"stem_stride": 1, **options}
+    return condensenet_v2((2, 2, 2), (8, 16, 32), 4, hard_swish_from=1, se_from=2, head_hidden=64, **options)
 
 
 @register_model(
@@ -143,5 +146,5 @@ def condensenet_v2_tiny(**options) -> CondenseNet:
 )
 def condensenet_v2_small(**options) -> CondenseNet:
     """condensenet_small and reactivations: no h-swish, no SE; its last block is narrower for the same cost."""
-    fixed = {"hard_swish_from": 3, "se_from": 3, "last_se": None}
-    return condensenet_v2((6, 6, 6), (8, 16, 32), 4, **fixed, **{"stem_stride": 1, **options})
+    options = {"stem_stride": 1, **options}
+    return condensenet_v2((6, 6, 6), (8, 16, 32), 4, hard_swish_from=3, se_from=3, last_se=None, **options)

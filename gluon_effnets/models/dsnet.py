@@ -17,7 +17,7 @@ widths                 largest  units  first stride
 
 The last two stages choose the same index, decided by the gate in the first unit of the fourth.
 
-Paper and code differ, and the code is followed: 14 widths instead of 18, of which 4 neighbours are
+Paper and code differ, and the code is followed: 14 widths instead of 18, of which 4 neighbors are
 candidates of the gate. What fails in the code works here: candidates other than the first four
 (`first_candidate`), a new number of classes, forward passes in any order.
 """
@@ -25,7 +25,7 @@ candidates of the gate. What fails in the code works here: candidates other than
 from __future__ import annotations
 
 import functools
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -35,6 +35,8 @@ from ..nn import BlockStyle, ConvBN, FanOutNormal, Norm, SqueezeExcite
 from ..nn.slimmable import BottleneckUnit, ChannelGroupNorm, SeparableUnit
 from .base import StageInfo
 from .blocknet import BlockNet, BlockRow, Table
+from .info import Deployment
+from .normalized import NormalizedNet
 from .registry import register_model
 from .slimmable import Gating, SlimmableNet, Slot
 
@@ -81,13 +83,12 @@ TINY_STAGES = (
 class SlimmableMobileNet(SlimmableNet, BlockNet):
     """The network of a table of separable units.
 
-    Parameters
-    ----------
-    stem, stages : the widths, see `Stage`.
-    act : activation of all convolutions.
-    se_ratio : the reduced width of squeeze-and-excitation is this share of a unit's largest input; None: without it.
-    gating : the slimming heads; None: without gates.
-    options : those of `StagedNet`.
+    Args:
+        stem, stages: The widths, see `Stage`.
+        act: Activation of all convolutions.
+        se_ratio: The reduced width of squeeze-and-excitation is this share of a unit's largest input; None: without it.
+        gating: The slimming heads; None: without gates.
+        options: Those of `StagedNet`.
     """
 
     def __init__(
@@ -130,25 +131,24 @@ def _separable(
 ) -> SeparableUnit:
     if drop_connect:
         raise ValueError("drop_connect must be 0: the units have no shortcut to fall back on")
-    conv = {"act": act, "norm": style.norm, "padding": style.padding}
     return SeparableUnit(
-        ConvBN(in_channels, in_channels, 3, stride=stride, groups=in_channels, **conv),
-        SqueezeExcite(in_channels, reduced, style.se_act, style.se_gate) if reduced else None,
-        ConvBN(in_channels, channels, **conv),
+        style.conv_bn(in_channels, in_channels, 3, stride=stride, groups=in_channels, act=act),
+        style.squeeze_excite(in_channels, reduced, act),
+        style.conv_bn(in_channels, channels, act=act),
     )
 
 
-class SlimmableResNet(SlimmableNet):
+class SlimmableResNet(SlimmableNet, NormalizedNet):
     """The network of a table of bottleneck units: 7x7 stem, max pooling, stages, global pooling.
 
-    Parameters
-    ----------
-    stem, stages : the widths, see `Stage`; a unit's inner width is a quarter of them.
-    classes, in_channels, dropout, bn_epsilon, bn_momentum, norm_layer, norm_kwargs : see `StagedNet`. With
-        `norm_layer=ChannelGroupNorm` the epsilon is that of the group normalization.
-    se_reduction : squeeze-and-excitation at the beginning of every unit, reduced so many times; None: without it.
-    gating : the slimming heads; None: without gates.
-    stem_stride, stem_pool : 1 and False for images of about 32 pixels.
+    Args:
+        stem, stages: The widths, see `Stage`; a unit's inner width is a quarter of them.
+        classes, in_channels, options: Those of `NormalizedNet`. With `norm_layer=ChannelGroupNorm` the epsilon is that
+            of the group normalization.
+        dropout: Probability before the classifier.
+        se_reduction: Squeeze-and-excitation at the beginning of every unit, reduced so many times; None: without it.
+        gating: The slimming heads; None: without gates.
+        stem_pool: Max pooling behind the stem; without it, and with `stem_stride=1`, for images of about 32 pixels.
     """
 
     def __init__(
@@ -161,18 +161,14 @@ class SlimmableResNet(SlimmableNet):
         se_reduction: Optional[int] = None,
         gating: Optional[Gating] = None,
         dropout: float = 0.0,
-        bn_epsilon: float = 1e-5,
-        bn_momentum: float = 0.9,
-        stem_stride: int = 2,
         stem_pool: bool = True,
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        **kwargs,
+        **options: Any,
     ):
-        super().__init__(classes, in_channels, **kwargs)
-        norm = Norm(bn_epsilon, bn_momentum, norm_layer, norm_kwargs or {})
-        slots, slot_of = [stem, *(stage.slot for stage in stages)], []
-        self.stage_info = []
+        super().__init__(classes, in_channels, **options)
+        self.stem_pool = stem_pool
+        slots = [stem, *(stage.slot for stage in stages)]
+        slot_of: List[Optional[int]] = []
+        self.stage_info: List[StageInfo] = []
         with self.name_scope():
             self.features = nn.HybridSequential()
 
@@ -186,13 +182,15 @@ class SlimmableResNet(SlimmableNet):
                 slot_of.append(slot)
 
             width = stem.largest
-            add(ConvBN(in_channels, width, 7, stride=stem_stride, act="relu", norm=norm), 0, width, stem_stride)
+            conv = ConvBN(in_channels, width, 7, stride=self.stem_stride, act="relu", norm=self.norm)
+            add(conv, 0, width, self.stem_stride)
             if stem_pool:
                 add(nn.MaxPool2D(3, 2, 1), None, width, 2)
             for number, stage in enumerate(stages, start=1):
                 for index in range(stage.units):
                     stride = stage.stride if index == 0 else 1
-                    add(_bottleneck(width, stage.largest, stride, se_reduction, norm), number, stage.largest, stride)
+                    unit = _bottleneck(width, stage.largest, stride, se_reduction, self.norm)
+                    add(unit, number, stage.largest, stride)
                     width = stage.largest
             head = nn.HybridSequential()
             head.add(nn.GlobalAvgPool2D(), nn.Flatten(), *([nn.Dropout(dropout)] if dropout else ()))
@@ -202,14 +200,7 @@ class SlimmableResNet(SlimmableNet):
         self._make_slimmable(slots, slot_of, gating)
 
     def definition(self) -> Dict[str, Any]:
-        stem = self.stages[0][0]
-        own = {
-            "in_channels": self.in_channels,
-            "stem_stride": stem._stride,
-            "stem_pool": any(isinstance(block, nn.MaxPool2D) for block in self.stages[1]._children.values()),
-            "bn_epsilon": stem.bn._kwargs["eps"],
-        }
-        return {**super().definition(), **own}
+        return {**super().definition(), "stem_pool": self.stem_pool}
 
 
 def _bottleneck(
@@ -237,7 +228,12 @@ def _ds_mobilenet(stem: Slot, stages: Sequence[Stage], options: Dict[str, Any]) 
     return SlimmableMobileNet(stem, stages, act="swish", se_ratio=0.25, gating=gating, **options)
 
 
-@register_model(family="dsnet", paper=PAPER, aliases=("ds_mbnet", "slimmable_mbnet_v1_bn_uniform"))
+@register_model(
+    family="dsnet",
+    paper=PAPER,
+    aliases=("ds_mbnet", "slimmable_mbnet_v1_bn_uniform"),
+    representative=(Deployment(width=0), Deployment(width=3)),
+)
 def ds_mobilenet_v1(**options) -> SlimmableMobileNet:
     """DS-MBNet: 14 sub-networks of 132 M to 564 M MAdds in one of 818 M, and a gate.
 
@@ -246,7 +242,7 @@ def ds_mobilenet_v1(**options) -> SlimmableMobileNet:
     return _ds_mobilenet(STEM, STAGES, options)
 
 
-@register_model(family="dsnet", paper=PAPER, reconstruction="not of the paper: for tests", hidden=True)
+@register_model(family="dsnet", paper=PAPER, reconstruction="not of the paper: for tests", hidden=True, small=True)
 def ds_mobilenet_tiny(**options) -> SlimmableMobileNet:
     """Six units, six sub-networks, a gate: keeps tests of training short."""
     return _ds_mobilenet(TINY_STEM, TINY_STAGES, options)

@@ -75,7 +75,9 @@ B0 = Architecture(
 )
 
 
-@register_model(family="efficientnet", paper=PAPER)
+@register_model(
+    family="efficientnet", paper=PAPER, representative=True, small=True, torch=("torchvision", "efficientnet_b0", {})
+)
 def efficientnet_b0(*, se_rounding: str = "exact", **options) -> MBNet:
     """EfficientNet-B0: 5.29 M parameters, 385.8 M MAdds. Options: those of `MBNet`."""
     return MBNet(B0._replace(rows=unroll(B0.stem, TABLE_1, se_rounding)), **options)

@@ -73,18 +73,18 @@ def compose(
 ) -> Architecture:
     """Return `arch` with MBBlocks exchanged for IdleBlocks.
 
-    Parameters
-    ----------
-    composition : 'none', 'maximum', 'adjacent', or {block number from 1: number of IdleBlocks in its place}.
-    append : {block number: number of IdleBlocks inserted behind it}, in addition; they copy that block's row.
-    idle_per_swap : IdleBlocks for each MBBlock in 'maximum' and 'adjacent' (2: about equal cost, deeper).
-    budget : multiply-adds at 224 x 224 and 1000 classes that 'adjacent' must reach. It swaps from the input
-        towards the output (the paper does not say in which order) and stops at the first fit.
-    order : 'left', 'right' or 'alternate' (left, right, left, ... within each run of IdleBlocks).
-    idle_fraction : share of idle channels, 0.5 in the paper.
-    idle_se : where SE reduces a block's input width (EfficientNet): a quarter of the 'active' or of the 'full' width.
-    idle_residual : shortcut on the active branch (not decided by any text we could reach).
-    shuffle : shuffle channels behind every IdleBlock (ablation).
+    Args:
+        composition: 'none', 'maximum', 'adjacent', or {block number from 1: number of IdleBlocks in its place}.
+        append: {block number: number of IdleBlocks inserted behind it}, in addition; they copy that block's row.
+        idle_per_swap: IdleBlocks for each MBBlock in 'maximum' and 'adjacent' (2: about equal cost, deeper).
+        budget: Multiply-adds at 224 x 224 and 1000 classes that 'adjacent' must reach. It swaps from the input towards
+            the output (the paper does not say in which order) and stops at the first fit.
+        order: 'left', 'right' or 'alternate' (left, right, left, ... within each run of IdleBlocks).
+        idle_fraction: Share of idle channels, 0.5 in the paper.
+        idle_se: Where SE reduces a block's input width (EfficientNet): a quarter of the 'active' or of the 'full'
+            width.
+        idle_residual: Shortcut on the active branch (not decided by any text we could reach).
+        shuffle: Shuffle channels behind every IdleBlock (ablation).
 
     Raises ValueError for an unknown choice, a block that cannot be replaced, or a budget out of reach.
     """
@@ -203,6 +203,7 @@ def idle_mbv3(**options) -> MBNet:
     family="idle",
     paper=PAPER,
     reconstruction="read as the row with 23 % fewer MAdds, which the paper's text suggests",
+    representative=True,
 )
 def idle_mbv3_maximum(**options) -> MBNet:
     """MobileNetV3-Large, every replaceable block idle: HC(M=6, I=9), 24 % fewer multiply-adds."""
@@ -257,7 +258,7 @@ _TINY = SMALL._replace(
 )
 
 
-@register_model(family="idle", paper=PAPER, reconstruction="not of the paper: for tests", hidden=True)
+@register_model(family="idle", paper=PAPER, reconstruction="not of the paper: for tests", hidden=True, small=True)
 def idle_tiny(**options) -> MBNet:
     """Three rows, one of them two IdleBlocks: keeps tests of training short."""
     return MBNet(compose(_TINY, {2: 2}), **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 
@@ -80,19 +80,14 @@ class MBNet(StagedNet):
 def _blocks(arch: Architecture, carry: bool, merged_concat: bool, style: BlockStyle, drop_connect: float):
     """Yield (block, output width, stride); consecutive IdleBlocks come as one IdleRun."""
     run: List[IdleBlock] = []
-    run_of = None  # input width and split of the blocks in `run`
+    run_width = 0  # of the blocks in `run`
     for number, (width, row) in enumerate(zip(arch.inputs(), arch.rows)):
-        common = {
-            "act": row.act,
-            "se": row.se,
-            "expand": row.expand,
-            # Linear rule of the EfficientNet code: rate * index / number of blocks.
-            "drop_connect": drop_connect * number / len(arch.rows),
-            "style": style,
-        }
-        block = None
+        # Linear rule of the EfficientNet code: rate * index / number of blocks.
+        rate = drop_connect * number / len(arch.rows)
+        common: Dict[str, Any] = {"act": row.act, "se": row.se, "expand": row.expand, "drop_connect": rate}
+        idle: Optional[IdleBlock] = None
         if row.idle:
-            block = IdleBlock(
+            idle = IdleBlock(
                 width,
                 row.hidden,
                 row.kernel,
@@ -101,19 +96,20 @@ def _blocks(arch: Architecture, carry: bool, merged_concat: bool, style: BlockSt
                 residual=arch.idle_residual,
                 shuffle=arch.shuffle,
                 merged_concat=merged_concat,
+                style=style,
                 **common,
             )
-        if run and not (block and (width, block.split_at) == run_of):
-            yield IdleRun(run, carry and not arch.shuffle), run_of[0], 1
+        if run and not (idle and (width, idle.split_at) == (run_width, run[0].split_at)):
+            yield IdleRun(run, carry and not arch.shuffle), run_width, 1
             run = []
-        if block:
-            run_of = (width, block.split_at)
-            run.append(block)
+        if idle:
+            run_width = width
+            run.append(idle)
         else:
-            block = MBBlock(width, row.hidden, row.out, row.kernel, stride=row.stride, **common)
+            block = MBBlock(width, row.hidden, row.out, row.kernel, stride=row.stride, style=style, **common)
             yield block, row.out, row.stride
     if run:
-        yield IdleRun(run, carry and not arch.shuffle), run_of[0], 1
+        yield IdleRun(run, carry and not arch.shuffle), run_width, 1
 
 
 def row_madds(width: int, row: Row, side: int, idle_fraction: float = 0.5) -> int:

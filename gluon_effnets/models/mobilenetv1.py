@@ -60,7 +60,13 @@ def mobilenet_v1(width: float = 1.0, **options) -> BlockNet:
     return BlockNet(Table(stem, tuple(rows), "relu"), **{"dropout": 0.0, **options})
 
 
-@register_model(family="mobilenetv1", paper=PAPER, aliases=("mobilenet_v1", "mobilenet1_0", "mobilenet_v1_1_0"))
+@register_model(
+    family="mobilenetv1",
+    paper=PAPER,
+    aliases=("mobilenet_v1", "mobilenet1_0", "mobilenet_v1_1_0"),
+    representative=True,
+    torch=("timm", "mobilenetv1_100", {}),
+)
 def mobilenet_v1_x1_0(**options) -> BlockNet:
     """MobileNetV1 1.0: 4.23 M parameters, 568.7 M MAdds (the paper says 4.2 M, 569 M)."""
     return mobilenet_v1(1.0, **options)
@@ -78,7 +84,7 @@ def mobilenet_v1_x0_5(**options) -> BlockNet:
     return mobilenet_v1(0.5, **options)
 
 
-@register_model(family="mobilenetv1", paper=PAPER, aliases=("mobilenet0_25", "mobilenet_v1_0_25"))
+@register_model(family="mobilenetv1", paper=PAPER, aliases=("mobilenet0_25", "mobilenet_v1_0_25"), small=True)
 def mobilenet_v1_x0_25(**options) -> BlockNet:
     """MobileNetV1 0.25: 0.47 M parameters, 41.0 M MAdds (the paper says 0.5 M, 41 M)."""
     return mobilenet_v1(0.25, **options)

@@ -92,31 +92,58 @@ def table_2(width: float = 1.0) -> Architecture:
     return Architecture(stem, tuple(rows), round_channels(1280 * max(1.0, width)), None, "relu6")
 
 
-@register_model(family="mobilenetv2", paper=PAPER, aliases=("mobilenet_v2", "mobilenetv2_1_0"))
+@register_model(
+    family="mobilenetv2",
+    paper=PAPER,
+    aliases=("mobilenet_v2", "mobilenetv2_1_0"),
+    representative=True,
+    torch=("torchvision", "mobilenet_v2", {}),
+)
 def mobilenet_v2_x1_0(**options) -> MobileNetV2:
     """MobileNetV2 1.0: 3.50 M parameters, 300.8 M MAdds."""
     return MobileNetV2(1.0, **options)
 
 
-@register_model(family="mobilenetv2", paper=PAPER, aliases=("mobilenetv2_0_35",))
+@register_model(
+    family="mobilenetv2",
+    paper=PAPER,
+    aliases=("mobilenetv2_0_35",),
+    small=True,
+    torch=("torchvision", "mobilenet_v2", {"width_mult": 0.35}),
+)
 def mobilenet_v2_x0_35(**options) -> MobileNetV2:
     """MobileNetV2 0.35: 1.68 M parameters, 59.3 M MAdds."""
     return MobileNetV2(0.35, **options)
 
 
-@register_model(family="mobilenetv2", paper=PAPER, aliases=("mobilenetv2_0_5",))
+@register_model(
+    family="mobilenetv2",
+    paper=PAPER,
+    aliases=("mobilenetv2_0_5",),
+    torch=("torchvision", "mobilenet_v2", {"width_mult": 0.5}),
+)
 def mobilenet_v2_x0_5(**options) -> MobileNetV2:
     """MobileNetV2 0.5: 1.97 M parameters, 97.1 M MAdds."""
     return MobileNetV2(0.5, **options)
 
 
-@register_model(family="mobilenetv2", paper=PAPER, aliases=("mobilenetv2_0_75",))
+@register_model(
+    family="mobilenetv2",
+    paper=PAPER,
+    aliases=("mobilenetv2_0_75",),
+    torch=("torchvision", "mobilenet_v2", {"width_mult": 0.75}),
+)
 def mobilenet_v2_x0_75(**options) -> MobileNetV2:
     """MobileNetV2 0.75: 2.64 M parameters, 209.1 M MAdds."""
     return MobileNetV2(0.75, **options)
 
 
-@register_model(family="mobilenetv2", paper=PAPER, aliases=("mobilenetv2_1_4",))
+@register_model(
+    family="mobilenetv2",
+    paper=PAPER,
+    aliases=("mobilenetv2_1_4",),
+    torch=("torchvision", "mobilenet_v2", {"width_mult": 1.4}),
+)
 def mobilenet_v2_x1_4(**options) -> MobileNetV2:
     """MobileNetV2 1.4: 6.11 M parameters, 582.2 M MAdds."""
     return MobileNetV2(1.4, **options)

@@ -107,13 +107,25 @@ def scale(
     )
 
 
-@register_model(family="mobilenetv3", paper=PAPER, aliases=("mobilenetv3_large",))
+@register_model(
+    family="mobilenetv3",
+    paper=PAPER,
+    aliases=("mobilenetv3_large",),
+    representative=True,
+    torch=("torchvision", "mobilenet_v3_large", {}),
+)
 def mobilenet_v3_large(**options) -> MBNet:
     """MobileNetV3-Large: 5.48 M parameters, 216.6 M MAdds (the paper says 5.4 M, 219 M)."""
     return mobilenet_v3(LARGE, **options)
 
 
-@register_model(family="mobilenetv3", paper=PAPER, aliases=("mobilenetv3_small",))
+@register_model(
+    family="mobilenetv3",
+    paper=PAPER,
+    aliases=("mobilenetv3_small",),
+    small=True,
+    torch=("torchvision", "mobilenet_v3_small", {}),
+)
 def mobilenet_v3_small(**options) -> MBNet:
     """MobileNetV3-Small: 2.54 M parameters, 56.5 M MAdds."""
     return mobilenet_v3(SMALL, **options)

@@ -184,14 +184,13 @@ def mobilenext(
 ) -> MobileNeXt:
     """Build a MobileNeXt of any width.
 
-    Parameters
-    ----------
-    width : multiplier of all widths but 1280 below 1.
-    identity_divisor : 1, 2, 3, 4 or 6 in paper and code; the identity tensor multiplier is its inverse.
-    shortcut : see `gluon_effnets.nn.ConvChain`.
-    blocks : 'official', or 'paper' for the text taken literally: every block whole, a shortcut where the shapes agree,
-        hidden width input // ratio. No official checkpoint fits that.
-    options : those of `StagedNet`.
+    Args:
+        width: Multiplier of all widths but 1280 below 1.
+        identity_divisor: 1, 2, 3, 4 or 6 in paper and code; the identity tensor multiplier is its inverse.
+        shortcut: See `gluon_effnets.nn.ConvChain`.
+        blocks: 'official', or 'paper' for the text taken literally: every block whole, a shortcut where the shapes
+            agree, hidden width input // ratio. No official checkpoint fits that.
+        options: Those of `StagedNet`.
 
     Raises ValueError for another value of `blocks`, or a divisor or shortcut that `ConvChain` refuses.
     """
@@ -246,24 +245,23 @@ def with_sandglass(arch: Architecture, numbers: Iterable[int], ratio: int = 6) -
         raise ValueError(f"cannot exchange {sorted(unknown) or 'IdleBlocks'}: blocks are 1 to {len(arch.rows)}")
 
     def make(number: int, width: int, row: Row) -> BlockRow:
-        common = {"channels": row.out, "kernel": row.kernel, "stride": row.stride, "act": row.act, "se": row.se}
+        block: Callable = functools.partial(MBBlock, hidden=row.hidden, expand=row.expand)
         if number in chosen:
-            block = functools.partial(SandGlass, hidden=round_channels(width / ratio), **common)
-        else:
-            block = functools.partial(MBBlock, hidden=row.hidden, expand=row.expand, **common)
-        return BlockRow(block, row.out, row.stride)
+            block = functools.partial(SandGlass, hidden=round_channels(width / ratio))
+        common = {"channels": row.out, "kernel": row.kernel, "stride": row.stride, "act": row.act, "se": row.se}
+        return BlockRow(functools.partial(block, **common), row.out, row.stride)
 
     rows = tuple(make(*item) for item in zip(range(1, len(arch.rows) + 1), arch.inputs(), arch.rows))
     return Table(arch.stem, rows, arch.act, arch.se_act, arch.se_gate, arch.head, arch.head_hidden)
 
 
-@register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext", "mobilenext_1_0"))
+@register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext", "mobilenext_1_0"), representative=True)
 def mobilenext_x1_0(**options) -> MobileNeXt:
     """MobileNeXt 1.0: 3.54 M parameters, 311.3 M MAdds (the paper says 3.4 M, 300 M). Options: see `mobilenext`."""
     return mobilenext(1.0, **options)
 
 
-@register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext_0_35",))
+@register_model(family="mobilenext", paper=PAPER, aliases=("mobilenext_0_35",), small=True)
 def mobilenext_x0_35(**options) -> MobileNeXt:
     """MobileNeXt 0.35: 1.91 M parameters, 75.1 M MAdds (the authors say 1.8 M, 80 M)."""
     return mobilenext(0.35, **options)

@@ -10,9 +10,12 @@ CHANNEL_ORDERS = ("rgb", "bgr")
 
 
 class Preprocessing(NamedTuple):
-    """Pixels of 0..255 minus `mean`, divided by `std`, the channels in `channel_order`; the default is ImageNet's.
+    """What weights want done to pixels of 0..255: minus `mean`, divided by `std`; the default is ImageNet's.
 
-    `mean` and `std` are those of red, green and blue, in this sequence for both orders.
+    Attributes:
+        mean: Of red, green and blue, in this sequence for both orders.
+        std: The same.
+        channel_order: 'rgb' or 'bgr', of the network's input.
     """
 
     mean: Tuple[float, ...] = (123.68, 116.779, 103.939)

@@ -8,47 +8,26 @@ import fnmatch
 import functools
 import logging
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 
-from .. import _resources
+from .. import _foreign, _resources
 from . import params
 from .base import ClassificationNet
-from .preprocessing import Preprocessing
+from .info import Deployment, ModelInfo, TorchCounterpart
 
-__all__ = ["ModelInfo", "get_model", "list_models", "model_info", "register_model", "register_with_gluoncv"]
+__all__ = [
+    "families",
+    "get_model",
+    "list_models",
+    "model_info",
+    "register_model",
+    "register_with_gluoncv",
+    "small_model",
+]
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelInfo:
-    """All that is known about a registered model without building it.
-
-    `params` and `madds` (convolutions and fully connected layers, one image of `input_size`) come from
-    results/computed.json, `published` from results/published.json; None or empty if the number is not there.
-    `classes` is the number of classes if none is asked for. `mean`, `std` (of 0..255 RGB), `crop` and `interpolation`
-    are the usual preprocessing of the evaluation; weights that want another bring it along
-    (`ClassificationNet.preprocessing`). 'pillow_bicubic' is Pillow's, which filters as it shrinks.
-    """
-
-    name: str
-    family: str
-    summary: str
-    paper: str
-    reconstruction: str = ""
-    aliases: Tuple[str, ...] = ()
-    input_size: int = 224
-    classes: int = 1000
-    mean: Tuple[float, ...] = Preprocessing().mean
-    std: Tuple[float, ...] = Preprocessing().std
-    crop: float = 0.875
-    interpolation: str = "bilinear"
-    params: Optional[int] = None
-    madds: Optional[int] = None
-    published: Tuple[dict, ...] = ()
-    recipes: Tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +50,38 @@ def register_model(
     input_size: int = 224,
     classes: int = 1000,
     interpolation: str = "bilinear",
+    representative: Union[bool, Sequence[Deployment]] = False,
+    small: bool = False,
+    torch: Optional[Tuple[str, str, Mapping[str, Any]]] = None,
     hidden: bool = False,
-):
-    """Decorator that registers a function `name(**options) -> network` under its own name.
+) -> Callable[[Callable[..., ClassificationNet]], Callable[..., ClassificationNet]]:
+    """Make a decorator that registers a function `name(**options) -> network` under its own name.
 
-    The decorated function also takes GluonCV's `pretrained`, `classes`, `ctx` and `root`, as `get_model` does.
-    `reconstruction` says what the paper does not fix; `hidden` models are built by name but not listed.
-    Raises ValueError if the name or an alias is taken.
+    The decorated function also takes GluonCV's `pretrained`, `classes`, `ctx` and `root`, as `get_model` does. All
+    that benchmarks, tests and tables have to know about a network is said here; they have no lists of their own.
+
+    Args:
+        family: Networks of one family share a representative and a small network; one of each is needed.
+        paper: Title and arXiv number.
+        reconstruction: What the paper does not fix, and is ours.
+        aliases: Other names, in lower case and with `_` for dots and hyphens.
+        input_size: Side of the square images, in pixels.
+        classes: Number of classes if none is asked for.
+        interpolation: Of the resizing in the evaluation; see `ModelInfo`.
+        representative: True for the network that stands for its family in `benchmark profile --all-families`, or the
+            forms in which it is deployed there, as `Deployment`s.
+        small: True for the network that stands for its family in tests that take seconds a network: the cheapest one
+            that has all kinds of its layers. It may be hidden.
+        torch: Package, function and arguments of the same architecture in torchvision or timm, if it is there.
+        hidden: Built by name, but not listed.
+
+    Raises:
+        ValueError: If the name or an alias is taken, or the family has a small network already.
+
+    Example:
+        >>> @register_model(family="plain", paper="none", representative=True, small=True)
+        ... def plain_x1_0(**options):
+        ...     return PlainNet(1.0, **options)
     """
 
     def decorate(build):
@@ -85,9 +89,23 @@ def register_model(
         taken = {name, *aliases} & (_entries.keys() | _aliases.keys())
         if taken:
             raise ValueError(f"model name {', '.join(sorted(taken))} is registered already")
-        summary = (build.__doc__ or "").strip().split("\n")[0]
-        sizes = {"input_size": input_size, "classes": classes, "interpolation": interpolation}
-        info = ModelInfo(name, family, summary, paper, reconstruction, aliases, **sizes)
+        others = [other for other, entry in _entries.items() if entry.info.family == family and entry.info.small]
+        if small and others:
+            raise ValueError(f"{others[0]} is the small network of the family {family} already: take small off {name}")
+        info = ModelInfo(
+            name,
+            family,
+            (build.__doc__ or "").strip().split("\n")[0],
+            paper,
+            reconstruction,
+            aliases,
+            input_size=input_size,
+            classes=classes,
+            interpolation=interpolation,
+            representative=(Deployment(),) if representative is True else tuple(representative or ()),
+            small=small,
+            torch=torch and TorchCounterpart(*torch),
+        )
         _entries[name] = _Entry(build, info, hidden)
         _aliases.update(dict.fromkeys(aliases, name))
 
@@ -104,6 +122,9 @@ _ROOT = "~/.mxnet/models"
 
 
 def _resolve(name: str) -> str:
+    if _foreign.is_foreign(name):
+        _entries[name] = _foreign_entry(name)
+        return name
     plain = name.lower().replace(".", "_").replace("-", "_")
     plain = _aliases.get(plain, plain)
     if plain in _entries:
@@ -115,24 +136,46 @@ def _resolve(name: str) -> str:
     )
 
 
+def _foreign_entry(name: str) -> _Entry:
+    """What 'module:name' stands for, which a recipe, a command line or a call names, but never a file of weights."""
+    build = _foreign.load_foreign(name, "model")
+    if not callable(build):
+        raise ValueError(f"model {name!r} is of type {type(build).__name__}, not a function that returns a network")
+
+    def checked(**options) -> ClassificationNet:
+        net = build(**options)
+        if not isinstance(net, ClassificationNet):
+            raise ValueError(f"model {name!r} returns a {type(net).__name__}, not a ClassificationNet")
+        return net
+
+    summary = (build.__doc__ or "").strip().split("\n")[0]
+    return _Entry(checked, ModelInfo(name, build.__module__, summary, paper=""), hidden=True)
+
+
 def get_model(
     name: str, pretrained=False, classes: Optional[int] = None, ctx=mx.cpu(), root: str = _ROOT, **kwargs
 ) -> ClassificationNet:
     """Build a network by name.
 
-    Parameters
-    ----------
-    name : as in `list_models()`; GluonCV's spellings, dots and upper case are understood.
-    pretrained : False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide the
-        outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given, and
-        `net.preprocessing` says what the file wants done to images.
-    classes : number of classes; None: that of the file, or `ModelInfo.classes` without one. If the file has another
-        number, everything but the classifier is taken from it.
-    ctx : context of the loaded weights. Without `pretrained` the network is not initialized.
-    kwargs : options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`.
+    Args:
+        name: As in `list_models()`; GluonCV's spellings, dots and upper case are understood. Or 'module:name' of what
+            makes a ClassificationNet outside of the package; the module is imported.
+        pretrained: False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide
+            the outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given,
+            and `net.preprocessing` says what the file wants done to images.
+        classes: Number of classes; None: that of the file, or `ModelInfo.classes` without one. If the file has another
+            number, everything but the classifier is taken from it.
+        ctx: Context of the loaded weights. Without `pretrained` the network is not initialized.
+        root: Folder of the files for `pretrained=True`.
+        kwargs: Options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`.
 
-    Raises ValueError for an unknown name or weights of another network, TypeError for an unknown option,
-    FileNotFoundError if `pretrained` finds no file.
+    Raises:
+        ValueError: For an unknown name, or weights of another network.
+        TypeError: For an unknown option.
+        FileNotFoundError: If `pretrained` finds no file.
+
+    Example:
+        >>> net = get_model("idle_mbv3", classes=10, dropout=0.1)
     """
     name = _resolve(name)
     if not pretrained:
@@ -145,7 +188,7 @@ def get_model(
     heads = [array.shape[0] for key, array in stored.arrays.items() if key.endswith(_CLASSIFIERS)]
     net = _build(name, heads[0] if heads else classes or _entries[name].info.classes, {**stored_options, **kwargs})
     params.assign(net, stored, path, ctx=ctx)
-    if classes not in (None, net.num_classes):
+    if classes is not None and classes != net.num_classes:
         log.warning("%s has %d classes: the classifier is new, for %d", path, net.num_classes, classes)
         net.reset_class(classes)
     return net
@@ -184,7 +227,7 @@ def _build(name: str, classes: int, options: Dict[str, Any]) -> ClassificationNe
 
 def _weights_path(name: str, pretrained, root: str) -> Path:
     path = Path(root if pretrained is True else pretrained).expanduser()
-    path = path / f"{name}.params" if pretrained is True else path
+    path = path / f"{name.rpartition(':')[2]}.params" if pretrained is True else path
     if not path.is_file():
         hint = "no weights of this model are published by us; " if pretrained is True else ""
         raise FileNotFoundError(
@@ -197,9 +240,20 @@ def _weights_path(name: str, pretrained, root: str) -> Path:
 def list_models(
     pattern: str = "*", *, family: Optional[str] = None, has_recipe: Optional[bool] = None, exclude: str = ""
 ) -> List[str]:
-    """Sorted names of the registered models that match a wildcard, e.g. `list_models('idle_*', family='idle')`.
+    """List the names of the registered models that match a wildcard.
 
-    `has_recipe`: only models with (True) or without (False) a recipe in configs/. `exclude`: a wildcard to leave out.
+    Args:
+        pattern: With `*` and `?`, in any case.
+        family: Only models of this family.
+        has_recipe: Only models with (True) or without (False) a recipe in configs/.
+        exclude: A wildcard of names to leave out.
+
+    Returns:
+        The names, sorted.
+
+    Example:
+        >>> list_models("mobilenet_v3_*")
+        ['mobilenet_v3_large', 'mobilenet_v3_small']
     """
     return [
         name
@@ -212,8 +266,39 @@ def list_models(
     ]
 
 
+def families() -> List[str]:
+    """Sorted names of the families that have listed networks."""
+    return sorted({entry.info.family for entry in _entries.values() if not entry.hidden})
+
+
+def small_model(family: str) -> str:
+    """Return the name of the network that stands for its family in tests.
+
+    Args:
+        family: As in `families()`.
+
+    Raises:
+        ValueError: For a family that has none.
+    """
+    for name, entry in _entries.items():
+        if entry.info.family == family and entry.info.small:
+            return name
+    raise ValueError(f"no network stands for the family {family!r}: register one of it with small=True")
+
+
 def model_info(name: str) -> ModelInfo:
-    """Facts about a model, without building it. Raises ValueError for an unknown name."""
+    """Return the facts about a model, without building it.
+
+    Args:
+        name: As for `get_model`.
+
+    Raises:
+        ValueError: For an unknown name.
+
+    Example:
+        >>> model_info("efficientnet_b0").params
+        5288548
+    """
     name = _resolve(name)
     computed: Dict[str, Any] = _resources.results("computed").get(name, {})
     published = tuple(row for row in _resources.results("published").get("rows", ()) if row.get("model") == name)

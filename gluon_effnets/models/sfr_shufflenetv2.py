@@ -34,13 +34,13 @@ def sfr_shufflenet_v2(scale: float, groups: int = 2, factor: int = 2, **options)
     return shufflenet_v2(SIZES[scale], update=Grouping(groups, factor), **options)
 
 
-@register_model(family="sfr_shufflenetv2", paper=PAPER, reconstruction=OURS)
+@register_model(family="sfr_shufflenetv2", paper=PAPER, reconstruction=OURS, small=True)
 def sfr_shufflenet_v2_x0_5(**options) -> ShuffleNet:
     """ShuffleNetV2 0.5 with sparse feature reactivation: 1.39 M parameters and 43.4 M MAdds when condensed."""
     return sfr_shufflenet_v2(0.5, **options)
 
 
-@register_model(family="sfr_shufflenetv2", paper=PAPER, reconstruction=OURS)
+@register_model(family="sfr_shufflenetv2", paper=PAPER, reconstruction=OURS, representative=True)
 def sfr_shufflenet_v2_x1_0(**options) -> ShuffleNet:
     """ShuffleNetV2 1.0 with sparse feature reactivation: 2.42 M parameters and 163.0 M MAdds when condensed."""
     return sfr_shufflenet_v2(1.0, **options)

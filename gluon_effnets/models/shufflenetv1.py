@@ -33,6 +33,7 @@ __all__ = ["ShuffleNet", "Widths", "max_pool_row", "shufflenet_v1"]
 
 PAPER = "ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices, arXiv 1707.01083"
 UNITS = (4, 8, 4)
+REPRESENTATIVE, SMALL = "shufflenet_v1_g3_x1_0", "shufflenet_v1_g3_x0_25"
 
 
 class Widths(NamedTuple):
@@ -145,15 +146,14 @@ def shufflenet_v1(
 ) -> ShuffleNet:
     """Build a ShuffleNetV1.
 
-    Parameters
-    ----------
-    widths : of the stem and of every stage.
-    groups : of the 1x1 convolutions; the first one of the network has none.
-    units : number of units in every stage.
-    shuffle : see `gluon_effnets.nn.ShuffleUnit`.
-    se_ratio : with squeeze-and-excitation in every unit, reduced so many times.
-    stem_pool : max pooling behind the stem; without it, and with `stem_stride=1`, for images of about 32 pixels.
-    options : those of `StagedNet`.
+    Args:
+        widths: Of the stem and of every stage.
+        groups: Of the 1x1 convolutions; the first one of the network has none.
+        units: Number of units in every stage.
+        shuffle: See `gluon_effnets.nn.ShuffleUnit`.
+        se_ratio: With squeeze-and-excitation in every unit, reduced so many times.
+        stem_pool: Max pooling behind the stem; without it, and with `stem_stride=1`, for images of about 32 pixels.
+        options: Those of `StagedNet`.
 
     Raises ValueError for widths that the groups do not divide.
     """
@@ -189,7 +189,12 @@ def _register(name: str, summary: str, widths: Widths, groups: int, units=UNITS,
     build.__doc__ = summary
     aliases = (name.replace("_x", "_"),)
     globals()[name] = register_model(
-        family="shufflenetv1", paper=PAPER, reconstruction=ours or widths.ours, aliases=aliases
+        family="shufflenetv1",
+        paper=PAPER,
+        reconstruction=ours or widths.ours,
+        aliases=aliases,
+        representative=name == REPRESENTATIVE,
+        small=name == SMALL,
     )(build)
     __all__.append(name)
 

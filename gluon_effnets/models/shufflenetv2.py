@@ -19,7 +19,7 @@ dropout; RGB normalized as usual. Parameters and MAdds differ a little from 1.0 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 from ..nn import Grouping, ShuffleUnitV2
 from .blocknet import BlockRow, Table
@@ -80,37 +80,54 @@ def shufflenet_v2(
     for width, number in zip(column.stages, UNITS):
         for index in range(number):
             stride = 2 if index == 0 else 1
-            learned = {"update": update, "condensed": condensed} if stride == 1 else {}
-            make = functools.partial(_unit, channels=width, stride=stride, split=SPLIT_OF[definition], **learned)
+            make = functools.partial(_unit, channels=width, stride=stride, split=SPLIT_OF[definition])
+            if stride == 1:
+                make = functools.partial(make, update=update, condensed=condensed)
             rows.append(BlockRow(make, width, stride))
     kept = {"definition": definition, "stem_pool": stem_pool, **({"condensed": condensed} if update else {})}
     table = Table(STEM, tuple(rows), "relu", head=column.head, definition=kept)
     return ShuffleNet(table, **{"classifier_bias": definition == "torchvision", **options})
 
 
-def _unit(in_channels: int, *, drop_connect: float, **unit) -> ShuffleUnitV2:
+def _unit(in_channels: int, *, drop_connect: float, **unit: Any) -> ShuffleUnitV2:
     return ShuffleUnitV2(in_channels, **unit)
 
 
-@register_model(family="shufflenetv2", paper=PAPER, aliases=("shufflenet_v2_0_5",))
+@register_model(
+    family="shufflenetv2",
+    paper=PAPER,
+    aliases=("shufflenet_v2_0_5",),
+    small=True,
+    torch=("torchvision", "shufflenet_v2_x0_5", {}),
+)
 def shufflenet_v2_x0_5(**options) -> ShuffleNet:
     """ShuffleNetV2 0.5: 1.37 M parameters, 40.5 M MAdds (the paper says 1.4 M, 41 M)."""
     return shufflenet_v2(SIZES[0.5], **options)
 
 
-@register_model(family="shufflenetv2", paper=PAPER, aliases=("shufflenet_v2", "shufflenet_v2_1_0"))
+@register_model(
+    family="shufflenetv2",
+    paper=PAPER,
+    aliases=("shufflenet_v2", "shufflenet_v2_1_0"),
+    representative=True,
+    torch=("torchvision", "shufflenet_v2_x1_0", {}),
+)
 def shufflenet_v2_x1_0(**options) -> ShuffleNet:
     """ShuffleNetV2 1.0: 2.28 M parameters, 145.8 M MAdds (the paper says 2.3 M, 146 M)."""
     return shufflenet_v2(SIZES[1.0], **options)
 
 
-@register_model(family="shufflenetv2", paper=PAPER, aliases=("shufflenet_v2_1_5",))
+@register_model(
+    family="shufflenetv2", paper=PAPER, aliases=("shufflenet_v2_1_5",), torch=("torchvision", "shufflenet_v2_x1_5", {})
+)
 def shufflenet_v2_x1_5(**options) -> ShuffleNet:
     """ShuffleNetV2 1.5: 3.51 M parameters, 299.0 M MAdds (the paper says 3.5 M, 299 M)."""
     return shufflenet_v2(SIZES[1.5], **options)
 
 
-@register_model(family="shufflenetv2", paper=PAPER, aliases=("shufflenet_v2_2_0",))
+@register_model(
+    family="shufflenetv2", paper=PAPER, aliases=("shufflenet_v2_2_0",), torch=("torchvision", "shufflenet_v2_x2_0", {})
+)
 def shufflenet_v2_x2_0(**options) -> ShuffleNet:
     """ShuffleNetV2 2.0: 7.40 M parameters, 590.8 M MAdds (the paper says 7.4 M, 591 M)."""
     megvii = options.get("definition", "megvii") == "megvii"

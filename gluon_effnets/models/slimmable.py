@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Sized, Tuple, Union
 
 import mxnet as mx
 from mxnet.gluon import nn
-from mxnet.gluon.block import HybridBlock
 
 from ..nn.gate import SlimmingHead
 from ..nn.slimmable import WidthStatistics
 from .base import ClassificationNet
+from .slimmable_plan import Gating, PlannedNet, Slot, Step, Widths
 from .slimmable_views import Views, build_cache_of_part
 
 __all__ = ["DynamicOutput", "Gating", "SlimmableNet", "Slot", "Step", "Widths"]
@@ -20,59 +20,14 @@ HEADS = ("shared", "separate")
 Path = Union[int, str, Sequence[int]]
 
 
-class Widths(NamedTuple):
-    """Output channels of the stem and of every stage."""
-
-    stem: int
-    stages: Tuple[int, ...]
-
-
-class Slot(NamedTuple):
-    """Widths of the stem or a stage: those of the sub-networks, ascending, and that of the whole network.
-
-    `choice` numbers the entry of a path that picks one of `widths`; None if there is a single one.
-    """
-
-    widths: Tuple[int, ...]
-    largest: int
-    choice: Optional[int] = None
-
-    def at(self, path: Sequence[int]) -> int:
-        return self.widths[0 if self.choice is None else path[self.choice]]
-
-
-class Step(NamedTuple):
-    """A block of a network: its numbers, the slots of its input (None: the image) and output, and its gate.
-
-    `stage` counts the maps of `stage_info`, `number` the slots (0: the stem; None: the block has no Parameters),
-    `index` the blocks of that slot. `gate` is the number of the slimming head that the block has, or None.
-    """
-
-    stage: int
-    block: HybridBlock
-    number: Optional[int]
-    index: int
-    before: Optional[Slot]
-    slot: Slot
-    gate: Optional[int]
-
-
-class Gating(NamedTuple):
-    """The slimming heads: candidates are the sub-networks `first_candidate` ... + `num_candidates` - 1.
-
-    `heads`: 'shared', on the reduced feature of squeeze-and-excitation, or 'separate', each with its own reduction.
-    """
-
-    num_candidates: int = 4
-    first_candidate: int = 0
-    heads: str = "shared"
-
-
 class DynamicOutput(NamedTuple):
     """What `SlimmableNet.dynamic` gives for N images, G gates and K candidates.
 
-    logits : (N, classes). gate_logits : (N, G, K), without noise. choice : (N, G, K), one-hot with the gradient of the
-    softmax. madds : (N,), multiply-adds of the chosen networks, gates included (rule 'conv_fc').
+    Attributes:
+        logits: (N, classes).
+        gate_logits: (N, G, K), without noise.
+        choice: (N, G, K), one-hot with the gradient of the softmax.
+        madds: (N,), multiply-adds of the chosen networks, gates included (rule 'conv_fc').
     """
 
     logits: mx.nd.NDArray
@@ -81,28 +36,36 @@ class DynamicOutput(NamedTuple):
     madds: mx.nd.NDArray
 
 
-class SlimmableNet(ClassificationNet):
-    """The whole network, whose forward is the largest; `subnet` gives the others, `dynamic` and `route` use the gates.
+class SlimmableNet(PlannedNet):
+    """A network of several widths; its forward is the largest.
 
-    A subclass makes `features` of ConvBN, units with `sliced` and blocks without parameters, then calls
-    `_make_slimmable`. Attributes besides those of every network:
+    `subnet` gives the others, `dynamic` and `route` use the gates. A subclass makes `features` of ConvBN, units with
+    `sliced` and blocks without parameters, then calls `_make_slimmable`.
 
-    widths : list of Widths of the sub-networks, slimmest first; those that choose the same index everywhere.
-    num_widths, num_choices : number of indices, and of choices that make a path (1 if all stages share theirs).
-    gates : HybridSequential of the slimming heads. Their gradients are off (grad_req 'null') until
-        `net.gates.collect_params().setattr('grad_req', 'write')`, as nothing but `dynamic` uses them.
-    statistics : the BN statistics of the sub-networks where they differ from the largest network's.
+    Attributes:
+        widths: List of Widths of the sub-networks, slimmest first; those that choose the same index everywhere.
+        num_widths: Number of indices.
+        num_choices: Number of choices that make a path (1 if all stages share theirs).
+        gates: HybridSequential of the slimming heads. Their gradients are off (grad_req 'null') until
+            `net.gates.collect_params().setattr('grad_req', 'write')`, as nothing but `dynamic` uses them.
+        statistics: The BN statistics of the sub-networks where they differ from the largest network's.
+
+    Source: DS-Net, arXiv 2103.13258, section 3.
+
+    Example:
+        >>> net = get_model("ds_mobilenet_v1")
+        >>> net.initialize()
+        >>> net.subnet("smallest")(mx.nd.zeros((1, 3, 224, 224))).shape
+        (1, 1000)
     """
 
     def _make_slimmable(
         self, slots: Sequence[Slot], slot_of: Sequence[Optional[int]], gating: Optional[Gating] = None
     ) -> None:
         """`slot_of`: number of the slot of every block of the stages, None for blocks without parameters."""
-        self._slots, self._slot_of = tuple(slots), tuple(slot_of)
+        self._set_slots(slots, slot_of, gating)
         self.num_widths = max(len(slot.widths) for slot in slots)
-        self.num_choices = 1 + max(slot.choice for slot in slots if slot.choice is not None)
-        self.widths = [self._widths_at((i,) * self.num_choices) for i in range(self.num_widths)]
-        self.gating = gating
+        self.widths = [self.widths_at((i,) * self.num_choices) for i in range(self.num_widths)]
         with self.name_scope():
             self.statistics = WidthStatistics(self, prefix="statistics_")
             self.gates = nn.HybridSequential(prefix="gates_")
@@ -129,38 +92,27 @@ class SlimmableNet(ClassificationNet):
                             "gates read squeeze-and-excitation: do not switch it off, or build without gates"
                         )
                     reduced = step.block.se.reduce.weight.shape[0]
-                    width = self._candidates(step.before)[-1] if gating.heads == "separate" else None
+                    assert step.before is not None, "the stem has no gate"
+                    width = self.candidates(step.before)[-1] if gating.heads == "separate" else None
                     self.gates.add(SlimmingHead(reduced, gating.num_candidates, width))
         self.gates.collect_params().setattr("grad_req", "null")
 
-    def _widths_at(self, path: Sequence[int]) -> Widths:
-        stem, *stages = (slot.at(path) for slot in self._slots)
-        return Widths(stem, tuple(stages))
-
-    def steps(self) -> Iterator[Step]:
-        """Yield the blocks of the stages in order."""
-        blocks = ((stage, block) for stage, blocks in enumerate(self.stages) for block in blocks._children.values())
-        before, gated, counts = None, set(), {}
-        for (stage, block), number in zip(blocks, self._slot_of):
-            slot = before if number is None else self._slots[number]
-            gate = slot.choice if self.gating is not None and slot.choice not in gated else None
-            gated.add(gate)
-            counts[number] = counts.get(number, -1) + 1
-            yield Step(stage, block, number, counts[number], before, slot, gate)
-            before = slot
-
-    def _candidates(self, slot: Slot) -> Tuple[int, ...]:
-        start = self.gating.first_candidate
-        return slot.widths if slot.choice is None else slot.widths[start : start + self.gating.num_candidates]
-
     def path(self, which: Path) -> Tuple[int, ...]:
-        """Return the index of every choice for an index, 'smallest', or a path. Raises ValueError saying the range."""
+        """Return the index of every choice.
+
+        Args:
+            which: An index for all choices, 'smallest', or a path, one index per choice.
+
+        Raises:
+            ValueError: For what is none of these, saying the range.
+        """
+        indices: Tuple[Any, ...]
         if isinstance(which, str):
-            indices = (0,) * self.num_choices if which == "smallest" else None
+            indices = (0,) * self.num_choices if which == "smallest" else ()
         else:
-            indices = tuple(which) if hasattr(which, "__len__") else (which,) * self.num_choices
-        valid = indices is not None and len(indices) == self.num_choices
-        if not valid or not all(isinstance(i, numbers.Integral) and 0 <= i < self.num_widths for i in indices):
+            indices = tuple(which) if isinstance(which, Sized) else (which,) * self.num_choices
+        right = (isinstance(i, numbers.Integral) and 0 <= int(i) < self.num_widths for i in indices)
+        if len(indices) != self.num_choices or not all(right):
             several = f", or {self.num_choices} such numbers" if self.num_choices > 1 else ""
             raise ValueError(
                 f"there is no sub-network {which!r}: choose 0 to {self.num_widths - 1}{several}, "
@@ -171,9 +123,13 @@ class SlimmableNet(ClassificationNet):
     def subnet(self, which: Path) -> ClassificationNet:
         """Return a sub-network: the same object every time, over the Parameters of this network.
 
-        `which`: an index of `widths`, 'smallest', 'largest' (this network itself), or a path, one index per choice.
         It can be hybridized, trained and evaluated by itself; `hybridize` of this network reaches it, too.
-        Raises ValueError for what is none of these.
+
+        Args:
+            which: An index of `widths`, 'smallest', 'largest' (this network itself), or a path, one index per choice.
+
+        Raises:
+            ValueError: For what is none of these.
         """
         return self if isinstance(which, str) and which == "largest" else self._views.subnet(self.path(which))
 
@@ -181,27 +137,45 @@ class SlimmableNet(ClassificationNet):
         """Let the gates choose the width of every image: the masked form of the authors' code, for training gates.
 
         It costs as much as the widest candidate for every image, and uses running BN statistics in training too.
-        `noise` (N, num_gates, num_candidates) is added to the gates' logits; the authors' code adds `gumbel_noise`, in
-        evaluation as well. Raises ValueError without gates.
+
+        Args:
+            x: Images (N, in_channels, H, W).
+            noise: (N, num_gates, num_candidates), added to the gates' logits; the authors' code adds `gumbel_noise`, in
+                evaluation as well. None: without it.
+
+        Raises:
+            ValueError: Without gates.
         """
         noise = self._noise(x, noise)
         return DynamicOutput(*self._views.dynamic()(x, noise))
 
     def route(self, x: mx.nd.NDArray, noise: Optional[mx.nd.NDArray] = None) -> mx.nd.NDArray:
-        """Return the paths (N, num_choices), int32, that the gates choose for images: `subnet(path)` runs one.
+        """Return the paths that the gates choose for images: `subnet(path)` runs one.
 
-        Parameters and errors as of `dynamic`; nothing behind the last gate is computed if the network is hybridized.
+        Nothing behind the last gate is computed if the network is hybridized.
+
+        Args:
+            x: Images (N, in_channels, H, W).
+            noise: As of `dynamic`.
+
+        Returns:
+            The paths (N, num_choices), int32.
+
+        Raises:
+            ValueError: Without gates.
         """
         noise = self._noise(x, noise)
         choice = self._views.router()(x, noise)
-        return choice.argmax(axis=2).astype("int32") + self.gating.first_candidate
+        return choice.argmax(axis=2).astype("int32") + self._gates().first_candidate
 
-    def _noise(self, x, noise):
+    def _gates(self) -> Gating:
         if self.gating is None:
             raise ValueError(f"{self.identity['model']} has no gates; subnet(i) runs one of its widths")
-        if noise is not None:
-            return noise
-        return mx.nd.zeros((len(x), self.num_choices, self.gating.num_candidates), ctx=x.context, dtype=x.dtype)
+        return self.gating
+
+    def _noise(self, x: mx.nd.NDArray, noise: Optional[mx.nd.NDArray]) -> mx.nd.NDArray:
+        shape = (len(x), self.num_choices, self._gates().num_candidates)
+        return mx.nd.zeros(shape, ctx=x.context, dtype=x.dtype) if noise is None else noise
 
     def reset_class(self, classes: int) -> None:
         super().reset_class(classes)

@@ -41,7 +41,7 @@ def slimmable_mobilenet_v1(ratios: Sequence[float] = RATIOS, **options) -> Slimm
     return SlimmableMobileNet(Slot(_widths(STEM, ratios), STEM, 0), stages, act="relu", **{"dropout": 0.0, **options})
 
 
-@register_model(family="dsnet", paper=PAPER, aliases=("us_resnet50",))
+@register_model(family="dsnet", paper=PAPER, aliases=("us_resnet50",), torch=("torchvision", "resnet50", {}))
 def slimmable_resnet50(ratios: Sequence[float] = RATIOS, **options) -> SlimmableResNet:
     """Slimmable ResNet-50: the widths 0.25, 0.5, 0.75 and 1 of `ratios`, rounded to multiples of 8, in all stages.
 

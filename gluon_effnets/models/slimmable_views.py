@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -13,9 +13,7 @@ from ..nn import ConvBN
 from ..nn.gate import channel_count, masked_unit
 from ..nn.slimmable import SlicedConvBN, SlicedDense, WidthStatistics
 from .base import ClassificationNet
-
-if TYPE_CHECKING:
-    from .slimmable import SlimmableNet
+from .slimmable_plan import PlannedNet
 
 __all__ = ["DynamicNet", "Router", "SubNet", "Views", "build_cache_of_part"]
 
@@ -31,11 +29,11 @@ def build_cache_of_part(build: Callable, *args) -> None:
 class SubNet(ClassificationNet):
     """A sub-network of a SlimmableNet. Its Parameters, file and class count are those of the whole network."""
 
-    def __init__(self, whole: SlimmableNet, path: Tuple[int, ...]):
+    def __init__(self, whole: PlannedNet, path: Tuple[int, ...]):
         super().__init__(whole.num_classes, whole.in_channels)
         # No child: the whole network does not belong to its part.
         object.__setattr__(self, "_whole", whole)
-        self.path, self.widths = path, whole._widths_at(path)
+        self.path, self.widths = path, whole.widths_at(path)
         self.stage_info = list(whole.stage_info)
         width = whole.in_channels
         with self.name_scope():
@@ -58,7 +56,7 @@ class SubNet(ClassificationNet):
     def preprocessing(self):
         return self._whole.preprocessing
 
-    def share_output(self, whole: SlimmableNet) -> None:
+    def share_output(self, whole: PlannedNet) -> None:
         """Take the classifier of the whole network."""
         self.num_classes = whole.num_classes
         self.output = SlicedDense(whole.output, self.num_features)
@@ -87,7 +85,7 @@ class SubNet(ClassificationNet):
 class DynamicNet(HybridBlock):
     """(x, noise) -> the arrays of `DynamicOutput`; see `SlimmableNet.dynamic`."""
 
-    def __init__(self, whole: SlimmableNet):
+    def __init__(self, whole: PlannedNet):
         super().__init__()
         self._in_channels = whole.in_channels
         self._plan: List[tuple] = []  # of every unit: its cost, that of its slimming head, candidate widths, gate
@@ -95,7 +93,7 @@ class DynamicNet(HybridBlock):
         with self.name_scope():
             self.units = nn.HybridSequential()
             for step in whole.steps():
-                widths = whole._candidates(step.slot)
+                widths = whole.candidates(step.slot)
                 head = None if step.gate is None else whole.gates[step.gate]
                 if len(before) == len(widths) == 1 or not _has_parameters(step.block):
                     unit = _sliced(step.block, before[-1], widths[-1], whole.statistics, frozen=True)
@@ -107,7 +105,7 @@ class DynamicNet(HybridBlock):
             self.head = _head(whole)
             self.share_output(whole)
 
-    def share_output(self, whole: SlimmableNet) -> None:
+    def share_output(self, whole: PlannedNet) -> None:
         """Take the classifier of the whole network."""
         self._num_classes = whole.num_classes
         self.output = SlicedDense(whole.output, self._plan[-1][2][-1])
@@ -158,7 +156,7 @@ class Router(HybridBlock):
 class Views:
     """The views of a network, made when they are first asked for, hybridized as the network is."""
 
-    def __init__(self, whole: SlimmableNet):
+    def __init__(self, whole: PlannedNet):
         self._whole = whole
         self._made: Dict[Any, HybridBlock] = {}
         self._hybridized: Optional[Tuple[tuple, dict]] = None
@@ -211,7 +209,7 @@ def _cost(block: HybridBlock):
     return getattr(block, "madds", None)
 
 
-def _head(whole: SlimmableNet) -> nn.HybridSequential:
+def _head(whole: PlannedNet) -> nn.HybridSequential:
     """The head without dropout, which the authors' code has for the largest network alone."""
     head = nn.HybridSequential()
     head.add(*(block for block in whole.features[-1]._children.values() if not isinstance(block, nn.Dropout)))

@@ -29,6 +29,7 @@ from .shufflenetv1 import PAPER, UNITS, InputsNormal, Widths, max_pool_row
 __all__ = ["EqualCostNet", "equal_cost_net"]
 
 CARDINALITY = 16
+REPRESENTATIVE, SMALL = "resnext_like_140m", "resnext_like_13m"
 
 
 def _vgg_like(channels: int, stride: int) -> Callable:
@@ -104,7 +105,13 @@ def _register(unit: str, budget: int, widths: Widths) -> None:
     details = "" if unit == "vgg_like" else ", the shortcuts and the place of the strides"
     scaled = {140: ", and doubled", 38: "", 13: ", and halved"}[budget]
     ours = f"the paper gives {given}{details} are fitted to its 38 MFLOPs{scaled}"
-    globals()[name] = register_model(family="structure_units", paper=PAPER, reconstruction=ours)(build)
+    globals()[name] = register_model(
+        family="structure_units",
+        paper=PAPER,
+        reconstruction=ours,
+        representative=name == REPRESENTATIVE,
+        small=name == SMALL,
+    )(build)
     __all__.append(name)
 
 

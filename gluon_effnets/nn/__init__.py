@@ -15,6 +15,7 @@ from .mbblock import BlockStyle, MBBlock
 from .residual import ResidualUnit
 from .sandglass import ConvChain, SandGlass, Unit
 from .se import SqueezeExcite
+from .shortcut import add_shortcut
 from .shuffle import ShuffleUnit, ShuffleUnitV2
 from .slimmable import BottleneckUnit, ChannelGroupNorm, SeparableUnit, WidthStatistics
 
@@ -51,6 +52,7 @@ __all__ = [
     "Swish",
     "Unit",
     "WidthStatistics",
+    "add_shortcut",
     "concat_channels",
     "learned_group_conv",
     "gumbel_noise",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Callable, Dict
+
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from .forms import training_on_cpu
 from .layout import plain_layout
+from .variants import training_on_cpu
 
 __all__ = ["HardSigmoid", "HardSwish", "ReLU6", "Swish", "make_activation"]
 
 
 class HardSigmoid(HybridBlock):
-    """h-sigmoid(x) = relu6(x + 3) / 6 = clip(x / 6 + 1/2, 0, 1), elementwise (MobileNetV3, section 5.2)."""
+    """Piecewise linear sigmoid: h-sigmoid(x) = relu6(x + 3) / 6, elementwise.
+
+    Source: MobileNetV3, arXiv 1905.02244, section 5.2.
+    """
 
     def hybrid_forward(self, F, x):
         # One operator; the clip form of the definition takes five to eight times as long on a CPU.
@@ -20,7 +25,10 @@ class HardSigmoid(HybridBlock):
 
 
 class HardSwish(HybridBlock):
-    """h-swish(x) = x * h-sigmoid(x), elementwise (MobileNetV3, section 5.2)."""
+    """Piecewise linear swish: h-swish(x) = x * h-sigmoid(x), elementwise.
+
+    Source: MobileNetV3, arXiv 1905.02244, section 5.2.
+    """
 
     def hybrid_forward(self, F, x):
         x = plain_layout(F, x)
@@ -28,7 +36,10 @@ class HardSwish(HybridBlock):
 
 
 class Swish(HybridBlock):
-    """swish(x) = x * sigmoid(x), elementwise (EfficientNet)."""
+    """Smooth ReLU: swish(x) = x * sigmoid(x), elementwise.
+
+    Source: EfficientNet, arXiv 1905.11946.
+    """
 
     def hybrid_forward(self, F, x):
         x = plain_layout(F, x)
@@ -37,7 +48,7 @@ class Swish(HybridBlock):
 
 
 class ReLU6(HybridBlock):
-    """min(max(x, 0), 6), elementwise."""
+    """Bounded ReLU: min(max(x, 0), 6), elementwise."""
 
     def hybrid_forward(self, F, x):
         if training_on_cpu():
@@ -47,7 +58,7 @@ class ReLU6(HybridBlock):
         return F.clip(x, 0, 6)
 
 
-_ACTIVATIONS = {
+_ACTIVATIONS: Dict[str, Callable[[], HybridBlock]] = {
     "relu": lambda: nn.Activation("relu"),
     "relu6": ReLU6,
     "sigmoid": lambda: nn.Activation("sigmoid"),
@@ -58,9 +69,17 @@ _ACTIVATIONS = {
 
 
 def make_activation(name: str) -> HybridBlock:
-    """Return a new activation block: relu, relu6, sigmoid, hard_sigmoid, hard_swish or swish.
+    """Return a new activation block.
 
-    Raises ValueError for another name.
+    Args:
+        name: 'relu', 'relu6', 'sigmoid', 'hard_sigmoid', 'hard_swish' or 'swish'.
+
+    Raises:
+        ValueError: For another name.
+
+    Example:
+        >>> make_activation("hard_swish")(mx.nd.array([-3, 0, 3])).asnumpy()
+        array([-0.,  0.,  3.], dtype=float32)
     """
     if name not in _ACTIVATIONS:
         raise ValueError(f"unknown activation {name!r}; choose one of {', '.join(sorted(_ACTIVATIONS))}")

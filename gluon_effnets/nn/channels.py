@@ -8,11 +8,18 @@ __all__ = ["ChannelShuffle", "concat_channels", "select_channels"]
 
 
 def concat_channels(F, left, right, merged: bool = True):
-    """Concatenate two maps (N, C1, H, W) and (N, C2, H, W) into (N, C1 + C2, H, W).
+    """Concatenate two maps along their channels.
 
-    With `merged` the spatial axes are folded into one for the concatenation. The plain 4-D form cannot be
-    trained on a CPU unless C1 and C2 are multiples of 16 (oneDNN: "could not construct a sub-memory"),
-    but it is the one that ONNX can express.
+    Args:
+        F: `mx.nd` or `mx.sym`, as `hybrid_forward` gets it.
+        left: Map (N, C1, H, W).
+        right: Map (N, C2, H, W).
+        merged: Whether the spatial axes are folded into one for the concatenation. The plain 4-D form cannot be trained
+            on a CPU unless C1 and C2 are multiples of 16 (oneDNN: "could not construct a sub-memory"), but it is the
+            one that ONNX can express.
+
+    Returns:
+        The map (N, C1 + C2, H, W).
     """
     if not merged:
         return F.concat(left, right, dim=1)
@@ -21,7 +28,17 @@ def concat_channels(F, left, right, merged: bool = True):
 
 
 def select_channels(F, x, index, channels: int):
-    """Channels of a map in any order: (N, `channels`, H, W) and index (`selected`,) -> (N, `selected`, H, W)."""
+    """Select channels of a map in any order, one of them as often as it is named.
+
+    Args:
+        F: `mx.nd` or `mx.sym`, as `hybrid_forward` gets it.
+        x: Map (N, `channels`, H, W).
+        index: Numbers of the channels, (`selected`,), int32.
+        channels: Number of channels of x.
+
+    Returns:
+        The map (N, `selected`, H, W).
+    """
     # Selecting along the first axis copies whole maps; along the second one `take` is ten times as slow. So images and
     # channels become one axis.
     first = F.cast(F.contrib.arange_like(x, axis=0) * channels, "int32")
@@ -30,9 +47,16 @@ def select_channels(F, x, index, channels: int):
 
 
 class ChannelShuffle(HybridBlock):
-    """Reorder channels (N, C, H, W) so that consecutive ones come from different groups (ShuffleNetV1, figure 1).
+    """Reorder channels (N, C, H, W) so that consecutive ones come from different groups.
 
-    Raises ValueError if `groups` does not divide `channels`.
+    Args:
+        channels: Number of channels C.
+        groups: Number of groups; the channels are read as (groups, C / groups) and transposed.
+
+    Raises:
+        ValueError: If `groups` does not divide `channels`.
+
+    Source: ShuffleNetV1, arXiv 1707.01083, figure 1.
     """
 
     def __init__(self, channels: int, groups: int = 2, **kwargs):

@@ -8,7 +8,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import HardSwish, ReLU6, Swish
-from .forms import compiled_forms_active
+from .variants import compiled_variants_active
 
 __all__ = ["depthwise_norm_act", "norm_act"]
 
@@ -43,12 +43,12 @@ def _norm_keys(bn: nn.BatchNorm) -> dict:
 
 def norm_act(F, bn: HybridBlock, act: Optional[HybridBlock], x):
     """act(bn(x)) of maps (N, C, H, W); `act` may be None."""
-    if not (compiled_forms_active() and _replaceable(bn)):
+    if not (compiled_variants_active() and _replaceable(bn)):
         x = bn(x)
         return act(x) if act is not None else x
     name = _act_name(act)
     y = F.effnets_bn_act(x, *_norm_inputs(F, bn), act=name or "none", **_norm_keys(bn))[0]
-    return y if name else act(y)
+    return y if name or act is None else act(y)
 
 
 def depthwise_norm_act(F, conv: nn.Conv2D, bn: HybridBlock, act: Optional[HybridBlock], x, before: int, after: int):
@@ -59,7 +59,7 @@ def depthwise_norm_act(F, conv: nn.Conv2D, bn: HybridBlock, act: Optional[Hybrid
     keys = conv._kwargs
     kernel, stride, name = keys["kernel"][0], keys["stride"][0], _act_name(act)
     depthwise = tuple(conv.weight.shape[:2]) == (keys["num_group"], 1) and keys["dilate"] == (1, 1) and keys["no_bias"]
-    if not (compiled_forms_active() and depthwise and _replaceable(bn) and name):
+    if not (compiled_variants_active() and depthwise and _replaceable(bn) and name):
         return None
     if kernel not in KERNELS or stride not in STRIDES:
         return None

@@ -15,10 +15,21 @@ __all__ = ["CondensedConv", "CondensedLinear", "CondensedReactivation"]
 
 
 class CondensedConv(HybridBlock):
-    """Selects channels -> BN -> activation -> 1x1 in groups -> shuffle: (N, in_channels, H, W) -> (N, channels, H, W).
+    """Learned group convolution at inference: selects channels -> BN -> activation -> 1x1 in groups -> shuffle.
 
-    `index`, a Parameter (in_channels / factor * groups), says which input stands at every place; one may stand at
-    several places, or at none. The shuffle restores the order that the training form's interleaved groups have.
+    (N, in_channels, H, W) -> (N, channels, H, W). `index`, a Parameter (in_channels / factor * groups,), says which
+    input stands at every place; one may stand at several places, or at none. The shuffle restores the order that the
+    training form's interleaved groups have.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        groups: Of the convolution (G).
+        factor: Condensation factor (C): every group reads in_channels / C inputs.
+        act: Activation behind BN.
+        norm: How the BN layer is made.
+
+    Source: CondenseNet, arXiv 1711.09224, section 3.
     """
 
     def __init__(
@@ -52,12 +63,22 @@ class CondensedConv(HybridBlock):
 
 
 class CondensedReactivation(HybridBlock):
-    """BN -> activation -> shuffle -> 1x1 in groups -> sum of what falls on each output.
+    """Sparse feature reactivation at inference: BN -> activation -> shuffle -> 1x1 in groups -> sum for every output.
 
     (N, in_channels, H, W) -> (N, channels, H, W). `table`, a Parameter (groups, channels), says which channel of the
-    convolution each group adds to every output; the number behind the last one, channels / factor * groups, means
-    none. (The authors' code multiplies by a channels x channels matrix of zeros and ones here, which costs more than
-    the rest of the network.)
+    convolution each group adds to every output; the number behind the last one, channels / factor * groups, means none.
+    (The authors' code multiplies by a channels x channels matrix of zeros and ones here, which costs more than the rest
+    of the network.)
+
+    Args:
+        in_channels: Channels of the new features.
+        channels: Channels of the old features, which the result is added to.
+        groups: Of the convolution (G).
+        factor: Sparsity factor (S): every group updates channels / S outputs.
+        act: Activation behind BN.
+        norm: How the BN layer is made.
+
+    Source: CondenseNetV2, arXiv 2104.04382, section 3.3.
     """
 
     def __init__(
@@ -99,10 +120,14 @@ class CondensedReactivation(HybridBlock):
 
 
 class CondensedLinear(HybridBlock):
-    """CondenseNet's classifier of half of the features: (N, in_units) -> (N, units).
+    """Classifier of half of the features, as CondenseNet's authors convert it: (N, in_units) -> (N, units).
 
-    `index`, a Parameter (in_units // 2), names the features. Nothing is masked in training; the features with the
+    `index`, a Parameter (in_units // 2,), names the features. Nothing is masked in training; the features with the
     largest weights are chosen at the conversion, which changes the logits.
+
+    Args:
+        units: Number of classes.
+        in_units: Number of features, of which every second is read.
     """
 
     def __init__(self, units: int, in_units: int, **kwargs):

@@ -9,8 +9,8 @@ from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
 from .compiled import depthwise_norm_act, norm_act
-from .forms import training_on_cpu
 from .layout import plain_layout
+from .variants import training_on_cpu
 
 __all__ = ["ConvBN", "Norm", "unblocking"]
 
@@ -20,10 +20,16 @@ BLOCK = 16
 
 
 class Norm(NamedTuple):
-    """How every normalization layer of a network is made.
+    """How every normalization layer of a network is made: call it with the number of channels.
 
-    `momentum` is the share of the old running value that is kept (MXNet's convention; PyTorch's is 1 minus it).
-    `layer` may be `mxnet.gluon.contrib.nn.SyncBatchNorm`, with its `num_devices` in `kwargs`.
+    Attributes:
+        epsilon: Added to the variance.
+        momentum: Share of the old running value that is kept (MXNet's convention; PyTorch's is 1 minus it).
+        layer: Class of the layers; may be `mxnet.gluon.contrib.nn.SyncBatchNorm`, with its `num_devices` in `kwargs`.
+        kwargs: Further arguments of the layers.
+
+    Example:
+        >>> ConvBN(3, 16, 3, stride=2, act="relu", norm=Norm(epsilon=1e-3))
     """
 
     epsilon: float = 1e-5
@@ -47,10 +53,28 @@ def unblocking(in_channels: int, channels: int, groups: int) -> Tuple[bool, bool
 
 
 class ConvBN(HybridBlock):
-    """k x k convolution without bias -> BN -> activation: (N, in, H, W) -> (N, channels, H/stride, W/stride).
+    """Convolution without bias, BN and activation: (N, in_channels, H, W) -> (N, channels, H / stride, W / stride).
 
-    `padding='same'` reproduces TensorFlow at stride 2: for an even input the one extra pixel lies right and below.
-    (For an odd input TensorFlow pads symmetrically; such sizes do not occur when the image side is a multiple of 32.)
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        kernel: Side of the square kernel, in pixels.
+        stride: Of the convolution.
+        groups: Of the convolution; `in_channels` of them make it depthwise.
+        act: Name for `make_activation`; None: without activation.
+        norm: How the BN layer is made.
+        padding: 'symmetric', or 'same', which reproduces TensorFlow at stride 2: for an even input the one extra pixel
+            lies right and below. (For an odd input TensorFlow pads symmetrically; such sizes do not occur when the side
+            of the image is a multiple of 32.)
+
+    Raises:
+        ValueError: For another padding or an unknown activation.
+
+    Example:
+        >>> unit = ConvBN(3, 16, 3, stride=2, act="hard_swish")
+        >>> unit.initialize()
+        >>> unit(mx.nd.zeros((1, 3, 32, 32))).shape
+        (1, 16, 16, 16)
     """
 
     def __init__(
@@ -78,7 +102,14 @@ class ConvBN(HybridBlock):
         self.set_padding(padding)
 
     def set_padding(self, padding: str) -> None:
-        """Choose 'symmetric' or 'same'. Call it before the first hybridized forward, or hybridize again."""
+        """Choose the padding. Call it before the first hybridized forward, or hybridize again.
+
+        Args:
+            padding: 'symmetric' or 'same'.
+
+        Raises:
+            ValueError: For another padding.
+        """
         if padding not in PADDINGS:
             raise ValueError(f"padding is {padding!r}; choose one of {', '.join(PADDINGS)}")
         self.padding = padding

@@ -14,6 +14,7 @@ from .conv import Norm
 from .layout import plain_layout
 from .learned import Grouping, learned_group_conv, reactivation
 from .se import SqueezeExcite
+from .shortcut import add_shortcut
 
 __all__ = ["DenseLayer"]
 
@@ -24,16 +25,25 @@ class DenseLayer(HybridBlock):
     """Learned group convolution -> BN -> activation -> 3x3 in groups [-> SE]; joined to its input.
 
     (N, in_channels, H, W) -> (N, in_channels + growth, H, W), old features first. With `update` the new features
-    reactivate the old ones, which are their sum with a `SparseFeatureReactivation` from then on (CondenseNetV2, section
-    3.3; without it the layer is CondenseNet's).
+    reactivate the old ones, which are their sum with a `SparseFeatureReactivation` from then on (CondenseNetV2);
+    without it the layer is CondenseNet's.
 
-    Parameters
-    ----------
-    growth : number of new features; the learned convolution gives 4 times as many.
-    learned, update : of the learned convolution and of the reactivation; `update=None`: without one.
-    groups : of the 3x3 convolution.
-    se : with squeeze-and-excitation of the new features, not reduced, without biases.
-    condensed : the inference form of both.
+    Args:
+        in_channels: Channels of the input.
+        growth: Number of new features; the learned convolution gives 4 times as many.
+        learned: Groups and factor of the learned convolution.
+        groups: Of the 3x3 convolution.
+        update: Groups and factor of the reactivation; None: without it.
+        act: Activation of all convolutions.
+        se: With squeeze-and-excitation of the new features, not reduced, without biases.
+        dropout: Probability within the learned convolution, before its weights.
+        condensed: The inference form of learned convolution and reactivation.
+        norm: How the BN layers are made.
+
+    Raises:
+        ValueError: For channels that groups or factors do not divide.
+
+    Source: CondenseNet, arXiv 1711.09224, section 3; CondenseNetV2, arXiv 2104.04382, section 3.3.
     """
 
     def __init__(
@@ -53,15 +63,16 @@ class DenseLayer(HybridBlock):
     ):
         super().__init__(**kwargs)
         hidden = BOTTLENECK * growth
-        common = {"condensed": condensed, "act": act, "norm": norm}
         drops = {} if condensed else {"dropout": dropout}
         with self.name_scope():
-            self.reduce = learned_group_conv(in_channels, hidden, learned, **common, **drops)
+            self.reduce = learned_group_conv(in_channels, hidden, learned, condensed, act=act, norm=norm, **drops)
             self.bn = norm(hidden)
             self.act = make_activation(act)
             self.conv = nn.Conv2D(growth, 3, padding=1, groups=groups, use_bias=False, in_channels=hidden)
             self.se = SqueezeExcite(growth, growth, "relu", "sigmoid", use_bias=False) if se else None
-            self.update = reactivation(growth, in_channels, update, **common) if update else None
+            self.update = None
+            if update:
+                self.update = reactivation(growth, in_channels, update, condensed, act=act, norm=norm)
 
     def hybrid_forward(self, F, x):
         # Few channels per group do not fill oneDNN's blocks (as in ConvBN).
@@ -69,7 +80,5 @@ class DenseLayer(HybridBlock):
         if self.se is not None:
             new = self.se(new)
         if self.update is not None:
-            # The plain layout also hides x from MXNet 1.9.1's fusion of sums into the convolution before them,
-            # which fails, or computes something else, where the other summand depends on x.
-            x = plain_layout(F, x) + self.update(new)
+            x = add_shortcut(F, self.update(new), plain_layout(F, x))
         return concat_channels(F, x, new)

@@ -6,7 +6,7 @@ candidate, and what a sample's one-hot choice leaves out is multiplied by 0 behi
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -15,6 +15,7 @@ from mxnet.gluon.block import HybridBlock
 from .activations import make_activation
 from .conv import ConvBN
 from .se import SqueezeExcite, scale_channels
+from .shortcut import add_shortcut
 from .slimmable import (
     BottleneckUnit,
     ChannelGroupNorm,
@@ -33,7 +34,14 @@ Widths = Sequence[int]  # of the candidates, ascending; a single one: nothing to
 
 
 def gumbel_noise(shape: Tuple[int, ...], ctx: Optional[mx.Context] = None) -> mx.nd.NDArray:
-    """Samples of the Gumbel(0, 1) distribution: added to gate logits they make argmax a random draw."""
+    """Draw samples of the Gumbel(0, 1) distribution: added to gate logits they make argmax a random draw.
+
+    Args:
+        shape: Of the result.
+        ctx: Where the samples are drawn.
+
+    Source: DS-Net, arXiv 2103.13258, section 3.3.
+    """
     return -mx.nd.log(mx.nd.random.exponential(1.0, shape=shape, ctx=ctx))
 
 
@@ -67,10 +75,15 @@ def _candidate(F, choice, k: int):
 
 
 class SlimmingHead(HybridBlock):
-    """Logits of the candidate widths: (N, reduced, 1, 1) -> (N, candidates), by a layer without bias.
+    """Logits of the candidate widths from the attention's reduced feature: (N, reduced, 1, 1) -> (N, candidates).
 
-    It reads the reduced feature of the attention head. With `in_channels` it reads the pooled map of so many channels,
-    by a reducing layer of its own: the ablation of shared and separate heads.
+    Args:
+        reduced: Channels of the reduced feature.
+        candidates: Number of widths to choose from.
+        in_channels: Of the pooled map that the head reads instead, by a reducing layer of its own: the ablation of
+            shared and separate heads.
+
+    Source: DS-Net, arXiv 2103.13258, section 3.3.
     """
 
     def __init__(self, reduced: int, candidates: int, in_channels: Optional[int] = None, **kwargs):
@@ -96,7 +109,8 @@ class DoubleHeadedGate(SlicedSqueezeExcite):
     (N, channels, 1, 1) says which channels a sample has.
     """
 
-    def __init__(self, se: SqueezeExcite, channels: int, head: Optional[SlimmingHead] = None):
+    def __init__(self, se: Optional[SqueezeExcite], channels: int, head: Optional[SlimmingHead] = None):
+        assert se is not None, "only units with squeeze-and-excitation have a gate"
         super().__init__(se, channels)
         self.head = head
 
@@ -216,11 +230,14 @@ class _MaskedBottleneckUnit(_MaskedUnit):
         y, choice, logits = self._attend(F, x, choice, mask, noise)
         mask, inner = (channel_mask(F, choice, widths) for widths in (self._widths, self._inner))
         y = self.expand(self.conv(self.reduce(y, choice, inner), choice, inner), choice, mask)
-        y = self.act(y + (x if self.shortcut is None else self.shortcut(x, choice, mask)))
+        y = self.act(add_shortcut(F, y, x if self.shortcut is None else self.shortcut(x, choice, mask)))
         return y if logits is None else (y, choice, logits)
 
 
-_MASKED = {SeparableUnit: _MaskedSeparableUnit, BottleneckUnit: _MaskedBottleneckUnit}
+_MASKED: Dict[type, Callable[..., HybridBlock]] = {
+    SeparableUnit: _MaskedSeparableUnit,
+    BottleneckUnit: _MaskedBottleneckUnit,
+}
 
 
 def masked_unit(
@@ -230,9 +247,17 @@ def masked_unit(
     statistics: WidthStatistics,
     head: Optional[SlimmingHead] = None,
 ) -> HybridBlock:
-    """Return the masked form of a unit with SE, over its Parameters.
+    """Return the masked form of a unit with SE, over its Parameters: every sample chooses its width.
 
-    (x, choice, noise) -> y: `choice` (N, K) is the one-hot that decides the widths, of x too; None if x has a single
-    width. With a slimming `head` the unit chooses: logits + `noise` decide, and it gives (y, choice, logits).
+    The form is a block (x, choice, noise) -> y. `choice` (N, K) is the one-hot that decides the widths, of x too; None
+    if x has a single width. With a slimming `head` the unit chooses: logits + `noise` (N, K) decide, and it gives (y,
+    choice, logits).
+
+    Args:
+        unit: `SeparableUnit` or `BottleneckUnit` of the whole network.
+        in_widths: Candidate widths of the input, ascending.
+        widths: Candidate widths of the output, ascending.
+        statistics: BN statistics of the sub-networks.
+        head: The slimming head that the unit has, if it has one.
     """
     return _MASKED[type(unit)](unit, in_widths, widths, statistics, head)

@@ -20,17 +20,30 @@ def _split(F, x, at: int):
 
 
 class IdleBlock(HybridBlock):
-    """Stride 1, (N, C, H, W) -> (N, C, H, W): the active channels go through an MBBlock, the idle ones are copied.
+    """MBBlock on a part of the channels, while the others are copied: (N, channels, H, W) -> the same shape.
 
-    `side='left'` (L-IdleBlock): the first C - idle channels are active, y = [MB(x_active), x_idle].
-    `side='right'` (R-IdleBlock): the last ones are, y = [x_idle, MB(x_active)].
-    idle = int(C * idle_fraction).
+    Args:
+        channels: Channels of input and output.
+        hidden: Hidden width of the MBBlock that this block stands for, *not* scaled by the active share: of the
+            readings of the paper only this one reproduces its costs (docs/idleblock.md).
+        kernel: Side of the depthwise kernel.
+        side: 'left' (L-IdleBlock): the first channels - idle are active, y = [MB(x_active), x_idle]; 'right'
+            (R-IdleBlock): the last ones are, y = [x_idle, MB(x_active)].
+        idle_fraction: idle = int(channels * idle_fraction).
+        shuffle: Mix the halves afterwards (groups = 2), for the ablation only: idle channels then change places.
+        merged_concat: See `concat_channels`.
+        block: Further arguments of `MBBlock` (act, se, style, ...). Whether the active branch has a shortcut is not
+            said in any text we could reach; it has one here, `residual=False` removes it.
 
-    `hidden` is the hidden width of the MBBlock that this block stands for, *not* scaled by the active share:
-    of the readings of the paper only this one reproduces its costs (docs/idleblock.md). Whether the active branch
-    has a shortcut is not said in any text we could reach; it has one here, `residual=False` removes it.
-    `shuffle` mixes the halves afterwards (groups = 2), for the ablation only: idle channels then change places.
-    `merged_concat`: see `concat_channels`. Further keywords are those of `MBBlock` (kernel, act, se, style, ...).
+    Raises:
+        ValueError: For another side, or a fraction that leaves no channel idle or active.
+
+    Source: Hybrid Composition with IdleBlock, arXiv 1911.08609.
+
+    Example:
+        >>> block = IdleBlock(80, hidden=200, side="left")
+        >>> block.num_active, block.num_idle
+        (40, 40)
     """
 
     def __init__(
@@ -62,7 +75,12 @@ class IdleBlock(HybridBlock):
             self.shuffle = ChannelShuffle(channels, 2) if shuffle else None
 
     def transform(self, left, right):
-        """Apply the block to the two parts of the channels; the idle part is returned as it came."""
+        """Apply the block to the two parts of the channels; the idle part is returned as it came.
+
+        Args:
+            left: The first channels, (N, split_at, H, W).
+            right: The others.
+        """
         return (self.active(left), right) if self.side == "left" else (left, self.active(right))
 
     def hybrid_forward(self, F, x):
@@ -71,10 +89,15 @@ class IdleBlock(HybridBlock):
 
 
 class IdleRun(nn.HybridSequential):
-    """Consecutive IdleBlocks that split at the same channel.
+    """Consecutive IdleBlocks that split at the same channel: (N, C, H, W) -> the same shape.
 
-    With `carry` the two parts go apart through all of them: split and joined once, not per block. The results are
-    equal, and so are the names of the parameters. Blocks that shuffle cannot be carried (ValueError).
+    Args:
+        blocks: The IdleBlocks.
+        carry: Whether the two parts go apart through all of them, split and joined once and not per block. The results
+            are equal, and so are the names of the parameters.
+
+    Raises:
+        ValueError: For blocks that split at different channels, and for carried blocks that shuffle.
     """
 
     def __init__(self, blocks: Sequence[IdleBlock], carry: bool = True, **kwargs):

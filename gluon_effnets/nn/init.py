@@ -15,8 +15,10 @@ __all__ = ["FanOutNormal", "initialize_like_trained"]
 class FanOutNormal(mx.init.Initializer):
     """EfficientNet's initialization: convolutions N(0, 2 / fan_out), dense layers U(-1/sqrt(n), 1/sqrt(n)).
 
-    fan_out of a convolution is k * k * out / groups; n is the number of outputs of the dense layer.
-    Biases start at 0, BN gammas at 1 (the layers' own initializers).
+    fan_out of a convolution is k * k * out / groups; n is the number of outputs of the dense layer. Biases start at 0,
+    BN gammas at 1 (the layers' own initializers).
+
+    Source: the TensorFlow code of EfficientNet, arXiv 1905.11946.
     """
 
     def _init_weight(self, name, arr):
@@ -32,11 +34,18 @@ class FanOutNormal(mx.init.Initializer):
 
 
 def initialize_like_trained(net) -> None:
-    """Random weights that keep the signal's size through an untrained network, as training does.
+    """Give a network random weights that keep the signal's size through it, as training does.
 
     The speed of MXNet's h-swish depends on its values (by a fifth of MobileNetV3's latency), so that networks can be
     compared only with signals of equal size; most initializers let them fade. Layers that are pruned in training are
     pruned to the end.
+
+    Args:
+        net: A network of this package; what weights it has are lost.
+
+    Example:
+        >>> net = get_model("mobilenet_v3_small")
+        >>> initialize_like_trained(net)
     """
     mx.random.seed(0)
     net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))

@@ -23,9 +23,19 @@ class MaskedConv(HybridBlock):
     """BN -> activation [-> dropout] -> 1x1 convolution whose weight is multiplied by a mask; no bias.
 
     The mask, a Parameter (groups, `prunable`) without gradient, starts at 1 and is all there is to the state of the
-    pruning: each `drop` takes prunable / factor of every group away, those of least importance, until after
-    factor - 1 drops the share 1 / factor is left. Dropped weights get no gradient, are not rescaled, and keep their
-    stale values in files; only weight times mask means something.
+    pruning: each `drop` takes prunable / factor of every group away, those of least importance, until after factor - 1
+    drops the share 1 / factor is left. Dropped weights get no gradient, are not rescaled, and keep their stale values
+    in files; only weight times mask means something.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        prunable: What every group can drop: inputs or outputs.
+        groups: Of the mask.
+        factor: By which each group is pruned.
+        act: Activation behind BN.
+        dropout: Probability before the weights.
+        norm: How the BN layer is made.
     """
 
     def __init__(
@@ -78,7 +88,11 @@ class MaskedConv(HybridBlock):
         return self._grouped(np.abs(self.masked_weight().astype(np.float64)))
 
     def drop(self) -> None:
-        """Take the next quota of every group away. Raises ValueError if the layer is finished."""
+        """Take the next quota of every group away.
+
+        Raises:
+            ValueError: If the layer is finished.
+        """
         if self.finished:
             raise ValueError(f"{self.name} is pruned to 1/{self.factor} already")
         mask = self.mask.data().asnumpy()
@@ -123,9 +137,19 @@ class LearnedGroupConv(MaskedConv):
     """CondenseNet's learned group convolution: (N, in_channels, H, W) -> (N, channels, H, W).
 
     Output row o belongs to group o mod G; every group learns which in_channels / C inputs it keeps. The interleaved
-    groups are a channel shuffle: none follows (CondenseNet, arXiv 1711.09224, section 3).
+    groups are a channel shuffle: none follows.
 
-    Raises ValueError for channels that groups or factor do not divide.
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        groups: G.
+        factor: C.
+        kwargs: Further arguments of `MaskedConv`.
+
+    Raises:
+        ValueError: For channels that groups or factor do not divide.
+
+    Source: CondenseNet, arXiv 1711.09224, section 3.
     """
 
     def __init__(self, in_channels: int, channels: int, *, groups: int, factor: int, **kwargs):
@@ -143,12 +167,22 @@ class LearnedGroupConv(MaskedConv):
 
 
 class SparseFeatureReactivation(MaskedConv):
-    """CondenseNetV2's module that turns new features into an update of old ones: (N, k, H, W) -> (N, channels, H, W).
+    """CondenseNetV2's module that turns new features into an update of old ones: (N, in, H, W) -> (N, channels, H, W).
 
     Input column i belongs to group i mod G; every group learns which channels / S outputs it updates. What no group
-    keeps is not reactivated. The sum with the old features is the caller's (CondenseNetV2, arXiv 2104.04382).
+    keeps is not reactivated. The sum with the old features is the caller's.
 
-    Raises ValueError for channels that groups or factor do not divide.
+    Args:
+        in_channels: Channels of the new features.
+        channels: Channels of the old features.
+        groups: G.
+        factor: S.
+        kwargs: Further arguments of `MaskedConv`.
+
+    Raises:
+        ValueError: For channels that groups or factor do not divide.
+
+    Source: CondenseNetV2, arXiv 2104.04382, section 3.3.
     """
 
     def __init__(self, in_channels: int, channels: int, *, groups: int, factor: int, **kwargs):
@@ -172,7 +206,14 @@ def _check(what: str, channels: int, *divisors: int) -> None:
 
 
 def masked_layers(net: Block) -> Dict[str, MaskedConv]:
-    """The layers that can be pruned, by their path in the network, in the order of the forward pass."""
+    """Find the layers of a network that can be pruned.
+
+    Args:
+        net: Any block.
+
+    Returns:
+        {path in the network: layer}, in the order of the forward pass; empty for networks without such layers.
+    """
     found: Dict[str, MaskedConv] = {}
 
     def walk(block: Block, path: List[str]) -> None:

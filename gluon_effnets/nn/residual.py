@@ -8,18 +8,26 @@ from typing import Sequence
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from .conv import ConvBN
 from .mbblock import BlockStyle
 from .sandglass import ConvChain, Unit
+from .shortcut import add_shortcut
 
 __all__ = ["ResidualUnit"]
 
 
 class ResidualUnit(HybridBlock):
-    """ReLU(units(x) + x): (N, in_channels, H, W) -> (N, channels of the last unit, H / strides, W / strides).
+    """Unit of ResNet and ResNeXt: ReLU(units(x) + shortcut(x)).
 
-    Where the shapes differ the shortcut is a 1x1 convolution with the strides of all units, and BN (arXiv 1512.03385,
-    option B). `drop_connect` is the probability, per sample, of dropping the units where the shortcut is the identity.
+    (N, in_channels, H, W) -> (N, channels of the last unit, H / strides, W / strides). Where the shapes differ the
+    shortcut is a 1x1 convolution with the strides of all units, and BN.
+
+    Args:
+        in_channels: Channels of the input.
+        units: Of the branch, see `Unit`.
+        drop_connect: Probability, per sample, of dropping the units where the shortcut is the identity.
+        style: What all blocks of the network share.
+
+    Source: ResNet, arXiv 1512.03385, option B.
     """
 
     def __init__(
@@ -38,7 +46,7 @@ class ResidualUnit(HybridBlock):
             self.chain = ConvChain(in_channels, units, residual=False, style=style)
             self.proj = None
             if not same:
-                self.proj = ConvBN(in_channels, channels, stride=stride, norm=style.norm, padding=style.padding)
+                self.proj = style.conv_bn(in_channels, channels, stride=stride)
             self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if same and drop_connect > 0 else None
             self.act = nn.Activation("relu")
 
@@ -46,4 +54,4 @@ class ResidualUnit(HybridBlock):
         y = self.chain(x)
         if self.drop is not None:
             y = self.drop(y)
-        return self.act(y + (x if self.proj is None else self.proj(x)))
+        return self.act(add_shortcut(F, y, x if self.proj is None else self.proj(x)))

@@ -8,9 +8,8 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .channels import concat_channels
-from .conv import ConvBN
 from .mbblock import BlockStyle
-from .se import SqueezeExcite
+from .shortcut import add_shortcut
 
 __all__ = ["SHORTCUTS", "ConvChain", "SandGlass", "Unit"]
 
@@ -18,7 +17,16 @@ SHORTCUTS = ("slice", "mask")
 
 
 class Unit(NamedTuple):
-    """One convolution -> BN -> activation of a chain; `depthwise` keeps the number of channels."""
+    """One convolution -> BN -> activation of a chain.
+
+    Attributes:
+        channels: Of the output.
+        kernel: Side of the kernel.
+        stride: Of the convolution.
+        act: Name for `make_activation`; None: without activation.
+        depthwise: Whether it is depthwise, which keeps the number of channels.
+        groups: Of a convolution that is not depthwise.
+    """
 
     channels: int
     kernel: int = 1
@@ -32,14 +40,22 @@ class ConvChain(HybridBlock):
     """Units one after the other [-> SE] [+ the first 1 / identity_divisor of the input's channels].
 
     (N, in_channels, H, W) -> (N, channels of the last unit, H / strides, W / strides). The identity is added where the
-    shapes agree (stride 1, equal channels) unless `residual` is False. `se` is the reduced width of
-    squeeze-and-excitation behind the last unit, `drop_connect` the probability, per sample, of dropping the branch.
+    shapes agree (stride 1, equal channels).
 
-    `shortcut` is the form of an identity with a divisor above 1; both give the same numbers (docs/mobilenext.md):
-    'slice' adds a slice and joins it with the rest; 'mask' adds a depthwise 1x1 convolution of the input with ones
-    and zeros, which costs less in an exported graph, exports to ONNX, and is for float32 alone.
+    Args:
+        in_channels: Channels of the input.
+        units: The convolutions, see `Unit`.
+        se: Reduced width of squeeze-and-excitation behind the last unit; None: without it.
+        residual: False removes the shortcut.
+        identity_divisor: Only the first channels // divisor of the input are added.
+        shortcut: Form of an identity with a divisor above 1; both give the same numbers (docs/mobilenext.md). 'slice'
+            adds a slice and joins it with the rest; 'mask' adds a depthwise 1x1 convolution of the input with ones and
+            zeros, which costs less in an exported graph, exports to ONNX, and is for float32 alone.
+        drop_connect: Probability, per sample, of dropping the branch.
+        style: What all blocks of the network share.
 
-    Raises ValueError for an unknown form or a divisor below 1 or above the number of channels.
+    Raises:
+        ValueError: For an unknown form, or a divisor below 1 or above the number of channels.
     """
 
     def __init__(
@@ -63,10 +79,12 @@ class ConvChain(HybridBlock):
             self.units = nn.HybridSequential()
             with self.units.name_scope():
                 for unit in units:
-                    self.units.add(_conv_bn(channels, unit, style))
+                    groups = unit.channels if unit.depthwise else unit.groups
+                    sizes = (channels, unit.channels, unit.kernel)
+                    self.units.add(style.conv_bn(*sizes, stride=unit.stride, groups=groups, act=unit.act))
                     channels, strides = unit.channels, strides * unit.stride
-            act = style.se_act or next(unit.act for unit in reversed(units) if unit.act)
-            self.se = SqueezeExcite(channels, se, act, style.se_gate) if se else None
+            act = next((unit.act for unit in reversed(units) if unit.act), "relu")
+            self.se = style.squeeze_excite(channels, se, act)
             self.has_residual = residual and strides == 1 and in_channels == channels
             drops = self.has_residual and drop_connect > 0
             self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
@@ -74,7 +92,14 @@ class ConvChain(HybridBlock):
         self.set_identity_divisor(identity_divisor)
 
     def set_identity_divisor(self, divisor: int) -> None:
-        """Add the first channels // divisor of the input. A network hybridized before must be hybridized again."""
+        """Add the first channels // divisor of the input. A network hybridized before must be hybridized again.
+
+        Args:
+            divisor: From 1 to the number of channels.
+
+        Raises:
+            ValueError: For another divisor.
+        """
         if not 1 <= divisor <= self.channels:
             raise ValueError(f"identity_divisor={divisor} must be from 1 to {self.channels}, the number of channels")
         self.identity_channels = self.channels // divisor
@@ -88,7 +113,7 @@ class ConvChain(HybridBlock):
         if not self.has_residual:
             return y
         if self.identity_channels == self.channels:
-            return y + x
+            return add_shortcut(F, y, x)
         return (self._add_mask if self.shortcut == "mask" else self._add_slice)(F, y, x)
 
     def _add_slice(self, F, y, x):
@@ -103,33 +128,34 @@ class ConvChain(HybridBlock):
         kept = self.identity_channels
         ones = F.clip(F.arange(start=kept, stop=kept - self.channels, step=-1), 0, 1)
         mask = F.reshape(ones, shape=(self.channels, 1, 1, 1))
-        return y + F.Convolution(
+        kept_part = F.Convolution(
             x, mask, kernel=(1, 1), num_filter=self.channels, num_group=self.channels, no_bias=True
         )
-
-
-def _conv_bn(in_channels: int, unit: Unit, style: BlockStyle) -> ConvBN:
-    return ConvBN(
-        in_channels,
-        unit.channels,
-        unit.kernel,
-        stride=unit.stride,
-        groups=unit.channels if unit.depthwise else unit.groups,
-        act=unit.act,
-        norm=style.norm,
-        padding=style.padding,
-    )
+        return add_shortcut(F, y, kept_part)
 
 
 class SandGlass(ConvChain):
-    """[k x k depthwise, act] -> 1x1 reduce -> 1x1 expand, act -> [k x k depthwise, stride] [-> SE] [+ x].
+    """Block of MobileNeXt: [k x k depthwise] -> 1x1 reduce -> 1x1 expand -> [k x k depthwise, stride] [-> SE] [+ x].
 
-    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride) (arXiv 2007.02269), BN behind every convolution.
-    `hidden` is the width of the bottleneck. The arguments are those of `MBBlock`, whose place it can take.
+    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride), BN behind every convolution, activations behind the
+    first and the third. The arguments are those of `MBBlock`, whose place it can take.
 
-    The official network leaves depthwise convolutions out where the width changes: `first_depthwise`,
-    `last_depthwise`; a stride needs the last one (ValueError). `groups` is for both 1x1 convolutions.
-    `residual`, `identity_divisor`, `shortcut`, `drop_connect` and `style`: see `ConvChain`.
+    Args:
+        in_channels: Channels of the input.
+        hidden: Width of the bottleneck.
+        channels: Channels of the output.
+        kernel: Side of the depthwise kernels.
+        stride: Of the last depthwise convolution.
+        act: Activation.
+        groups: Of both 1x1 convolutions.
+        first_depthwise: The official network leaves this convolution out where the width changes;
+        last_depthwise: and this one, too, without a stride.
+        chain: Further arguments of `ConvChain`: se, residual, identity_divisor, shortcut, drop_connect and style.
+
+    Raises:
+        ValueError: For a stride without the last depthwise convolution, and what `ConvChain` refuses.
+
+    Source: MobileNeXt, arXiv 2007.02269.
     """
 
     def __init__(

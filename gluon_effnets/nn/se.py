@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
-from .forms import compiled_forms_active, training_on_cpu
+from .conv import ConvBN
 from .layout import plain_layout
+from .variants import compiled_variants_active, training_on_cpu
 
-__all__ = ["SqueezeExcite", "scale_channels"]
+__all__ = ["SqueezeExcite", "conv_bn_se", "scale_channels"]
 
 
 class SqueezeExcite(HybridBlock):
-    """x * gate(W2 act(W1 mean_HW(x))): (N, C, H, W) -> the same shape.
+    """Scale channels by weights computed from their means: (N, C, H, W) -> the same shape.
 
-    `mean`, (N, C, 1, 1), is that of x if it is known already.
+    y = x * gate(W2 act(W1 mean_HW(x))).
+
+    Called with `mean`, (N, C, 1, 1), it takes that for the means of x, which are known already.
+
+    Args:
+        channels: C.
+        reduced: Width between the two layers.
+        act: Activation between them.
+        gate: Activation behind them.
+        use_bias: Whether the layers have biases.
+
+    Source: Squeeze-and-Excitation Networks, arXiv 1709.01507.
     """
 
     def __init__(
@@ -41,9 +55,24 @@ class SqueezeExcite(HybridBlock):
         return scale_channels(F, x, self.gate(self.expand(self.act(self.reduce(mean)))))
 
 
+def conv_bn_se(F, unit: ConvBN, se: Optional[SqueezeExcite], x):
+    """Compute se(unit(x)), or unit(x) without `se`; compiled operators of training give the map and its means together.
+
+    Args:
+        F: `mx.nd` or `mx.sym`, as `hybrid_forward` gets it.
+        unit: The convolution before.
+        se: Squeeze-and-excitation of its channels, or None.
+        x: Map (N, in_channels, H, W).
+    """
+    if se is not None and compiled_variants_active():
+        return se(*unit.with_mean(F, x))
+    y = unit(x)
+    return y if se is None else se(y)
+
+
 def scale_channels(F, x, scale):
     """(N, C, H, W) times (N, C, 1, 1)."""
-    if compiled_forms_active():
+    if compiled_variants_active():
         return F.effnets_scale(x, scale)
     if training_on_cpu():
         # The gradient of `broadcast_mul` takes longer than those of these two.

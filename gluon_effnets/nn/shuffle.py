@@ -8,10 +8,9 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .channels import ChannelShuffle, concat_channels
-from .conv import ConvBN
 from .learned import Grouping, reactivation
 from .mbblock import BlockStyle
-from .se import SqueezeExcite
+from .shortcut import add_shortcut
 
 __all__ = ["SHUFFLES", "SPLITS", "ShuffleUnit", "ShuffleUnitV2"]
 
@@ -20,18 +19,30 @@ SPLITS = ("interleaved", "halves")
 
 
 class ShuffleUnit(HybridBlock):
-    """1x1 in groups -> BN -> ReLU -> 3x3 depthwise -> BN -> shuffle -> 1x1 in groups -> BN [-> SE] + x -> ReLU.
+    """Unit of ShuffleNetV1: 1x1 in groups -> 3x3 depthwise -> shuffle -> 1x1 in groups [-> SE] + x -> ReLU.
 
-    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride); the bottleneck has channels / 4 (figure 2 (b, c)).
-    With a stride the branch has channels - in_channels, and is joined to the input's 3x3 average pool, which comes
-    first. `first_groups` are those of the first convolution if they differ (1 in the first unit of the network).
+    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride); the bottleneck has channels / 4. BN stands behind
+    every convolution, ReLU behind the first. With a stride the branch has channels - in_channels, and is joined to the
+    input's 3x3 average pool, which comes first.
 
-    `shuffle`: 'official' as the authors' code has it, behind the depthwise convolution, reshape to (C / g, g) and
-    transpose; 'paper' as the text has it, before the depthwise convolution, (g, C / g) and transpose, which is the
-    inverse; 'none'. Weights of one do not serve another. `se` is the reduced width of squeeze-and-excitation.
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        groups: Of the 1x1 convolutions.
+        first_groups: Of the first one if they differ (1 in the first unit of the network).
+        stride: 1 or 2.
+        shuffle: 'official' as the authors' code has it, behind the depthwise convolution, reshape to (C / g, g) and
+            transpose; 'paper' as the text has it, before the depthwise convolution, (g, C / g) and transpose, which is
+            the inverse; 'none'. Weights of one do not serve another.
+        se: Reduced width of squeeze-and-excitation; None: without it.
+        drop_connect: Probability, per sample, of dropping the branch.
+        style: What all blocks of the network share.
 
-    Raises ValueError for another `shuffle`, for channels that 4 or the groups do not divide, and for other widths
-    without a stride.
+    Raises:
+        ValueError: For another `shuffle`, for channels that 4 or the groups do not divide, and for other widths without
+            a stride.
+
+    Source: ShuffleNet, arXiv 1707.01083, figure 2 (b, c).
     """
 
     def __init__(
@@ -51,17 +62,16 @@ class ShuffleUnit(HybridBlock):
         super().__init__(**kwargs)
         hidden, branch = channels // 4, channels if stride == 1 else channels - in_channels
         _check_unit(in_channels, channels, groups, stride, shuffle)
-        common = {"norm": style.norm, "padding": style.padding}
         self.before = shuffle == "paper"
         with self.name_scope():
-            self.reduce = ConvBN(in_channels, hidden, groups=first_groups or groups, act="relu", **common)
-            self.depthwise = ConvBN(hidden, hidden, 3, stride=stride, groups=hidden, **common)
+            self.reduce = style.conv_bn(in_channels, hidden, groups=first_groups or groups, act="relu")
+            self.depthwise = style.conv_bn(hidden, hidden, 3, stride=stride, groups=hidden)
             # The official shuffle is the inverse of the paper's: as many groups as that has channels per group.
             parts = groups if self.before else hidden // groups
             self.shuffle = ChannelShuffle(hidden, parts) if shuffle != "none" and groups > 1 else None
-            self.expand = ConvBN(hidden, branch, groups=groups, **common)
+            self.expand = style.conv_bn(hidden, branch, groups=groups)
             self.pool = nn.AvgPool2D(3, 2, 1) if stride == 2 else None
-            self.se = SqueezeExcite(channels, se, style.se_act or "relu", style.se_gate) if se else None
+            self.se = style.squeeze_excite(channels, se, "relu")
             drops = stride == 1 and drop_connect > 0
             self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
             self.act = nn.Activation("relu")
@@ -82,7 +92,7 @@ class ShuffleUnit(HybridBlock):
             y = self.se(y)
         if self.drop is not None:
             y = self.drop(y)
-        return self.act(y + x)
+        return self.act(add_shortcut(F, y, x))
 
 
 def _check_unit(in_channels: int, channels: int, groups: int, stride: int, shuffle: str) -> None:
@@ -96,19 +106,29 @@ def _check_unit(in_channels: int, channels: int, groups: int, stride: int, shuff
 
 
 class ShuffleUnitV2(HybridBlock):
-    """Half of the channels pass; the other half: 1x1 -> BN -> ReLU -> 3x3 depthwise -> BN -> 1x1 -> BN -> ReLU.
+    """Unit of ShuffleNetV2: half of the channels pass, the others go through 1x1 -> 3x3 depthwise -> 1x1.
 
-    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride) (figure 3 (c, d)). With a stride all channels go
-    through the branch and, instead of passing, through depthwise -> BN -> 1x1 -> BN -> ReLU. No sums anywhere.
+    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride). BN stands behind every convolution, ReLU behind the
+    1x1 ones. With a stride all channels go through the branch and, instead of passing, through depthwise and 1x1. No
+    sums anywhere but in `update`.
 
-    `split`: 'interleaved' as in the authors' code: channels 0, 2, 4, ... pass, 1, 3, 5, ... go through the branch; with
-    a stride the passing side keeps `in_channels`. 'halves' as in torchvision: the first half passes, both sides have
-    channels / 2, and the shuffle stands at the end of every unit. Weights of one do not serve the other.
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        stride: 1 or 2.
+        split: 'interleaved' as in the authors' code: channels 0, 2, 4, ... pass, 1, 3, 5, ... go through the branch;
+            with a stride the passing side keeps `in_channels`. 'halves' as in torchvision: the first half passes, both
+            sides have channels / 2, and the shuffle stands at the end of every unit. Weights of one do not serve the
+            other.
+        update: Groups and factor of a reactivation of what passes by the branch's output (CondenseNetV2, figure 5);
+            only without a stride. None: without it.
+        condensed: The inference form of the reactivation.
+        style: What all blocks of the network share.
 
-    With `update` the branch's output updates what passes, through a reactivation in these groups (CondenseNetV2, figure
-    5); only without a stride. `condensed`: its inference form.
+    Raises:
+        ValueError: For another `split` or odd `channels`, and for other widths without a stride.
 
-    Raises ValueError for another `split` or odd `channels`, and for other widths without a stride.
+    Source: ShuffleNet V2, arXiv 1807.11164, figure 3 (c, d).
     """
 
     def __init__(
@@ -132,7 +152,6 @@ class ShuffleUnitV2(HybridBlock):
         passing = in_channels if stride == 2 and split == "interleaved" else half
         if passing >= channels:
             raise ValueError(f"{in_channels} channels that pass leave none of {channels} for the branch")
-        common = {"norm": style.norm, "padding": style.padding}
         with self.name_scope():
             shuffle = ChannelShuffle(channels, half if split == "interleaved" else 2)
             self.first = shuffle if split == "interleaved" and stride == 1 else None
@@ -140,12 +159,12 @@ class ShuffleUnitV2(HybridBlock):
             self.proj = None
             if stride == 2:
                 self.proj = nn.HybridSequential()
-                self.proj.add(ConvBN(in_channels, in_channels, 3, stride=2, groups=in_channels, **common))
-                self.proj.add(ConvBN(in_channels, passing, act="relu", **common))
+                self.proj.add(style.conv_bn(in_channels, in_channels, 3, stride=2, groups=in_channels))
+                self.proj.add(style.conv_bn(in_channels, passing, act="relu"))
             self.branch = nn.HybridSequential()
-            self.branch.add(ConvBN(in_channels if stride == 2 else half, half, act="relu", **common))
-            self.branch.add(ConvBN(half, half, 3, stride=stride, groups=half, **common))
-            self.branch.add(ConvBN(half, channels - passing, act="relu", **common))
+            self.branch.add(style.conv_bn(in_channels if stride == 2 else half, half, act="relu"))
+            self.branch.add(style.conv_bn(half, half, 3, stride=stride, groups=half))
+            self.branch.add(style.conv_bn(half, channels - passing, act="relu"))
             self.update = None
             if update and stride == 1:
                 self.update = reactivation(half, half, update, condensed, norm=style.norm)
@@ -160,6 +179,6 @@ class ShuffleUnitV2(HybridBlock):
             branch = F.slice_axis(x, axis=1, begin=self.half, end=None)
         branch = self.branch(branch)
         if self.update is not None:
-            passing = passing + self.update(branch)
+            passing = add_shortcut(F, self.update(branch), passing)
         y = concat_channels(F, passing, branch)
         return self.last(y) if self.last is not None else y

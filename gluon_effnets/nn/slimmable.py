@@ -6,8 +6,7 @@ Gradients arrive in the whole Parameters, zero outside the prefix (DS-Net, secti
 
 from __future__ import annotations
 
-import functools
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 from mxnet.gluon import Parameter, nn
@@ -15,7 +14,8 @@ from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
 from .conv import ConvBN, unblocking
-from .se import SqueezeExcite
+from .se import SqueezeExcite, conv_bn_se
+from .shortcut import add_shortcut
 
 __all__ = [
     "BottleneckUnit",
@@ -65,7 +65,11 @@ class RunningStatistics(HybridBlock):
 
 
 class WidthStatistics(HybridBlock):
-    """Running statistics of BN layers of `net` at other widths than their own: children '<path of layer>.<width>'."""
+    """Running statistics of BN layers at other widths than their own: children '<path of layer>.<width>'.
+
+    Args:
+        net: The network with the layers.
+    """
 
     def __init__(self, net: HybridBlock, **kwargs):
         super().__init__(**kwargs)
@@ -133,9 +137,17 @@ class SlicedDense(HybridBlock):
 class ChannelGroupNorm(HybridBlock):
     """Group normalization of `group_size` channels at a time, with gamma and beta per channel.
 
-    Groups of a fixed size, not a fixed number of groups: those of a prefix are then those of the whole.
-    `momentum` is there for the signature that all normalization layers have, and without effect.
-    Raises ValueError if the groups do not divide the channels.
+    (N, C, H, W) -> the same shape. Groups of a fixed size, not a fixed number of groups: those of a prefix are then
+    those of the whole.
+
+    Args:
+        in_channels: C.
+        epsilon: Added to the variance.
+        momentum: Without effect; there for the signature that all normalization layers have.
+        group_size: Channels of a group.
+
+    Raises:
+        ValueError: If the groups do not divide the channels.
     """
 
     def __init__(self, in_channels: int, epsilon: float = 1e-5, momentum: float = 0.9, group_size: int = 16, **kwargs):
@@ -169,7 +181,7 @@ class _SlicedGroupNorm(ChannelGroupNorm):
         return super().hybrid_forward(F, x, gamma, beta, self.active["gamma"][0])
 
 
-class _SlicedBatchNorm:
+class _SlicedBatchNorm(nn.BatchNorm):
     """What makes a BN layer of any class a view: gamma and beta of the whole, statistics of the width."""
 
     def __init__(self, layer: nn.BatchNorm, channels: int, statistics: HybridBlock, frozen: bool):
@@ -187,12 +199,16 @@ class _SlicedBatchNorm:
         return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
 
 
-@functools.lru_cache(maxsize=None)
+_sliced_classes: Dict[type, type] = {}
+
+
 def _sliced_batch_norm(layer_class: type) -> type:
-    return type(f"Sliced{layer_class.__name__}", (_SlicedBatchNorm, layer_class), {})
+    if layer_class not in _sliced_classes:
+        _sliced_classes[layer_class] = type(f"Sliced{layer_class.__name__}", (_SlicedBatchNorm, layer_class), {})
+    return _sliced_classes[layer_class]
 
 
-def sliced_norm(layer: HybridBlock, channels: int, statistics: WidthStatistics, frozen: bool = False) -> HybridBlock:
+def sliced_norm(layer: Any, channels: int, statistics: WidthStatistics, frozen: bool = False) -> HybridBlock:
     """Return the view of a BN layer or ChannelGroupNorm. `frozen`: BN uses running statistics in training too."""
     if isinstance(layer, ChannelGroupNorm):
         return _SlicedGroupNorm(layer, channels)
@@ -226,9 +242,17 @@ class SlicedSqueezeExcite(SqueezeExcite):
 
 
 class SeparableUnit(HybridBlock):
-    """3x3 depthwise -> BN -> act [-> SE] -> 1x1 -> BN -> act: (N, in, H, W) -> (N, channels, H/stride, W/stride).
+    """3x3 depthwise [-> SE] -> 1x1, BN and activation behind both convolutions.
 
-    The parts are given, so that whole and sliced units are one class.
+    (N, in, H, W) -> (N, channels, H / stride, W / stride). The parts are given, so that whole and sliced units are one
+    class.
+
+    Args:
+        depthwise: The depthwise convolution.
+        se: Squeeze-and-excitation behind it, or None.
+        pointwise: The 1x1 convolution.
+
+    Source: DS-Net, arXiv 2103.13258.
     """
 
     def __init__(self, depthwise: ConvBN, se: Optional[SqueezeExcite], pointwise: ConvBN):
@@ -251,14 +275,21 @@ class SeparableUnit(HybridBlock):
         return se + area_out * (self.depthwise._kernel**2 * in_channels + in_channels * channels)
 
     def hybrid_forward(self, F, x):
-        x = self.depthwise(x)
-        return self.pointwise(self.se(x) if self.se is not None else x)
+        return self.pointwise(conv_bn_se(F, self.depthwise, self.se, x))
 
 
 class BottleneckUnit(HybridBlock):
-    """ReLU([shortcut](x) + 1x1(3x3(1x1([SE](x))))), a norm after every convolution, a ReLU after the first two.
+    """Unit of a slimmable ResNet: ReLU([shortcut](x) + 1x1(3x3(1x1([SE](x))))), a norm after every convolution.
 
-    (N, in, H, W) -> (N, channels, H/stride, W/stride); the inner width is a quarter of `channels`.
+    (N, in, H, W) -> (N, channels, H / stride, W / stride); the inner width is a quarter of `channels`. The parts are
+    given, so that whole and sliced units are one class.
+
+    Args:
+        se: Squeeze-and-excitation of the input, or None.
+        reduce: The first 1x1 convolution, with ReLU.
+        conv: The 3x3 convolution, with ReLU.
+        expand: The last 1x1 convolution.
+        shortcut: The convolution beside them; None: the identity.
     """
 
     def __init__(
@@ -277,10 +308,14 @@ class BottleneckUnit(HybridBlock):
         self, in_channels: int, channels: int, statistics: WidthStatistics, frozen: bool = False
     ) -> BottleneckUnit:
         """Return the view of these widths."""
-        convs = self.convs(in_channels, channels)
+        *branch, (shortcut, widths) = self.convs(in_channels, channels)
+        reduce, conv, expand = (SlicedConvBN(unit, *sizes, statistics, frozen) for unit, sizes in branch if unit)
         return BottleneckUnit(
             self.se and SlicedSqueezeExcite(self.se, in_channels),
-            *(unit and SlicedConvBN(unit, *widths, statistics, frozen) for unit, widths in convs),
+            reduce,
+            conv,
+            expand,
+            shortcut and SlicedConvBN(shortcut, *widths, statistics, frozen),
         )
 
     def convs(self, in_channels: int, channels: int) -> Tuple[Tuple[Optional[ConvBN], Tuple[int, int]], ...]:
@@ -304,4 +339,4 @@ class BottleneckUnit(HybridBlock):
     def hybrid_forward(self, F, x):
         y = self.se(x) if self.se is not None else x
         y = self.expand(self.conv(self.reduce(y)))
-        return self.act(y + (self.shortcut(x) if self.shortcut is not None else x))
+        return self.act(add_shortcut(F, y, x if self.shortcut is None else self.shortcut(x)))

@@ -6,14 +6,15 @@ A module per paper holds its tables as rows of names; every printed number comes
 from __future__ import annotations
 
 import functools
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 from .. import _resources, get_model
 from ..complexity import count
+from ..tables import Table
 from . import shufflenet
 from .table import PaperTable, Row
 
-__all__ = ["PAPERS", "PaperTable", "Row", "computed_rows", "paper_tables"]
+__all__ = ["PAPERS", "PaperTable", "Row", "computed_table", "paper_tables"]
 
 PAPERS: Dict[str, Tuple[PaperTable, ...]] = {"shufflenet": shufflenet.TABLES}
 # A printed number may be by either; which one it is differs even between the tables of one paper.
@@ -23,7 +24,7 @@ RULES = ("conv_fc", "conv")
 def paper_tables(paper: str, number: Optional[int] = None) -> Tuple[PaperTable, ...]:
     """All tables of a paper, or the one with a number. Raises ValueError for an unknown paper or number."""
     if paper not in PAPERS:
-        raise ValueError(f"no tables of {paper!r}; there are those of {', '.join(PAPERS)}")
+        raise ValueError(f"no tables of {paper!r}; there are tables of {', '.join(PAPERS)}")
     tables = tuple(table for table in PAPERS[paper] if number in (None, table.number))
     if not tables:
         numbers = ", ".join(str(table.number) for table in PAPERS[paper])
@@ -31,14 +32,14 @@ def paper_tables(paper: str, number: Optional[int] = None) -> Tuple[PaperTable, 
     return tables
 
 
-def computed_rows(table: PaperTable) -> List[Tuple[str, ...]]:
-    """Header and rows: name, computed stage widths and parameters, published numbers, MAdds by both rules.
+def computed_table(table: PaperTable) -> Table:
+    """The paper's networks: computed stage widths and parameters, published numbers, MAdds by both rules.
 
     The last column names the rules by which the count rounds to the published MAdds. Cells without a number, as of
     networks that are not in the package, are empty.
     """
-    header = ("", "model", "stages", "params", *table.quoted, "published MAdds", *RULES, "counted by")
-    return [header, *(_cells(table, row) for row in table.rows)]
+    columns = ("network", "model", "stages", "params", *table.quoted, "published MAdds", *RULES, "counted by")
+    return Table(columns, [_cells(table, row) for row in table.rows])
 
 
 def _cells(table: PaperTable, row: Row) -> Tuple[str, ...]:

@@ -21,7 +21,12 @@ def batch_statistics(net: Block, batches: Iterable[mx.nd.NDArray]) -> Dict[str, 
     stores with a momentum of 1 / number of the batch; MXNet itself stores biased variances.
     Nothing in `net` changes, hybridized or not. BN layers with `use_global_stats` are left out.
 
-    Raises ValueError without a batch, without BN layers, or if a layer sees one value per channel alone.
+    Args:
+        net: With BN layers.
+        batches: Images (N, C, H, W), on the device of the network.
+
+    Raises:
+        ValueError: There is no batch, no BN layer, or a layer sees one value per channel alone.
     """
     names = {id(param): name for name, param in net._collect_params_with_prefix().items()}
     moments: Dict[str, mx.nd.NDArray] = {}  # sums over the batches so far

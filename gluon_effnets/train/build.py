@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 
+from .._foreign import is_foreign
 from ..complexity import count_params
-from ..models import get_model
+from ..models import ClassificationNet, get_model
 from .checkpoint import Checkpoint, load_last
 from .config import Recipe, differences
 from .data import Data, open_data
@@ -25,22 +27,73 @@ from .schedules import make_schedule
 from .state import StagePlace, TrainState
 from .tasks import Task, make_task
 
-__all__ = ["SMALL_IMAGE", "build", "model_options", "resume", "say"]
+__all__ = ["SMALL_IMAGE", "Built", "Hooks", "build", "model_options", "resume", "say"]
 
 SMALL_IMAGE = 96  # below this side the first convolution keeps the resolution
 
 
+@dataclasses.dataclass(frozen=True)
+class Hooks(Sequence[Hook]):
+    """The hooks of a run as a sequence, in the order of their calls. The checkpoint, which is the last, knows them all.
+
+    Attributes:
+        recipe: Those that the recipe names.
+        extra: Those that the caller of `build` adds.
+        service: Those of every run: logs, progress, the watchdog.
+        checkpoint: Keeps the states of all.
+    """
+
+    recipe: Tuple[Hook, ...]
+    extra: Tuple[Hook, ...]
+    service: Tuple[Hook, ...]
+    checkpoint: Checkpoint
+
+    def __getitem__(self, index):
+        return (*self.recipe, *self.extra, *self.service, self.checkpoint)[index]
+
+    def __len__(self) -> int:
+        return len(self.recipe) + len(self.extra) + len(self.service) + 1
+
+
+class Built(NamedTuple):
+    """A run that can begin: the arguments of `loop.train`."""
+
+    state: TrainState
+    task: Task
+    hooks: Hooks
+
+
 def build(
-    recipe: Recipe, out: Path, workers: Workers, stage: StagePlace = StagePlace(), start: Optional[Path] = None
-) -> Tuple[TrainState, Task, List[Hook]]:
+    recipe: Recipe,
+    out: Path,
+    workers: Workers,
+    stage: StagePlace = StagePlace(),
+    start: Optional[Path] = None,
+    extra_hooks: Sequence[Hook] = (),
+) -> Built:
     """Make everything a run, or a stage of one, needs, with weights initialized and equal on all workers.
 
-    `start` is a `.params` file with the weights to begin with, which worker 0 alone reads.
-    Raises ValueError, FileNotFoundError or ImportError with what to change.
+    Args:
+        recipe: Without stages.
+        out: The run folder, which is there.
+        workers: Of `start_workers`, or `Workers()` for this process alone.
+        stage: The place of a stage among the others.
+        start: A `.params` file with the weights to begin with, which worker 0 alone reads.
+        extra_hooks: Called after those of the recipe and before the logs; checkpoints keep their states too.
+
+    Raises:
+        ValueError: With what to change in the recipe.
+        FileNotFoundError: Data or weights are not there.
+        ImportError: A package is missing; the text has the command that installs it.
+
+    Example:
+        state, task, hooks = build(load_recipe("configs/digits.yaml", ["model=idle_mbv3_small"]), out, Workers())
+        resume(state, hooks, recipe)
+        loop.train(state, task, hooks)
     """
     assert not recipe.stages, "of a recipe with stages each part is built for itself"
     ctx = workers.device()
-    task, hooks = make_task(recipe.task, recipe.task_options), make_hooks(recipe.hooks)
+    task, hooks = make_task(recipe.task, recipe.task_options), tuple(make_hooks(recipe.hooks))
     data = open_data(recipe.data, seed=recipe.seed, rank=workers.rank, world=workers.size)
     if not data.num_train:
         raise ValueError(f"{recipe.data.source} has no training images; it serves for evaluation alone (validate)")
@@ -82,21 +135,27 @@ def build(
         moves_statistics=task.moves_statistics,
         num_params=count_params(net),
     )
-    task.prepare(state, hooks)
-    if workers.size > 1:
-        hooks.append(AverageStatistics())
-    hooks += [Unpruned(hooks), JsonLines(), Progress(), Watched()]
-    hooks.append(Checkpoint(hooks, recipe.as_dict(), every=recipe.checkpoint_every))
-    return state, task, hooks
+    extra = tuple(extra_hooks)
+    task.prepare(state, (*hooks, *extra))
+    average = (AverageStatistics(),) if workers.size > 1 else ()
+    service = (*average, Unpruned(), JsonLines(), Progress(), Watched())
+    checkpoint = Checkpoint((*hooks, *extra, *service), recipe.as_dict(), every=recipe.checkpoint_every)
+    return Built(state, task, Hooks(hooks, extra, service, checkpoint))
 
 
-def model_options(recipe: Recipe, data: Data) -> dict:
-    """Constructor options: those of the recipe, and what follows from the data."""
-    small = {"stem_stride": 1} if data.image_size < SMALL_IMAGE else {}
+def model_options(recipe: Recipe, data: Data) -> Dict[str, Any]:
+    """Constructor options of the network: those of the recipe, and what follows from the data.
+
+    Args:
+        recipe: Its `model_options` go before.
+        data: Decides `classes` and `in_channels`, and with small images the stride of the first convolution; a network
+            from outside of the package, which may have no such option, keeps its own.
+    """
+    small = {"stem_stride": 1} if data.image_size < SMALL_IMAGE and not is_foreign(recipe.model) else {}
     return {**small, **recipe.model_options, "classes": data.num_classes, "in_channels": data.in_channels}
 
 
-def _make_net(recipe: Recipe, data: Data, ctx: mx.Context):
+def _make_net(recipe: Recipe, data: Data, ctx: mx.Context) -> ClassificationNet:
     # Initializers draw from MXNet's global generator.
     mx.random.seed(recipe.seed)
     try:
@@ -107,12 +166,22 @@ def _make_net(recipe: Recipe, data: Data, ctx: mx.Context):
         net.initialize(ctx=ctx)
     # Whatever pretrained weights wanted, those of this run see these images.
     net.preprocessing = data.settings.preprocessing
-    net.hybridize(static_alloc=True, static_shape=True)
+    # Of static shapes MXNet's engine does not know when they change running statistics; on a CPU the loop waits for it.
+    net.hybridize(static_alloc=True, static_shape=ctx.device_type == "cpu")
     return net
 
 
 def resume(state: TrainState, hooks: Sequence[Hook], recipe: Recipe) -> None:
-    """Go on from the last checkpoint of the run folder, if there is one, and say what is different from then."""
+    """Go on from the last checkpoint of the run folder, if there is one, and say what is different from then.
+
+    Args:
+        state: Of `build`; weights, optimizer and place in the run become those of the checkpoint.
+        hooks: Of the same call.
+        recipe: Compared with that of the checkpoint.
+
+    Raises:
+        ValueError: The checkpoint is of another network.
+    """
     run = load_last(state, hooks)
     if run is None:
         return
@@ -121,12 +190,14 @@ def resume(state: TrainState, hooks: Sequence[Hook], recipe: Recipe) -> None:
         say(state, f"  changed since that checkpoint: {line}")
     if run["workers"] != state.workers.size:
         say(state, f"  changed since that checkpoint: workers {run['workers']} -> {state.workers.size}")
-    if run.get("operators", state.operators) != state.operators:
-        say(state, f"  changed since that checkpoint: operators {run['operators']} -> {state.operators}")
+    operators = state.precision.operators
+    if run.get("operators", operators) != operators:
+        say(state, f"  changed since that checkpoint: operators {run['operators']} -> {operators}")
     if run["update"] != state.update:
         say(state, f"  the place in the run is kept in epochs: update {run['update']} -> {state.update}")
 
 
 def say(state: TrainState, text: str) -> None:
+    """Print a line, on worker 0 alone."""
     if state.workers.is_writer:
         print(text, flush=True)

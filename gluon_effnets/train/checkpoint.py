@@ -20,6 +20,7 @@ from .durations import to_updates
 from .hooks.average_statistics import average_statistics
 from .hooks.base import Hook
 from .hooks.logs import NotFinite
+from .optim import fields_of
 from .signals import Stopped
 from .state import TrainState
 
@@ -27,16 +28,6 @@ __all__ = ["Checkpoint", "list_checkpoints", "load_last", "save"]
 
 log = logging.getLogger(__name__)
 
-# Counters and buffers that MXNet's optimizers keep outside of the per-parameter states.
-_OPTIMIZER_FIELDS = (
-    "num_update",
-    "_index_update_count",
-    "cumgrads",
-    "lbmult",
-    "m_schedule",
-    "cur_lr",
-    "last_lr",
-)
 _LOSS_SCALER_FIELDS = ("_loss_scale", "_next_loss_scale", "_unskipped")
 _SUMS = "SHA256SUMS"  # as sha256sum writes it: `sha256sum -c` checks a folder
 FORMAT = 1
@@ -46,13 +37,30 @@ class Checkpoint(Hook):
     """Saves every `every` (a duration) and at the end; keeps the last `keep` folders, and the best by `best_of`.
 
     When a signal asked for the end of the run, saves and raises Stopped, on all workers after the same update.
+    It is the last hook of a run: what another one did behind it, a resumed run would lack.
+
+    Args:
+        hooks: The others of the run, whose states it keeps.
+        recipe: As plain values, for the record.
+        every: Duration between two checkpoints.
+        keep: Number of checkpoints to keep, besides the best.
+        best_of: The score that decides which is the best, of the network or of its average.
     """
 
     def __init__(self, hooks: Sequence[Hook], recipe: dict, every: str = "1ep", keep: int = 2, best_of: str = "top1"):
-        self._hooks, self._recipe = hooks, recipe
+        self._hooks, self._recipe = [*hooks, self], recipe
         self.every, self.keep, self.best_of = every, keep, best_of
         self.best: Dict[str, Any] = {}
         self._saved: Optional[int] = None
+
+    def check(self, hooks: Sequence[Hook]) -> None:
+        remedy = "give it to build(..., extra_hooks=[...])"
+        if hooks[-1] is not self:
+            name = type(hooks[-1]).__name__
+            raise ValueError(f"hook {name} stands behind the checkpoint, which lacks what it did last: {remedy}")
+        for hook in hooks:
+            if hook not in self._hooks and type(hook).state_dict is not Hook.state_dict:
+                raise ValueError(f"hook {type(hook).__name__} has a state that no checkpoint would keep: {remedy}")
 
     def train_begin(self, state):
         self._every = max(1, to_updates(self.every, state.updates_per_epoch, state.total_updates))
@@ -111,6 +119,18 @@ def _refuse_non_finite(state: TrainState) -> None:
             raise NotFinite(name, f"update {state.update}", state.out)
 
 
+def _named(hooks: Sequence[Hook]) -> Dict[str, Hook]:
+    """The hooks by the names of their states: those of others with their module, a second one of a class numbered."""
+    named: Dict[str, Hook] = {}
+    for hook in hooks:
+        kind = type(hook)
+        own = kind.__module__.startswith(f"{__package__}.")
+        name = kind.__name__ if own else f"{kind.__module__}:{kind.__qualname__}"
+        count = sum(type(other) is kind for other in named.values())
+        named[f"{name} {count + 1}" if count else name] = hook
+    return named
+
+
 def list_checkpoints(out: Path) -> List[Path]:
     """Complete checkpoints of a run folder, oldest first."""
     return sorted(path for path in (Path(out) / "checkpoints").glob("update-*") if path.suffix != ".tmp")
@@ -119,7 +139,8 @@ def list_checkpoints(out: Path) -> List[Path]:
 def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
     """Write a checkpoint folder under a temporary name, make it durable, and rename it.
 
-    Raises OSError naming the folder when it cannot be written (disk full); earlier checkpoints are untouched.
+    Raises:
+        OSError: It cannot be written (disk full); the text names the folder, and earlier checkpoints are untouched.
     """
     final = state.out / "checkpoints" / f"update-{state.update:08d}"
     temporary = final.with_suffix(".tmp")
@@ -129,12 +150,12 @@ def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
         temporary.mkdir(parents=True)
         run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
         run["updates_per_epoch"], run["scores"] = state.updates_per_epoch, state.scores
-        run["identity"], run["operators"] = state.net.identity, state.operators
+        run["identity"], run["operators"] = state.net.identity, state.precision.operators
         params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
         _save_arrays(temporary / "net.params", params)
         run["trainer"], arrays = _flatten(_trainer_state(state))
         _save_arrays(temporary / "trainer.params", arrays)
-        run["hooks"], arrays = _flatten({type(hook).__name__: hook.state_dict() for hook in hooks})
+        run["hooks"], arrays = _flatten({name: hook.state_dict() for name, hook in _named(hooks).items()})
         _save_arrays(temporary / "hooks.params", arrays)
         _write_durably(temporary / "run.json", json.dumps(run, indent=1))
         sums = "".join(f"{_digest(path)}  {path.name}\n" for path in sorted(temporary.iterdir()))
@@ -159,7 +180,9 @@ def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
 
     Rank 0 reads it and sends it to the others, which need not see the run folder. A damaged one is passed over with a
     warning. The place in the run is kept in epochs where an epoch has another number of updates now.
-    Raises ValueError if the checkpoint is of another network.
+
+    Raises:
+        ValueError: The checkpoint is of another network.
     """
     usable = _last_usable(state.out) if state.workers.is_writer else None
     with _on_all_workers(state, usable) as folder:
@@ -220,8 +243,7 @@ def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, run: dict) 
         param.set_data(loaded[key])
     _set_trainer_state(state, _unflatten(run["trainer"], _load_arrays(folder / "trainer.params")))
     values = _unflatten(run["hooks"], _load_arrays(folder / "hooks.params"))
-    for hook in hooks:
-        name = type(hook).__name__
+    for name, hook in _named(hooks).items():
         if name in values:
             hook.load_state_dict(values[name])
         elif hook.state_dict():
@@ -253,7 +275,7 @@ def _trainer_state(state: TrainState) -> dict:
         "optimizer": type(optimizer).__name__,
         # None stands for "no momentum"; left out, it is made when a later recipe wants one.
         "states": {keys[i]: value for i, value in trainer._updaters[0].states.items() if value is not None},
-        "fields": {name: getattr(optimizer, name) for name in _OPTIMIZER_FIELDS if hasattr(optimizer, name)},
+        "fields": {name: getattr(optimizer, name) for name in fields_of(optimizer)},
         "loss_scaler": {name: getattr(scaler, name) for name in _LOSS_SCALER_FIELDS} if scaler else {},
     }
 

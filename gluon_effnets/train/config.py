@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 import yaml
 
 from .. import _resources
+from .._foreign import is_foreign
 from ..models import list_models, model_info
 from .data import DataSettings
 
@@ -50,8 +51,9 @@ class OptimizerSettings:
 class ScheduleSettings:
     """Learning rate over the run, per update: a linear warm-up from `warmup_from` * lr, then one of
 
-    cosine or linear (to `final` * lr, where it stays for the last `cooldown`), step (times `factor` at each of
-    `steps`), constant.
+    cosine, linear or poly (of this `power`; to `final` * lr, where it stays for the last `cooldown`), step (times
+    `factor` at each of `steps`), exponential (times `factor` every `every`, at once or, without `staircase`, little by
+    little), constant, or 'module:function' with `options` (train/schedules.py).
     """
 
     name: str = "cosine"
@@ -59,8 +61,12 @@ class ScheduleSettings:
     warmup_from: float = 0.0
     final: float = 0.0
     cooldown: str = "0ep"
+    power: float = 2.0
     steps: Tuple[str, ...] = ()
     factor: float = 0.1
+    every: str = "1ep"
+    staircase: bool = True
+    options: Dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +91,8 @@ class DistributedSettings:
 class Recipe:
     """One training run. Every key of a recipe file is a field here; unknown keys are refused.
 
+    `model`, `task`, the keys of `hooks`, `optimizer.name` and `schedule.name` may name code outside of the package as
+    'module:name'.
     `stages` make it several runs, each with the weights of the one before: the same run with the keys that a stage has
     in place of those of the recipe. Of `data` only the given settings are replaced. `split` gives these runs.
     """
@@ -114,7 +122,12 @@ class Recipe:
         if len(set(names)) < len(names):
             raise ValueError(f"the stages are called {', '.join(names)}; give each a name of its own")
 
-    def as_dict(self) -> dict:
+    @property
+    def file_name(self) -> str:
+        """How the files of its network begin: the model's name, without the module of one from outside."""
+        return self.model.rpartition(":")[2]
+
+    def as_dict(self) -> Dict[str, Any]:
         """Plain dictionaries, lists and numbers, as they go into a YAML file; without `stages` if there are none."""
         values = _plain(dataclasses.asdict(self))
         return values if self.stages else {key: value for key, value in values.items() if key != "stages"}
@@ -122,7 +135,8 @@ class Recipe:
     def split(self) -> Dict[str, Recipe]:
         """Return {name of a stage: its recipe} in order, {"": this recipe} without stages.
 
-        Raises ValueError for a key that a stage cannot have, or a value of the wrong type.
+        Raises:
+            ValueError: A stage has a key that it cannot have, or a value of the wrong type.
         """
         if not self.stages:
             return {"": self}
@@ -158,15 +172,22 @@ def _plain(value):
 def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
     """Return the recipe for a model on a kind of data: <model>.<kind>.yaml, else <kind>.yaml, else <model>.yaml.
 
-    Raises FileNotFoundError naming what was looked for.
+    Args:
+        model: Name of the model; None: any.
+        kind: "cifar10", "digits", ...; None: any. One of the two must be given.
+
+    Raises:
+        FileNotFoundError: There is none; the text names what was looked for.
     """
-    names = [f"{model}.{kind}", kind, model] if model and kind else [model or kind]
+    names = [f"{model}.{kind}", kind, model] if model and kind else [model or kind or ""]
     for name in names:
         path = _resources.folder("configs") / f"{name}.yaml"
         if path.is_file():
             return path
-    with_recipe = difflib.get_close_matches(model, list_models(family=model_info(model).family, has_recipe=True), 1, 0)
-    near = model_info(with_recipe[0]).recipes[0] if with_recipe else "FILE"
+    near = "FILE"
+    if model and not is_foreign(model):
+        related = list_models(family=model_info(model).family, has_recipe=True)
+        near = next((model_info(name).recipes[0] for name in difflib.get_close_matches(model, related, 1, 0)), near)
     raise FileNotFoundError(
         f"no recipe {' or '.join(f'{name}.yaml' for name in names)} in {_resources.folder('configs')}.\n"
         f"Any recipe goes with any model; of the same family: add --config configs/{near}"
@@ -174,9 +195,18 @@ def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
 
 
 def load_recipe(path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file (None: all defaults) and apply overrides of the form 'section.key=value', the value in YAML.
+    """Read a recipe file and apply overrides.
 
-    Raises FileNotFoundError, or ValueError for an unknown key, a value of the wrong type or one still to be set (???).
+    Args:
+        path: Of the file; None: all defaults.
+        overrides: Texts of the form 'section.key=value', the value in YAML.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: An unknown key, a value of the wrong type, or one that is still to be set (???).
+
+    Example:
+        load_recipe("configs/digits.yaml", ["model=idle_mbv3_small", "optimizer.lr=0.05"])
     """
     tree = _read(Path(path)) if path else {}
     for override in overrides:
@@ -205,7 +235,7 @@ def _set(tree: dict, override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ValueError(f"--set {override!r} is not of the form section.key=value")
-    *sections, leaf = key.split(".")
+    *sections, leaf = _parts(key)
     _refuse_hidden(tree, sections[0] if sections else leaf, key)
     for depth, section in enumerate(sections):
         if isinstance(tree, list):
@@ -220,6 +250,17 @@ def _set(tree: dict, override: str) -> None:
         tree[leaf] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"--set {override}: {' '.join(str(error).split())}") from None
+
+
+def _parts(key: str) -> List[str]:
+    """Split a key at its dots, but for those within the name of a hook from outside: hooks.mypkg.swa:SWA.decay."""
+    parts = key.split(".")
+    if "hooks" in parts:
+        first = parts.index("hooks") + 1
+        ends = [place + 1 for place, part in enumerate(parts) if ":" in part and place >= first]
+        if ends:
+            parts[first : ends[0]] = [".".join(parts[first : ends[0]])]
+    return parts
 
 
 def _stage_called(stages: list, name: str, key: str) -> Any:

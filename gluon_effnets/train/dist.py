@@ -34,7 +34,11 @@ class Workers:
         return self.rank == 0
 
     def device(self) -> mx.Context:
-        """The GPU of this worker, or the CPU of a host without any. Raises ValueError if there are too few GPUs."""
+        """The GPU of this worker, or the CPU of a host without any.
+
+        Raises:
+            ValueError: There are too few GPUs.
+        """
         count = mx.context.num_gpus()
         if count and self.local_rank >= count:
             raise ValueError(
@@ -104,7 +108,11 @@ def _set_cycle_time(environment: MutableMapping[str, str], gpus: int) -> None:
 
 
 class HorovodWorkers(Workers):
-    """The processes of a `horovodrun` job, under the watch of watchdog.py. Raises OSError if they cannot be watched."""
+    """The processes of a `horovodrun` job, under the watch of watchdog.py.
+
+    Raises:
+        OSError: They cannot be watched.
+    """
 
     def __init__(self, timeout_s: float = 600.0):
         self._hvd = optional_import("horovod.mxnet", extra="hvd", why="--hvd")
@@ -181,5 +189,12 @@ class HorovodWorkers(Workers):
 
 
 def start_workers(use_horovod: bool) -> Workers:
-    """Return the workers of this job. Raises ImportError with the command to install Horovod if it is not there."""
+    """Return the workers of this job.
+
+    Args:
+        use_horovod: Whether this process is one of a `horovodrun` job.
+
+    Raises:
+        ImportError: Horovod is not there; the text has the command that installs it.
+    """
     return HorovodWorkers() if use_horovod else Workers()

@@ -5,26 +5,38 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["to_updates"]
+__all__ = ["exact_updates", "to_updates"]
 
 _FORM = re.compile(r"([0-9.eE+-]+?)(ep|it|run)")
 
 
 def to_updates(duration: str, updates_per_epoch: int, total_updates: int = 0) -> int:
-    """Convert a duration to optimizer updates, rounded to the nearest.
+    """Convert a duration to optimizer updates, rounded to the nearest; arguments and errors of `exact_updates`."""
+    return round(exact_updates(duration, updates_per_epoch, total_updates))
 
-    Raises ValueError for anything but '<number>ep', '<number>it' or '<number>run' (with a total to take a share of).
+
+def exact_updates(duration: str, updates_per_epoch: int, total_updates: int = 0) -> float:
+    """Convert a duration to optimizer updates.
+
+    Args:
+        duration: "5ep", "100it" or "0.9run".
+        updates_per_epoch: Length of an epoch.
+        total_updates: Length of the run, for a share of it.
+
+    Raises:
+        ValueError: Another form, a negative number, or a share without a total.
     """
+    form = f"duration {duration!r} is not of the form 5ep (epochs), 100it (updates) or 0.9run (share of the run)"
     match = _FORM.fullmatch(str(duration).strip())
+    if match is None:
+        raise ValueError(form)
     try:
         number = float(match.group(1))
-    except (AttributeError, ValueError):
-        raise ValueError(
-            f"duration {duration!r} is not of the form 5ep (epochs), 100it (updates) or 0.9run (share of the run)"
-        ) from None
+    except ValueError:
+        raise ValueError(form) from None
     unit = {"ep": updates_per_epoch, "it": 1, "run": total_updates}[match.group(2)]
     if unit == 0:
         raise ValueError(f"duration {duration!r}: a share of the run cannot define the length of the run")
     if not 0 <= number < math.inf:
         raise ValueError(f"duration {duration!r} must be finite and not negative")
-    return round(number * unit)
+    return number * unit

@@ -48,8 +48,21 @@ class LargeBatchSGD(mx.optimizer.SGD):
     that lr is the step relative to the weight (about 0.001 to 0.01); a rate meant for SGD needs an eta of about 0.001.
 
     An infinite or NaN gradient passes into its weight, as in SGD. Under `lars` a NaN reaches the whole array.
-    Gradients must be dense. Raises ValueError for options that are out of range or have no effect together.
+    Gradients must be dense.
+
+    Args:
+        momentum: At least 0 and below 1.
+        warmup_strategy: One of the above.
+        batch_scale: Large batch / small batch, at least 1.
+        warmup_updates: In a recipe also a duration ('5ep').
+        eta: Above 0, for `lars` alone.
+        kwargs: Of every optimizer of MXNet: learning_rate, wd, rescale_grad, clip_gradient, multi_precision.
+
+    Raises:
+        ValueError: Options are out of range or have no effect together.
     """
+
+    durations = ("warmup_updates",)
 
     def __init__(
         self,
@@ -142,10 +155,6 @@ class LargeBatchSGD(mx.optimizer.SGD):
         # 1e-18 as in MXNet: a weight and a gradient of 0 have the factor 0.01, not NaN.
         squares = grad_squares * self.rescale_grad**2 + wds * weight_squares + 1e-18
         return mx.nd.clip(mx.nd.sqrt(weight_squares / squares), 0.01, 100) * self.eta
-
-
-# MXNet's register() would name it after the class.
-mx.optimizer.Optimizer.opt_registry["lb_sgd"] = LargeBatchSGD
 
 
 def _groups(sizes: Sequence[int]) -> Iterator[slice]:

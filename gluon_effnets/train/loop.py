@@ -18,27 +18,36 @@ What a method adds is a task or a hook; none is named here.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from typing import Dict, Iterable, Sequence
+from typing import Dict, Iterator, List, Sequence
 
 import mxnet as mx
-from mxnet import autograd
-from tqdm import tqdm
 
 from .data import Batch
+from .evaluation import evaluate, placed
 from .hooks.base import Hook
-from .layout import restore_layout
-from .metrics import means
 from .state import TrainState
 from .tasks.base import Task
 
-__all__ = ["evaluate", "train"]
+__all__ = ["train"]
 
 
 def train(state: TrainState, task: Task, hooks: Sequence[Hook]) -> None:
-    """Run from `state.update` to `state.total_updates`."""
-    state.evaluate = lambda: evaluate(state, task)
+    """Run from `state.update` to `state.total_updates`.
+
+    Args:
+        state: Of `build`, or as a checkpoint left it.
+        task: What a step computes.
+        hooks: What happens around it, in this order.
+
+    Raises:
+        ValueError: The hooks do not go together in this order; a checkpoint must be the last.
+    """
+    for hook in hooks:
+        hook.check(hooks)
+    score = functools.partial(task.evaluate, state)
+    state.evaluate = functools.partial(evaluate, state.net, state.data, state.workers, state.ctx, score)
+    state.epoch = state.update // state.updates_per_epoch
     grads = _prepare_gradients(state, task)
     _call(hooks, "train_begin", state)
     while state.update < state.total_updates:
@@ -54,23 +63,8 @@ def train(state: TrainState, task: Task, hooks: Sequence[Hook]) -> None:
     _call(hooks, "train_end", state)
 
 
-def evaluate(state: TrainState, task: Task) -> Dict[str, float]:
-    """Mean of every score over all evaluation images, each counted once over all workers."""
-    sums: Dict[str, float] = {"count": 0}
-    with autograd.predict_mode():
-        bar = {"desc": "evaluation", "unit": " batches", "leave": False, "delay": 2}
-        for batch in tqdm(state.data.val_batches(), disable=not state.workers.is_writer, **bar):
-            state.workers.progress("in an evaluation")
-            batch = _placed(batch, state.ctx)
-            for key, value in task.evaluate(state, batch).items():
-                sums[key] = sums.get(key, 0) + value
-    restore_layout(state.net)
-    sums = state.workers.sum(sums)
-    assert sums["count"] == state.data.num_val, f"evaluated {sums['count']} of {state.data.num_val} images"
-    return means(sums)
-
-
-def _prepare_gradients(state: TrainState, task: Task) -> list:
+def _prepare_gradients(state: TrainState, task: Task) -> List[mx.nd.NDArray]:
+    """Return the gradients that must be zero before an update, as several backward passes add to them."""
     params = [param for param in state.net.collect_params().values() if param.grad_req != "null"]
     adds_up = state.accumulate * task.backwards > 1
     for param in params:
@@ -78,7 +72,7 @@ def _prepare_gradients(state: TrainState, task: Task) -> list:
     return [grad for param in params for grad in param.list_grad()] if adds_up else []
 
 
-def _one_update(state: TrainState, task: Task, hooks: Sequence[Hook], batches: Iterable, grads: list) -> None:
+def _one_update(state: TrainState, task: Task, hooks: Sequence[Hook], batches: Iterator[Batch], grads: list) -> None:
     scalars: Dict[str, list] = {}
     backward = functools.partial(state.precision.backward, trainer=state.trainer)
     if grads:
@@ -86,22 +80,23 @@ def _one_update(state: TrainState, task: Task, hooks: Sequence[Hook], batches: I
     for micro in range(state.accumulate):
         # Dropout and its like then depend on the place in the run alone, so that a resumed run repeats them.
         mx.random.seed(_step_seed(state, micro))
-        batch = _placed(next(batches), state.ctx)
+        batch = placed(next(batches), state.ctx)
         for hook in hooks:
             batch = hook.batch_begin(state, batch) or batch
         for key, value in task.step(state, batch, backward).items():
             scalars.setdefault(key, []).append(value)
     state.trainer.set_learning_rate(state.base_lr * state.schedule(state.update + 1))
     state.trainer.allreduce_grads()
+    state.grad_scale = state.trainer._scale / state.accumulate
     _call(hooks, "before_update", state)
     state.trainer.update(state.accumulate)
+    if state.ctx.device_type == "cpu":
+        # MXNet's engine does not know when a graph of static shapes changes running statistics, which hooks may read.
+        mx.nd.waitall()
     state.update += 1
+    state.epoch = state.update // state.updates_per_epoch
     state.scalars = {key: sum(values) / len(values) for key, values in scalars.items()}
     _call(hooks, "batch_end", state)
-
-
-def _placed(batch: Batch, ctx: mx.Context) -> Batch:
-    return dataclasses.replace(batch, data=batch.data.as_in_context(ctx), label=batch.label.as_in_context(ctx))
 
 
 def _step_seed(state: TrainState, micro: int) -> int:
@@ -111,6 +106,7 @@ def _step_seed(state: TrainState, micro: int) -> int:
 
 def _evaluate(state: TrainState, hooks: Sequence[Hook]) -> None:
     _call(hooks, "eval_begin", state)
+    assert state.evaluate is not None
     state.scores = state.evaluate() if state.data.num_val else {}
     _call(hooks, "eval_end", state)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mxnet as mx
 
+from .. import native
+
 __all__ = ["Precision"]
 
 CHOICES = ("float32", "float16", "bfloat16")
@@ -16,10 +18,17 @@ class Precision:
     bfloat16 on a CPU exists for testing: it is slower than float32 there (0.25 to 0.6 times the images/s).
 
     Automatic mixed precision changes MXNet's operators for the whole process; make this object before the network.
-    Raises ValueError for an unknown name, or float16 on a CPU.
+
+    Args:
+        name: "float32", "float16" or "bfloat16".
+        ctx: The device of the run.
+
+    Raises:
+        ValueError: An unknown name, or float16 on a CPU.
     """
 
     def __init__(self, name: str, ctx: mx.Context):
+        self._ctx = ctx
         if name not in CHOICES:
             raise ValueError(f"precision is {name!r}; choose one of {', '.join(CHOICES)}")
         if name == "float16" and ctx.device_type != "gpu":
@@ -34,6 +43,12 @@ class Precision:
 
             amp.init(name)
             self._amp = amp
+
+    @property
+    def operators(self) -> str:
+        """Whose operators a network trains with, "compiled" or "MXNet's": a run that changes them rounds otherwise."""
+        compiled = self._ctx.device_type == "cpu" and self.name == "float32" and native.load()
+        return "compiled" if compiled else "MXNet's"
 
     def prepare(self, trainer: mx.gluon.Trainer) -> None:
         """Give the trainer its loss scaler."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import List
 
-from .._requirements import optional_import
 from ..complexity import count
-from ..deploy import export, measure_latency
+from ..deploy import export
+from ..deploy.to_mxnet.variants import time_variants
 from ..models.condense import condense
 from ..nn import masked_layers
+from ..pictures import load_pyplot, save_picture
+from ..tables import Table
 from .config import Recipe
 from .hooks.sparsify import SPARSITY
 from .state import TrainState
 
-__all__ = ["RESULT", "draw_curves", "draw_sparsity", "load_pyplot", "write_report"]
+__all__ = ["RESULT", "draw_curves", "draw_sparsity", "write_report"]
 
 
 RESULT = "result.json"  # in the run folder; the last file that a run writes there
@@ -30,13 +31,13 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
     parameters, cost and latency are those of the condensed form.
     """
     size = recipe.data.image_size
-    state.net.save_parameters(str(state.out / f"{recipe.model}.params"))
+    state.net.save_parameters(str(state.out / f"{recipe.file_name}.params"))
     net, layers = state.net, masked_layers(state.net)
     if layers and all(layer.finished for layer in layers.values()):
         net = condense(state.net)
-        net.save_parameters(str(state.out / f"{recipe.model}.condensed.params"))
-    exported = export(net, state.out / recipe.model, size)
-    cost, latency = count(net, size), measure_latency(net, size)
+        net.save_parameters(str(state.out / f"{recipe.file_name}.condensed.params"))
+    exported = export(net, state.out / recipe.file_name, size)
+    cost, (latency, fusion_refused) = count(net, size), time_variants(net, size)
     result = {
         "model": recipe.model,
         **({"condensed": True} if net is not state.net else {}),
@@ -47,6 +48,7 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
         "images": state.data.num_val,
         **state.scores,
         "latency_ms": {name: value.minimum for name, value in latency.items()},
+        **({"fusion_refused": fusion_refused} if fusion_refused else {}),
         "export_difference": exported.difference,
     }
     title = f"{recipe.model} on {recipe.data.source}"
@@ -69,22 +71,28 @@ def _table(result: dict, exported, out: Path) -> str:
         if key in result:
             rows.append((name, f"{result[key]:.2%} of {result['images']:,} held-out images"))
     rows += [(f"top-1, {key[5:].replace('_', ' ')}", f"{result[key]:.2%}") for key in result if key.startswith("top1_")]
-    latency = result["latency_ms"]
+    milliseconds = result["latency_ms"]
+    latency = f"{milliseconds['plain']:.2f} ms"
+    if "fused" in milliseconds:
+        latency += f"; {milliseconds['fused']:.2f} ms with oneDNN fusion"
+    latency += " (minimum of 20)"
+    if "fusion_refused" in result:
+        latency += f"; {result['fusion_refused']}"
     rows += [
-        ("latency, batch 1", "{plain:.2f} ms; {fused:.2f} ms with oneDNN fusion (minimum of 20)".format(**latency)),
+        ("latency, batch 1", latency),
         ("exported", f"{exported.symbol}"),
         ("", f"{exported.params}"),
         ("loaded again", f"same answers, largest difference {exported.difference:.0e} of the logits' deviation"),
         ("curves, log", f"{out / 'curves.png'}, {out / 'log.jsonl'}"),
     ]
-    width = max(len(name) for name, _ in rows)
-    rule = "-" * (width + 2 + max(len(text) for _, text in rows))
-    return "\n".join([rule, *(f"{name:<{width}}  {text}" for name, text in rows), rule])
+    lines = Table(["", ""], rows).text(header=False)
+    rule = "-" * max(map(len, lines.splitlines()))
+    return f"{rule}\n{lines}\n{rule}"
 
 
 def draw_curves(log: Path, picture: Path, title: str = "") -> None:
     """Draw training loss, evaluation scores and learning rate of a log.jsonl over epochs, as a PNG."""
-    pyplot = load_pyplot()
+    pyplot = load_pyplot("the pictures of a run")
     lines: List[dict] = [json.loads(line) for line in log.read_text().splitlines()]
     training = [line for line in lines if line["kind"] == "train"]
     evaluations = [line for line in lines if line["kind"] == "eval"]
@@ -111,13 +119,12 @@ def draw_curves(log: Path, picture: Path, title: str = "") -> None:
     if evaluations:
         accuracy.legend()
     figure.suptitle(title)
-    figure.savefig(picture, dpi=120)
-    pyplot.close(figure)
+    save_picture(figure, picture)
 
 
 def draw_sparsity(record: Path, picture: Path, title: str = "") -> None:
     """Draw what the stages of the pruning left of every layer, of a sparsity.json, as a PNG."""
-    pyplot = load_pyplot()
+    pyplot = load_pyplot("the pictures of a run")
     content = json.loads(record.read_text())
     layers, stages = content["layers"], content["stages"]
     size = (8, 2 + 0.14 * len(layers))
@@ -134,12 +141,4 @@ def draw_sparsity(record: Path, picture: Path, title: str = "") -> None:
     panels[0].set_yticklabels(layers, fontsize=5)
     figure.colorbar(image, ax=panels, shrink=0.6)
     figure.suptitle(title)
-    figure.savefig(picture, dpi=120)
-    pyplot.close(figure)
-
-
-def load_pyplot():
-    """Return matplotlib.pyplot, which draws without a screen. Raises ImportError with the command to install it."""
-    matplotlib = optional_import("matplotlib", extra="train", why="the pictures of a run")
-    matplotlib.use("Agg")
-    return importlib.import_module("matplotlib.pyplot")
+    save_picture(figure, picture)

@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Tuple
 
 import mxnet as mx
 import yaml
@@ -21,7 +21,7 @@ import yaml
 from .. import __version__, _resources, native
 from ..complexity import count
 from . import loop
-from .build import SMALL_IMAGE, build, resume, say
+from .build import build, model_options, resume, say
 from .checkpoint import list_checkpoints
 from .config import Recipe, find_recipe, load_recipe
 from .data import parse_source
@@ -38,34 +38,6 @@ from .supervise import supervise
 __all__ = ["main"]
 
 log = logging.getLogger(__name__)
-
-
-def parse_arguments(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """Read the command line of train_imagenet.py."""
-    parser = argparse.ArgumentParser(
-        prog="train_imagenet.py",
-        description="Train a network by a recipe of configs/. The same command goes on with an interrupted run.",
-    )
-    parser.add_argument("--model", help="name, see python -m gluon_effnets list")
-    parser.add_argument(
-        "--config", help="recipe file; default: configs/<model>.<data>.yaml or <data>.yaml or <model>.yaml"
-    )
-    parser.add_argument("--data", help="KIND[:PATH]: recordio:DIR, folder:DIR, cifar10:DIR, digits, synthetic")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key of the recipe, e.g. --set optimizer.lr=0.1 (may be repeated)",
-    )
-    parser.add_argument("--hvd", action="store_true", help="train with Horovod; start with horovodrun -np N")
-    parser.add_argument("--out", help="run folder (default: runs/<model>.<recipe>)")
-    parser.add_argument(
-        "--restarts", type=int, default=0, metavar="N", help="start again after a crash, N times at most"
-    )
-    parser.add_argument("--fresh", action="store_true", help="delete the run folder's checkpoints and start over")
-    return parser.parse_args(argv)
 
 
 def read_recipe(args: argparse.Namespace) -> Tuple[Recipe, Path]:
@@ -89,7 +61,7 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
         state,
         f"model     {recipe.model}: {state.num_params / 1e6:.3f} M parameters, {cost.madds / 1e6:.2f} M MAdds",
     )
-    if recipe.data.image_size < SMALL_IMAGE and "stem_stride" not in recipe.model_options:
+    if "stem_stride" in model_options(recipe, state.data).keys() - recipe.model_options.keys():
         say(state, f"          stem stride 1, for images of {recipe.data.image_size} pixels")
     say(state, f"data      {state.data.description}")
     say(state, f"recipe    {path} -> {state.out / 'recipe.yaml'}")
@@ -100,7 +72,7 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
     say(state, f"rate      {optimizer.name}, lr {state.base_lr:g}{scaling}")
     say(state, f"duration  {state.total_updates} updates, {state.updates_per_epoch} per epoch, on {state.ctx}")
     could = state.ctx.device_type == "cpu" and recipe.precision == "float32" and not native.switched_off()
-    if could and state.operators != "compiled":
+    if could and state.precision.operators != "compiled":
         say(state, "          MXNet's own operators; compiled ones are faster: python -m gluon_effnets native")
 
 
@@ -117,7 +89,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
             "mxnet": mx.__version__,
             "python": platform.python_version(),
         },
-        "operators": state.operators,
+        "operators": state.precision.operators,
         "workers": state.workers.size,
         "lr": state.base_lr,
         "global_batch": recipe.data.batch_size * state.workers.size * recipe.accumulate,
@@ -126,10 +98,14 @@ def _record(state: TrainState, recipe: Recipe) -> None:
 
 
 def run(args: argparse.Namespace, workers: Workers) -> None:
-    """Train, evaluate, export and report, as the arguments say. Raises Stopped if a signal ended it in between."""
+    """Train, evaluate, export and report, as the arguments say.
+
+    Raises:
+        Stopped: A signal ended it in between.
+    """
     recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
-    out = Path(args.out or f"runs/{recipe.model}.{path.stem}")
+    out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
     if workers.is_writer:
         out.mkdir(parents=True, exist_ok=True)
         if args.fresh:
@@ -172,15 +148,17 @@ def _remove_checkpoints(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Entry of train_imagenet.py; returns the exit code. Users' mistakes are one message, not a trace."""
+def main(args: argparse.Namespace) -> int:
+    """A training run, or with --restarts several; returns the exit code. Users' mistakes are one message, not a trace.
+
+    `args` are the arguments of the command `train`, parsed.
+    """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     # MXNet's own handler of a crash says nothing about where it was.
-    if not faulthandler.is_enabled():
+    if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
-    args = parse_arguments(argv)
     if args.restarts:
-        return _supervise(args, sys.argv[1:] if argv is None else argv)
+        return _supervise(args)
     workers = Workers()
     try:
         workers = start_workers(args.hvd)
@@ -203,7 +181,7 @@ def _end_stopped(workers: Workers, end: BaseException) -> int:
     return code
 
 
-def _supervise(args: argparse.Namespace, argv: Sequence[str]) -> int:
+def _supervise(args: argparse.Namespace) -> int:
     if args.hvd:
         print(
             "error: with --hvd it is horovodrun that must be started again; leave --restarts out here:\n"
@@ -211,7 +189,7 @@ def _supervise(args: argparse.Namespace, argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return USER_ERROR
-    script = Path(sys.argv[0])
-    program = ["-m", "gluon_effnets", "train"] if script.name == "__main__.py" else [str(script)]
+    script, *words = sys.argv
+    program = ["-m", "gluon_effnets"] if Path(script).name == "__main__.py" else [script]
     # Of two --restarts the last one counts.
-    return supervise([sys.executable, *program, *argv, "--restarts", "0"], args.restarts)
+    return supervise([sys.executable, *program, *words, "--restarts", "0"], args.restarts)

@@ -12,6 +12,7 @@ from typing import Callable, Dict, Optional
 import mxnet as mx
 import yaml
 
+from .build import Built
 from .config import Recipe, differences
 from .dist import Workers
 from .report import RESULT
@@ -22,7 +23,7 @@ __all__ = ["run_stages"]
 log = logging.getLogger(__name__)
 
 
-def run_stages(recipe: Recipe, out: Path, workers: Workers, build: Callable, train: Callable) -> None:
+def run_stages(recipe: Recipe, out: Path, workers: Workers, build: Callable[..., Built], train: Callable) -> None:
     """Train the stages of a recipe one after the other, in the folders `out`/<name of the stage>.
 
     All are built before the first begins, so that a mistake in the last one shows at once. A stage that is finished is
@@ -47,23 +48,23 @@ def run_stages(recipe: Recipe, out: Path, workers: Workers, build: Callable, tra
         if name not in finished:
             train(stage, folder, workers, StagePlace(name, updates_before, is_last), start)
             _let_go()
-        updates_before, start = updates_before + totals[name], folder / f"{recipe.model}.params"
+        updates_before, start = updates_before + totals[name], folder / f"{recipe.file_name}.params"
     if workers.is_writer:
         results: Dict[str, dict] = {name: json.loads((out / name / RESULT).read_text()) for name in stages}
         (out / RESULT).write_text(json.dumps({"model": recipe.model, "stages": results}, indent=1) + "\n")
 
 
-def _check(name: str, stage: Recipe, workers: Workers, build: Callable) -> int:
+def _check(name: str, stage: Recipe, workers: Workers, build: Callable[..., Built]) -> int:
     """Build a stage for its errors, and return its number of updates."""
     with tempfile.TemporaryDirectory(prefix="gluon_effnets-") as folder:
         try:
-            state, _, hooks = build(stage, Path(folder), workers)
-            for hook in hooks[: len(stage.hooks)]:  # those of the recipe
-                hook.train_begin(state)
+            built = build(stage, Path(folder), workers)
+            for hook in built.hooks.recipe:
+                hook.train_begin(built.state)
         except (ValueError, OSError, ImportError) as error:
             raise type(error)(f"stage {name}: {error}") from error
-    total = state.total_updates
-    del state, hooks
+    total = built.state.total_updates
+    del built
     _let_go()
     return total
 

@@ -1,4 +1,4 @@
-"""TrainState: what the loop, the task and the hooks share. No logic."""
+"""TrainState: what the loop, the task and the hooks share. Values only; the loop changes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 
 import mxnet as mx
 
-from .. import native
 from ..models import ClassificationNet
 from .data import Data
 from .dist import Workers
@@ -47,22 +46,8 @@ class TrainState:
     moves_statistics: bool = True  # whether training changes BN's running statistics
     num_params: int = 0  # of the network, also those that this run does not train
     update: int = 0  # updates done
+    epoch: int = 0  # the epoch that the next update belongs to, from 0
+    grad_scale: float = 1.0  # turns the gradient buffers into the gradient of the mean loss over the whole update
     scalars: Dict[str, Any] = dataclasses.field(default_factory=dict)  # of the last update; values may be NDArrays
     scores: Dict[str, float] = dataclasses.field(default_factory=dict)  # of the last evaluation
     evaluate: Optional[Callable[[], Dict[str, float]]] = None  # one pass over the evaluation images, all workers
-
-    @property
-    def grad_scale(self) -> float:
-        """Factor that turns the gradient buffers into the gradient of the mean loss over the whole update."""
-        return self.trainer._scale / self.accumulate
-
-    @property
-    def operators(self) -> str:
-        """Whose operators the network trains with; a run that changes them goes on with other roundings."""
-        compiled = self.ctx.device_type == "cpu" and self.precision.name == "float32" and native.load()
-        return "compiled" if compiled else "MXNet's"
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next update belongs to, from 0."""
-        return self.update // self.updates_per_epoch

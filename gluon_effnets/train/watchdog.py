@@ -165,8 +165,9 @@ class Coordinator:
             self._agree_on_stop()
 
     def _agree_on_stop(self) -> None:
-        earliest = [worker.earliest_stop for worker in self._workers.values()]
-        if None not in earliest:
+        answers = [worker.earliest_stop for worker in self._workers.values()]
+        earliest = [update for update in answers if update is not None]
+        if len(earliest) == len(answers):
             self._send({"stop_at": max(earliest), "signal": self._stop_signal})
 
     def _lose(self, worker: _Worker) -> None:
@@ -219,7 +220,8 @@ def _find_hanging(workers: List[_Worker], timeout_s: float, now: float) -> Optio
 class Link:
     """A worker's connection to the coordinator. `leave` ends the process at once; tests replace it.
 
-    Raises OSError if the coordinator cannot be reached.
+    Raises:
+        OSError: The coordinator cannot be reached.
     """
 
     def __init__(self, rank: int, address: Address, timeout_s: float, leave: Callable[[int], None] = os._exit):

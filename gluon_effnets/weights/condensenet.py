@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Tuple, Union
+import dataclasses
+from typing import Any, Dict, Iterator, Mapping, Tuple, Union
 
 import numpy as np
 from mxnet.gluon import Parameter, nn
@@ -32,7 +33,7 @@ DEPTHS = (50, 74, 86, 98, 110, 122, 182)
 CIFAR = tuple(f"cifar_condensenet_{depth}" for depth in DEPTHS)
 CONDENSED = {"condensed": True}
 # Of 10 and of 100 classes.
-CIFAR_COLOURS = {
+CIFAR_COLORS = {
     10: Preprocessing((125.307, 123.012, 113.9085), (63.0105, 62.0925, 66.708)),
     100: Preprocessing((129.3105, 124.1085, 112.404), (68.2125, 65.4075, 70.4055)),
 }
@@ -88,7 +89,8 @@ def _layers(net: CondenseNet) -> Named:
         yield "classifier", net.output
 
 
-class _Mask(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Mask:
     """The official mask, of the weight's shape, as one row per group."""
 
     at: str
@@ -137,7 +139,8 @@ def _range(numbers: np.ndarray) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-class _Index(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Index:
     """The inputs that every group selects, checked."""
 
     key: str
@@ -153,7 +156,8 @@ class _Index(NamedTuple):
         return index
 
 
-class _Table(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Table:
     """The official matrix of zeros and ones, a row for each channel of the convolution, as our table."""
 
     key: str
@@ -189,9 +193,9 @@ def _translation(net: CondenseNet, at: str, layer: Learned) -> Tuple[str, Transl
     return key, Translation(layer.index.shape, _Index(key, groups, layer.index.shape[0] // groups * factor))
 
 
-def _colours(net: CondenseNet, definition: Mapping[str, Any]) -> Preprocessing:
+def _colors(net: CondenseNet, definition: Mapping[str, Any]) -> Preprocessing:
     small = net.stage_info[0].stride == 1
-    return CIFAR_COLOURS.get(net.num_classes, Preprocessing()) if small else Preprocessing()
+    return CIFAR_COLORS.get(net.num_classes, Preprocessing()) if small else Preprocessing()
 
 
 CONDENSENET = Source(
@@ -205,7 +209,7 @@ CONDENSENET = Source(
     tensor_names={**PYTORCH, "mask": "_mask", "table": "index"},
     translations=_translations,
     implied=("_count", "_stage"),
-    preprocessing=_colours,
+    preprocessing=_colors,
 )
 CONDENSENET_CONVERTED = CONDENSENET._replace(
     name="condensenet_converted",

@@ -7,6 +7,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from ..complexity import count_params
 from ..models import ClassificationNet, get_model, params
+from ..models.condense import condense as condense_net
 from ..models.preprocessing import Preprocessing
 from .files import read_checkpoint
 from .load import find_source, load, official_state
@@ -16,9 +17,15 @@ __all__ = ["Conversion", "convert"]
 
 
 class Conversion(NamedTuple):
-    """What `convert` did. `options` are those of the network; the file holds them, so `get_model` need not be told.
+    """What `convert` did.
 
-    It holds `preprocessing`, what the weights want done to images, too.
+    Attributes:
+        model: Name of the network.
+        source: Name of the importer.
+        num_parameters: Number of trained values.
+        options: Those of the network; the file holds them, so `get_model` need not be told.
+        path: Of the file.
+        preprocessing: What the weights want done to images; the file holds it, too.
     """
 
     model: str
@@ -49,19 +56,23 @@ def convert(
     condense_classifier: bool = False,
     **options: Any,
 ) -> Conversion:
-    """Read an official checkpoint, check that it fits `model`, and write `out` (.params) in one step.
+    """Read an official checkpoint, check that it fits a model, and write a `.params` file in one step.
 
-    Parameters
-    ----------
-    model : a name of `list_models()`.
-    checkpoint, ema : see `read_checkpoint`. With `condense` also a `.params` file of this package.
-    out : the file to write; its folder is made if need be, a file there is replaced.
-    source : see `load_official`.
-    condense : write the network that the pruned one is at inference; see `models.condense`.
-    condense_classifier : the same, with half of the classifier's inputs, as CondenseNet's authors do it.
-    options : of the model. `classes` is that of the checkpoint if it is not given.
+    Args:
+        model: A name of `list_models()`.
+        checkpoint: See `read_checkpoint`. With `condense` also a `.params` file of this package.
+        out: The file to write; its folder is made if need be, a file there is replaced.
+        ema: See `read_checkpoint`.
+        source: See `load_official`.
+        condense: Write the network that the pruned one is at inference; see `models.condense`.
+        condense_classifier: The same, with half of the classifier's inputs, as CondenseNet's authors do it.
+        options: Of the model. `classes` is that of the checkpoint if it is not given.
 
-    Raises what `read_checkpoint`, `get_model`, `load_official` and `condense` raise; nothing is written then.
+    Raises:
+        Exception: What `read_checkpoint`, `get_model`, `load_official` and `condense` raise; nothing is written then.
+
+    Example:
+        >>> print(convert("mobilenet_v3_large", "mobilenet_v3_large-8738ca79.pth", "v3.params"))
     """
     condense = condense or condense_classifier
     if condense and _is_ours(checkpoint):
@@ -69,12 +80,12 @@ def convert(
     else:
         net, source, options = _official(model, checkpoint, ema, source, options)
     if condense:
-        net = condense(net, classifier=condense_classifier)
+        net = condense_net(net, classifier=condense_classifier)
         options = {**options, "condensed": True, **({"condensed_classifier": True} if condense_classifier else {})}
     out = Path(out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
     net.save_parameters(str(out))
-    return Conversion(net.info.name, source, count_params(net), options, str(out), net.preprocessing)
+    return Conversion(net.identity["model"], source, count_params(net), options, str(out), net.preprocessing)
 
 
 def _is_ours(checkpoint) -> bool:

@@ -22,7 +22,8 @@ def _layers(net: SlimmableMobileNet) -> Named:
     yield from _conv_bn(net, stem.block, "conv_stem", "bn1")
     for step in units:
         unit = step.block
-        at = f"blocks.{step.number - 1}." + (f"residual_blocks.{step.index - 1}." if step.index else "first_block.")
+        assert step.number is not None, "all blocks of this network have Parameters"
+        at = f"blocks.{step.number - 1}." + (f"residual_blocks.{step.place - 1}." if step.place else "first_block.")
         yield from _conv_bn(net, unit.depthwise, at + "conv_dw", at + "bn1")
         if unit.se is not None:
             yield at + "gate.conv_reduce", unit.se.reduce

@@ -50,12 +50,18 @@ def to_array(value: Any) -> np.ndarray:
 def read_checkpoint(path, ema: bool = False) -> Dict[str, np.ndarray]:
     """Read the tensors of a checkpoint file by name; floating types become float32.
 
-    Understands `.pth`, `.pt`, `.bin` and `.pth.tar` (PyTorch) and `.safetensors`, with the extra `torch`;
-    `.npz` and `.params`. Weights wrapped in `state_dict` or `model` are taken out; with `ema` those in
-    `state_dict_ema` or `model_ema`, the moving average that many recipes evaluate.
+    Weights wrapped in `state_dict` or `model` are taken out.
 
-    Raises FileNotFoundError without the file, ValueError for a file that is damaged, of another kind, without
-    the weights asked for, or that wants to run code, and ImportError without the package that reads it.
+    Args:
+        path: A file of PyTorch (`.pth`, `.pt`, `.bin`, `.pth.tar`) or `.safetensors`, with the extra `torch`; `.npz` or
+            `.params`.
+        ema: Take the weights in `state_dict_ema` or `model_ema`, the moving average that many recipes evaluate.
+
+    Raises:
+        FileNotFoundError: Without the file.
+        ValueError: For a file that is damaged, of another kind, without the weights asked for, or that wants to run
+            code.
+        ImportError: Without the package that reads it.
     """
     path = Path(path).expanduser()
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""load_official: recognise an official checkpoint, check it, write it into a network, adapt that."""
+"""load_official: recognize an official checkpoint, check it, write it into a network, adapt that."""
 
 from __future__ import annotations
 
@@ -69,22 +69,29 @@ class _Misfit(NamedTuple):
 
 
 def load_official(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str] = None) -> str:
-    """Load the weights of an official implementation into a network and return the name of the source.
+    """Load the weights of an official implementation into a network.
 
-    Parameters
-    ----------
-    net : a network of this package, initialized or not, hybridized or not.
-    state : official key -> array (NumPy, MXNet or PyTorch), for example from `read_checkpoint`.
-    source : a name of docs/weights.md, such as 'timm' or 'torchvision'; None: recognised by the keys.
-        'timm_tf' must be named: timm's tf_* networks have its usual keys, but another BN epsilon and padding.
+    The BN epsilon and the padding of the source are set in the network, unless it was built with explicit values
+    (`net.fixed_options`); a hybridized network stays hybridized and follows. `net.preprocessing` becomes what the
+    weights want. `net.save_parameters` keeps all of this in its file, from where `get_model` takes it.
 
-    The BN epsilon and the padding of the source are set in the network, unless it was built with explicit
-    values (`net.fixed_options`); a hybridized network stays hybridized and follows. `net.preprocessing` becomes what
-    the weights want. `net.save_parameters` keeps all of this in its file, from where `get_model` takes it.
+    Args:
+        net: A network of this package, initialized or not, hybridized or not.
+        state: Official key -> array (NumPy, MXNet or PyTorch), for example from `read_checkpoint`.
+        source: A name of docs/weights.md, such as 'timm' or 'torchvision'; None: recognized by the keys. 'timm_tf' must
+            be named: timm's tf_* networks have its usual keys, but another BN epsilon and padding.
 
-    Raises ValueError, with the network as it was, if the keys or shapes do not fit, a number is not finite, a mask or
-    index is wrong, the source is unknown, or an option contradicts it. Another number of classes does not fit either:
-    build the network with the classes of the checkpoint and call `reset_class` afterwards.
+    Returns:
+        The name of the source.
+
+    Raises:
+        ValueError: With the network as it was, if the keys or shapes do not fit, a number is not finite, a mask or
+            index is wrong, the source is unknown, or an option contradicts it. Another number of classes does not fit
+            either: build the network with the classes of the checkpoint and call `reset_class` afterwards.
+
+    Example:
+        >>> load_official(get_model("efficientnet_b0"), read_checkpoint("efficientnet_b0_rwightman-7f5810bc.pth"))
+        'torchvision'
     """
     return load(net, state, source).source
 
@@ -132,7 +139,7 @@ def official_state(state: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def find_source(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str] = None) -> Source:
-    """Return the source named or recognised by the keys of `state`. Raises ValueError if there is none."""
+    """Return the source named or recognized by the keys of `state`. Raises ValueError if there is none."""
     known = {candidate.name: candidate for candidate in SOURCES if isinstance(net, candidate.network)}
     if not known:
         raise ValueError(f"there is no importer of official weights for {_name(net)}")
@@ -148,7 +155,7 @@ def find_source(net: ClassificationNet, state: Mapping[str, Any], source: Option
         if candidate.mark in state:
             return candidate
     raise ValueError(
-        f"not recognised: a checkpoint whose keys are {_some(list(state)) or 'none'}.\n"
+        f"not recognized: a checkpoint whose keys are {_some(list(state)) or 'none'}.\n"
         f"Known for {_name(net)}: {', '.join(known)} (flat keys as of state_dict() or save_parameters())."
     )
 

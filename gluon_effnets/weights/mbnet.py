@@ -16,8 +16,9 @@ __all__ = ["BASELINES", "MOBILENET_V2", "PLAIN", "TENSORFLOW", "Layers", "conv_b
 PLAIN = {"bn_epsilon": 1e-5, "padding": "symmetric"}
 TENSORFLOW = {"bn_epsilon": 1e-3, "padding": "same"}
 
-BASELINES = (("mobilenet_v3_large", {}), ("mobilenet_v3_small", {}), ("efficientnet_b0", {}))
-MOBILENET_V2 = tuple((f"mobilenet_v2_{width}", {}) for width in ("x1_0", "x0_75", "x0_5", "x0_35", "x1_4"))
+Models = Tuple[Tuple[str, Dict[str, Any]], ...]
+BASELINES: Models = (("mobilenet_v3_large", {}), ("mobilenet_v3_small", {}), ("efficientnet_b0", {}))
+MOBILENET_V2: Models = tuple((f"mobilenet_v2_{width}", {}) for width in ("x1_0", "x0_75", "x0_5", "x0_35", "x1_4"))
 
 Named = Iterator[Tuple[str, HybridBlock]]
 

@@ -61,7 +61,7 @@ class Translation(NamedTuple):
 class Source(NamedTuple):
     """An official repository, and how its checkpoints name the layers of one type of our networks.
 
-    mark : a key by which its checkpoints are recognised; None: the user must name the source.
+    mark : a key by which its checkpoints are recognized; None: the user must name the source.
     network : the type of the networks.
     layers : net -> pairs (official layer name, our convolution, BN or dense layer, or some of its tensors by our name).
     definitions : net -> what the official code fixes without a parameter, as constructor options of ours: `bn_epsilon`,

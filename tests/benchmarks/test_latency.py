@@ -14,7 +14,7 @@ from waiting import PATIENCE_S, wait_until
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.benchmarks.latency import RUNTIMES, Settings, latency_tables, measure
+from gluon_effnets.benchmarks.latency import LATENCY_RUNTIMES, Settings, latency_tables, measure
 from gluon_effnets.benchmarks.latency.networks import Network, find_jobs
 from gluon_effnets.benchmarks.latency.picture import Point, pareto_front
 from gluon_effnets.benchmarks.latency.processes import Worker, WorkerError, turn
@@ -184,7 +184,7 @@ def test_torch_rows_are_those_of_equal_networks():
         "mobilenet_v2_x0_35": get_model("mobilenet_v2_x0_35"),
         "shufflenet_v2_x0_5": get_model("shufflenet_v2_x0_5"),
     }
-    names = [name for name in RUNTIMES if name.startswith("torch")]
+    names = [name for name in LATENCY_RUNTIMES if name.startswith("torch")]
     result = measure(nets, Settings(runtimes=["mxnet", *names], image_size=(32, 32), repeats=1))
     of_first = [row["runtime"] for row in result["rows"] if row["model"] == "mobilenet_v2_x0_35"]
     assert of_first == ["mxnet", *names]

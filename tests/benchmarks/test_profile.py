@@ -1,4 +1,4 @@
-"""Where the time goes: the parts sum up, nothing beats the floor, layout changes are seen, and files hold it all."""
+"""Where the time goes: parts sum up, nothing beats the lower bound, layout changes are seen, and files hold it all."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from mxnet.gluon import nn
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
 from gluon_effnets.benchmarks.profile import run as profiling
-from gluon_effnets.benchmarks.profile.floor import Layer, Machine, layer_floors, measure_machine, network_layers
-from gluon_effnets.benchmarks.profile.run import RUNTIMES, Form, deployed, profile
+from gluon_effnets.benchmarks.profile.lower_bound import Layer, Machine, lower_bounds, measure_machine, network_layers
+from gluon_effnets.benchmarks.profile.run import PROFILED_RUNTIMES, Variant, deployed, profile
 from gluon_effnets.benchmarks.profile.tables import detail_tables, plot_profiles, profile_row, summary_table
 from gluon_effnets.complexity import layer_costs
-from gluon_effnets.deploy.graph.inference import inference_graph
-from gluon_effnets.deploy.graph.static import StaticGraph
+from gluon_effnets.deploy.graph.inference import StaticGraph, inference_graph
 
 MACHINE = Machine({"one": 1e9, "other": 2e9}, {1 << 17: 4e9, 1 << 19: 3e9, 1 << 21: 1e9})
 
 
 def tiny_net():
     """The smallest network with all that MobileNets consist of."""
-    return deployed(Form("mobilenet_v3_small"), classes=10)
+    return deployed(Variant("mobilenet_v3_small"), classes=10)
 
 
 def layers_of(net, size=64, batch=1):
@@ -31,7 +30,7 @@ def layers_of(net, size=64, batch=1):
     return network_layers(StaticGraph(inference_graph(net), arrays), (batch, 3, size, size))
 
 
-@pytest.fixture(scope="module", params=RUNTIMES)
+@pytest.fixture(scope="module", params=PROFILED_RUNTIMES)
 def measured(request):
     machine = measure_machine(3)
     return profile(tiny_net(), machine, request.param, 64, repeats=3, name="tiny")
@@ -40,7 +39,7 @@ def measured(request):
 def test_the_parts_are_the_whole(measured):
     for parts in (measured.kinds, measured.sides):
         assert sum(share.milliseconds for share in parts.values()) == pytest.approx(measured.profiled)
-        assert sum(share.floor for share in parts.values()) == pytest.approx(measured.floor)
+        assert sum(share.lower_bound for share in parts.values()) == pytest.approx(measured.lower_bound)
         assert sum(share.madds for share in parts.values()) == sum(c.madds for c in layer_costs(tiny_net(), 64))
     inside = sum(event.milliseconds for event in measured.events)
     assert inside == pytest.approx(measured.profiled - list(measured.kinds.values())[-1].milliseconds)
@@ -53,8 +52,8 @@ def test_every_convolution_has_its_kind(measured):
     assert "other" not in measured.kinds and "k x k" not in measured.kinds
 
 
-def test_floor_is_below(measured):
-    assert 0 < measured.floor < measured.minimum <= measured.median
+def test_lower_bound_is_below(measured):
+    assert 0 < measured.lower_bound < measured.minimum <= measured.median
 
 
 def test_reorders_are_counted(measured):
@@ -118,12 +117,12 @@ def get_initialized(name):
     return net
 
 
-def test_floor_of_a_layer():
+def test_lower_bound_of_a_layer():
     by_products = Layer("a", "1x1", 7, madds=4_000_000, map_bytes=1000, weight_bytes=1000)
     by_bytes = Layer("b", "depthwise", 7, madds=1000, map_bytes=1 << 20)
-    assert layer_floors([by_products, by_bytes], MACHINE) == [2e-3, (1 << 20) / 3e9]
+    assert lower_bounds([by_products, by_bytes], MACHINE) == [2e-3, (1 << 20) / 3e9]
     weights = Layer("c", "fully connected", 1, madds=1000, weight_bytes=1 << 22)
-    assert layer_floors([weights], MACHINE) == [(1 << 22) / 1e9]
+    assert lower_bounds([weights], MACHINE) == [(1 << 22) / 1e9]
     assert [MACHINE.bandwidth(size) for size in (0, 1 << 18, 1 << 19, 1 << 30)] == [4e9, 4e9, 3e9, 1e9]
 
 

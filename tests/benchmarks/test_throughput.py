@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -15,10 +14,12 @@ from mxnet.gluon import nn
 from workers import horovodrun, needs_horovod
 
 from gluon_effnets import get_model, native
+from gluon_effnets.__main__ import main
 from gluon_effnets.benchmarks import throughput
 from gluon_effnets.benchmarks.projection import project, projection_table
 from gluon_effnets.benchmarks.throughput import benchmark_data, benchmark_train
-from gluon_effnets.commands.throughput import add_data_arguments, add_train_arguments, run_data, run_train, table
+from gluon_effnets.benchmarks.throughput_tables import throughput_tables
+from gluon_effnets.models import families, small_model
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.hooks import HOOKS, Hook
 
@@ -146,35 +147,30 @@ def test_nothing_to_measure_is_refused(recipe_file):
         benchmark_data(load_recipe(recipe_file).data, steps=0)
 
 
-def parse(add_arguments, *words):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args(words)
-
-
 SMALL = ("--image-size", "16", "--batch", "4", "--steps", "1", "--rounds", "1")
 
 
 def test_command_train_prints_and_writes(tmp_path, capsys):
     path = tmp_path / "train.json"
-    run_train(parse(add_train_arguments, "idle_tiny", *SMALL, "--no-torch", "--project", "50", "--json", str(path)))
+    words = ["idle_tiny", *SMALL, "--no-torch", "--project", "50", "--json", str(path)]
+    assert main(["benchmark", "train", *words]) == 0
     printed = capsys.readouterr().out
     (result,) = json.loads(path.read_text())
     assert set(result["rates"]) == WAYS
     assert all(rate["images_per_s"] > 0 for rate in result["rates"].values())
     assert [row["gbit_per_s"] for row in result["projection"]] == [10, 25, 100]
     assert "1000 classes" in result["data"]
-    assert printed == table(result) + "\n\n"
+    assert printed == throughput_tables(result) + "\n\n"
     assert f"{result['communication']['bytes_per_update'] / 1e6:.2f} MB per update" in printed
     assert "Projection, not measured" in printed
 
 
 def test_command_data_compares_threads(tmp_path, capsys):
     path = tmp_path / "data.json"
-    run_data(parse(add_data_arguments, *SMALL, "--threads", "1", "2", "--json", str(path)))
+    assert main(["benchmark", "data", *SMALL, "--threads", "1", "2", "--json", str(path)]) == 0
     (result,) = json.loads(path.read_text())
     assert list(result["rates"]) == ["1 thread(s)", "2 thread(s)"]
-    assert capsys.readouterr().out == table(result) + "\n"
+    assert capsys.readouterr().out == throughput_tables(result) + "\n"
 
 
 def test_torch_asked_for_and_missing_is_told(recipe_file, monkeypatch):
@@ -272,20 +268,21 @@ def test_torch_is_measured_beside(recipe_file):
     for phases in result["torch_phases"].values():
         assert list(phases) == ["forward", "backward", "update"]
         assert all(phase["ms"] > 0 for phase in phases.values())
-    assert "| PyTorch channels_last |" in table(result)
+    assert "| PyTorch channels_last |" in throughput_tables(result)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "mobilenet_v2_x1_0",
-        "mobilenet_v3_large",
-        "shufflenet_v1_g3_x1_0",
-        "shufflenet_v2_x1_0",
-        "mobilenext_x1_0",
-        "efficientnet_b0",
-    ],
-)
+# Families without a counterpart in PyTorch, with the block that has none.
+WITHOUT_TORCH = {
+    "alexnet": "AlexNet",
+    "condensenet": "CondenseNet",
+    "condensenetv2": "CondenseNet",
+    "dsnet": "SeparableUnit",
+    "sfr_shufflenetv2": "SparseFeatureReactivation",
+    "structure_units": "ResidualUnit",
+}
+
+
+@pytest.mark.parametrize("name", [small_model(family) for family in families() if family not in WITHOUT_TORCH])
 def test_torch_trains_every_family(name):
     torch = pytest.importorskip("torch")
     from gluon_effnets.benchmarks.torch_reference import TorchTraining
@@ -319,13 +316,7 @@ def test_torch_drops_branches_of_whole_samples():
 
 @pytest.mark.parametrize(
     ("name", "block"),
-    [
-        ("plain_tiny", "PlainNet"),
-        ("condensenet_tiny", "CondenseNet"),
-        ("ds_mobilenet_tiny", "SeparableUnit"),
-        ("resnet_like_13m", "ResidualUnit"),
-        ("sfr_shufflenet_v2_x0_5", "SparseFeatureReactivation"),
-    ],
+    [("plain_tiny", "PlainNet"), *((small_model(family), block) for family, block in WITHOUT_TORCH.items())],
 )
 def test_torch_refuses_networks_without_counterpart(name, block):
     pytest.importorskip("torch")

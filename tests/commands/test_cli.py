@@ -1,10 +1,30 @@
 """python -m gluon_effnets: what a user sees, also when something is wrong."""
 
+import argparse
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_effnets import get_model
-from gluon_effnets.__main__ import main
+from gluon_effnets import get_model, list_models, model_info
+from gluon_effnets.__main__ import COMMANDS, main
+from gluon_effnets.commands.command import Group
+from gluon_effnets.commands.train import COMMAND as TRAIN
+from gluon_effnets.commands.train import main as train_imagenet
+from gluon_effnets.train import run as training
+
+ROOT = Path(__file__).parents[2]
+CALLS = [
+    ([command.name, inner.name], inner) if inner else ([command.name], command)
+    for command in COMMANDS
+    for inner in (command.commands if isinstance(command, Group) else [None])
+]
 
 
 def weights(tmp_path, name="idle_mbv3_small", **options):
@@ -49,11 +69,146 @@ def test_convert(tmp_path, capsys):
     assert "padding='same'" in capsys.readouterr().out and out.exists()
 
 
-def test_quantize(tmp_path, capsys):
-    path = weights(tmp_path, classes=10, in_channels=1, stem_stride=1)
-    assert main(["quantize", f"idle_mbv3_small={path}", "--data", "digits", "--images", "64"]) == 0
-    out = capsys.readouterr().out
-    assert "channel-wise" in out and "tensor-wise" in out
+def test_compare_int8_and_its_old_name(tmp_path, capsys):
+    net = [f"idle_tiny={weights(tmp_path, 'idle_tiny', classes=10, in_channels=1)}", "--runtimes", "mxnet"]
+    arguments = [*net, "--data", "digits", "--images", "64"]
+    assert main(["quantize", *arguments]) == 0
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header.startswith("| model | runtime | weights |")
+    assert [row.split(" | ")[2] for row in rows] == ["tensor-wise", "channel-wise"]
+    assert main(["compare-int8", *arguments, "--format", "json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [row["granularity"] for row in records] == ["tensor-wise", "channel-wise"]
+    assert f"{records[0]['float_top1']:.2%}" == rows[0].split(" | ")[3]
+
+
+def helps(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--help"])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "command"), CALLS, ids=lambda value: " ".join(value) if type(value) is list else "")
+def test_help_says_first_what_a_command_does(words, command, capsys):
+    usage, description, *_ = helps(words, capsys).split("\n\n")
+    assert usage.startswith(f"usage: python -m gluon_effnets {' '.join(words)} ")
+    assert description.replace("\n", " ") == command.help
+    assert command.help[0].isupper() and command.help.endswith(".")
+
+
+@pytest.mark.parametrize("command", [command for _, command in CALLS if not isinstance(command, Group)])
+def test_every_argument_is_explained_in_sentences(command):
+    parser = argparse.ArgumentParser(prog=command.name, add_help=False)
+    command.add_arguments(parser)
+    for action in parser._actions:
+        assert action.help and action.help[0].isupper() and action.help.endswith("."), action.dest
+        assert "that of" not in action.help and "those of" not in action.help, action.dest
+    assert parser.format_help()  # a lone % in a text is an error only here
+
+
+def test_commands_are_listed_with_their_help(capsys):
+    told = " ".join(helps([], capsys).split())
+    for command in COMMANDS:
+        assert f" {command.name} " in told and command.help in told
+
+
+def test_train_imagenet_has_the_arguments_of_train(capsys):
+    with pytest.raises(SystemExit):
+        train_imagenet(["--help"])
+    usage, description, arguments = capsys.readouterr().out.split("\n\n")
+    assert usage.startswith("usage: train_imagenet.py ") and description.replace("\n", " ") == TRAIN.help
+    assert helps(["train"], capsys).split("\n\n")[2] == arguments
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["train", "--help"], ["benchmark", "latency", "--help"]])
+def test_short_commands_import_little(words):
+    heavy = ["train", "deploy", "evaluate", "benchmarks", "weights", "timing", "pictures"]
+    code = f"""if True:
+        import sys
+        from gluon_effnets.__main__ import main
+        try:
+            main({words})
+        except SystemExit:
+            pass
+        names = [f"gluon_effnets.{{room}}" for room in {heavy}] + ["gluoncv", "onnxruntime", "matplotlib", "tqdm"]
+        print("imported:", *(name for name in names if name in sys.modules))
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "imported:", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "program"),
+    [
+        (["/package/gluon_effnets/__main__.py", "train", "--restarts", "3"], ["-m", "gluon_effnets", "train"]),
+        (["/bin/gluon-effnets", "train", "--restarts", "3"], ["/bin/gluon-effnets", "train"]),
+        (["train_imagenet.py", "--restarts", "3"], ["train_imagenet.py"]),
+    ],
+)
+def test_a_restart_repeats_the_command(argv, program, monkeypatch):
+    started = []
+    monkeypatch.setattr(training, "supervise", lambda *given: started.append(given) or 0)
+    monkeypatch.setattr(sys, "argv", argv)
+    assert (train_imagenet if argv[0] == "train_imagenet.py" else main)() == 0
+    assert started == [([sys.executable, *program, "--restarts", "3", "--restarts", "0"], 3)]
+
+
+def test_list_in_every_format(capsys):
+    names = list_models("condensenet_v2_*")
+    found = {}
+    for format in ("text", "markdown", "csv", "json"):
+        assert main(["list", "condensenet_v2_*", "--format", format]) == 0
+        found[format] = capsys.readouterr().out
+    assert [line.split()[0] for line in found["text"].splitlines()[1:-1]] == names
+    assert found["markdown"].startswith("| model | params | MAdds | family | recipes |\n| --- |")
+    records = json.loads(found["json"])
+    assert [row["model"] for row in records] == names
+    assert [row["params"] for row in records] == [model_info(name).params for name in names]
+    assert records[0]["condensed_params"] == 2_038_444 and records[0]["recipes"] == ["condensenet_v2_a.yaml"]
+    for row, record in zip(csv.DictReader(io.StringIO(found["csv"])), records):
+        assert row == {**{key: str(value) for key, value in record.items()}, "recipes": " ".join(record["recipes"])}
+
+
+def test_info_as_json(capsys):
+    assert main(["info", "condensenet_v2_a", "--format", "json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["params"], facts["madds"]["conv_fc"]) == (3_350_244, 150_269_536)
+    assert (facts["deployed"]["params"], facts["deployed"]["madds"]["conv_fc"]) == (2_038_444, 43_143_776)
+    assert facts["stages"][0] == {"channels": 24, "stride": 2} and facts["recipes"] == ["condensenet_v2_a.yaml"]
+
+
+def test_paper_tables_in_formats(capsys):
+    assert main(["table", "shufflenet", "--number", "7", "--format", "json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)
+    assert table["number"] == 7 and table["rows"][0]["model"] == "shufflenet_v1_g3_x2_0"
+    assert main(["table", "shufflenet", "--number", "7", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert rows == table["rows"]
+    assert main(["table", "shufflenet", "--format", "csv"]) == 1
+    assert "--format csv takes one of the 8 tables" in capsys.readouterr().err
+
+
+def test_scores_and_classes_as_json(tmp_path, capsys):
+    path = weights(tmp_path, "idle_tiny", classes=10, in_channels=1)
+    assert main(["validate", "idle_tiny", path, "--data", "digits", "--format", "json"]) == 0
+    (scores,) = json.loads(capsys.readouterr().out)
+    assert set(scores) == {"top1", "top5", "loss"} and 0 <= scores["top1"] <= scores["top5"] <= 1
+    image = str(tmp_path / "image.png")
+    mx.image.cv2.imwrite(image, np.full((40, 40, 3), 90, np.uint8))
+    arguments = ["predict", "idle_tiny", weights(tmp_path, "idle_tiny", classes=3), image, "missing.png"]
+    assert main([*arguments, "--image-size", "32", "--format", "json"]) == 1
+    out, err = capsys.readouterr()
+    rows = json.loads(out)
+    assert {row["class"] for row in rows} == {0, 1, 2} and {row["image"] for row in rows} == {image}
+    assert sum(row["probability"] for row in rows) == pytest.approx(1, abs=1e-6)
+    assert err == "error: no image at missing.png\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m gluon_effnets table shufflenet | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("arXiv 1707.01083, table 1") and done.stderr == ""
 
 
 @pytest.mark.parametrize(

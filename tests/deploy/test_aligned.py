@@ -10,8 +10,8 @@ from mxnet import autograd
 
 from gluon_effnets import get_model, native
 from gluon_effnets.__main__ import main
-from gluon_effnets.benchmarks.condensenet_forms import compare_forms
-from gluon_effnets.benchmarks.latency.networks import RUNTIMES, Network
+from gluon_effnets.benchmarks.condensenet_variants import compare_variants
+from gluon_effnets.benchmarks.latency.networks import LATENCY_RUNTIMES, Network
 from gluon_effnets.benchmarks.memory_layouts import compare_layouts, layouts_table
 from gluon_effnets.deploy import export, load_exported
 from gluon_effnets.deploy.aligned.select import aligned
@@ -65,6 +65,20 @@ def difference(seen, expected):
     """Largest difference of a logit, in standard deviations of the logits."""
     seen, expected = seen.asnumpy(), expected.asnumpy()
     return np.abs(seen - expected).max() / expected.std()
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v1_g3_x0_25", "shufflenet_v2_x0_5", "condensenet_v2_tiny"])
+def test_a_gamma_that_is_fixed_counts_as_1(name):
+    net = condense(pruned(name)) if name.startswith("condensenet") else trained(name)
+    layers = []
+    net.apply(lambda block: layers.append(block) if isinstance(block, mx.gluon.nn.BatchNorm) else None)
+    free = net(images()).asnumpy()
+    for layer in layers:
+        layer._kwargs["fix_gamma"] = True  # of BatchNorm(scale=False), whose gamma may have any value
+    fast = aligned(net)  # before the network runs, which makes its fixed gammas 1
+    expected = net(images())
+    assert np.abs(expected.asnumpy() - free).max() > 0.1 * free.std()
+    assert difference(fast(images()), expected) < 1e-4
 
 
 @pytest.mark.parametrize("form", ["auto", "grouped", "dense"])
@@ -140,14 +154,14 @@ def test_every_runtime_measures_the_graph_that_is_exported_for_it(tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     network = Network("net", trained("shufflenet_v2_x0_5"), (64, 64), tmp_path)
-    [path] = network.request(RUNTIMES["onnxruntime-aligned"], 1, "pieces")["files"]
+    [path] = network.request(LATENCY_RUNTIMES["onnxruntime-aligned"], 1, "pieces")["files"]
     assert "Split" not in [node.op_type for node in onnx.load(path).graph.node]
-    [path] = network.request(RUNTIMES["onnxruntime-aligned"], 1, "auto")["files"]
+    [path] = network.request(LATENCY_RUNTIMES["onnxruntime-aligned"], 1, "auto")["files"]
     exported = export(network.net, tmp_path / "net", 64, True, format="onnx", batch=1)
     measured, written = (onnx.load(str(file)).graph for file in (path, exported.files[0]))
     assert [node.op_type for node in measured.node] == [node.op_type for node in written.node]
     assert [array.dims for array in measured.initializer] == [array.dims for array in written.initializer]
-    in_mxnet = network.request(RUNTIMES["mxnet-aligned"], 1, "auto")["files"]
+    in_mxnet = network.request(LATENCY_RUNTIMES["mxnet-aligned"], 1, "auto")["files"]
     assert [array.shape[0] for array in mx.nd.load(in_mxnet[1]).values() if array.shape[1:] == (3, 3, 3)] == [24]
 
 
@@ -218,8 +232,8 @@ def test_only_pruned_condensenets_and_no_reactivated_shufflenets_have_the_form()
 
 
 def test_forms_of_a_condensenet_side_by_side(capsys):
-    rows = compare_forms("condensenet_v2_tiny", repeats=2)
-    forms = [row.form for row in rows if not row.form.startswith("PyTorch")]
+    rows = compare_variants("condensenet_v2_tiny", repeats=2)
+    forms = [row.variant for row in rows if not row.variant.startswith("PyTorch")]
     authors = "condensed, authors' index layer"
     assert forms == [
         "masked",

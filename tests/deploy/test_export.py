@@ -1,5 +1,6 @@
 """Exported files give the network's answers, in every way of loading them."""
 
+import dataclasses
 import importlib
 import json
 import shutil
@@ -14,7 +15,7 @@ from networks import EVERY_NETWORK, initialized, trained
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.benchmarks.idle_forms import FORMS, compare_forms, forms_table
+from gluon_effnets.benchmarks.idle_variants import VARIANTS, compare_variants, variants_table
 from gluon_effnets.deploy import (
     ExportError,
     Latency,
@@ -24,9 +25,9 @@ from gluon_effnets.deploy import (
     measure_latency,
     open_exported,
 )
-from gluon_effnets.deploy import description as exported
-from gluon_effnets.deploy.description import FORMATS
-from gluon_effnets.deploy.graph.static import static_block, static_graph
+from gluon_effnets.deploy.formats import FORMATS
+from gluon_effnets.deploy.graph.inference import static_block
+from gluon_effnets.deploy.graph.static import static_graph
 from gluon_effnets.models.preprocessing import RAW_BGR, Preprocessing
 
 flow = importlib.import_module("gluon_effnets.deploy.export")  # an attribute of deploy, the function hides it
@@ -47,6 +48,17 @@ def normalized_convolutions(symbol):
         for number, node in enumerate(nodes)
         if node["op"] == "Convolution" and readers[number] == ["BatchNorm"]
     ]
+
+
+def answering(monkeypatch, format, change):
+    """Let the files of a format give changed logits; `change` gets what they are loaded with, too."""
+    chosen = FORMATS[format]
+
+    def load(*files, **how):
+        run = chosen.load(*files, **how)
+        return lambda x: change(run(x), **how)
+
+    monkeypatch.setitem(FORMATS, format, dataclasses.replace(chosen, load=load))
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
@@ -135,11 +147,11 @@ def test_unfolded_files_train_and_are_weights(tmp_path):
     assert {name for name in before if not name.endswith("beta")} <= set(changed)
 
 
-# The faster of the plain and the fused graph
+# The faster of the plain and the fused variant
 
 
 @pytest.mark.parametrize("faster", ["plain", "fused"])
-def test_the_faster_form_is_recorded_and_used(faster, tmp_path, monkeypatch):
+def test_the_faster_variant_is_recorded_and_used(faster, tmp_path, monkeypatch):
     def measured(calls, repeats):
         return {name: Latency(2.0 - (name == faster), 3.0) for name in calls}
 
@@ -160,12 +172,7 @@ def test_the_faster_form_is_recorded_and_used(faster, tmp_path, monkeypatch):
 
 
 def test_a_wrong_fused_graph_is_not_used(tmp_path, monkeypatch):
-    run = exported._RUNNERS["mxnet"]
-
-    def runner(*files, fused=False):
-        return lambda x: run(*files, fused=fused)(x) * (1.01 if fused else 1)
-
-    monkeypatch.setitem(exported._RUNNERS, "mxnet", runner)
+    answering(monkeypatch, "mxnet", lambda logits, variant="plain": logits * (1.01 if variant == "fused" else 1))
     written = export(trained("idle_tiny"), tmp_path / "m", 32)
     about = open_exported(written.description).description
     assert about.fused is False and about.milliseconds.keys() == {"plain"} and written.difference < 1e-5
@@ -212,11 +219,10 @@ def test_a_wrong_graph_is_refused_and_leaves_the_folder_as_it_was(format, tmp_pa
     net = initialized("idle_tiny", classes=3)
     export(net, tmp_path / "m", 32, format=format)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    run = exported._RUNNERS[format]
-    monkeypatch.setitem(exported._RUNNERS, format, lambda *files: lambda x: run(*files)(x) * 1.01)
+    answering(monkeypatch, format, lambda logits: logits * 1.01)
     with pytest.raises(ExportError, match="differs from the network by .*e-0.* of the logits' standard deviation"):
         export(net, tmp_path / "m", 32, format=format)
-    monkeypatch.setitem(exported._RUNNERS, format, lambda *files: lambda x: run(*files)(x) * np.nan)
+    answering(monkeypatch, format, lambda logits: logits * np.nan)
     with pytest.raises(ExportError, match="differs from the network by nan"):
         export(net, tmp_path / "m", 32, format=format)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -371,7 +377,7 @@ def predictions(capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_every_form_predicts_the_same(written, tmp_path, capsys):
+def test_every_format_predicts_the_same(written, tmp_path, capsys):
     names = tmp_path / "names.txt"
     names.write_text("".join(f"name {i}\n" for i in range(5)))
     photos = written / "photos"
@@ -466,7 +472,7 @@ def test_the_command_leaves_bn_alone(written, tmp_path, capsys):
     assert len(err) == 3 and all("BN folded in" in line or "--routed goes with" in line for line in err)
 
 
-def test_latency_is_measured_in_both_forms():
+def test_latency_is_measured_in_both_variants():
     latency = measure_latency(initialized("idle_tiny"), 32, repeats=3)
     assert set(latency) == {"plain", "fused"}
     assert all(0 < value.minimum <= value.median for value in latency.values())
@@ -474,8 +480,8 @@ def test_latency_is_measured_in_both_forms():
 
 @pytest.mark.slow
 def test_forms_of_the_idle_block_are_compared():
-    rows = compare_forms("idle_mbv3_small", "mobilenet_v3_small", repeats=1)
-    assert [row.form for row in rows] == ["mobilenet_v3_small", *FORMS]
+    rows = compare_variants("idle_mbv3_small", "mobilenet_v3_small", repeats=1)
+    assert [row.variant for row in rows] == ["mobilenet_v3_small", *VARIANTS]
     assert all(row.difference < 1e-5 for row in rows[1:])
     assert [row.train is None for row in rows] == [False, True, False, True, False]
-    assert "fails" in forms_table(rows)
+    assert "fails" in variants_table(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import subprocess
 import sys
@@ -19,11 +20,11 @@ from waiting import PATIENCE_S
 
 from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import ExportError, export, open_exported
-from gluon_effnets.deploy import description as exported
-from gluon_effnets.deploy.description import FORMATS
+from gluon_effnets.deploy.compare import relative_difference
+from gluon_effnets.deploy.formats import FORMATS, INT8_FORMATS
 from gluon_effnets.deploy.to_onnx.files import onnx_runner
-from gluon_effnets.deploy.to_onnx.int8 import quantize_onnx, quantize_onnx_to_target, relative_difference
-from gluon_effnets.evaluate.int8_accuracy import RUNTIMES, compare_quantized, quantized_table
+from gluon_effnets.deploy.to_onnx.int8 import quantize_onnx, quantize_onnx_to_target
+from gluon_effnets.evaluate.int8_accuracy import INT8_RUNTIMES, compare_quantized, quantized_table
 from gluon_effnets.models import ClassificationNet
 
 pytestmark = pytest.mark.fast
@@ -190,8 +191,9 @@ def test_useless_files_are_refused_and_leave_the_folder_as_it_was(tmp_path, monk
     with pytest.raises(ExportError, match=r"(?s)in 8 bits the logits differ by .*0.5 is allowed.*export it in float32"):
         export(net, tmp_path / "net", 32, int8=[images()])
     with monkeypatch.context() as patch:
-        run = exported._RUNNERS["mxnet"]
-        patch.setitem(exported._RUNNERS, "mxnet", lambda *files: lambda x: run(*files)(x) * np.nan)
+        chosen = INT8_FORMATS["mxnet"]
+        broken = dataclasses.replace(chosen, load=lambda *files: lambda x: chosen.load(*files)(x) * np.nan)
+        patch.setitem(INT8_FORMATS, "mxnet", broken)
         with pytest.raises(ExportError, match="differ by nan"):
             export(Chain(classes=5), tmp_path / "net", 32, int8=[images()])
     net.output.weight.set_data(net.output.weight.data() * np.nan)
@@ -224,7 +226,7 @@ def test_quantize_onnx_needs_images(tmp_path):
 def test_both_runtimes_are_compared():
     net, data = trained("idle_tiny"), mx.nd.array(images())
     labels = mx.nd.array(net(data).asnumpy().argmax(axis=1))
-    rows = compare_quantized({"tiny": net}, [data], [(data, labels)], runtimes=RUNTIMES)
+    rows = compare_quantized({"tiny": net}, [data], [(data, labels)], runtimes=INT8_RUNTIMES)
     assert [(row.runtime, row.granularity) for row in rows] == [
         ("mxnet", "tensor-wise"),
         ("mxnet", "channel-wise"),
@@ -283,8 +285,8 @@ def test_without_the_quantizer_of_onnx_runtime(weights, tmp_path, capsys, caplog
     err = capsys.readouterr().err
     assert "onnxruntime.quantization cannot be imported" in err and 'pip install "gluon_effnets[onnx]"' in err
     assert not list(tmp_path.glob("net*"))
-    assert main(["quantize", f"idle_tiny={weights}", *data, "--set", "data.image_size=32"]) == 0
+    assert main(["compare-int8", f"idle_tiny={weights}", *data, "--set", "data.image_size=32"]) == 0
     out = capsys.readouterr().out
     assert "| mxnet |" in out and "| onnxruntime |" not in out
     assert "onnxruntime.quantization cannot be imported" in caplog.text
-    assert main(["quantize", f"idle_tiny={weights}", *data, "--runtimes", "onnxruntime"]) == 1
+    assert main(["compare-int8", f"idle_tiny={weights}", *data, "--runtimes", "onnxruntime"]) == 1

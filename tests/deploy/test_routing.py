@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 import math
 import subprocess
@@ -19,11 +21,14 @@ from gluon_effnets.benchmarks.routing import compare_routing, mix_decisions, rou
 from gluon_effnets.benchmarks.slicing import compare_slicing, slicing_table
 from gluon_effnets.complexity import count, count_params
 from gluon_effnets.deploy import ExportError, Router, export_routed, export_subnet, load_exported, load_routed
-from gluon_effnets.deploy.graph.inference import inference_graph
-from gluon_effnets.deploy.graph.static import static_block, static_graph
-from gluon_effnets.deploy.routed import files as slimmable_files
-from gluon_effnets.deploy.routed.router import FORMS, as_numpy, routed_graphs, static_subnet
+from gluon_effnets.deploy.formats import FORMATS
+from gluon_effnets.deploy.graph.inference import as_numpy, inference_graph, static_block
+from gluon_effnets.deploy.graph.static import static_graph
+from gluon_effnets.deploy.routed.router import routed_graphs, static_subnet
+from gluon_effnets.deploy.to_mxnet.variants import VARIANTS
 from gluon_effnets.evaluate.predict import Classifier, ExportedClassifier
+
+flow = importlib.import_module("gluon_effnets.deploy.export")  # an attribute of deploy, the function hides it
 
 TINY = "ds_mobilenet_tiny"
 KINDS = {"mxnet": {}, "onnx": {"format": "onnx"}, "single": {"format": "onnx", "single_file": True}}
@@ -65,11 +70,11 @@ def exported(net, tmp_path):
     return export_routed(net, tmp_path / "net", image_size=32)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("options", OPTIONS)
-def test_routed_equals_masked(options, form):
+def test_routed_equals_masked(options, variant):
     net, x = lively(**options), images()
-    masked, routed = net.dynamic(x), Router.of(net, form)(x)
+    masked, routed = net.dynamic(x), Router.of(net, variant)(x)
     np.testing.assert_array_equal(routed.decisions, net.route(x).asnumpy()[:, 0])
     first = options.get("first_candidate", 0)
     candidates = set(range(first, first + options.get("num_candidates", 4)))
@@ -158,10 +163,10 @@ def test_a_map_that_others_read_too_keeps_its_batch_norm():
     close(static_block(static_graph(symbol, arrays))(x), static_block(static_graph(symbol, arrays, fold=False))(x))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_exported_files_route_alike(net, exported, form):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_exported_files_route_alike(net, exported, variant):
     x, manifest = images(), json.loads(exported.read_text())
-    routed = load_routed(exported, form)
+    routed = load_routed(exported, variant)
     close(routed(x).logits, net.dynamic(x).logits)
     np.testing.assert_array_equal(routed(x).decisions, net.route(x).asnumpy()[:, 0])
     assert sorted(path.name for path in exported.parent.iterdir()) == sorted([exported.name, *manifest["sha256"]])
@@ -171,7 +176,7 @@ def test_exported_files_route_alike(net, exported, form):
 
 def test_multiply_adds_in_the_manifest_are_those_of_the_masked_network(net, exported):
     output = net.dynamic(images())
-    madds = {route.width: route.madds for route in load_routed(exported).manifest.routes}
+    madds = {route.width: route.madds for route in load_routed(exported).description.routes}
     chosen = output.choice.asnumpy()[:, 0].argmax(axis=1)
     assert [madds[width] for width in chosen] == output.madds.asnumpy().tolist()
 
@@ -240,8 +245,8 @@ def test_onnx_files_route_alike(options, kind, tmp_path):
         close(routed.at_width(width, x.asnumpy()), net.subnet(width)(x))
     names = {"onnx": ["net-head.onnx", *(f"net-width{width}.onnx" for width in routed.widths)], "single": ["net.onnx"]}
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["net.json", *names[kind]])
-    assert sorted(routed.manifest.sha256) == sorted(names[kind]) and 0 < routed.manifest.difference < 1e-5
-    assert {"onnx", "onnxruntime"} < routed.manifest.versions.keys()
+    assert sorted(routed.description.sha256) == sorted(names[kind]) and 0 < routed.description.difference < 1e-5
+    assert {"onnx", "onnxruntime"} < routed.description.versions.keys()
     with pytest.raises(ValueError, match="takes an array of .* 32 x 32"):
         routed(images(1, 48).asnumpy())
 
@@ -320,14 +325,14 @@ def test_a_wrong_manifest_is_named(exported, text):
 
 
 def test_a_wrong_graph_is_refused_and_leaves_nothing(net, tmp_path, monkeypatch):
-    def distorted(*files):
+    def distorted(*files, variant):
         block = load_exported(*files)
         for name, param in block.collect_params().items():
             if name.endswith("weight") and param.data().ndim == 2:
                 param.set_data(param.data() * 1.01)
         return block
 
-    monkeypatch.setattr(slimmable_files, "load_exported", distorted)
+    monkeypatch.setitem(FORMATS, "mxnet", dataclasses.replace(FORMATS["mxnet"], load=distorted))
     with pytest.raises(ExportError, match="differs from the network"):
         export_routed(net, tmp_path / "net", image_size=32)
     assert not list(tmp_path.iterdir())
@@ -340,7 +345,7 @@ def test_wrong_onnx_files_are_refused_and_leave_nothing(net, tmp_path, monkeypat
         tails = {**graphs.tails, 1: graphs.tails[2], 2: graphs.tails[1]}
         return graphs._replace(tails=tails)
 
-    monkeypatch.setattr(slimmable_files, "routed_graphs", swapped)
+    monkeypatch.setattr(flow, "routed_graphs", swapped)
     with pytest.raises(ExportError, match="differs from the network"):
         export_routed(net, tmp_path / "net", 32, **KINDS[kind])
     assert not list(tmp_path.iterdir())
@@ -362,7 +367,7 @@ def test_networks_that_cannot_be_routed(tmp_path):
             Router.of(net)
         with pytest.raises(ValueError, match=message):
             export_routed(net, tmp_path / "net")
-    with pytest.raises(ValueError, match="form is 'fast'"):
+    with pytest.raises(ValueError, match="variant is 'fast'"):
         Router.of(lively(), "fast")
 
 
@@ -386,9 +391,9 @@ def test_export_commands(net, tmp_path, capsys):
     assert main([*command, str(tmp_path / "w0"), "--width", "0", *size]) == 0
     found = load_exported(tmp_path / "w0-symbol.json", tmp_path / "w0-0000.params")(images())
     close(found, net.subnet(0)(images()))
-    onnx_form = ["--routed", "--format", "onnx", *size]
-    for name, form in {"several": onnx_form, "single": [*onnx_form, "--single-file"]}.items():
-        assert main([*command, str(tmp_path / name), *form]) == 0
+    to_onnx = ["--routed", "--format", "onnx", *size]
+    for name, options in {"several": to_onnx, "single": [*to_onnx, "--single-file"]}.items():
+        assert main([*command, str(tmp_path / name), *options]) == 0
         close(load_routed(tmp_path / f"{name}.json").logits(images().asnumpy()), net.dynamic(images()).logits)
     assert main([*command, str(tmp_path / "both"), "--routed", "--width", "0"]) == 1
     assert "--routed goes with" in capsys.readouterr().err
@@ -414,6 +419,6 @@ def test_routing_is_timed():
 
 def test_slicing_is_timed():
     rows = compare_slicing(image_size=32, repeats=1)
-    assert [row.form for row in rows] == ["full", "mask", "index", "slice", "ideal", "exported"]
+    assert [row.variant for row in rows] == ["full", "mask", "index", "slice", "ideal", "exported"]
     assert all(row.difference < 1e-5 for row in rows[1:])
     assert "| ideal |" in slicing_table(rows)

@@ -21,7 +21,7 @@ from waiting import PATIENCE_S, wait_until
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import export, initialize_like_trained, open_exported
-from gluon_effnets.deploy.to_tvm import compile as tvm_files
+from gluon_effnets.deploy.to_tvm import compile as tvm_compiler
 
 TVM_PYTHON = os.environ.get("GLUON_EFFNETS_TVM_PYTHON", sys.executable if importlib.util.find_spec("tvm") else None)
 needs_tvm = pytest.mark.skipif(TVM_PYTHON is None, reason="needs TVM; GLUON_EFFNETS_TVM_PYTHON names its interpreter")
@@ -96,7 +96,7 @@ def test_the_progress_is_one_line_in_a_terminal_and_few_lines_elsewhere(monkeypa
 
     for stream, lines in ((Terminal(), 1), (io.StringIO(), 2)):
         monkeypatch.setattr(sys, "stderr", stream)
-        with tvm_files._progress_line() as show:
+        with tvm_compiler._progress_line() as show:
             for trial in range(50):
                 show(f"trial {trial}")
         text = stream.getvalue()
@@ -108,13 +108,13 @@ def test_a_line_cut_by_a_kill_is_dropped(tmp_path):
     path = tmp_path / "records.json"
     for content, whole in ((b"[1]\n[2]\n[3", b"[1]\n[2]\n"), (b"[1]\n", b"[1]\n"), (b"[", b""), (b"", b"")):
         path.write_bytes(content)
-        tvm_files._drop_cut_line(path)
+        tvm_compiler._drop_cut_line(path)
         assert path.read_bytes() == whole
 
 
 def run(*arguments):
     """The stand-alone file in the interpreter that has TVM."""
-    command = [TVM_PYTHON, tvm_files.__file__, *map(str, arguments)]
+    command = [TVM_PYTHON, tvm_compiler.__file__, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
@@ -122,14 +122,15 @@ def answers(library, data):
     """What the library says, in the interpreter that has TVM."""
     code = (
         "import importlib.util, sys, numpy as np\n"
-        "spec = importlib.util.spec_from_file_location('tvm_files', sys.argv[1])\n"
-        "tvm_files = sys.modules['tvm_files'] = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(tvm_files)\n"
-        "np.save(sys.argv[4], tvm_files.tvm_runner(sys.argv[2])(np.load(sys.argv[3])))\n"
+        "spec = importlib.util.spec_from_file_location('tvm_compiler', sys.argv[1])\n"
+        "tvm_compiler = sys.modules['tvm_compiler'] = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(tvm_compiler)\n"
+        "np.save(sys.argv[4], tvm_compiler.tvm_runner(sys.argv[2])(np.load(sys.argv[3])))\n"
     )
     given, result = (library.with_suffix(f".{what}.npy") for what in ("in", "out"))
     np.save(str(given), data)
-    subprocess.run([TVM_PYTHON, "-c", code, tvm_files.__file__, library, given, result], check=True, timeout=PATIENCE_S)
+    command = [TVM_PYTHON, "-c", code, tvm_compiler.__file__, library, given, result]
+    subprocess.run(command, check=True, timeout=PATIENCE_S)
     return np.load(str(result))
 
 
@@ -153,7 +154,7 @@ def test_compiled_tuned_and_resumed(folder, tmp_path, capfd):
 @needs_tvm
 def test_killing_it_loses_nothing(folder, tmp_path):
     arguments = [folder / "small.onnx", tmp_path / "net.so", "--trials", "200", "--database", tmp_path / "database"]
-    process = subprocess.Popen([TVM_PYTHON, tvm_files.__file__, *map(str, arguments)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([TVM_PYTHON, tvm_compiler.__file__, *map(str, arguments)], stderr=subprocess.DEVNULL)
 
     def count():
         records = list((tmp_path / "database").glob("*/database_tuning_record.json"))

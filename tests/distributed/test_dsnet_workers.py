@@ -21,7 +21,8 @@ CODE = """
     import functools, json, sys
     from pathlib import Path
     import numpy as np
-    from runs import KillAfter, Killed
+    from gluon_effnets.commands.train import parse
+    from runs import Killed, kill_after
     from gluon_effnets.train import loop, run
     from gluon_effnets.train.dist import start_workers
     from gluon_effnets.train.tasks import slimmable
@@ -37,7 +38,9 @@ CODE = """
         return drawn[-1]
 
     def train(state, task, hooks):
-        original(state, task, [*hooks, *([KillAfter(3)] if state.stage.name == killed_in else [])])
+        if state.stage.name == killed_in:
+            kill_after(hooks, 3)
+        original(state, task, hooks)
         params = state.net._collect_params_with_prefix()
         arrays = {key: param.data().asnumpy() for key, param in params.items()}
         np.savez(out / f"{state.stage.name}.{workers.rank}.npz", **arrays)
@@ -50,7 +53,7 @@ CODE = """
     slimmable.draw_widths, loop.train, run.write_report = draw_and_note, train, report
     workers.finish, finish = lambda: None, workers.finish
     for name, killed_in in (("whole", None), ("parts", "supernet"), ("parts", "gate"), ("parts", None)):
-        args = run.parse_arguments(["--config", recipe, "--out", str(out / name), *overrides])
+        args = parse(["--config", recipe, "--out", str(out / name), *overrides])
         try:
             run.run(args, workers)
         except Killed:

@@ -13,11 +13,11 @@ from recipes import TINY
 from waiting import PATIENCE_S, wait_until
 from workers import FAULTY_WORKER, environment
 
+from gluon_effnets.commands.train import main
 from gluon_effnets.train import supervise as module
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.exit_codes import record_verdict
-from gluon_effnets.train.run import main
 from gluon_effnets.train.supervise import supervise
 
 SCRIPT = """

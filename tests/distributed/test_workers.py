@@ -37,7 +37,7 @@ CODE = """
     import json, math, os, sys
     from pathlib import Path
     import numpy as np
-    from runs import KillAfter, Killed
+    from runs import Killed, after_updates, kill_after
     from gluon_effnets.train import loop
     from gluon_effnets.train.config import load_recipe
     from gluon_effnets.train.dist import start_workers
@@ -76,35 +76,31 @@ CODE = """
         def batch_end(self, state):
             self.weights.append(float(state.net.output.weight.data().sum().asscalar()))
 
-    class Weights(Hook):
-        # Keeps the weights after update 2, saved but not evaluated, and after 3, which is neither.
-
-        def __init__(self):
-            self.arrays = {}
-
-        def batch_end(self, state):
-            when = {2: "saved ", 3: "between "}.get(state.update)
-            for key, param in state.net._collect_params_with_prefix().items() if when else ():
-                self.arrays[when + key] = param.data().asnumpy()
-
-    def train(name, overrides, *more, shared=False):
+    def train(name, overrides, *more, shared=False, keeps_weights=False, killed_after=0):
         folder = out / name if shared else out / name / str(workers.rank)
         folder.mkdir(parents=True, exist_ok=True)
         recipe = load_recipe(recipe_file, overrides)
-        state, task, hooks = build(recipe, folder, workers)
+        state, task, hooks = build(recipe, folder, workers, extra_hooks=more)
         if shared:
             resume(state, hooks, recipe)
-        begun = state.update
+        begun, kept = state.update, {}
+
+        def keep(state):
+            # After update 2, saved but not evaluated, and after 3, which is neither.
+            when = {2: "saved ", 3: "between "}.get(state.update)
+            for key, param in state.net._collect_params_with_prefix().items() if when and keeps_weights else ():
+                kept[when + key] = param.data().asnumpy()
+
+        after_updates(hooks, keep)
+        kill_after(hooks, killed_after)
         exchanged.clear()
         try:
-            loop.train(state, task, [*hooks, *more])
+            loop.train(state, task, hooks)
         except Killed:
             pass
         params = state.net._collect_params_with_prefix()
-        arrays = {key: param.data().asnumpy() for key, param in params.items()}
-        for hook in [*hooks, *more]:
-            if isinstance(hook, Weights):
-                arrays.update(hook.arrays)
+        arrays = {**kept, **{key: param.data().asnumpy() for key, param in params.items()}}
+        for hook in hooks:
             if isinstance(hook, EMA):
                 arrays.update({"ema " + key: array.asnumpy() for key, array in hook.average.items()})
         np.savez(out / f"{name}.{workers.rank}.npz", **arrays)
@@ -119,10 +115,10 @@ CODE = """
     for name, overrides in equal.items():
         train(name, [*overrides, "data.batch_size=4"])
     train("halved", [*halved, "data.batch_size=4"])
-    train("all", everything, Weights())
+    train("all", everything, keeps_weights=True)
     train("recomputed", recomputed)
     train("uneven", uneven)
-    train("resumed", everything, KillAfter(5), shared=True)
+    train("resumed", everything, shared=True, killed_after=5)
     workers.sum({"barrier": 0.0})
     train("resumed", everything, shared=True)
     # Last, because mixed precision changes MXNet for the rest of the process.

@@ -17,13 +17,13 @@ from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import export, initialize_like_trained, open_exported
 from gluon_effnets.deploy.description import Description, sha256
 from gluon_effnets.deploy.to_onnx.files import onnx_runner
-from gluon_effnets.deploy.to_tvm import compile as tvm_files
+from gluon_effnets.deploy.to_tvm import compile as tvm_compiler
 from gluon_effnets.evaluate.predict import ExportedClassifier
 
 pytestmark = pytest.mark.fast
 
 BATCH, NAMES = 2, [f"name {label}" for label in range(8)]
-MADE = tvm_files.Compiled("", "some-cpu", "1.2.3", 5, 0, 0, 0, None, 2e-6)
+MADE = tvm_compiler.Compiled("", "some-cpu", "1.2.3", 5, 0, 0, 0, None, 2e-6)
 
 
 @pytest.fixture(scope="module")

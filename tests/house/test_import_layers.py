@@ -10,7 +10,7 @@ pytestmark = pytest.mark.fast
 PACKAGE = Path(__file__).parents[2] / "gluon_effnets"
 # A module may import from its own layer and those before it in this list.
 LAYERS = [
-    ["_requirements", "_resources"],
+    ["_requirements", "_resources", "_foreign", "pictures", "tables"],
     ["native"],
     ["nn"],
     ["models"],
@@ -20,6 +20,15 @@ LAYERS = [
     ["evaluate"],
     ["benchmarks"],
     ["commands"],
+]
+# The same for the rooms of deploy, where rooms of one line do not know each other.
+DEPLOY = [
+    ["graph"],
+    ["aligned", "compare", "description"],
+    ["to_mxnet", "to_onnx", "to_tvm"],
+    ["formats"],
+    ["routed"],
+    ["export"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 OPTIONAL = {
@@ -36,10 +45,10 @@ OPTIONAL = {
 }
 
 
-def imported(path, top_level_only=False):
+def imported(path, top_level_only=False, root=PACKAGE):
     """Absolute names of what a module imports, relative imports resolved."""
     tree = ast.parse(path.read_text())
-    package = ["gluon_effnets", *path.relative_to(PACKAGE).with_suffix("").parts[:-1]]
+    package = ["gluon_effnets", *path.relative_to(root).with_suffix("").parts[:-1]]
     for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -69,6 +78,68 @@ def test_imports_go_down():
             if parts[0] == "gluon_effnets" and len(parts) > 1 and LEVEL.get(parts[1], -1) > LEVEL[room]:
                 upward.append(f"{path.relative_to(PACKAGE)} imports {name}")
     assert not upward
+
+
+def module_imports(root):
+    """{module: modules of the package that it imports}, imports within functions and for types alone included."""
+    modules = {}
+    for path in root.rglob("*.py"):
+        parts = ["gluon_effnets", *path.relative_to(root).with_suffix("").parts]
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    found = {}
+    for module, path in modules.items():
+        # `from ..a import b` names the module a.b, or b in a.
+        names = [name if name in modules else name.rpartition(".")[0] for name in imported(path, root=root)]
+        found[module] = {name for name in names if name in modules} - {module}
+    return found
+
+
+def circles(imports):
+    """Groups of modules that import one another, directly or through others."""
+
+    def reached(start):
+        seen, waiting = set(), [start]
+        while waiting:
+            for name in imports[waiting.pop()] - seen:
+                seen.add(name)
+                waiting.append(name)
+        return seen
+
+    reach = {module: reached(module) for module in imports}
+    return {tuple(sorted(b for b in reach[a] if a in reach[b])) for a in imports if a in reach[a]}
+
+
+def test_no_modules_import_one_another():
+    """A type that both need belongs below both; a function that both need, too."""
+    assert circles(module_imports(PACKAGE)) == set()
+
+
+def test_circles_are_found_in_functions_and_packages(tmp_path):
+    texts = {
+        "__init__.py": "from .a import x",
+        "a.py": "def f():\n    from .room import c",
+        "room/__init__.py": "",
+        "room/c.py": "from ..b import y\nfrom .. import a",
+        "b.py": "import os",
+        "room/d.py": "from . import c",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert circles(module_imports(tmp_path)) == {("gluon_effnets.a", "gluon_effnets.room.c")}
+
+
+def test_imports_within_deploy_go_down_to_other_lines():
+    level = {room: number for number, rooms_of_line in enumerate(DEPLOY) for room in rooms_of_line}
+    found = []
+    for path in (PACKAGE / "deploy").rglob("*.py"):
+        room = path.relative_to(PACKAGE / "deploy").with_suffix("").parts[0]
+        assert room in level or room == "__init__", f"deploy/{room} has no line in DEPLOY"
+        for name in imported(path):
+            other = name.split(".")[2] if name.startswith("gluon_effnets.deploy.") else room
+            if room in level and other != room and level[other] >= level[room]:
+                found.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert not found
 
 
 def test_the_package_itself_imports_neither_train_nor_options():

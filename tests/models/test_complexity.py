@@ -1,11 +1,13 @@
 """Parameters and multiply-adds: those of results/computed.json are true, and agree with what was published."""
 
+import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from gluon_effnets import get_model, list_models
+from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.complexity import count, count_params, layer_costs
 from gluon_effnets.models.idle import compose, idle_net
 from gluon_effnets.models.mbnet import row_madds, table_madds
@@ -13,7 +15,8 @@ from gluon_effnets.models.mobilenetv3 import LARGE
 
 pytestmark = pytest.mark.fast
 
-COMPUTED = json.loads((Path(__file__).parents[2] / "results" / "computed.json").read_text())
+ROOT = Path(__file__).parents[2]
+COMPUTED = json.loads((ROOT / "results" / "computed.json").read_text())
 
 # Compositions of the IdleBlock paper's networks as reconstructed beforehand: baseline, options, M MAdds, M parameters.
 COMPOSITIONS = [
@@ -54,11 +57,63 @@ BLOCKS = {
 }
 
 
+def test_every_family_is_in_a_table():
+    """The table of all models leaves some families to their own pages: those must have it."""
+    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "dev" / "make_tables.py")
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    pages = "".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    shown = "".join(make() for name, make in tables.TABLES.items() if f"<!-- table {name} -->" in pages)
+    assert [name for name in list_models() if f"`{name}`" not in shown] == []
+
+
+def test_all_networks_are_counted():
+    assert list(COMPUTED) == list_models(), "count anew: python dev/make_tables.py --count"
+
+
 @pytest.mark.parametrize("name", list_models())
 def test_computed_numbers_are_those_of_the_networks(name):
+    assert name in COMPUTED, "not counted yet: python dev/make_tables.py --count"
     net, row = get_model(name), COMPUTED[name]
     assert count(net, row["image_size"])[:2] == (row["params"], row["madds"])
     assert count(net, row["image_size"], "conv_fc_relu_pool").madds == row["madds_conv_fc_relu_pool"]
+
+
+# '3.50 M parameters, 300.8 M MAdds', with 'when condensed' behind it where the numbers are those of that network.
+COSTS = re.compile(r".* (\d+\.\d+) M(?: parameters)?(?:,| and) (\d+\.\d+) M MAdds( when condensed)?")
+WIDTHS = re.compile(r".* (\d+) M to (\d+) M MAdds in one of (\d+) M")
+RELATIVE = re.compile(r"(?P<baseline>\S+) .*?(\b(?P<fewer>\d+) % fewer multiply-adds|\(\+(?P<more>\d+) %\))")
+BASELINE_OF = {
+    "MobileNetV3-Large,": "mobilenet_v3_large",
+    "MobileNetV3-Small,": "mobilenet_v3_small",
+    "MobileNetV3-Small": "mobilenet_v3_small",
+    "EfficientNet-B0,": "efficientnet_b0",
+}
+# Their doc-strings tell no costs: many networks of one table, on a page of their own.
+WITHOUT_COSTS = ("shufflenetv1", "structure_units", "condensenet", "condensenetv2", "idle", "dsnet")
+
+
+def rounded(number, text):
+    """A number in millions with the digits that a text has."""
+    return f"{number / 1e6:.{len(text.partition('.')[2])}f}"
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_costs_in_doc_strings_are_those_computed(name):
+    assert name in COMPUTED, "not counted yet: python dev/make_tables.py --count"
+    info, row = model_info(name), COMPUTED[name]
+    costs, widths, relative = (pattern.match(info.summary) for pattern in (COSTS, WIDTHS, RELATIVE))
+    if costs:
+        params, madds, condensed = costs.groups()
+        own = row["condensed"] if condensed else row
+        assert (params, madds) == (rounded(own["params"], params), rounded(own["madds"], madds))
+    if widths:
+        shown = [row["widths"][0]["madds"], row["widths"][-1]["madds"], row["madds"]]
+        assert list(widths.groups()) == [rounded(madds, "0") for madds in shown]
+    if relative:
+        change = row["madds"] / COMPUTED[BASELINE_OF[relative["baseline"]]]["madds"] - 1
+        assert round(100 * change) == (int(relative["more"]) if relative["more"] else -int(relative["fewer"]))
+    assert costs or widths or relative or info.family in WITHOUT_COSTS
 
 
 @pytest.mark.parametrize(("baseline", "options", "madds", "params"), COMPOSITIONS)

@@ -6,7 +6,7 @@ import pytest
 from mxnet import autograd
 
 from gluon_effnets import get_model
-from gluon_effnets.benchmarks.idle_forms import FORMS
+from gluon_effnets.benchmarks.idle_variants import VARIANTS
 from gluon_effnets.models.efficientnet import B0
 from gluon_effnets.models.idle import compose, idle_net, replaceable
 from gluon_effnets.models.mbnet import table_madds
@@ -87,7 +87,7 @@ def test_gradient_of_the_merged_join_is_that_of_the_definition():
 )
 def test_all_forms_are_equal(options):
     mx.random.seed(0)
-    nets = [get_model("idle_mbv3_small", classes=10, **form, **options) for form in FORMS.values()]
+    nets = [get_model("idle_mbv3_small", classes=10, **variant, **options) for variant in VARIANTS.values()]
     nets[0].initialize()
     first, x = nets[0]._collect_params_with_prefix(), random(2, 3, 64, 64)
     expected = nets[0](x).asnumpy()

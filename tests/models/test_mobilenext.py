@@ -11,7 +11,7 @@ from mxnet import autograd
 from references import OF_MOBILENEXT, UNUSED_BN, deviation, official
 
 from gluon_effnets import get_model
-from gluon_effnets.benchmarks.shortcut_forms import compare_shortcuts, shortcuts_table
+from gluon_effnets.benchmarks.shortcut_variants import compare_shortcuts, shortcuts_table
 from gluon_effnets.complexity import count, count_params
 from gluon_effnets.deploy import export, load_exported
 from gluon_effnets.deploy.to_mxnet.int8 import quantize
@@ -310,7 +310,7 @@ def test_a_divided_identity_is_exported(shortcut, tmp_path):
 
 def test_forms_of_the_shortcut_are_timed_on_equal_networks():
     rows = compare_shortcuts("mobilenext_x0_35", (1, 2), image_size=64, repeats=2)
-    assert [(row.divisor, row.form) for row in rows] == [(0, "none"), (1, "plain add"), (2, "slice"), (2, "mask")]
+    assert [(row.divisor, row.variant) for row in rows] == [(0, "none"), (1, "plain add"), (2, "slice"), (2, "mask")]
     assert all(row.plain > 0 and row.fused > 0 for row in rows) and rows[-1].difference < 1e-5
     assert len(shortcuts_table(rows).split("\n")) == 6
 

@@ -10,30 +10,14 @@ import references
 from mxnet.gluon import nn
 from references import OF_LIBRARIES, deviation
 
-from gluon_effnets import complexity, get_model
+from gluon_effnets import get_model
 from gluon_effnets.nn import ShuffleUnit, shuffle
 from gluon_effnets.weights import load_official
 
 
 @pytest.mark.parametrize("name", references.present(OF_LIBRARIES))
 def test_logits_parameters_and_multiply_adds_equal_the_official_ones(name):
-    reference, data = OF_LIBRARIES[name], references.read(name)
-    # References computed in float64 leave no rounding to allow for, whatever the network.
-    exact = data.get("precision") == "float64"
-    tolerance = 1e-4 if exact else reference.tolerance
-    # Ours in float64 where float32 would add to the rounding of the reference.
-    dtype = "float64" if exact or reference.tolerance > 1e-4 else "float32"
-
-    net = get_model(reference.model, **reference.options)
-    source = None if reference.source != "timm_tf" else "timm_tf"
-    assert load_official(net, references.official(name), source) == reference.source
-    net.cast(dtype)
-    net.hybridize()
-    logits = net(mx.nd.array(detrand.images(**data["input"]), dtype=dtype)).asnumpy()
-
-    assert deviation(logits, np.array(data["logits"])) < tolerance
-    cost = complexity.count(net, data["input"]["size"])
-    assert (cost.params, cost.madds) == (data["params"], data["madds"])
+    references.compare(OF_LIBRARIES[name], references.read(name))
 
 
 def _shuffles_as_in_the_paper(net, monkeypatch):

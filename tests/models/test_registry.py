@@ -1,12 +1,17 @@
 """get_model, list_models, model_info and the parameter files, as a user of GluonCV's model zoo meets them."""
 
+import sys
+from pathlib import Path
+
 import mxnet as mx
 import numpy as np
 import pytest
 
 import gluon_effnets
 from gluon_effnets import get_model, list_models, model_info, register_with_gluoncv
-from gluon_effnets.models import register_model
+from gluon_effnets.benchmarks.profile.run import REPRESENTATIVES
+from gluon_effnets.models import Deployment, SlimmableNet, families, register_model, small_model
+from gluon_effnets.models.registry import _entries
 
 pytestmark = pytest.mark.fast
 
@@ -41,7 +46,7 @@ def test_list_models_filters():
 def test_model_info_is_complete(name):
     info = model_info(name)
     assert info.name == name and info.summary and "arXiv" in info.paper
-    assert info.params and info.madds
+    assert info.params and info.madds, "not counted yet: python dev/make_tables.py --count"
     assert info.input_size == (32 if name.startswith("cifar_") else 224)
     # No text fixes a placement of IdleBlocks.
     assert info.reconstruction or not name.startswith("idle_")
@@ -118,6 +123,54 @@ def test_plain_gluon_files_still_load(tmp_path):
     mx.gluon.HybridBlock.__mro__[1].save_parameters(net, str(tmp_path / "plain.params"))
     again.load_parameters(str(tmp_path / "plain.params"))
     np.testing.assert_array_equal(again(X).asnumpy(), net(X).asnumpy())
+
+
+@pytest.mark.parametrize("family", families())
+def test_every_family_says_who_stands_for_it(family):
+    """Benchmarks, tests and tables take these: a family without them would be left out of all."""
+    shown = [name for name in list_models(family=family) if model_info(name).representative]
+    assert shown, f"register a network of {family} with representative=True"
+    assert model_info(small_model(family)).family == family
+
+
+def test_the_profile_of_all_families_shows_every_family():
+    assert {model_info(form.name).family for form in REPRESENTATIVES} == set(families())
+
+
+@pytest.mark.parametrize("name", [form.name for form in REPRESENTATIVES if form.width is not None])
+def test_only_slimmable_networks_stand_for_their_family_by_a_width(name):
+    assert isinstance(get_model(name), SlimmableNet)
+
+
+def test_pytorch_counterparts_have_a_package_and_a_function():
+    for name in list_models():
+        counterpart = model_info(name).torch
+        assert counterpart is None or counterpart.package in ("torchvision", "timm"), name
+
+
+def test_declarations_of_a_network(monkeypatch):
+    monkeypatch.setattr("gluon_effnets.models.registry._entries", dict(_entries))
+
+    @register_model(family="new", paper="none", representative=[Deployment(aligned=True)], small=True)
+    def new_x1_0(**options):
+        """A network."""
+
+    assert model_info("new_x1_0").representative == (Deployment(aligned=True),)
+    assert small_model("new") == "new_x1_0" and "new" in families()
+    with pytest.raises(ValueError, match="new_x1_0 is the small network of the family new already"):
+
+        @register_model(family="new", paper="none", small=True)
+        def new_x0_5(**options):
+            """Another."""
+
+    with pytest.raises(ValueError, match="no network stands for the family 'newer': register one of it with small=T"):
+        small_model("newer")
+
+
+def test_every_module_of_the_models_is_imported():
+    folder = Path(gluon_effnets.models.__file__).parent
+    missing = [path.stem for path in folder.glob("[!_]*.py") if f"gluon_effnets.models.{path.stem}" not in sys.modules]
+    assert not missing
 
 
 def test_names_are_registered_once_and_options_checked():

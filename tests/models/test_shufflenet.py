@@ -18,7 +18,7 @@ from gluon_effnets.models.shufflenetv1 import ARCH2_UNITS, SHALLOW_UNITS, Widths
 from gluon_effnets.models.structure_units import UNIT_OF, equal_cost_net
 from gluon_effnets.models.structure_units import Widths as UnitWidths
 from gluon_effnets.nn import ChannelShuffle, ResidualUnit, ShuffleUnit, ShuffleUnitV2, Unit
-from gluon_effnets.paper_tables import computed_rows, paper_tables, rounds_to
+from gluon_effnets.paper_tables import computed_table, paper_tables, rounds_to
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "results" / "published.json").read_text())["rows"]
 README = "README of megvii-model/ShuffleNet-Series"
@@ -366,8 +366,7 @@ def test_the_initializer_is_that_of_the_authors(name):
 @functools.lru_cache(maxsize=None)
 def cells(number):
     (table,) = paper_tables("shufflenet", number)
-    header, *rows = computed_rows(table)
-    return [dict(zip(header, row)) for row in rows]
+    return computed_table(table).records()
 
 
 @pytest.mark.parametrize("number", range(1, 9))
@@ -444,7 +443,7 @@ def test_table_command(capsys):
     assert main(["table", "shufflenet", "--number", "12"]) == 1
     assert "no table 12 here; its tables are 1, 2," in capsys.readouterr().err
     assert main(["table", "resnet"]) == 1
-    assert "there are those of shufflenet" in capsys.readouterr().err
+    assert "there are tables of shufflenet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from unittest import mock
 import runs  # noqa: F401  (registers plain_tiny)
 from waiting import PATIENCE_S
 
+from gluon_effnets.commands.train import main as train
 from gluon_effnets.train import run
 from gluon_effnets.train.hooks import Hook
 
@@ -68,13 +69,12 @@ def main() -> int:
     build = run.build
 
     def build_faulty(*args):
-        state, task, hooks = build(*args)
-        return state, task, [Fault(name, int(rank), int(update), marker), *hooks]
+        return build(*args, extra_hooks=[Fault(name, int(rank), int(update), marker)])
 
     # The report has its own tests, in test_run.py.
     report = mock.patch.object(run, "write_report", lambda state, recipe: print("reported", flush=True))
     with report, mock.patch.object(run, "build", build_faulty):
-        return run.main()
+        return train()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 import detrand
+import mxnet as mx
 import numpy as np
+
+from gluon_effnets import complexity, get_model
+from gluon_effnets.weights import load_official
 
 COMMITTED = Path(__file__).parents[1] / "fixtures" / "parity"
 # The official MobileNeXts with SE hold a BN behind the last block that they never use.
@@ -81,3 +85,23 @@ def official(name: str) -> Dict[str, np.ndarray]:
 def deviation(ours: np.ndarray, official: np.ndarray) -> float:
     """Largest difference of a logit, in standard deviations of the logits over the classes."""
     return float((np.abs(ours - official).max(axis=1) / official.std(axis=1)).max())
+
+
+def compare(reference: Reference, data: Dict[str, Any]) -> None:
+    """Assert that a network of ours has the logits, parameters and multiply-adds in the file of the official one."""
+    # References computed in float64 leave no rounding to allow for, whatever the network.
+    exact = data.get("precision") == "float64"
+    tolerance = 1e-4 if exact else reference.tolerance
+    # Ours in float64 where float32 would add to the rounding of the reference.
+    dtype = "float64" if exact or reference.tolerance > 1e-4 else "float32"
+
+    net = get_model(reference.model, **reference.options)
+    source = None if reference.source != "timm_tf" else "timm_tf"
+    assert load_official(net, detrand.state(data), source) == reference.source
+    net.cast(dtype)
+    net.hybridize()
+    logits = net(mx.nd.array(detrand.images(**data["input"]), dtype=dtype)).asnumpy()
+
+    assert deviation(logits, np.array(data["logits"])) < tolerance
+    cost = complexity.count(net, data["input"]["size"])
+    assert (cost.params, cost.madds) == (data["params"], data["madds"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from typing import List
+from typing import Callable, List, Sequence
 
 import mxnet as mx
 import pytest
@@ -13,9 +14,10 @@ from recipes import STAGES
 
 from gluon_effnets.models import ClassificationNet, register_model
 from gluon_effnets.train import loop
-from gluon_effnets.train.build import resume
+from gluon_effnets.train.build import Hooks, resume
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import Recipe
+from gluon_effnets.train.evaluation import evaluate
 from gluon_effnets.train.hooks import Hook
 from gluon_effnets.train.state import TrainState
 from gluon_effnets.train.tasks import Task
@@ -48,15 +50,26 @@ class Killed(Exception):
     """Stands for the end of a process."""
 
 
-class KillAfter(Hook):
-    """Ends the run after an update; as the last hook, when everything else is done with it."""
+def after_updates(hooks: Sequence[Hook], call: Callable[[TrainState], None]) -> None:
+    """Let `call` follow every update, when all hooks and, the last of them, the checkpoint are done with it."""
+    checkpoint = hooks[-1]
+    batch_end = checkpoint.batch_end
 
-    def __init__(self, update: int):
-        self.update = update
+    def batch_end_and_call(state):
+        batch_end(state)
+        call(state)
 
-    def batch_end(self, state):
-        if state.update == self.update:
+    checkpoint.batch_end = batch_end_and_call
+
+
+def kill_after(hooks: Sequence[Hook], update: int) -> None:
+    """Let a run end after an update, when everything is done with it."""
+
+    def die(state):
+        if state.update == update:
             raise Killed
+
+    after_updates(hooks, die)
 
 
 @dataclasses.dataclass
@@ -66,19 +79,25 @@ class Run:
     recipe: Recipe
     state: TrainState
     task: Task
-    hooks: List[Hook]
+    hooks: Hooks
 
     def train(self, *more: Hook) -> Run:
-        loop.train(self.state, self.task, [*self.hooks, *more])
+        """Train, with hooks that remember nothing before the checkpoint."""
+        loop.train(self.state, self.task, [*self.hooks[:-1], *more, self.hooks.checkpoint])
         return self
 
     def train_until_killed(self, update: int) -> None:
+        kill_after(self.hooks, update)
         with pytest.raises(Killed):
-            self.train(KillAfter(update))
+            self.train()
 
     def resume(self) -> Run:
         resume(self.state, self.hooks, self.recipe)
         return self
+
+    def evaluate(self) -> dict:
+        state, score = self.state, functools.partial(self.task.evaluate, self.state)
+        return evaluate(state.net, state.data, state.workers, state.ctx, score)
 
     def weights(self) -> dict:
         return {k: p.data().asnumpy() for k, p in self.state.net._collect_params_with_prefix().items()}

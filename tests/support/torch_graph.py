@@ -3,15 +3,16 @@
 import json
 from ast import literal_eval
 
-import mxnet as mx
 import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from gluon_effnets.deploy.graph.inference import inference_graph
+
 
 def run(net, images: np.ndarray, dtype=torch.float32) -> np.ndarray:
     """Logits of `images` (N, C, H, W) in PyTorch's arithmetic. KeyError for an operator that stands not below."""
-    graph = json.loads(net(mx.sym.var("data")).tojson())
+    graph = json.loads(inference_graph(net).tojson())
     values = {name: torch.tensor(param.data().asnumpy()).to(dtype) for name, param in net.collect_params().items()}
     values["data"] = torch.tensor(images).to(dtype)
     results = []
@@ -50,9 +51,12 @@ def _pooling(attrs, x):
 
 
 def _reshape(attrs, x):
-    """Of MXNet's codes those in use: 0 keeps an axis, -3 merges two, -1 stands for the rest."""
+    """Of MXNet's codes those in use: 0 keeps an axis, -2 all that are left, -3 merges two; -1 is what remains."""
     sizes, axis = [], 0
     for code in literal_eval(attrs["shape"]):
+        if code == -2:
+            sizes += x.shape[axis:]
+            continue
         kept = {0: x.shape[axis : axis + 1], -3: x.shape[axis : axis + 2]}.get(code)
         sizes.append(code if kept is None else kept.numel())
         axis += 2 if code == -3 else 1

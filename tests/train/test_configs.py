@@ -150,3 +150,33 @@ def test_condensenets_are_decayed_as_in_the_authors_code(name):
     decayed = {param.name for param in params if param.wd_mult}
     everything = name == "condensenet_74_c4"
     assert decayed == {param.name for param in params if everything or len(param.shape) > 1}
+
+
+RMSPROP = [path for path in RECIPES if load(path).optimizer.name == "rmsprop_tf"]
+
+
+@pytest.mark.parametrize("path", RMSPROP, ids=lambda path: path.stem)
+def test_recipes_of_rmsprop_have_the_rates_of_their_sources(path):
+    recipe = load(path)
+    workers = {"mobilenet_v3_large": 32, "mobilenet_v3_small": 32}.get(recipe.model, 8)
+    batch = workers * recipe.data.batch_size
+    expected = {  # batch, epochs, rate, its factor, epochs until it applies, epochs of warm-up
+        "efficientnet_b0": (2048, 350, 0.128, 0.97, 2.4, 5),
+        "mobilenet_v3_large": (4096, 600, 0.1, 0.99, 3, 0),
+        "mobilenet_v3_small": (4096, 600, 0.1, 0.99, 3, 0),
+        "mobilenext_s": (1024, 500, 0.12, 0.97, 2.4, 3),
+        "mobilenext_l": (512, 500, 0.12, 0.97, 2.4, 3),
+    }[recipe.model]
+    per_epoch, rate = IMAGES // batch, base_learning_rate(recipe.optimizer, batch)
+    total = to_updates(recipe.duration, per_epoch)
+    assert (batch, total, rate) == (expected[0], expected[1] * per_epoch, pytest.approx(expected[2]))
+    schedule = make_schedule(recipe.schedule, per_epoch, total)
+    factor, epochs, warmup = expected[3:]
+    for step in range(warmup * per_epoch + 1, total, per_epoch // 3):
+        # As tf.train.exponential_decay(..., staircase=True) has it, steps from 0.
+        assert schedule(step + 1) == pytest.approx(factor ** (step // (epochs * per_epoch))), step
+    assert not warmup or schedule(warmup * per_epoch // 2) == pytest.approx(0.5, abs=0.01)
+    net = get_model(recipe.model, **recipe.model_options)
+    optimizer = make_optimizer(recipe.optimizer, net, rate)
+    assert (optimizer.decay, optimizer.momentum, optimizer.epsilon, optimizer.wd) == (0.9, 0.9, 1e-3, 1e-5)
+    assert recipe.hooks["ema"]["decay"] == 0.9999

@@ -10,7 +10,6 @@ import pytest
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from gluon_effnets.train import loop
 from gluon_effnets.train.batch_statistics import batch_statistics
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.hooks import Hook
@@ -183,7 +182,7 @@ def test_a_run_ends_with_the_statistics_of_the_next_batches(start, accumulate):
     images = 3 * accumulate * 8
     assert [scores.get("statistics_images") for scores in seen] == [None, None, images]
     own = {key: value for key, value in run.state.scores.items() if key != "statistics_images"}
-    assert own == loop.evaluate(run.state, run.task), "the final evaluation had the new statistics"
+    assert own == run.evaluate(), "the final evaluation had the new statistics"
     assert own != plain.state.scores
     assert run.log()[-1]["statistics_images"] == images
     saved = mx.nd.load(str(list_checkpoints(run.state.out)[-1] / "net.params"))

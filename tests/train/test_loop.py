@@ -17,7 +17,8 @@ from gluon_effnets.train.losses import soft_cross_entropy, soft_targets
 from gluon_effnets.train.tasks import Classification
 
 METHODS = ("mixup", "ema", "sparsify", "slimmable", "gate", "distill", "lbsgd")
-MOMENTS = [name for name in vars(Hook) if not name.startswith("_") and not name.endswith("state_dict")]
+NO_MOMENTS = {"check", "state_dict", "load_state_dict"}
+MOMENTS = [name for name in vars(Hook) if not name.startswith("_") and name not in NO_MOMENTS]
 PLAIN = ("model=plain_tiny", "optimizer={name: sgd, lr: 0.5}", "data.source=synthetic:64")
 
 
@@ -122,6 +123,28 @@ def test_rate_and_epoch_of_every_update(start):
     assert len({rate for _, rate in seen}) > 3
 
 
+@pytest.mark.parametrize("model", ["idle_tiny", "elsewhere.nets:small_net"])
+def test_hooks_find_the_running_statistics_of_the_update(start, model):
+    class Statistics(Hook):
+        def __init__(self):
+            self.seen = []
+
+        def batch_end(self, state):
+            params = state.net._collect_params_with_prefix()
+            self.seen.append([param.data().copy() for name, param in params.items() if "running_" in name])
+
+    def statistics(number):
+        run, hook = start(f"model={model}", "duration=8it", out=str(number)), Statistics()
+        run.state.net.trains_compiled = False
+        run.train(hook)
+        return [array.asnumpy() for arrays in hook.seen for array in arrays]
+
+    first, *others = [statistics(number) for number in range(4)]
+    assert first
+    for other in others:
+        assert all((a == b).all() for a, b in zip(first, other))
+
+
 def largest_difference(first, second):
     ours, theirs = first.weights(), second.weights()
     return max(np.abs(ours[key] - theirs[key]).max() for key in ours)
@@ -191,7 +214,7 @@ def test_grad_scale_gives_the_gradient_of_the_mean_loss(start):
 def test_evaluation_counts_each_image_once(start):
     run = start("data.source=synthetic:52", "data.eval_batch_size=5")
     assert run.state.data.num_val == 13
-    scores = loop.evaluate(run.state, run.task)
+    scores = run.evaluate()
     images, labels = run.state.data._val.images, run.state.data._val.labels
     settings = run.state.data.settings
     x = (images.astype(np.float32) - np.array(settings.mean)) / np.array(settings.std)
@@ -205,7 +228,7 @@ def test_evaluation_counts_each_image_once(start):
 def test_evaluation_is_without_dropout_and_leaves_the_net_alone(start):
     run = start("model_options={dropout: 0.5, drop_connect: 0.5}")
     before = run.weights()
-    assert loop.evaluate(run.state, run.task) == loop.evaluate(run.state, run.task)
+    assert run.evaluate() == run.evaluate()
     assert all((value == before[key]).all() for key, value in run.weights().items())
 
 

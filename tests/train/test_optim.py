@@ -93,7 +93,7 @@ def test_build_scales_the_rate_with_the_global_batch(start):
 
 
 def test_unknown_name(net):
-    with pytest.raises(ValueError, match="optimizer.name 'agd'; nearest: .*nag"):
+    with pytest.raises(ValueError, match="unknown optimizer 'agd'; did you mean .*'nag'"):
         make_optimizer(OptimizerSettings("agd"), net, 0.1)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import NamedTuple, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -17,27 +18,49 @@ import pytest
 from runs import assert_resumes, content, logged
 from waiting import PATIENCE_S
 
-from gluon_effnets.train import checkpoint
+from gluon_effnets.train import checkpoint, loop
 from gluon_effnets.train.checkpoint import list_checkpoints
-from gluon_effnets.train.hooks import HOOKS
+from gluon_effnets.train.hooks import HOOKS, Hook
+from gluon_effnets.train.hooks.sparsify import SPARSITY
+from gluon_effnets.train.optim import OPTIMIZERS
 from gluon_effnets.train.tasks import TASKS
 
-# What a hook or a task needs to have an effect within four updates; others run with their defaults.
-HOOK_OPTIONS = {
-    "clip_gradients": {"max_norm": 0.1},
-    "mixup": {"alpha": 1.0, "off_last": "1it"},
-    "recompute_statistics": {"duration": "3it"},
-    "tensorboard": {"every": 1},
+
+class Case(NamedTuple):
+    """Under which settings an object has an effect, and whether it must remember anything from update to update."""
+
+    stateful: bool
+    overrides: Tuple[str, ...] = ()
+
+
+# Every hook, task and optimizer of ours stands here: a new one must be entered, and its word is put to the test.
+HOOK_CASES = {
+    "clip_gradients": Case(False, ("hooks.clip_gradients.max_norm=0.1",)),
+    "ema": Case(True, ("hooks.ema={}",)),
+    "mixup": Case(False, ("hooks.mixup={alpha: 1.0, off_last: 1it}",)),
+    "recompute_statistics": Case(False, ("hooks.recompute_statistics.duration=3it",)),
+    "sparsify": Case(True, ("hooks.sparsify={}", "model=condensenet_tiny")),
+    "tensorboard": Case(False, ("hooks.tensorboard.every=1",)),
 }
-HOOK_OVERRIDES = {"sparsify": ["model=condensenet_tiny"]}
-DSNET = ["model=ds_mobilenet_tiny", "model_options={dropout: 0.2}"]
-TASK_OVERRIDES = {
-    "classification": ["task_options.label_smoothing=0.1"],
-    "gate": [*DSNET, "task_options.noise=true", "hooks.ema.decay=0.9"],
-    "recalibrate": DSNET,
-    "slimmable": [*DSNET, "task_options.targets=ensemble", "hooks.ema.decay=0.9"],
+# What is part of every run. AverageStatistics is that of several workers, and has a test among theirs.
+SERVICE_CASES = {
+    "AverageStatistics": Case(False),
+    "Checkpoint": Case(True, ("evaluate_every=1it", "checkpoint_every=1it", "duration=6it")),
+    "JsonLines": Case(True),
+    "Progress": Case(False),
+    "Unpruned": Case(False, ("model=condensenet_tiny",)),
+    "Watched": Case(False),
 }
-OPTIMIZERS = {  # by name, and what else tells them apart
+DSNET = ("model=ds_mobilenet_tiny", "model_options={dropout: 0.2}")
+# A task remembers nothing: what it must is a parameter of the network, or a hook.
+TASK_CASES = {
+    "classification": Case(False, ("task_options.label_smoothing=0.1",)),
+    "gate": Case(False, (*DSNET, "task_options.noise=true", "hooks.ema.decay=0.9")),
+    "recalibrate": Case(False, DSNET),
+    "slimmable": Case(False, (*DSNET, "task_options.targets=ensemble", "hooks.ema.decay=0.9")),
+}
+# By name, and what else tells them apart; of MXNet's those that recipes are likely to have. All remember something.
+OPTIMIZER_CASES = {
     "sgd": {"momentum": 0.9},
     "nag": {"momentum": 0.9},
     "adam": {},
@@ -48,6 +71,7 @@ OPTIMIZERS = {  # by name, and what else tells them apart
     "lb_sgd": {"momentum": 0.9, "batch_scale": 4, "warmup_updates": 3},
     "lb_sgd lars": {"momentum": 0.9, "warmup_strategy": "lars"},
     "lbsgd": {"momentum": 0.9, "batch_scale": 2, "warmup_epochs": 1, "updates_per_epoch": 3},
+    "rmsprop_tf": {"momentum": 0.9, "epsilon": 1.0e-3},
 }
 
 
@@ -89,28 +113,186 @@ def test_everything_random_at_once(start):
     assert_resumes(start, *overrides)
 
 
-@pytest.mark.parametrize("name", sorted(HOOKS))
+def outcome(run):
+    """What a run leaves, but for the states of its hooks: only their effects are here."""
+    folder = run.state.out
+    kept = [path.name for path in list_checkpoints(folder)]
+    files = {name: value for name, value in content(run, run.state.total_updates).items() if name in NET_AND_TRAINER}
+    sparsity = (folder / SPARSITY).read_bytes() if (folder / SPARSITY).exists() else b""
+    return files, logged(run), dict(run.state.scores), kept, sparsity
+
+
+NET_AND_TRAINER = ("net.params", "trainer.params")
+
+
+def assert_remembers(start, case, kind, *overrides, killed_after=3):
+    """A resumed run whose objects of one class lose their state differs if the class is stateful, and only then."""
+    whole = start(*overrides, out="remembering").train()
+    start(*overrides, out="forgetting").train_until_killed(killed_after)
+    again = start(*overrides, out="forgetting")
+    for hook in again.hooks:
+        if type(hook) is kind:
+            hook.load_state_dict = lambda values: None
+    again.resume().train()
+    assert (outcome(again) != outcome(whole)) == case.stateful, f"{kind.__name__} is declared stateful={case.stateful}"
+    declares = kind.state_dict is not Hook.state_dict
+    assert declares == case.stateful, f"{kind.__name__} is declared stateful={case.stateful}, but see its state_dict"
+
+
+def assert_entered(cases, known):
+    assert {name.split()[0] for name in cases} >= set(known), "enter what is missing in the cases of this file"
+
+
+def our_hooks(kind=Hook):
+    for hook in kind.__subclasses__():
+        yield from our_hooks(hook)
+        if hook.__module__.startswith("gluon_effnets."):
+            yield hook
+
+
+def test_all_of_ours_are_entered():
+    assert_entered(HOOK_CASES, HOOKS)
+    assert_entered(TASK_CASES, TASKS)
+    assert_entered(OPTIMIZER_CASES, OPTIMIZERS)
+    assert_entered({*SERVICE_CASES, *(HOOKS[name].__name__ for name in HOOK_CASES)}, (h.__name__ for h in our_hooks()))
+
+
+@pytest.mark.parametrize("name", sorted(HOOK_CASES))
 def test_hook(start, name):
     if name == "tensorboard":
         pytest.importorskip("tensorboardX")
-    overrides = HOOK_OVERRIDES.get(name, [])
-    whole = assert_resumes(start, f"hooks={json.dumps({name: HOOK_OPTIONS.get(name, {})})}", *overrides)
+    case = HOOK_CASES[name]
+    whole = assert_resumes(start, *case.overrides)
+    assert_remembers(start, case, HOOKS[name], *case.overrides)
     if name != "tensorboard":
-        assert_has_effect(whole, start, *overrides)
+        assert_has_effect(whole, start, *(text for text in case.overrides if not text.startswith("hooks")))
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
+def falling_scores(run):
+    """Let the first evaluation be the best."""
+    run.task.evaluate = lambda state, batch: {"count": batch.num_valid, "top1": batch.num_valid / (1 + state.update)}
+    return run
+
+
+@pytest.mark.parametrize("name", sorted(SERVICE_CASES))
+def test_service_hook(start, name):
+    case, kinds = SERVICE_CASES[name], {kind.__name__: kind for kind in our_hooks()}
+
+    def begin(*overrides, **options):
+        return falling_scores(start(*overrides, **options))
+
+    assert_remembers(begin, case, kinds[name], *case.overrides)
+
+
+@pytest.mark.parametrize("name", sorted(TASK_CASES))
 def test_task(start, name):
-    assert_resumes(start, f"task={name}", *TASK_OVERRIDES.get(name, ()))
+    case = TASK_CASES[name]
+    assert not case.stateful and not hasattr(TASKS[name], "state_dict")
+    assert_resumes(start, f"task={name}", *case.overrides)
 
 
 @pytest.mark.parametrize("saved", [1, 2])
-@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("name", sorted(OPTIMIZER_CASES))
 def test_optimizer(start, name, saved):
-    optimizer = {"name": name.split()[0], "lr": 0.01, "weight_decay": 1e-4, "options": OPTIMIZERS[name]}
+    options = OPTIMIZER_CASES[name]
+    optimizer = {"name": name.split()[0], "lr": 0.01, "weight_decay": 1e-4, "options": options}
     overrides = [f"optimizer={json.dumps(optimizer)}", f"checkpoint_every={saved}it"]
     whole = assert_resumes(start, *overrides, killed_after=saved + (saved > 1), saved=saved)
     assert_has_effect(whole, start)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZER_CASES))
+def test_an_optimizer_without_its_states_is_another_run(start, monkeypatch, name):
+    optimizer = {"name": name.split()[0], "lr": 0.01, "weight_decay": 1e-4, "options": OPTIMIZER_CASES[name]}
+    override = f"optimizer={json.dumps(optimizer)}"
+    whole = start(override, out="whole").train()
+    start(override, out="parts").train_until_killed(3)
+    again = start(override, out="parts")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_set_trainer_state", lambda *_: None)
+        again.resume()
+    again.train()
+    assert any((again.weights()[key] != value).any() for key, value in whole.weights().items())
+
+
+class Counting(mx.optimizer.SGD):
+    """Stands for an optimizer that keeps something outside of the states of the weights."""
+
+    fields = ("half",)
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.half = 1.0
+
+    def _get_lrs(self, indices):
+        self.half /= 2
+        return [lr * self.half for lr in super()._get_lrs(indices)]
+
+
+class Forgetting(Counting):
+    fields = ()
+
+
+@pytest.mark.parametrize(("name", "is_kept"), [("Counting", True), ("Forgetting", False)])
+def test_an_optimizer_says_what_else_it_must_keep(start, name, is_kept):
+    override = f"optimizer={{name: '{__name__}:{name}', lr: 0.5}}"
+    whole = start(override, out="whole").train()
+    start(override, out="parts").train_until_killed(3)
+    again = start(override, out="parts").resume().train()
+    assert all((again.weights()[key] == value).all() for key, value in whole.weights().items()) == is_kept
+
+
+@pytest.mark.parametrize("schedule", ["{name: exponential, every: 0.375ep, factor: 0.5}", "{name: poly, final: 0.1}"])
+def test_schedule(start, schedule):
+    whole = assert_resumes(start, f"schedule={schedule}")
+    assert_has_effect(whole, start)
+
+
+class Counter(Hook):
+    """A hook with a state, which writes it among the scalars."""
+
+    def __init__(self):
+        self.count = 0
+
+    def batch_end(self, state):
+        self.count += 1
+        state.scalars["count"] = self.count
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, values):
+        self.count = values["count"]
+
+
+def test_extra_hooks_keep_their_states_each_its_own(start):
+    def two():
+        hooks = [Counter(), Counter()]
+        hooks[0].count = 100
+        return hooks
+
+    whole = start(out="whole", extra_hooks=two()).train()
+    start(out="parts", extra_hooks=two()).train_until_killed(3)
+    again = start(out="parts", extra_hooks=two()).resume().train()
+    assert [hook.count for hook in again.hooks.extra] == [hook.count for hook in whole.hooks.extra] == [104, 4]
+    assert content(again, 4) == content(whole, 4)
+    assert logged(again) == logged(whole)
+    assert list(run_record(whole)["hooks"]["dict"][0])[0] == f"{__name__}:Counter"
+
+
+def run_record(run):
+    return json.loads(content(run, run.state.total_updates)["run.json"])
+
+
+def test_a_hook_behind_the_checkpoint_is_refused(start):
+    run = start()
+    with pytest.raises(AttributeError, match="append"):
+        run.hooks.append(Hook())
+    with pytest.raises(ValueError, match="hook Counter stands behind the checkpoint.*extra_hooks"):
+        loop.train(run.state, run.task, [*run.hooks, Counter()])
+    with pytest.raises(ValueError, match="hook Counter has a state that no checkpoint would keep.*extra_hooks"):
+        loop.train(run.state, run.task, [Counter(), *run.hooks])
+    assert run.state.update == 0
 
 
 def test_a_finished_run_stays_as_it_is(start):
@@ -320,7 +502,7 @@ def can_mount() -> bool:
 def test_a_disk_that_really_fills_up(recipe_file, tmp_path):
     code = """
         import os, subprocess, sys
-        from gluon_effnets.train.run import main
+        from gluon_effnets.commands.train import main
         out, recipe = sys.argv[1:]
         os.makedirs(out)
         # Room for the first checkpoint (about 90 kB), not for the second.
@@ -341,7 +523,7 @@ def test_kill_during_a_save(start, recipe_file, tmp_path, file):
     code = """
         import os, signal, sys
         from gluon_effnets.train import checkpoint
-        from gluon_effnets.train.run import main
+        from gluon_effnets.commands.train import main
         out, recipe, file = sys.argv[1:]
         sync = checkpoint._sync
         def kill_in_second_save(path):

@@ -16,10 +16,10 @@ from waiting import PATIENCE_S
 
 import gluon_effnets
 from gluon_effnets import get_model
+from gluon_effnets.commands.train import main
 from gluon_effnets.train import loop
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import load_recipe
-from gluon_effnets.train.run import main
 
 ROOT = Path(gluon_effnets.__file__).resolve().parents[1]
 QUICK = ("data.image_size=16", "data.batch_size=8", "duration=2ep", "checkpoint_every=1it")
@@ -239,13 +239,14 @@ def test_the_script_itself(tmp_path):
 def test_a_crash_below_python_names_its_place():
     code = """
         import ctypes
+        from gluon_effnets.commands.train import main
         from gluon_effnets.train import run
 
         def build_that_crashes(*_):
             ctypes.string_at(0)
 
-        run.parse_arguments = build_that_crashes
-        run.main([])
+        run.run = build_that_crashes
+        main([])
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0

@@ -8,7 +8,7 @@ import pytest
 
 from gluon_effnets.train.config import ScheduleSettings
 from gluon_effnets.train.durations import to_updates
-from gluon_effnets.train.schedules import make_schedule
+from gluon_effnets.train.schedules import SCHEDULES, make_schedule
 
 pytestmark = pytest.mark.fast
 PER_EPOCH, EPOCHS, RATE = 625, 360, 2.6
@@ -36,7 +36,7 @@ def test_equals_gluoncv_scheduler_at_every_update():
         assert RATE * schedule(number) == pytest.approx(theirs(number), abs=1e-9), number
 
 
-@pytest.mark.parametrize("name", ["cosine", "linear", "constant"])
+@pytest.mark.parametrize("name", ["cosine", "linear", "poly", "constant"])
 def test_warm_up_rises_to_one(name):
     schedule = make_schedule(ScheduleSettings(name, warmup="4it", warmup_from=0.1), 10, 20)
     assert [schedule(n) for n in (1, 2, 3, 4)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
@@ -63,7 +63,7 @@ def test_steps_take_effect_in_the_update_after():
     assert seen == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
-@pytest.mark.parametrize("name", ["cosine", "linear", "step", "constant"])
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
 @pytest.mark.parametrize("warmup", ["0it", "1it", "2it", "3it"])
 def test_short_runs(name, warmup):
     for total in (3, 4):
@@ -72,7 +72,7 @@ def test_short_runs(name, warmup):
 
 
 def test_unknown_name_and_long_warm_up():
-    with pytest.raises(ValueError, match="'cosin'; choose one of cosine, linear"):
+    with pytest.raises(ValueError, match="unknown schedule 'cosin'; did you mean 'cosine'"):
         make_schedule(ScheduleSettings("cosin"), 10, 20)
     with pytest.raises(ValueError, match="warmup is 30 updates, longer than the run of 20"):
         make_schedule(ScheduleSettings(warmup="3ep"), 10, 20)
@@ -111,7 +111,77 @@ def test_cool_down_stays_where_the_decay_ended(name):
 
 
 def test_cool_down_that_does_not_fit():
-    with pytest.raises(ValueError, match="cooldown comes after a cosine or linear decay, not with step"):
+    with pytest.raises(ValueError, match="cooldown comes after a decay to schedule.final, not with step"):
         make_schedule(ScheduleSettings("step", steps=("1ep",), cooldown="1ep"), 10, 100)
     with pytest.raises(ValueError, match="are 50 . 60 updates, longer than the run of 100"):
         make_schedule(ScheduleSettings(warmup="5ep", cooldown="6ep"), 10, 100)
+
+
+@pytest.mark.parametrize(
+    ("every", "factor", "warmup"), [("2.4ep", 0.97, "5ep"), ("3ep", 0.99, "0ep"), ("7it", 0.5, "0ep")]
+)
+def test_staircase_by_the_formula_of_tensorflow(every, factor, warmup):
+    per_epoch, total = 626, 30 * 626
+    schedule = make_schedule(ScheduleSettings("exponential", warmup, every=every, factor=factor), per_epoch, total)
+    decay_steps = float(every[:-2]) * (per_epoch if every.endswith("ep") else 1)
+    begun = 5 * per_epoch if warmup == "5ep" else 1
+    for number in range(begun, total + 1, 11):
+        global_step = number - 1
+        assert schedule(number) == pytest.approx(factor ** (global_step // decay_steps), rel=1e-12), number
+
+
+def test_staircase_takes_effect_in_the_update_after_and_may_be_smooth():
+    stairs = make_schedule(ScheduleSettings("exponential", every="0.5ep", factor=0.25), 10, 20)
+    assert [stairs(n) for n in (1, 5, 6, 10, 11, 20)] == [1, 1, 0.25, 0.25, 0.0625, 0.25**3]
+    smooth = make_schedule(ScheduleSettings("exponential", every="0.5ep", factor=0.25, staircase=False), 10, 20)
+    assert [smooth(n) for n in range(1, 21)] == pytest.approx([0.25 ** ((n - 1) / 5) for n in range(1, 21)])
+    tenths = make_schedule(ScheduleSettings("exponential", every="0.1ep", factor=0.5), 3 * 10, 100)
+    assert [tenths(n) for n in range(1, 101)] == [0.5 ** ((n - 1) // 3) for n in range(1, 101)]
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 3.5])
+def test_poly_by_the_formula_of_gluoncv(power):
+    from gluoncv.utils import LRScheduler
+
+    theirs = LRScheduler("poly", base_lr=1.0, target_lr=0.1, nepochs=10, iters_per_epoch=10, power=power)
+    schedule = make_schedule(ScheduleSettings("poly", final=0.1, power=power), 10, 100)
+    for number in range(1, 100):
+        assert schedule(number) == pytest.approx(theirs(number), abs=1e-9)
+        assert schedule(number) == pytest.approx(0.1 + 0.9 * (1 - number / 99) ** power)
+    cooled = make_schedule(ScheduleSettings("poly", final=0.1, power=power, cooldown="3ep"), 10, 100)
+    assert {cooled(number) for number in range(69, 101)} == {0.1}
+
+
+def half_wave(span, final, height=1.0):
+    """A schedule of another package: it gets the keys of the section that it names, and its own options."""
+    assert span.updates("2ep") == 20
+    return lambda number: final + height * span.progress(number)
+
+
+def not_a_schedule_of(number):
+    return number
+
+
+def test_a_schedule_from_outside():
+    settings = ScheduleSettings(f"{__name__}:half_wave", "1ep", final=0.25, options={"height": "5e-1"})
+    schedule = make_schedule(settings, 10, 31)
+    assert [schedule(number) for number in (5, 10, 20, 30)] == pytest.approx([5 / 9, 0.25, 0.5, 0.75])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "exponential", "every": "0.01ep"}, "schedule.every is 0.01ep; it must be at least one update"),
+        ({"name": "exponential", "every": "soon"}, "duration 'soon' is not of the form"),
+        ({"name": "exponential", "cooldown": "1ep"}, "not with exponential"),
+        ({"name": "poly", "power": 0.0}, "schedule.power is 0; it must be above 0"),
+        ({"name": "cosine", "options": {"height": 1}}, "schedule.options: no option 'height'; it takes none"),
+        ({"name": "cosine", "options": {"final": 1}}, "'final' is no option; another key of the recipe decides it"),
+        ({"name": f"{__name__}:half_waves"}, "has no 'half_waves'; did you mean test_schedules:half_wave"),
+        ({"name": f"{__name__}:PER_EPOCH"}, "is of type int, not a function"),
+        ({"name": f"{__name__}:not_a_schedule_of"}, "unexpected keyword argument 'span'"),
+    ],
+)
+def test_mistakes_in_a_schedule(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_schedule(ScheduleSettings(**settings), 10, 100)

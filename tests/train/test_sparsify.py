@@ -14,12 +14,13 @@ from recipes import TINY
 from runs import assert_resumes
 from workers import HOROVODRUN, horovodrun, needs_horovod
 
+from gluon_effnets.commands.train import main
 from gluon_effnets.models import get_model
 from gluon_effnets.nn import LearnedGroupConv, SparseFeatureReactivation, masked_layers
+from gluon_effnets.train import loop
 from gluon_effnets.train.hooks import Hook, make_hooks
 from gluon_effnets.train.hooks.average_statistics import average_statistics
 from gluon_effnets.train.hooks.sparsify import due_stage
-from gluon_effnets.train.run import main
 
 MODEL = "model=condensenet_v2_tiny"  # factor 4 everywhere
 PRUNE = "hooks={sparsify: {}}"
@@ -255,7 +256,6 @@ def test_group_lasso_is_added_to_the_mean_gradient_until_the_last_stage(start, a
 
     run = start(*overrides, f"hooks={{sparsify: {{group_lasso: {strength}}}}}")
     before, after = Gradients(), Gradients()
-    run.hooks.insert(0, before)
     pulls = []
 
     class Pull(Hook):
@@ -263,7 +263,7 @@ def test_group_lasso_is_added_to_the_mean_gradient_until_the_last_stage(start, a
             differences = [b - a for a, b in zip(before.seen[-1], after.seen[-1])]
             pulls.append(list(zip(differences, before.lasso)))
 
-    run.train(after, Pull())
+    loop.train(run.state, run.task, [before, *run.hooks[:-1], after, Pull(), run.hooks.checkpoint])
     for difference, lasso in [pair for update in pulls[:2] for pair in update]:
         assert difference == pytest.approx(strength * lasso, abs=1e-6)
         assert np.abs(difference).max() > 1e-4
@@ -344,7 +344,7 @@ WORKER = """
     import json, sys
     from pathlib import Path
     import numpy as np
-    from runs import KillAfter, Killed
+    from runs import Killed, kill_after
     from gluon_effnets.nn import MaskedConv, masked_layers
     from gluon_effnets.train import loop
     from gluon_effnets.train.config import load_recipe
@@ -358,7 +358,7 @@ WORKER = """
             raise AssertionError("the first worker decides")
         MaskedConv.drop = drop
 
-    def train(name, *more):
+    def train(name, killed_after=0):
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
         recipe = load_recipe(recipe_file, overrides)
@@ -366,7 +366,8 @@ WORKER = """
         resume(state, hooks, recipe)
         begun = state.update
         try:
-            loop.train(state, task, [*hooks, *more])
+            kill_after(hooks, killed_after)
+            loop.train(state, task, hooks)
         except Killed:
             return
         arrays = {key: p.data().asnumpy() for key, p in state.net._collect_params_with_prefix().items()}
@@ -374,7 +375,7 @@ WORKER = """
         np.savez(out / f"{name}.{workers.rank}.npz", begun=begun, **arrays)
 
     train("whole")
-    train("parts", KillAfter(6))
+    train("parts", killed_after=6)
     workers.sum({"barrier": 0.0})
     train("parts")
     workers.finish()

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import yaml
 from recipes import STAGED, STAGES
-from runs import KillAfter, arrays
+from runs import arrays, kill_after
 
+from gluon_effnets.commands.train import main
 from gluon_effnets.train import loop, report
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import load_recipe
-from gluon_effnets.train.run import main
 
 
 @pytest.fixture
@@ -100,8 +100,9 @@ def test_resuming_goes_on_in_the_right_stage(recipe, whole, tmp_path, monkeypatc
     train = loop.train
 
     def until_killed(state, task, hooks):
-        more = [KillAfter(update)] if state.stage.name == stage else []
-        train(state, task, [*hooks, *more])
+        if state.stage.name == stage:
+            kill_after(hooks, update)
+        train(state, task, hooks)
 
     out = tmp_path / "parts"
     with monkeypatch.context() as patch:
@@ -175,7 +176,7 @@ def test_a_signal_stops_the_stage_that_runs(recipe, whole, tmp_path, monkeypatch
         ("stages.gates.duration=1it", "there is no stage 'gates'; the stages are supernet, recalibrate, gate"),
         ("stages.gate=1", "is not of the form stages.NAME.key=value"),
         ("stages.gate.duration=soon", "stage gate: duration 'soon' is not of the form"),
-        ("stages.gate.optimizer.name=sgdd", "stage gate: unknown optimizer.name 'sgdd'"),
+        ("stages.gate.optimizer.name=sgdd", "stage gate: unknown optimizer 'sgdd'; did you mean 'sgd'"),
         ("stages.gate.task_options.targets=x", "stage gate: task_options.targets is 'x'"),
         ("stages.gate.hooks.emma.decay=1", "stage gate: unknown hook 'emma'; did you mean 'ema'"),
         ("stages.gate.hooks.sparsify.until=0.3", "stage gate: hooks.sparsify: ds_mobilenet_tiny has no masked layers"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import detrand
 import mxnet as mx
@@ -14,10 +13,13 @@ import pytest
 from mxnet import autograd
 
 from gluon_effnets import get_model
-from gluon_effnets.train.data import Batch
+from gluon_effnets.train.data import Batch, DataSettings, Shard, open_data
+from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.hooks import EMA, Hook
+from gluon_effnets.train.precision import Precision
+from gluon_effnets.train.state import TrainState
 from gluon_effnets.train.tasks import Gate, Recalibrate, Slimmable, slimmable
-from gluon_effnets.train.width_scores import route_sums, width_list, width_sums
+from gluon_effnets.train.tasks.width_scores import route_sums, width_list, width_sums
 from gluon_effnets.weights import load_official
 from gluon_effnets.weights.dsnet import DS_NET
 
@@ -48,9 +50,23 @@ def official_batch(step):
     return Batch(images, mx.nd.array(step["target"], dtype="int32"), len(images))
 
 
-def state_of(net, update=0, seed=0, **more):
-    return SimpleNamespace(
-        net=net, trainer=None, update=update, seed=seed, accumulate=1, ctx=mx.cpu(), moves_statistics=True, **more
+def state_of(net, update=0, seed=0):
+    """The state of a run of this network on a CPU, before anything was trained."""
+    shard = Shard(DataSettings("synthetic:8", image_size=16, batch_size=8), seed)
+    return TrainState(
+        net=net,
+        trainer=Workers().make_trainer(net, "sgd"),
+        data=open_data(shard),
+        workers=Workers(),
+        out=Path("."),
+        total_updates=1000,
+        updates_per_epoch=1000,
+        base_lr=0.1,
+        schedule=lambda number: 1.0,
+        precision=Precision("float32", mx.cpu()),
+        ctx=mx.cpu(),
+        seed=seed,
+        update=update,
     )
 
 

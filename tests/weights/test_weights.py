@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import pickle
+import pkgutil
 
 import detrand
 import mxnet as mx
@@ -14,9 +16,10 @@ import pytest
 from mxnet.gluon import nn
 from references import official
 
-from gluon_effnets import get_model
+from gluon_effnets import get_model, weights
 from gluon_effnets.weights import convert, load_official, read_checkpoint
 from gluon_effnets.weights.load import SOURCES
+from gluon_effnets.weights.source import Source
 
 pytestmark = pytest.mark.fast
 
@@ -69,6 +72,12 @@ def refused(net, state, source=None):
 
 
 # Recognition
+
+
+def test_every_source_of_the_modules_is_known():
+    modules = [importlib.import_module(f"{weights.__name__}.{m.name}") for m in pkgutil.iter_modules(weights.__path__)]
+    defined = {value.name for module in modules for value in vars(module).values() if isinstance(value, Source)}
+    assert defined == {source.name for source in SOURCES}, "an importer is used once it is in SOURCES (weights/load.py)"
 
 
 @pytest.mark.parametrize(

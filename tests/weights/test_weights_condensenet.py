@@ -153,8 +153,8 @@ def test_another_epsilon_is_refused(states):
 
 
 def test_other_families_do_not_recognise_them(states):
-    assert "not recognised" in refused(get_model("mobilenet_v3_small"), states[V2])
-    assert "not recognised" in refused(get_model(V2), made_up("megvii_v2", "shufflenet_v2_x0_5"))
+    assert "not recognized" in refused(get_model("mobilenet_v3_small"), states[V2])
+    assert "not recognized" in refused(get_model(V2), made_up("megvii_v2", "shufflenet_v2_x0_5"))
 
 
 # What no mask and no index is

@@ -114,7 +114,7 @@ def test_weights_of_another_width_group_or_family_name_the_network(states):
     for model in ("shufflenet_v1_g3_x0_5", "shufflenet_v1_g8_x1_0", "shufflenet_v2_x1_0", "shufflenet_v1_se_g3_x2_0"):
         assert "They fit get_model('shufflenet_v1_g3_x1_0')" in refused(get_model(model), states[G3])
     assert "They fit get_model('shufflenet_v2_x1_0')" in refused(get_model("shufflenet_v1_g3_x1_0"), states[V2])
-    assert "not recognised" in refused(get_model("mobilenet_v2"), states[V2])
+    assert "not recognized" in refused(get_model("mobilenet_v2"), states[V2])
 
 
 def test_the_two_definitions_of_v2_refuse_each_others_weights(states):

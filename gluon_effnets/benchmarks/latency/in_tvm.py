@@ -24,6 +24,7 @@ def build(job: dict, threads: int):
     import numpy as np
 
     spec = importlib.util.spec_from_file_location("tvm_files", job["tvm_files"])
+    assert spec and spec.loader, job["tvm_files"]
     sys.modules["tvm_files"] = tvm_files = importlib.util.module_from_spec(spec)  # its dataclasses look themselves up
     spec.loader.exec_module(tvm_files)
     [path] = job["files"]

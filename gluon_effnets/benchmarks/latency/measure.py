@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime
 import os
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from ... import _resources
 from ...models import ClassificationNet
 from ...nn.init import initialize_like_trained
+from ...timing import machine
 from .networks import Job, Network, find_jobs
 from .processes import Worker, WorkerError, environment, turn
 
@@ -27,7 +27,7 @@ __all__ = ["Settings", "measure"]
 class Settings:
     """What to measure besides the networks.
 
-    runtimes : names in RUNTIMES.
+    runtimes : names in LATENCY_RUNTIMES.
     image_size : height and width.
     batches, threads : all pairs of them are measured.
     repeats : of every row with a batch below 16; of larger ones fewer, of 32 a quarter.
@@ -98,7 +98,9 @@ class _Pool:
     """A worker per kind of runtime, each with its networks built, and paused."""
 
     def __init__(self, stack, jobs: Sequence[Job], threads: int, pythons: Dict[str, Optional[str]], left_out):
-        self.threads, self.versions, self._built = threads, {}, []
+        self.threads = threads
+        self.versions: Dict[str, Dict[str, str]] = {}
+        self._built: List[_Built] = []
         with tqdm(total=len(jobs), desc=_bar("build", threads), leave=False, unit="net") as bar:
             for kind in dict.fromkeys(job.kind for job in jobs):
                 try:
@@ -185,9 +187,7 @@ def _conditions(settings: Settings) -> Dict[str, Any]:
     del chosen["pythons"]  # where things lie is in the command, as far as it matters
     chosen["tvm_database"] = settings.tvm_database is not None
     return {
-        "processor": _processor(),
-        "processors": os.cpu_count(),
-        "system": platform.platform(terse=True),
+        **machine(),
         **chosen,
         "omp_wait_policy": {
             number: environment(number).get("OMP_WAIT_POLICY", os.environ.get("OMP_WAIT_POLICY", "not set"))
@@ -196,9 +196,3 @@ def _conditions(settings: Settings) -> Dict[str, Any]:
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": _resources.commit(),
     }
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo") as lines:
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return platform.processor() or platform.machine()

@@ -7,22 +7,21 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import mxnet as mx
 import numpy as np
 
 from ...complexity import count, count_params
 from ...deploy.aligned.select import aligned, aligned_forms
-from ...deploy.graph.inference import inference_graph
+from ...deploy.graph.inference import StaticGraph, network_graph
 from ...deploy.to_mxnet.files import write_symbol_files
 from ...deploy.to_onnx.files import write_onnx_file
 from ...deploy.to_onnx.int8 import quantize_onnx
 from ...deploy.to_tvm import compile as tvm_compiler
-from ...models import ClassificationNet, model_info
+from ...models import ClassificationNet, ModelInfo, model_info
 from ...models.condense import condense
 from ...models.condensenet import CondenseNet
 from ...nn import masked_layers
 
-__all__ = ["RUNTIMES", "Job", "Network", "Runtime", "find_jobs"]
+__all__ = ["LATENCY_RUNTIMES", "Job", "Network", "Runtime", "find_jobs"]
 
 
 class Runtime(NamedTuple):
@@ -33,7 +32,7 @@ class Runtime(NamedTuple):
     int8: bool = False
 
 
-RUNTIMES = {
+LATENCY_RUNTIMES = {
     "mxnet": Runtime("mxnet", "plain"),
     "mxnet-fused": Runtime("mxnet", "fused"),
     "mxnet-aligned": Runtime("mxnet", "aligned"),
@@ -47,25 +46,6 @@ RUNTIMES = {
     "torch-jit-optimized": Runtime("torch", "jit optimized"),
     "torch-jit-optimized-channels-last": Runtime("torch", "jit optimized channels-last"),
     "tvm": Runtime("tvm", "plain"),
-}
-
-# The same architectures elsewhere: package, function, arguments. The worker compares parameters and multiply-adds.
-TORCH_BUILDERS: Dict[str, Tuple[str, str, Dict[str, Any]]] = {
-    "alexnet_owt": ("torchvision", "alexnet", {}),
-    "efficientnet_b0": ("torchvision", "efficientnet_b0", {}),
-    "mobilenet_v1_x1_0": ("timm", "mobilenetv1_100", {}),
-    "mobilenet_v2_x0_35": ("torchvision", "mobilenet_v2", {"width_mult": 0.35}),
-    "mobilenet_v2_x0_5": ("torchvision", "mobilenet_v2", {"width_mult": 0.5}),
-    "mobilenet_v2_x0_75": ("torchvision", "mobilenet_v2", {"width_mult": 0.75}),
-    "mobilenet_v2_x1_0": ("torchvision", "mobilenet_v2", {}),
-    "mobilenet_v2_x1_4": ("torchvision", "mobilenet_v2", {"width_mult": 1.4}),
-    "mobilenet_v3_large": ("torchvision", "mobilenet_v3_large", {}),
-    "mobilenet_v3_small": ("torchvision", "mobilenet_v3_small", {}),
-    "shufflenet_v2_x0_5": ("torchvision", "shufflenet_v2_x0_5", {}),
-    "shufflenet_v2_x1_0": ("torchvision", "shufflenet_v2_x1_0", {}),
-    "shufflenet_v2_x1_5": ("torchvision", "shufflenet_v2_x1_5", {}),
-    "shufflenet_v2_x2_0": ("torchvision", "shufflenet_v2_x2_0", {}),
-    "slimmable_resnet50": ("torchvision", "resnet50", {}),
 }
 
 
@@ -97,7 +77,8 @@ class Network:
         self.name, self.folder, self.database = name, folder, database
         self.image = (net.in_channels, *image_size)
         self.net = condense(net) if masked_layers(net) else net
-        self.registered = net.info.name if net.info else ""
+        info: Optional[ModelInfo] = net.info
+        self.registered = info.name if info else ""
         self._image_size = image_size
 
     @functools.cached_property
@@ -109,11 +90,11 @@ class Network:
     def about(self) -> Dict[str, Any]:
         """Costs, and the published top-1 accuracy in percent; None where no source gives one for these images."""
         info = model_info(self.registered) if self.registered else None
-        known = info is not None and self._image_size == 2 * (info.input_size,)
+        published = info.published if info and self._image_size == 2 * (info.input_size,) else ()
         return {
             "params": count_params(self.net),
             "madds": self.madds,
-            "published_top1": _top1(info.published) if known else None,
+            "published_top1": _top1(published),
         }
 
     def request(self, runtime: Runtime, batch: int, form: str) -> Dict[str, Any]:
@@ -132,20 +113,19 @@ class Network:
             return {**shape, "files": [str(path) for path in files]}
         # CondenseNets' aligned graphs are faster without fusion.
         plain = runtime.form == "plain" or (align and isinstance(self.net, CondenseNet))
-        files = [str(path) for path in self._symbol(align)]
-        return {**shape, "form": "plain" if plain else "fused", "files": files}
+        return {**shape, "form": "plain" if plain else "fused", "files": list(map(str, self._symbol(align)))}
 
     def _torch(self) -> Dict[str, Any]:
-        if self.registered not in TORCH_BUILDERS:
+        counterpart = model_info(self.registered).torch if self.registered else None
+        if counterpart is None:
             raise ValueError("neither in torchvision nor in timm")
-        package, function, arguments = TORCH_BUILDERS[self.registered]
+        # The worker compares parameters and multiply-adds.
+        package, function, arguments = counterpart
         builder = (package, function, {**arguments, "num_classes": self.net.num_classes})
         return {"builder": builder, "params": count_params(self.net), "madds": self.madds}
 
-    def _graph(self, align: Optional[str], format: str) -> Tuple[mx.sym.Symbol, Dict[str, mx.nd.NDArray]]:
-        net = aligned(self.net, align, format) if align else self.net
-        arrays = {name: param.data().as_in_context(mx.cpu()) for name, param in net.collect_params().items()}
-        return inference_graph(net), arrays
+    def _graph(self, align: Optional[str], format: str) -> StaticGraph:
+        return network_graph(aligned(self.net, align, format) if align else self.net)
 
     def _symbol(self, align: Optional[str]) -> Tuple[Path, Path]:
         return write_symbol_files(*self._graph(align, "mxnet"), self.folder / str(align))
@@ -157,10 +137,10 @@ class Network:
         return write_onnx_file(*self._graph(align, "onnx"), path.with_suffix(""), self.image, batch, blocks=blocks)
 
     def _int8(self, batch: int) -> Path:
-        """The ranges are those of random images: times do not depend on them, and accuracy is not asked for."""
+        """The ranges are of random images: times do not depend on them, and accuracy is not asked for."""
         path = self._onnx(batch, None)
-        images = np.random.RandomState(0).standard_normal((1, batch, *self.image)).astype(np.float32)
-        return quantize_onnx(path, path.with_name(f"{path.stem}-int8.onnx"), images)
+        image = np.random.RandomState(0).standard_normal((batch, *self.image)).astype(np.float32)
+        return quantize_onnx(path, path.with_name(f"{path.stem}-int8.onnx"), [image])
 
 
 def find_jobs(
@@ -170,15 +150,15 @@ def find_jobs(
 
     Raises ValueError for an unknown runtime.
     """
-    unknown = [name for name in runtimes if name not in RUNTIMES]
+    unknown = [name for name in runtimes if name not in LATENCY_RUNTIMES]
     if unknown:
-        raise ValueError(f"unknown runtime {unknown[0]!r}; choose from {', '.join(RUNTIMES)}")
+        raise ValueError(f"unknown runtime {unknown[0]!r}; choose from {', '.join(LATENCY_RUNTIMES)}")
     jobs: List[Job] = []
     left_out: Dict[str, Dict[str, str]] = {}
     for batch in batches:
         for network in networks:
             for name in runtimes:
-                runtime = RUNTIMES[name]
+                runtime = LATENCY_RUNTIMES[name]
                 for form in forms if runtime.form == "aligned" else ("auto",):
                     label = name if form == "auto" else f"{name} {form}"
                     try:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Dict, List, NamedTuple, Sequence
 
-from ..._requirements import optional_import
+from ...pictures import load_pyplot, save_picture
 from .tables import best_rows
 
 __all__ = ["Point", "draw_latency", "pareto_front"]
@@ -34,9 +33,7 @@ def draw_latency(result: Dict[str, Any], picture) -> None:
     The best is the fastest float32 form outside PyTorch at the first number of threads and the first batch. Raises
     ImportError without matplotlib.
     """
-    matplotlib = optional_import("matplotlib", extra="train", why="the picture of latencies")
-    matplotlib.use("Agg")
-    pyplot = importlib.import_module("matplotlib.pyplot")
+    pyplot = load_pyplot("the picture of latencies")
     conditions, models = result["conditions"], result["models"]
     threads, batch = conditions["threads"][0], conditions["batches"][0]
     best = {key[0]: row for key, row in best_rows(result["rows"]).items() if key[1:] == (threads, batch)}
@@ -53,8 +50,7 @@ def draw_latency(result: Dict[str, Any], picture) -> None:
     front = pareto_front(scores)
     right.plot([point.latency for point in front], [point.top1 for point in front], "--", color="gray")
     figure.suptitle(f"{conditions['processor']}, minimum of {conditions['repeats']}; dashed: none is faster and better")
-    figure.savefig(picture, dpi=120)
-    pyplot.close(figure)
+    save_picture(figure, picture)
 
 
 def _mark(axes, label: str, x: float, y: float) -> None:

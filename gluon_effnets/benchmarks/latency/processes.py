@@ -52,12 +52,20 @@ class Worker:
         folder = Path(__file__).parent
         command = [python, str(folder / "worker.py"), str(folder / f"in_{kind}.py"), str(threads)]
         self._errors = tempfile.TemporaryFile()
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
         try:
-            self._process = subprocess.Popen(command, env={**os.environ, **environment(threads)}, text=True, **pipes)
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, **environment(threads)},
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+            )
         except OSError as error:
             self._errors.close()
             raise WorkerError(f"{python} cannot be started: {error.strerror}") from None
+        assert self._process.stdin and self._process.stdout
+        self._requests, self._answers = self._process.stdin, self._process.stdout
         try:
             self.about = self._read()
         except BaseException as error:
@@ -71,12 +79,12 @@ class Worker:
     def ask(self, do: str, **content) -> Dict[str, Any]:
         """The answer to a request (see worker.py). Raises WorkerError if it is an error, or the process died."""
         with contextlib.suppress(BrokenPipeError):  # told by what follows
-            self._process.stdin.write(json.dumps({"do": do, **content}) + "\n")
-            self._process.stdin.flush()
+            self._requests.write(json.dumps({"do": do, **content}) + "\n")
+            self._requests.flush()
         return self._read()
 
     def _read(self) -> Dict[str, Any]:
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             code = self._process.wait()
             self._errors.seek(0)
@@ -102,9 +110,9 @@ class Worker:
         """End the process, whatever it does, also if it is stopped."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
+        for close in (self._requests.close, self._answers.close, self._errors.close):
             with contextlib.suppress(BrokenPipeError):
-                stream.close()
+                close()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence, Tuple
 
+from ...tables import Table
+
 __all__ = ["against_torch", "best_rows", "conditions_line", "latency_tables", "memory_table", "rows_table"]
 
 Row = Dict[str, Any]
@@ -31,7 +33,7 @@ def rows_table(result: Dict[str, Any]) -> str:
         line += [_cell(found[setting]) if setting in found else "" for setting in settings]
         line += [_memory(found[setting]) if setting in found else "" for setting in remembered]
         lines.append(line)
-    return _markdown(header, lines)
+    return Table(header, lines).markdown()
 
 
 def against_torch(rows: Sequence[Row]) -> str:
@@ -43,13 +45,13 @@ def against_torch(rows: Sequence[Row]) -> str:
         if key not in ours:
             continue
         own, (model, threads, batch) = ours[key]["minimum_ms"], key
-        line = [model, f"batch {batch}, {_threads(threads)}", ours[key]["runtime"], f"{own:.2f}"]
-        line += [best["runtime"], f"{best['minimum_ms']:.2f}", f"{best['minimum_ms'] / own:.2f}"]
+        line = [model, f"batch {batch}, {_threads(threads)}", ours[key]["runtime"], own]
+        line += [best["runtime"], best["minimum_ms"], best["minimum_ms"] / own]
         slow = eager[key]["minimum_ms"] if key in eager else None
-        line += [f"{slow:.2f}", f"{slow / own:.2f}"] if slow else ["", ""]
+        line += [slow, slow / own] if slow else [None, None]
         lines.append(line)
-    header = ["model", "", "best here", "ms", "best in PyTorch", "ms", "times ours", "eager, ms", "times ours"]
-    return _markdown(header, lines) if lines else ""
+    columns = ["model", "", "best here", ("ms", ".2f"), "best in PyTorch", ("ms", ".2f"), ("times ours", ".2f")]
+    return Table([*columns, ("eager, ms", ".2f"), ("times ours", ".2f")], lines).markdown() if lines else ""
 
 
 def memory_table(result: Dict[str, Any]) -> str:
@@ -59,12 +61,12 @@ def memory_table(result: Dict[str, Any]) -> str:
     cells: Dict[Tuple[str, int], Dict[str, str]] = {}
     for row in rows:
         cells.setdefault((row["model"], row["batch"]), {})[row["runtime"]] = _memory(row)
-    lines = [[model, str(n), *(found.get(name, "") for name in runtimes)] for (model, n), found in cells.items()]
+    lines = [[model, n, *(found.get(name, "") for name in runtimes)] for (model, n), found in cells.items()]
     what = (
         f"largest resident memory of a process with {_threads(result['conditions']['threads'][0])}, in brackets "
         "the increase over what it had after importing the runtime"
     )
-    table = _markdown(["model", "batch", *runtimes], lines)
+    table = Table(["model", "batch", *runtimes], lines).markdown()
     return f"{table}\n\n{_images(result['conditions'])}; {what}. {_machine(result['conditions'])}."
 
 
@@ -122,7 +124,3 @@ def _cell(row: Row) -> str:
 
 def _memory(row: Row) -> str:
     return f"{row['peak_bytes'] / 1e6:.0f} MB (+{(row['peak_bytes'] - row['import_bytes']) / 1e6:.0f})"
-
-
-def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])

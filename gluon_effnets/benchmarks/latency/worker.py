@@ -68,6 +68,7 @@ def main() -> None:
         answers.write(json.dumps(content) + "\n")
 
     spec = importlib.util.spec_from_file_location("runtime", sys.argv[1])
+    assert spec and spec.loader, sys.argv[1]
     runtime, threads, calls = importlib.util.module_from_spec(spec), int(sys.argv[2]), {}
     try:
         spec.loader.exec_module(runtime)

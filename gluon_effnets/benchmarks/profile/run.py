@@ -1,4 +1,4 @@
-"""Where the time of a network goes: every operator in ONNX Runtime and MXNet, beside the floor of the processor."""
+"""Where the time of a network goes: every operator in ONNX Runtime and MXNet, beside a lower bound."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from mxnet.gluon.block import HybridBlock
 
 from ..._requirements import optional_import
 from ...deploy.aligned.select import aligned
-from ...deploy.graph.inference import inference_graph
-from ...deploy.graph.static import StaticGraph, static_block, static_graph
+from ...deploy.graph.inference import StaticGraph, network_graph, static_block
+from ...deploy.graph.static import static_graph
 from ...deploy.to_mxnet.files import write_symbol_files
 from ...deploy.to_onnx.files import onnx_runner, write_onnx_file
-from ...models import SlimmableNet, SubNet, get_model
+from ...models import SlimmableNet, SubNet, get_model, list_models, model_info
 from ...models.condense import condense
 from ...nn import masked_layers
 from ...nn.init import initialize_like_trained
 from ...timing import time_interleaved
 from .child import OPERATORS, RUN
-from .floor import (
+from .lower_bound import (
     DEPTHWISE,
     ELEMENTWISE,
     FC,
@@ -43,19 +43,19 @@ from .floor import (
     SPATIAL,
     Layer,
     Machine,
-    layer_floors,
+    lower_bounds,
     network_layers,
 )
 
-__all__ = ["REPRESENTATIVES", "RUNTIMES", "Event", "Form", "Profile", "Share", "deployed", "profile"]
+__all__ = ["PROFILED_RUNTIMES", "REPRESENTATIVES", "Event", "Profile", "Share", "Variant", "deployed", "profile"]
 
-RUNTIMES = ("onnxruntime", "mxnet", "mxnet-fused")
+PROFILED_RUNTIMES = ("onnxruntime", "mxnet", "mxnet-fused")
 # ONNX Runtime: what no operator took. MXNet: what its operators took besides oneDNN's primitives.
 REST = "between operators"
 REST_IN_MXNET = "not oneDNN"
 
 
-class Form(NamedTuple):
+class Variant(NamedTuple):
     """A registered network as it is deployed: condensed if it has masks, one `width` of a slimmable one, aligned."""
 
     name: str
@@ -68,20 +68,9 @@ class Form(NamedTuple):
         return f"{self.name}{width}{' aligned' if self.aligned else ''}"
 
 
-# One network of every family; CondenseNets are deployed aligned.
-REPRESENTATIVES = (
-    Form("mobilenet_v2_x1_0"),
-    Form("mobilenet_v3_large"),
-    Form("idle_mbv3_maximum"),
-    Form("efficientnet_b0"),
-    Form("mobilenext_x1_0"),
-    Form("shufflenet_v1_g3_x1_0"),
-    Form("shufflenet_v2_x1_0"),
-    Form("condensenet_v2_c"),
-    Form("condensenet_v2_c", aligned=True),
-    Form("sfr_shufflenet_v2_x1_0"),
-    Form("ds_mobilenet_v1", 0),
-    Form("ds_mobilenet_v1", 3),
+# The networks that stand for their families, as they are registered.
+REPRESENTATIVES = tuple(
+    Variant(name, *variant) for name in list_models() for variant in model_info(name).representative
 )
 
 
@@ -102,14 +91,14 @@ class Share:
     operators: int = 0
     milliseconds: float = 0.0
     madds: int = 0
-    floor: float = 0.0
+    lower_bound: float = 0.0
 
 
 @dataclasses.dataclass
 class Profile:
     """Milliseconds of one network in one runtime.
 
-    `minimum` and `median` are those of whole runs without profiling. `profiled` is the sum of each operator's shortest
+    `minimum` and `median` are of whole runs without profiling. `profiled` is the sum of each operator's shortest
     time of all profiled runs; its parts are `kinds`, `sides` (height of the output) and `events`. `operators`: by type,
     as the runtime calls them; in MXNet with the reorders inside them, of other runs. `fused`: what became part of
     convolutions.
@@ -121,7 +110,7 @@ class Profile:
     minimum: float
     median: float
     profiled: float
-    floor: float
+    lower_bound: float
     kinds: Dict[str, Share]
     sides: Dict[int, Share]
     operators: Dict[str, Share]
@@ -134,26 +123,26 @@ class Profile:
         return self.kinds.get(LAYOUT, Share())
 
 
-def deployed(form: Form, runtime: str = RUNTIMES[0], **options: Any) -> HybridBlock:
+def deployed(variant: Variant, runtime: str = PROFILED_RUNTIMES[0], **options: Any) -> HybridBlock:
     """A network with random weights, in the form in which a runtime has it; `options` are its constructor's.
 
     Raises ValueError for a network without widths or aligned form.
     """
-    net = get_model(form.name, **options)
+    net = get_model(variant.name, **options)
     initialize_like_trained(net)
     if masked_layers(net):
         net = condense(net)
-    if form.width is not None:
+    if variant.width is not None:
         if not isinstance(net, SlimmableNet):
-            raise ValueError(f"{form.name} has no widths: leave the width out")
-        net = net.subnet(form.width)
-    return aligned(net, format="onnx" if runtime == "onnxruntime" else "mxnet") if form.aligned else net
+            raise ValueError(f"{variant.name} has no widths: leave the width out")
+        net = net.subnet(variant.width)
+    return aligned(net, format="onnx" if runtime == "onnxruntime" else "mxnet") if variant.aligned else net
 
 
 def profile(
     net: HybridBlock,
     machine: Machine,
-    runtime: str = RUNTIMES[0],
+    runtime: str = PROFILED_RUNTIMES[0],
     image_size: int = 224,
     batch: int = 1,
     repeats: int = 20,
@@ -163,11 +152,10 @@ def profile(
 
     Raises ValueError for an unknown runtime, ImportError without the packages of ONNX Runtime.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"unknown runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}")
+    if runtime not in PROFILED_RUNTIMES:
+        raise ValueError(f"unknown runtime {runtime!r}; choose one of {', '.join(PROFILED_RUNTIMES)}")
     shape = (batch, net.in_channels, image_size, image_size)
-    arrays = {key: param.data() for key, param in net.collect_params().items()}
-    graph = StaticGraph(inference_graph(net), arrays)
+    graph = network_graph(net)
     if isinstance(net, SubNet):  # slices its parameters
         graph = static_graph(*graph)
     layers = network_layers(graph, shape)
@@ -177,16 +165,27 @@ def profile(
     parts = [*events, rest]
     total = sum(event.milliseconds for event in parts)
     kinds, sides = _shares(parts, "kind"), _shares(parts, "side")
-    floors = layer_floors(layers, machine)
-    for layer, seconds in zip(layers, floors):
+    bounds = lower_bounds(layers, machine)
+    for layer, seconds in zip(layers, bounds):
         for share in (kinds.setdefault(layer.kind, Share()), sides.setdefault(layer.side, Share())):
             share.madds += layer.madds
-            share.floor += seconds * 1e3
-    present = (kind for kind in KINDS if kind in kinds and (kinds[kind].operators or kinds[kind].floor))
+            share.lower_bound += seconds * 1e3
+    present = (kind for kind in KINDS if kind in kinds and (kinds[kind].operators or kinds[kind].lower_bound))
     ordered = {kind: kinds[kind] for kind in (*present, rest.kind)}
     widest_first = {side: sides[side] for side in sorted(sides, reverse=True)}
     return Profile(
-        name, runtime, shape, *latency, total, sum(floors) * 1e3, ordered, widest_first, operators, events, fused
+        name,
+        runtime,
+        shape,
+        latency.minimum,
+        latency.median,
+        total,
+        sum(bounds) * 1e3,
+        ordered,
+        widest_first,
+        operators,
+        events,
+        fused,
     )
 
 
@@ -336,7 +335,7 @@ def _onednn_event(fields: List[str], kinds: Dict[Tuple[int, ...], str]) -> Event
 
 
 def _convolution(groups: int, channels: int, kernel: int) -> str:
-    """The kind of a convolution whose sizes are those of no layer."""
+    """The kind of a convolution that has the sizes of no layer."""
     if groups > 1:
         return DEPTHWISE if groups == channels else GROUPED
     return POINTWISE if kernel == 1 else SPATIAL

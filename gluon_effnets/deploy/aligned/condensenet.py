@@ -12,8 +12,9 @@ from mxnet.gluon.block import HybridBlock
 from ...models.condense import condense
 from ...models.condensenet import CondenseNet
 from ...nn import CondensedReactivation, DenseLayer, HardSwish, concat_channels, plain_layout, select_channels
+from ..graph.batch_norm import Affine
 from ..graph.inference import inference_copy
-from .filters import Filter, scale_and_shift
+from .filters import Filter
 
 __all__ = ["condensenet_blocks"]
 
@@ -57,10 +58,10 @@ class _Layer(HybridBlock):
         relu = not isinstance(layer.act, HardSwish)  # ReLU goes into the convolutions
         index = reduce.index.data().asnumpy()
         used, first, position = np.unique(index, return_index=True, return_inverse=True)
-        scale, shift = scale_and_shift(reduce.bn)
+        scale, shift = Affine.of_layer(reduce.bn)
         channels, groups = reduce.conv.weight.shape[0], reduce.conv._kwargs["num_group"]
         order = np.arange(channels).reshape(-1, groups).T.ravel()  # the channels as they stand before the shuffle
-        weight, (scale_2, shift_2) = _weight(reduce.conv), scale_and_shift(layer.bn)
+        norm = Affine.of_layer(layer.bn)
         spatial = Filter(_weight(conv), np.zeros(len(conv.weight.data())), 1, conv._kwargs["num_group"], False)
         fewer = max(divisor for divisor in _divisors(spatial.groups) if channels // divisor >= LANES or divisor == 1)
         spatial = spatial.ungrouped(fewer)
@@ -72,13 +73,13 @@ class _Layer(HybridBlock):
             self.scale = _channelwise(scale[first], shift[first], relu)
             self.gather = _Rows(len(used), position)
             self.act = None if relu else HardSwish()
-            folded = weight * scale_2[order][:, None, None, None]
-            self.reduce = Filter(folded, shift_2[order], 1, groups, relu).layer()
+            unshuffled = Affine(norm.scale[order], norm.shift[order])
+            self.reduce = Filter(*unshuffled.folded(_weight(reduce.conv)), 1, groups, relu).layer()
             self.conv = spatial.layer()
             self.se = inference_copy(layer.se) if layer.se is not None else None
             self.scale_new = self.update = None
             if layer.update is not None:
-                self.scale_new = _channelwise(*scale_and_shift(layer.update.bn), relu)
+                self.scale_new = _channelwise(*Affine.of_layer(layer.update.bn), relu)
                 self.update = Filter(*_dense(layer.update), 1, 1, False).layer()
 
     def hybrid_forward(self, F, x):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
 
 from ...nn import ConvBN
+from ..graph.batch_norm import Affine
 
-__all__ = ["EMPTY", "Filter", "Slots", "place", "scale_and_shift"]
+__all__ = ["EMPTY", "Filter", "Slots", "place"]
 
 EMPTY = -1
 Slots = np.ndarray  # which channel stands in each place; EMPTY: zeros
@@ -26,14 +27,6 @@ def place(array: np.ndarray, slots: Slots, axis: int = 1) -> np.ndarray:
     return placed
 
 
-def scale_and_shift(bn: nn.BatchNorm) -> Tuple[np.ndarray, np.ndarray]:
-    """BN with its running statistics as a factor and a summand for every channel, in float64."""
-    parts = (bn.gamma, bn.beta, bn.running_mean, bn.running_var)
-    gamma, beta, mean, variance = (param.data().asnumpy().astype(np.float64) for param in parts)
-    scale = gamma / np.sqrt(variance + bn._kwargs["eps"])
-    return scale, beta - mean * scale
-
-
 class Filter(NamedTuple):
     """weight (out, in / groups, k, k) and bias (out,), in float64."""
 
@@ -46,9 +39,9 @@ class Filter(NamedTuple):
     @classmethod
     def of(cls, unit: ConvBN) -> Filter:
         """That of a unit for inference: BN with its running statistics; `relu` if the unit has an activation."""
-        weight, (scale, shift) = unit.conv.weight.data().asnumpy().astype(np.float64), scale_and_shift(unit.bn)
+        weight, bias = Affine.of_layer(unit.bn).folded(unit.conv.weight.data().asnumpy())
         stride, groups = unit.conv._kwargs["stride"][0], unit.conv._kwargs["num_group"]
-        return cls(weight * scale[:, None, None, None], shift, stride, groups, unit.act is not None)
+        return cls(weight, bias, stride, groups, unit.act is not None)
 
     def reading(self, slots: Slots) -> Filter:
         """The filter for an input with its channels in slots (in each group, if there are groups)."""

@@ -10,7 +10,7 @@ from mxnet.gluon.block import HybridBlock
 
 from .filters import EMPTY, Filter, Slots
 
-__all__ = ["BLOCK", "pieces_pay", "stage_in_pieces"]
+__all__ = ["BLOCK", "GROWTH", "pieces_pay", "stage_in_pieces"]
 
 # Channels that ONNX Runtime and oneDNN keep together with AVX-512: whole blocks are joined without a change of layout.
 BLOCK = 16

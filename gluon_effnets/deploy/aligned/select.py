@@ -10,8 +10,8 @@ from mxnet.gluon.block import HybridBlock
 from ...models import ClassificationNet
 from ...models.condensenet import CondenseNet
 from ...models.shufflenetv1 import ShuffleNet
-from ..description import FORMATS
 from .condensenet import condensenet_blocks
+from .pieces import GROWTH
 from .shufflenet import is_second_version, shufflenet_blocks
 
 __all__ = ["FORMS", "aligned", "aligned_forms"]
@@ -25,17 +25,22 @@ def aligned(net: ClassificationNet, form: str = "auto", format: str = "mxnet") -
     It takes the same images (N, in_channels, H, W), and has BN folded into convolutions.
 
     ShuffleNets: zeros fill the bottlenecks' groups (V1) and all halves (V2) up to multiples of 8 channels, which are
-    sorted so that ShuffleNetV1's shuffle moves whole blocks of them. `form`: 'grouped' keeps groups, shuffles and
-    splits; 'dense' folds them into convolutions over all channels, with zeros between the groups (V1) or for the
-    channels that pass (V2); 'pieces' (V2 alone) cuts the last convolutions into one for every later reader, which joins
-    what it reads, so that nothing is shuffled or split; 'auto' takes what was measured to be faster
-    (docs/shufflenet.md). `format`: 'mxnet' or 'onnx', in whose runtime the network is to be fast: the choices of 'auto'
-    for V2 differ, and ONNX Runtime wants a stem with a multiple of 16 channels.
+    sorted so that ShuffleNetV1's shuffle moves whole blocks of them. CondenseNets, pruned completely or condensed:
+    channels are gathered as whole rows and no group is narrower than 16 inputs, and a reactivation is one convolution
+    with zeros (docs/condensenet.md).
 
-    CondenseNets, pruned completely or condensed: channels are gathered as whole rows and no group is narrower than 16
-    inputs, and a reactivation is one convolution with zeros (docs/condensenet.md).
+    Parameters
+    ----------
+    form : of ShuffleNets' channels. 'grouped' keeps groups, shuffles and splits; 'dense' folds them into convolutions
+        over all channels, with zeros between the groups (V1) or for the channels that pass (V2); 'pieces' (V2 alone)
+        cuts the last convolutions into one for every later reader, which joins what it reads, so that nothing is
+        shuffled or split; 'auto' takes what was measured to be faster (docs/shufflenet.md).
+    format : 'mxnet' or 'onnx', in whose runtime the network is to be fast: the choices of 'auto' for V2 differ, and
+        ONNX Runtime wants a stem with a multiple of 16 channels.
 
     Raises ValueError for another form, format or network, and for unfinished pruning.
+
+    Example: `fast = aligned(get_model("shufflenet_v2_x1_0", pretrained="w.params"), format="onnx")`
     """
     if form not in aligned_forms(net):
         known = ", ".join(aligned_forms(net))
@@ -43,8 +48,8 @@ def aligned(net: ClassificationNet, form: str = "auto", format: str = "mxnet") -
         if not known:
             raise ValueError(f"{name} has no aligned form: it is for ShuffleNets and CondenseNets, which need it")
         raise ValueError(f"form is {form!r}; choose one of {known} for {name}")
-    if format not in FORMATS:
-        raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}")
+    if format not in GROWTH:
+        raise ValueError(f"format is {format!r}; choose one of {', '.join(GROWTH)}")
     result = nn.HybridSequential(prefix="aligned_")
     with result.name_scope():
         blocks = condensenet_blocks(net) if isinstance(net, CondenseNet) else shufflenet_blocks(net, form, format)
@@ -55,7 +60,7 @@ def aligned(net: ClassificationNet, form: str = "auto", format: str = "mxnet") -
 
 
 def aligned_forms(net: ClassificationNet) -> Tuple[str, ...]:
-    """The forms that `aligned` has of a network; none of most."""
+    """Return the forms that `aligned` has for a network; none for most."""
     if isinstance(net, CondenseNet):
         return FORMS[:1]
     if not isinstance(net, ShuffleNet):

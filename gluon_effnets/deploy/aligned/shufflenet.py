@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -10,7 +10,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from ...models.shufflenetv1 import ShuffleNet
-from ...nn import ConvBN, ShuffleUnit, ShuffleUnitV2, SqueezeExcite, concat_channels
+from ...nn import ConvBN, ShuffleUnit, ShuffleUnitV2, SqueezeExcite, add_shortcut, concat_channels
 from .filters import EMPTY, Filter, Slots, place
 from .pieces import BLOCK, pieces_pay, stage_in_pieces
 
@@ -31,7 +31,7 @@ def shufflenet_blocks(net: ShuffleNet, form: str, format: str) -> Iterator[Hybri
     stem = Filter.of(blocks[0])
     # ONNX Runtime pools whole blocks alone without a change of layout. V1 passes the stem's channels on, without zeros.
     multiple = BLOCK if format == "onnx" and second else LANES
-    slots = np.array(_filled(range(len(stem.bias)), _up(len(stem.bias), multiple)))
+    slots = _filled(range(len(stem.bias)), _up(len(stem.bias), multiple))
     yield stem.writing(slots).layer()
     for _ in blocks[1 : -len(units)]:
         yield nn.MaxPool2D(3, 2, 1)
@@ -67,8 +67,8 @@ def _classifier(dense: nn.Dense, slots: Slots) -> nn.Dense:
     return layer
 
 
-def _filled(channels: Sequence[int], size: int) -> List[int]:
-    return [*channels, *[EMPTY] * (size - len(channels))]
+def _filled(channels: Union[Sequence[int], np.ndarray], size: int) -> Slots:
+    return np.array([*channels, *[EMPTY] * (size - len(channels))], int)
 
 
 def _up(number: int, multiple: int = LANES) -> int:
@@ -101,7 +101,7 @@ class _UnitV1(HybridBlock):
                 pooled = F.slice_axis(pooled, axis=1, begin=0, end=self._passing)
             y = concat_channels(F, pooled, self.act(y))
             return self.se(y) if self.se is not None else y
-        return self.act((self.se(y) if self.se is not None else y) + x)
+        return self.act(add_shortcut(F, self.se(y) if self.se is not None else y, x))
 
 
 def _copy_of(se: SqueezeExcite) -> SqueezeExcite:
@@ -129,20 +129,20 @@ def _unit_v1(unit: ShuffleUnit, slots: Slots, form: str) -> _UnitV1:
         order = order % columns * rows + order // columns
     if unit.before:
         depthwise = depthwise.writing(order)
-    layout = _layout(order, reduce.groups, expand.groups)
+    table = _table(order, reduce.groups, expand.groups)
     whole = _filled(range(hidden), _up(hidden))
-    if _prefers_dense(form, reduce, expand, layout.size, len(whole)):
+    if _prefers_dense(form, reduce, expand, table.size, len(whole)):
         expand = expand.ungrouped().reading(order).reading(whole)
         return _UnitV1((reduce.ungrouped().writing(whole), depthwise.channelwise(whole), expand), 0, passing, unit)
-    flat, exchanged = layout.reshape(-1), layout.shape[0] if layout.shape[0] > 1 else 0
-    behind = layout.transpose(1, 0, 2).reshape(expand.groups, -1)
+    flat, exchanged = table.reshape(-1), table.shape[0] if table.shape[0] > 1 else 0
+    behind = table.transpose(1, 0, 2).reshape(expand.groups, -1)
     inside = np.where(behind == EMPTY, EMPTY, order[behind] % (hidden // expand.groups))
     weights = np.split(expand.weight, expand.groups)
     expand = expand._replace(weight=np.concatenate([place(*pair) for pair in zip(weights, inside)]))
     return _UnitV1((reduce.writing(flat), depthwise.channelwise(flat), expand), exchanged, passing, unit)
 
 
-def _layout(order: np.ndarray, first_groups: int, groups: int) -> np.ndarray:
+def _table(order: np.ndarray, first_groups: int, groups: int) -> np.ndarray:
     """Channels, (group of the first convolution, group of the second, place).
 
     The first axis has size 1 if there is nothing to exchange, else both have the number of groups.
@@ -251,11 +251,17 @@ class _History(NamedTuple):
 
 def _branches(units: Sequence[ShuffleUnitV2]) -> List[List[Filter]]:
     """Those of a stage: both sides of the unit with stride, then one for every further unit."""
-    return [[Filter.of(part) for part in branch] for branch in (units[0].proj, *(unit.branch for unit in units))]
+    return [[Filter.of(part) for part in branch] for branch in (_side(units[0]), *(unit.branch for unit in units))]
+
+
+def _side(unit: ShuffleUnitV2) -> nn.HybridSequential:
+    """The layers beside the branch of a unit with stride."""
+    assert unit.proj is not None, "a stage begins with a unit with stride"
+    return unit.proj
 
 
 def _history(units: Sequence[ShuffleUnitV2]) -> _History:
-    parts = [branch[-1].bn.gamma.shape[0] for branch in (units[0].proj, units[0].branch)]
+    parts = [branch[-1].bn.gamma.shape[0] for branch in (_side(units[0]), units[0].branch)]
     return _follow(parts, len(units) - 1, units[0].last is not None)
 
 
@@ -316,7 +322,7 @@ def _stage_v2(branches: Sequence[Sequence[Filter]], history: _History, slots: Sl
 
 def _folded_stage_v2(branches: Sequence[Sequence[Filter]], history: _History, slots: Slots) -> StageV2:
     proj, branch, *rest = branches
-    rows = [np.array(_filled(range(number), _up(number))) for number in (len(proj[-1].bias), len(branch[-1].bias))]
+    rows = [_filled(range(number), _up(number)) for number in (len(proj[-1].bias), len(branch[-1].bias))]
     standing = [(part, index) for part in (0, 1) for index in rows[part]]
     result = [_UnitV2(_projection(proj, slots, rows[0]), _branch(branch, slots, rows[1]))]
     for number, branch in enumerate(rest):
@@ -347,7 +353,7 @@ def _projection(filters: Sequence[Filter], read: Slots, written: Slots) -> List[
 
 def _branch(filters: Sequence[Filter], read: Slots, written: Slots) -> List[Filter]:
     reduce, depthwise, expand = filters
-    hidden = np.array(_filled(range(len(reduce.bias)), _up(len(reduce.bias))))
+    hidden = _filled(range(len(reduce.bias)), _up(len(reduce.bias)))
     return [
         reduce.reading(read).writing(hidden),
         depthwise.channelwise(hidden),

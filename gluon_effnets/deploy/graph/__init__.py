@@ -1,1 +1,1 @@
-"""What every way out does to a graph: the graph of inference, and what does not depend on images computed."""
+"""The graph of inference, and what every way out does to it: BN folded, what no image changes computed."""

@@ -11,6 +11,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
+from .batch_norm import Affine
+
 __all__ = [
     "CONSTANT",
     "Entry",
@@ -18,7 +20,6 @@ __all__ = [
     "Shape",
     "constant",
     "read_graph",
-    "scale_and_shift",
     "simplify",
     "sorted_nodes",
 ]
@@ -49,24 +50,43 @@ class Node:
         except (ValueError, SyntaxError):
             return text
 
+    @property
+    def array(self) -> np.ndarray:
+        """The value of a constant."""
+        assert self.value is not None, f"{self.name} depends on images"
+        return self.value
+
 
 class Entry(NamedTuple):
     """One output of a node."""
 
     node: Node
-    index: int = 0
+    output: int = 0
 
     @property
     def shape(self) -> Shape:
-        return self.node.shapes[self.index]
+        """The size of every axis; None where it depends on the number of images."""
+        return self.node.shapes[self.output]
+
+    def size(self, axis: int) -> int:
+        """The size of an axis that does not depend on the number of images."""
+        size = self.shape[axis]
+        assert size is not None, f"axis {axis} of {self.node.name} depends on the number of images"
+        return size
 
 
 def read_graph(
     symbol: mx.sym.Symbol, arrays: Dict[str, mx.nd.NDArray], image: Tuple[int, ...], batch: Optional[int] = None
 ) -> List[Entry]:
-    """Return the outputs of a graph with the input `data` (N, *image); `batch` None: of any N.
+    """Read a graph as nodes with shapes; return its outputs.
 
-    What does not depend on the images is computed from the parameters `arrays`, by MXNet.
+    What does not depend on the images is computed here, by MXNet.
+
+    Parameters
+    ----------
+    symbol, arrays : a graph with the input `data`, and the values of all its other inputs.
+    image : shape of one image, or of one map.
+    batch : a fixed N; None: any.
     """
     nodes, heads = _load(symbol)
     of_two = [_output_shapes(symbol, (number, *image)) for number in ((2, 3) if batch is None else (batch, batch))]
@@ -183,7 +203,7 @@ def _select_plainly(node: Node) -> None:
     if [step.op for step in steps] != ["expand_dims", "Cast", "_mul_scalar", "_contrib_arange_like"]:
         return
     if steps[-1].inputs[0] == x and steps[-2].get("scalar") == x.shape[1]:
-        index = rows.inputs[1].node.value.ravel()
+        index = rows.inputs[1].node.array.ravel()
         node.attrs = {"axis": "1", "mode": "clip"}
         node.inputs = [x, constant(f"{node.name}_index", index)]
 
@@ -211,21 +231,11 @@ def _absorb_norm(node: Node, num_readers: Dict[Node, int]) -> None:
     weights = [entry.node.value for entry in conv.inputs[1:]]
     if num_readers[conv] > 1 or any(value is None for value in weights):
         return
-    scale, shift = scale_and_shift(node)
-    weight, bias = weights[0].astype(np.float64), weights[1].astype(np.float64) if len(weights) > 1 else 0
-    folded = weight * scale.reshape(-1, 1, 1, 1), bias * scale + shift
+    norm = Affine.of([entry.node.array for entry in node.inputs[1:]], node.attrs)
+    folded = norm.folded(*(entry.node.array for entry in conv.inputs[1:]))
     names = (f"{conv.name}_weight", f"{conv.name}_bias")
     node.op, node.attrs = "Convolution", {**conv.attrs, "no_bias": "False"}
     node.inputs = [conv.inputs[0], *(constant(name, a.astype(np.float32)) for name, a in zip(names, folded))]
-
-
-def scale_and_shift(norm: Node) -> Tuple[np.ndarray, np.ndarray]:
-    """What a BN layer multiplies by and adds at inference, for every channel, in float64."""
-    gamma, beta, mean, variance = (entry.node.value.astype(np.float64) for entry in norm.inputs[1:])
-    if norm.get("fix_gamma", True):
-        gamma = np.ones_like(gamma)
-    scale = gamma / np.sqrt(variance + norm.get("eps", 1e-3))
-    return scale, beta - mean * scale
 
 
 def constant(name: str, value: np.ndarray) -> Entry:

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import ast
 import json
-from typing import Any, Dict, List, NamedTuple, Set, Tuple, Union
+from typing import Any, Dict, List, Set, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
-__all__ = ["StaticGraph", "static_block", "static_graph"]
+from .batch_norm import Affine
+from .inference import Arrays, StaticGraph
 
-Arrays = Dict[str, mx.nd.NDArray]
-
-
-class StaticGraph(NamedTuple):
-    """A graph with the input `data`, and the values of all its other inputs."""
-
-    symbol: mx.sym.Symbol
-    arrays: Arrays
+__all__ = ["static_graph"]
 
 
 def static_graph(symbol: mx.sym.Symbol, arrays: Arrays, fold: bool = True) -> StaticGraph:
     """Return an equal graph whose parameters are what is used of them; what depends on them alone is computed here.
 
-    `fold`: BN becomes part of the convolution before it.
     The values of the result are copies on the CPU: parameters under their own names, what is computed under the names
     of the layers that read it.
+
+    Parameters
+    ----------
+    symbol, arrays : a graph with the input `data`, and the values of all its other inputs.
+    fold : BN becomes part of the convolution before it.
     """
     content = json.loads(symbol.tojson(remove_amp_cast=True))
     return _Rewriting(content, arrays, fold).result()
-
-
-def static_block(graph: StaticGraph) -> mx.gluon.SymbolBlock:
-    """Return the graph as a block for the CPU, neither hybridized nor fused."""
-    block = mx.gluon.SymbolBlock(graph.symbol, mx.sym.var("data", dtype="float32"))
-    for name, param in block.collect_params().items():
-        param.shape = graph.arrays[name].shape
-        param._load_init(graph.arrays[name], mx.cpu())
-    return block
 
 
 class _Rewriting:
@@ -123,17 +111,12 @@ class _Rewriting:
 
     def _folded(self, node: Dict[str, Any], inputs: List[Tuple[int, int]]) -> mx.sym.Symbol:
         """The convolution before a BN layer, with scaled weights and a bias, in the layer's place."""
-        conv, attrs = self._nodes[inputs[0][0]], node.get("attrs", {})
-        gamma, beta, mean, variance = (self._value(entry).asnumpy().astype(np.float64) for entry in inputs[1:])
-        if ast.literal_eval(attrs.get("fix_gamma", "True")):
-            gamma = np.ones_like(gamma)
-        scale = gamma / np.sqrt(variance + float(attrs.get("eps", 1e-3)))
+        conv = self._nodes[inputs[0][0]]
+        norm = Affine.of([self._value(entry).asnumpy() for entry in inputs[1:]], node.get("attrs", {}))
         (source, index), *rest = (_entry(entry) for entry in conv["inputs"])
-        weight, *bias = (self._value(entry).asnumpy().astype(np.float64) for entry in rest)
-        bias = beta + scale * ((bias[0] if bias else 0) - mean)
-        weight *= scale.reshape(-1, 1, 1, 1)
-        named = {"weight": weight, "bias": bias}
-        parameters = [self._parameter(f"{_layer(conv)}_{name}", mx.nd.array(value)) for name, value in named.items()]
+        values = norm.folded(*(self._value(entry).asnumpy() for entry in rest))
+        names = (f"{_layer(conv)}_{role}" for role in ("weight", "bias"))
+        parameters = [self._parameter(name, mx.nd.array(value)) for name, value in zip(names, values)]
         folded = {**conv, "attrs": {**conv["attrs"], "no_bias": "False"}}
         return _operator(mx.sym, folded)(self._symbols[source][index], *parameters, name=conv["name"])
 

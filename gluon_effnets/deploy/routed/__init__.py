@@ -1,1 +1,1 @@
-"""Networks of several widths whose gate chooses one for every image."""
+"""Networks of several widths whose gate chooses one for every image: run as static graphs, and as files."""

@@ -1,151 +1,56 @@
-"""Slimmable networks as files: one width as a plain network, or all that a gate chooses from with a manifest."""
+"""A network with a gate as files: all that the gate chooses from, in one file or in one for every width."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import tempfile
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Callable, Dict, Mapping, NamedTuple, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
-from ... import __version__
-from ..._requirements import optional_import
 from ...complexity import count
-from ...models import ModelInfo, Preprocessing
 from ...models.slimmable import SlimmableNet
-from ..description import FORMATS, Description, sha256
-from ..export import TOLERANCE, Exported, ExportError, export
-from ..to_mxnet.files import load_exported, write_symbol_files
-from ..to_onnx.files import onnx_runner, route_runner, write_onnx_file, write_routed_onnx_file
-from .router import Array, RoutedGraphs, RoutedOutput, Router, as_numpy, prepare, routed_graphs, static_subnet
+from ..compare import Findings, largest_difference, refusal
+from ..description import Description, Route, sha256
+from ..formats import FORMATS, Content, Format
+from ..graph.inference import Array, as_numpy
+from ..to_onnx.files import onnx_runner, route_runner, write_routed_onnx_file
+from .router import RoutedGraphs, RoutedOutput, Router, gate_channels
 
-__all__ = ["Manifest", "Route", "RoutedFile", "RoutedNet", "export_routed", "export_subnet", "load_routed"]
+__all__ = ["RoutedExport", "RoutedFile", "RoutedNet", "RoutedWritten", "load_routed"]
 
-KIND = "gluon_effnets routed export"
-_PACKAGES = ("onnx", "onnxruntime")
-
-
-@dataclasses.dataclass(frozen=True)
-class Route:
-    """One of the widths: its index, the multiply-adds of an image that takes it, gate included, and its files.
-
-    `files` : as `head` of the manifest; none if all routes are in the head's file.
-    """
-
-    width: int
-    madds: int
-    files: Tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """The content of <prefix>.json: all that is needed to feed the files beside it.
-
-    format : 'mxnet' or 'onnx'.
-    head : files of the graph before the decision: symbol and params, or one ONNX file. routes : those after it; the
-        head's second output is a place in this list.
-    image_size : at which `madds` were counted; ONNX takes no other, MXNet any that the network takes.
-    mean, std, channel_order : preprocessing of pixels of 0..255.
-    sha256 : of every file.
-    difference : largest difference of a logit from the network's on random pixels, in standard deviations of logits.
-    """
-
-    format: str
-    model: str
-    options: Dict[str, Any]
-    head: Tuple[str, ...]
-    routes: Tuple[Route, ...]
-    in_channels: int
-    num_classes: int
-    image_size: int
-    crop: float
-    interpolation: str
-    mean: Tuple[float, ...]
-    std: Tuple[float, ...]
-    channel_order: str
-    sha256: Dict[str, str]
-    difference: float
-    versions: Dict[str, str]
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What is to be done to the pixels."""
-        return Preprocessing(self.mean, self.std, self.channel_order)
-
-    @property
-    def input_shape(self) -> Tuple[Optional[int], ...]:
-        """Of the images, (N, channels, height, width); None where any number is taken."""
-        side = self.image_size if self.format == "onnx" else None
-        return (None, self.in_channels, side, side)
-
-    @staticmethod
-    def is_at(path) -> bool:
-        """Whether a file is a manifest, as far as it says so."""
-        try:
-            return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))["kind"] == KIND
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-
-    def save(self, path: Path) -> None:
-        """Write the JSON file."""
-        path.write_text(json.dumps({"kind": KIND, **dataclasses.asdict(self)}, indent=1) + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> Manifest:
-        """Raises FileNotFoundError, or ValueError if the file is not a manifest of `export_routed`."""
-        if not path.is_file():
-            raise FileNotFoundError(f"no manifest of a routed network at {path}")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("kind") != KIND or content["format"] not in FORMATS:
-                raise ValueError
-            content["routes"] = [Route(**_with_tuples(route)) for route in content["routes"]]
-            return cls(**_with_tuples(content))
-        # Not JSON, not an object, another JSON file, other keys.
-        except (ValueError, AttributeError, KeyError, TypeError):
-            raise ValueError(
-                f"{path} is no manifest of a routed network, or is cut short; export_routed writes <prefix>.json"
-            ) from None
-
-
-def _with_tuples(content: Dict[str, Any]) -> Dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+Files = Tuple[Path, ...]
+Run = Callable[[Array], Array]
 
 
 class RoutedNet(Router):
-    """A `Router` from files; `manifest` says what images it wants, in MXNet's arrays or, for ONNX, in NumPy's."""
+    """A `Router` from files; `description` says what images it wants, in MXNet's arrays or, for ONNX, in NumPy's."""
 
-    def __init__(self, head, tails, manifest: Manifest):
+    def __init__(self, head: Callable, tails: Dict[int, Callable], description: Description):
         super().__init__(head, tails)
-        self.manifest = manifest
+        self.description = description
+
+    @property
+    def manifest(self) -> Description:
+        """The description, as it was called first."""
+        return self.description
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Of NumPy's arrays in either runtime."""
-        return as_numpy(self(images if self.manifest.format == "onnx" else mx.nd.array(images)).logits)
+        """Return the logits of NumPy's arrays in either runtime."""
+        return as_numpy(self(FORMATS[self.description.format].array(images)).logits)
 
 
-class RoutedFile:
-    """A single ONNX file with all routes: images (N, channels, H, W) -> RoutedOutput, one image after the other.
+class _SingleFile:
+    """A single ONNX file with all routes, as a `Router` for one image after the other."""
 
-    `manifest` says what images it wants, `widths` are the indices that its gate chooses from.
-    """
-
-    def __init__(self, path: Path, manifest: Manifest):
-        self.manifest = manifest
-        self.widths = tuple(route.width for route in manifest.routes)
+    def __init__(self, path: Path, widths: Sequence[int]):
+        self.widths = tuple(widths)
         self._path, self._run = path, onnx_runner(path)
 
     def __call__(self, images: np.ndarray) -> RoutedOutput:
         logits, places = zip(*(self._run(images[i : i + 1]) for i in range(len(images))))
         return RoutedOutput(np.concatenate(logits), np.array(self.widths)[np.concatenate(places)])
-
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """Without the decisions."""
-        return self(images).logits
 
     def at_width(self, width: int, images: np.ndarray) -> np.ndarray:
         """Return the logits at one of `widths`, whatever the gate decides: the file is loaded again for it."""
@@ -153,165 +58,151 @@ class RoutedFile:
         return np.concatenate([run(images[i : i + 1], place) for i in range(len(images))])
 
 
-def load_routed(path, form: str = "fused") -> Union[RoutedNet, RoutedFile]:
-    """Load what `export_routed` wrote, by its manifest, for the CPU. `form`: of MXNet's files.
+class RoutedFile(_SingleFile):
+    """A single ONNX file with all routes: images (N, channels, H, W) -> RoutedOutput, one image after the other.
 
-    Raises FileNotFoundError or ValueError if a file is missing, changed or cut short, ValueError for an unknown `form`,
-    ImportError without the package onnxruntime if the files are for it.
+    `description` says what images it wants, `widths` are the indices that its gate chooses from.
     """
-    path = Path(path).expanduser()
-    manifest = Manifest.read(path)
-    missing = [name for name in manifest.sha256 if not (path.parent / name).is_file()]
-    if missing:
-        raise FileNotFoundError(f"{path} needs {' and '.join(missing)} beside it")
-    changed = [name for name, digest in manifest.sha256.items() if sha256(path.parent / name) != digest]
-    if changed:
-        raise ValueError(f"{' and '.join(changed)} beside {path} is cut short or from another export: export again")
 
-    def load(names: Tuple[str, ...]):
-        files = [path.parent / name for name in names]
-        return onnx_runner(*files) if manifest.format == "onnx" else prepare(load_exported(*files), form)
+    def __init__(self, path: Path, description: Description):
+        super().__init__(path, [route.width for route in description.routes])
+        self.description = description
 
-    if not manifest.routes[0].files:
-        return RoutedFile(path.parent / manifest.head[0], manifest)
-    return RoutedNet(load(manifest.head), {route.width: load(route.files) for route in manifest.routes}, manifest)
+    @property
+    def manifest(self) -> Description:
+        """The description, as it was called first."""
+        return self.description
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits without the decisions."""
+        return self(images).logits
 
 
-def export_routed(
-    net: SlimmableNet, prefix, image_size: Optional[int] = None, *, format: str = "mxnet", single_file: bool = False
-) -> Path:
-    """Write a network with a gate as one graph before the decision and one per width, load them again and compare.
+def load_routed(path, variant: str = "fused") -> Union[RoutedNet, RoutedFile]:
+    """Load what `export_routed` wrote, by its JSON file, for the CPU.
 
     Parameters
     ----------
-    prefix : files are <prefix>-head-symbol.json, <prefix>-head-0000.params, the same for -width<i>, and the manifest
-        <prefix>.json, whose path is returned.
-    image_size : for the comparison and the multiply-adds; None: the model's. ONNX files take no other.
-    format : 'mxnet', or 'onnx' for <prefix>-head.onnx and <prefix>-width<i>.onnx, which take any number of images.
-    single_file : <prefix>.onnx holds all graphs, and takes one image at a time. For 'onnx' alone.
+    path : <prefix>.json; the files that it names lie beside it.
+    variant : of MXNet's files, 'fused' by oneDNN or 'plain'.
 
-    Raises ValueError for a network without exactly one gate and for an unknown format, ExportError if logits differ by
-    more than 1e-4 of their standard deviation or decisions at all. Then the folder is as it was.
+    Raises FileNotFoundError or ValueError if a file is missing, changed or cut short, ValueError for an unknown
+    variant, ImportError without the package onnxruntime if the files are for it.
+
+    Example: `logits, decisions = load_routed("routed.json")(images)`
     """
-    if format not in FORMATS or (single_file and format != "onnx"):
-        raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}, for a single file 'onnx'")
-    prefix, size = Path(prefix), image_size or (net.info or ModelInfo).input_size
-    graphs, image = routed_graphs(net), (net.in_channels, size, size)
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=str(prefix.parent)) as folder:
-        write = _write_single_file if single_file else _WRITERS[format]
-        head, tails = write(graphs, Path(folder) / prefix.name, image)
-        routes = tuple(Route(width, _madds(net, width, size), _names(files)) for width, files in tails.items())
-        written = [*head, *(path for files in tails.values() for path in files)]
-        manifest = _manifest(net, format, _names(head), routes, size, {path.name: sha256(path) for path in written})
-        description = Path(folder) / f"{prefix.name}.json"
-        manifest.save(description)
-        difference = _largest_difference(net, load_routed(description), size)
-        dataclasses.replace(manifest, difference=difference).save(description)
-        for path in (*written, description):
-            os.replace(path, prefix.with_name(path.name))
-    return prefix.with_name(description.name)
-
-
-_Files = Tuple[Path, ...]
-
-
-def _write_symbols(graphs: RoutedGraphs, prefix: Path, image) -> Tuple[_Files, Dict[int, _Files]]:
-    """Write the head and the tail of every width; return their files."""
-
-    def write(name: str, graph) -> _Files:
-        return write_symbol_files(*graph, prefix.with_name(f"{prefix.name}-{name}"))
-
-    return write("head", graphs.head), {width: write(f"width{width}", graph) for width, graph in graphs.tails.items()}
-
-
-def _write_onnx(graphs: RoutedGraphs, prefix: Path, image) -> Tuple[_Files, Dict[int, _Files]]:
-    map_shape = graphs.head.symbol.infer_shape(data=(1, *image))[1][0][1:]
-
-    def write(name: str, graph, *form) -> _Files:
-        return (write_onnx_file(*graph, prefix.with_name(f"{prefix.name}-{name}"), *form),)
-
-    head = write("head", graphs.head, image, None, ("map", "place"))
-    return head, {width: write(f"width{width}", graph, map_shape) for width, graph in graphs.tails.items()}
-
-
-def _write_single_file(graphs: RoutedGraphs, prefix: Path, image) -> Tuple[_Files, Dict[int, _Files]]:
-    path = write_routed_onnx_file(graphs.head, list(graphs.tails.values()), prefix, image)
-    return (path,), dict.fromkeys(graphs.tails, ())
-
-
-_WRITERS = {"mxnet": _write_symbols, "onnx": _write_onnx}
-
-
-def _names(files: _Files) -> Tuple[str, ...]:
-    return tuple(path.name for path in files)
-
-
-def _madds(net: SlimmableNet, width: int, size: int) -> int:
-    before = next(net._candidates(step.before)[-1] for step in net.steps() if step.gate is not None)
-    return count(net.subnet(width), size).madds + net.gates[0].madds(before)
-
-
-def _manifest(net: SlimmableNet, format: str, head, routes, size: int, sha256: Dict[str, str]) -> Manifest:
-    info, (mean, std, order), options = net.info or ModelInfo, net.preprocessing, dict(net.identity)
-    versions = {"gluon_effnets": __version__, "mxnet": mx.__version__}
-    if format == "onnx":
-        versions.update((name, optional_import(name, "onnx", "export to ONNX").__version__) for name in _PACKAGES)
-    return Manifest(
-        format=format,
-        model=options.pop("model"),
-        options=options,
-        head=head,
-        routes=routes,
-        in_channels=net.in_channels,
-        num_classes=net.num_classes,
-        image_size=size,
-        crop=info.crop,
-        interpolation=info.interpolation,
-        mean=mean,
-        std=std,
-        channel_order=order,
-        sha256=sha256,
-        difference=float("nan"),
-        versions=versions,
-    )
-
-
-def _largest_difference(net: SlimmableNet, routed: Union[RoutedNet, RoutedFile], size: int) -> float:
-    """Of all routes, whatever the gate decides; in standard deviations of the logits. Raises ExportError."""
-    x = _random_images(net, size)
-    given = x.asnumpy() if routed.manifest.format == "onnx" else x
-    if not np.array_equal(routed(given).decisions, net.route(x).asnumpy()[:, 0]):
-        raise ExportError("the exported gate decides otherwise than the network's")
-    return max(_difference(routed.at_width(width, given), net.subnet(width)(x)) for width in routed.widths)
-
-
-def _difference(found: Array, expected: mx.nd.NDArray) -> float:
-    found, expected = as_numpy(found), expected.asnumpy()
-    difference = float(np.abs(found - expected).max() / (expected.std() or 1))
-    if not difference <= TOLERANCE:
-        raise ExportError(
-            f"the static graph differs from the network by {difference:.1e} of the logits' standard deviation; "
-            f"{TOLERANCE:.0e} is allowed"
+    path = Path(path).expanduser()
+    try:
+        description = Description.read(path)
+        digests, routes = description.sha256 or {}, description.routes
+    except ValueError:
+        routes = ()
+    if not routes:
+        raise ValueError(
+            f"{path} is no manifest of a routed network, or is cut short; export_routed writes <prefix>.json"
         )
-    return difference
+    for name, digest in digests.items():
+        if not (path.parent / name).is_file():
+            raise FileNotFoundError(f"the manifest {path} names {name}, which is not beside it")
+        if sha256(path.parent / name) != digest:
+            raise ValueError(f"{name} beside {path} is cut short or from another export: export again")
+    head = tuple(path.parent / name for name in description.files)
+    if not routes[0].files:
+        return RoutedFile(head[0], description)
+    tails = {route.width: [path.parent / name for name in route.files] for route in routes}
+    return RoutedNet(*_loaded(FORMATS[description.format], head, tails, variant), description)
 
 
-def _random_images(net: SlimmableNet, size: int) -> mx.nd.NDArray:
-    return mx.nd.array(np.random.RandomState(0).standard_normal((3, net.in_channels, size, size)))
+def _loaded(
+    format: Format, head: Sequence[Path], tails: Mapping[int, Sequence[Path]], variant: str = "fused"
+) -> Tuple[Run, Dict[int, Run]]:
+    """The functions of files, as a `Router` takes them."""
+    how = {"variant": variant} if format.has_variants else {}
+    return format.load(*head, **how), {width: format.load(*files, **how) for width, files in tails.items()}
 
 
-def export_subnet(net: SlimmableNet, which, prefix, image_size: Optional[int] = None, **options) -> Exported:
-    """Write `net.subnet(which)` with `export` as a plain network that holds nothing but that width, BN folded in.
+class RoutedWritten(NamedTuple):
+    """The files of the graph before the decision, and of every width; none if the first ones hold all."""
 
-    `options` are those of `export`. Raises ValueError for a width that the network does not have, ExportError and
-    ValueError as `export` does.
+    head: Files
+    tails: Dict[int, Files]
+
+    @property
+    def files(self) -> Files:
+        """All of them."""
+        return (*self.head, *(path for files in self.tails.values() for path in files))
+
+
+@dataclasses.dataclass(frozen=True)
+class RoutedExport:
+    """The export of a network with one gate: as one graph before the decision and one per width, or all in one file.
+
+    Its logits at all widths, and the decisions, are compared on random pixels.
     """
-    static = static_subnet(net, which)
-    x = _random_images(net, image_size or (net.info or ModelInfo).input_size)
-    difference = _difference(static(x), net.subnet(which)(x))
-    exported = export(static, prefix, image_size, **options)
-    description = Description.read(exported.description)
-    worst = max(difference, exported.difference)
-    dataclasses.replace(description, difference=worst).save(exported.description)
-    return exported._replace(difference=worst)
+
+    net: SlimmableNet
+    graphs: RoutedGraphs
+    format: Format
+    size: int
+    versions: Dict[str, str]
+    single_file: bool = False
+
+    def write(self, prefix: Path) -> RoutedWritten:
+        """Write all graphs."""
+        image = (self.net.in_channels, self.size, self.size)
+        head, tails = self.graphs
+        if self.single_file:
+            path = write_routed_onnx_file(head, list(tails.values()), prefix, image)
+            return RoutedWritten((path,), dict.fromkeys(tails, ()))
+
+        def write(name: str, content: Content) -> Files:
+            return self.format.write(content, prefix.with_name(f"{prefix.name}-{name}")).files
+
+        map_shape = head.symbol.infer_shape(data=(1, *image))[1][0][1:]
+        before = write("head", Content(head, image, outputs=("map", "place")))
+        behind = {width: write(f"width{width}", Content(tail, map_shape)) for width, tail in tails.items()}
+        return RoutedWritten(before, behind)
+
+    def load(self, written: RoutedWritten) -> Union[Router, _SingleFile]:
+        """Load the files."""
+        if self.single_file:
+            return _SingleFile(written.head[0], tuple(written.tails))
+        return Router(*_loaded(self.format, *written))
+
+    def compare(self, written: RoutedWritten, loaded: Union[Router, _SingleFile]) -> Findings:
+        """Compare decisions, and the logits of all routes whatever the gate decides."""
+        shape = (3, self.net.in_channels, self.size, self.size)
+        images = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
+        given, x, compared_on = self.format.array(images), mx.nd.array(images), ("random pixels",)
+        if not np.array_equal(loaded(given).decisions, self.net.route(x).asnumpy()[:, 0]):
+            return Findings(np.inf, compared_on, "the exported gate decides otherwise than the network's")
+        differences = [
+            largest_difference(as_numpy(loaded.at_width(width, given)), self.net.subnet(width)(x).asnumpy())
+            for width in loaded.widths
+        ]
+        worst = float(np.max(differences))
+        return Findings(worst, compared_on, refusal(worst))
+
+    def describe(self, written: RoutedWritten, found: Findings) -> Description:
+        """Describe files that have been compared."""
+        side = None if self.format.takes_any_size else self.size
+        return Description.of(
+            self.net,
+            self.size,
+            format=self.format.name,
+            files=_names(written.head),
+            routes=tuple(Route(width, self._madds(width), _names(files)) for width, files in written.tails.items()),
+            input_shape=(None, self.net.in_channels, side, side),
+            sha256={path.name: sha256(path) for path in written.files},
+            difference=found.difference,
+            compared_on=found.compared_on,
+            versions=self.versions,
+        )
+
+    def _madds(self, width: int) -> int:
+        """The multiply-adds of an image that takes a width, gate included."""
+        return count(self.net.subnet(width), self.size).madds + self.net.gates[0].madds(gate_channels(self.net))
+
+
+def _names(files: Files) -> Tuple[str, ...]:
+    return tuple(path.name for path in files)

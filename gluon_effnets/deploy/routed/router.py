@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ...models.slimmable import SlimmableNet
-from ...nn.forms import inference_forms
 from ...nn.gate import DoubleHeadedGate
 from ...nn.slimmable import SeparableUnit
-from ..graph.static import StaticGraph, static_block, static_graph
+from ...nn.variants import inference_variants
+from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, static_block
+from ..graph.static import static_graph
+from ..to_mxnet.variants import prepare
 
 __all__ = [
-    "FORMS",
     "Router",
     "RoutedGraphs",
     "RoutedOutput",
-    "as_numpy",
     "before_decision",
-    "prepare",
+    "gate_channels",
+    "gate_widths",
     "routed_graphs",
     "static_subnet",
 ]
-
-FORMS = ("fused", "plain")
-
-Array = Union[mx.nd.NDArray, np.ndarray]
 
 
 class RoutedOutput(NamedTuple):
@@ -48,11 +45,14 @@ class RoutedGraphs(NamedTuple):
 class Router:
     """images (N, channels, H, W) -> RoutedOutput: a gate decides, each group of images runs at its width alone.
 
-    The logits are those of `net.dynamic`, which masks. One image needs neither grouping nor copies.
+    The logits are those of `net.dynamic`, which masks. One image needs neither grouping nor copies. `widths` are the
+    indices that the gate chooses from, in the order of its candidates.
 
-    head, tails : functions of the graphs of `RoutedGraphs`, in the form in which they shall run; from NumPy's arrays to
-        NumPy's, or from MXNet's to MXNet's.
-    widths : the indices that the gate chooses from, in the order of its candidates.
+    Parameters
+    ----------
+    head, tails : functions of the graphs of `RoutedGraphs`, from NumPy's arrays to NumPy's, or from MXNet's to MXNet's.
+
+    Example: `logits, decisions = Router.of(net)(images)`
     """
 
     def __init__(self, head: Callable, tails: Dict[int, Callable]):
@@ -60,14 +60,18 @@ class Router:
         self.widths = tuple(tails)
 
     @classmethod
-    def of(cls, net: SlimmableNet, form: str = "fused") -> Router:
+    def of(cls, net: SlimmableNet, variant: str = "fused") -> Router:
         """Make the router of a network with one gate, from copies of its weights on the CPU.
 
-        `form`: 'fused' by oneDNN, or 'plain'. Raises ValueError as `routed_graphs` does, and for another form.
+        Parameters
+        ----------
+        variant : 'fused' by oneDNN, or 'plain'.
+
+        Raises ValueError as `routed_graphs` does, and for another variant.
         """
         graphs = routed_graphs(net)
-        tails = {width: prepare(static_block(graph), form) for width, graph in graphs.tails.items()}
-        return cls(prepare(static_block(graphs.head), form), tails)
+        tails = {width: prepare(static_block(graph), variant) for width, graph in graphs.tails.items()}
+        return cls(prepare(static_block(graphs.head), variant), tails)
 
     def __call__(self, images: Array) -> RoutedOutput:
         maps, candidates = self._head(images)
@@ -86,11 +90,6 @@ class Router:
         return self._tails[width](self._head(images)[0])
 
 
-def as_numpy(array: Array) -> np.ndarray:
-    """The array itself, or a copy of MXNet's."""
-    return array if isinstance(array, np.ndarray) else array.asnumpy()
-
-
 def _rows(array: Array, order: np.ndarray) -> Array:
     return array[order] if isinstance(array, np.ndarray) else array.take(mx.nd.array(order))
 
@@ -99,29 +98,18 @@ def _joined(parts: Sequence[Array]) -> Array:
     return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else mx.nd.concat(*parts, dim=0)
 
 
-def prepare(block: mx.gluon.SymbolBlock, form: str = "fused") -> Callable[[mx.nd.NDArray], object]:
-    """Let a block run in one of `FORMS`: its first batch decides when it is compiled. Raises ValueError for another."""
-    if form not in FORMS:
-        raise ValueError(f"form is {form!r}; choose one of {', '.join(FORMS)}")
-    block.collect_params().setattr("grad_req", "null")  # a fused block has no gradients, and these have memory
-    backend = {"backend": "MKLDNN"} if form == "fused" else {}
-    # Unlike `optimize_for`, this waits for the first batch, and needs no shape before it.
-    block.hybridize(static_alloc=True, static_shape=True, **backend)
-    return block
-
-
-@inference_forms()
+@inference_variants()
 def routed_graphs(net: SlimmableNet) -> RoutedGraphs:
     """Cut a network behind its gate: one static graph before the decision, one for every candidate after it.
 
     Raises ValueError for a network without a gate, with several, or whose gate is not in a separable unit.
     """
     before, gate = before_decision(net)
-    cut, gating, data = len(before) - 1, net.gating, mx.sym.var("data", dtype="float32")
+    cut, data = len(before) - 1, mx.sym.var("data", dtype="float32")
     maps, logits = gate(_chain(before, data))
     head = mx.sym.Group([maps, mx.sym.argmax(logits, axis=1)])
     tails = {}
-    for width in range(gating.first_candidate, gating.first_candidate + gating.num_candidates):
+    for width in gate_widths(net):
         subnet = net.subnet(width)
         units = _blocks(subnet)
         after = [units[cut].pointwise, *units[cut + 1 :], subnet.features[-1], subnet.output]
@@ -129,8 +117,14 @@ def routed_graphs(net: SlimmableNet) -> RoutedGraphs:
     return RoutedGraphs(_static(net, head), tails)
 
 
+def gate_widths(net: SlimmableNet) -> range:
+    """Return the indices of the widths that the gates of a network choose from."""
+    assert net.gating is not None, "a network without gates has been refused"
+    return range(net.gating.first_candidate, net.gating.first_candidate + net.gating.num_candidates)
+
+
 def before_decision(net: SlimmableNet) -> Tuple[List[HybridBlock], DoubleHeadedGate]:
-    """The blocks that every image goes through, the last of them the depthwise convolution before the gate; the gate.
+    """Return the blocks that every image goes through, the depthwise convolution before the gate last, and the gate.
 
     Raises ValueError as `routed_graphs` does.
     """
@@ -143,14 +137,21 @@ def before_decision(net: SlimmableNet) -> Tuple[List[HybridBlock], DoubleHeadedG
             "of other networks net.subnet(path) runs what net.route chose"
         )
     cut = gated[0]
-    units = _blocks(net.subnet(net.gating.first_candidate))
-    gate = DoubleHeadedGate(steps[cut].block.se, net._candidates(steps[cut].before)[-1], net.gates[0])
+    units = _blocks(net.subnet(gate_widths(net)[0]))
+    gate = DoubleHeadedGate(steps[cut].block.se, gate_channels(net), net.gates[0])
     return [*units[:cut], units[cut].depthwise], gate
 
 
-@inference_forms()
+def gate_channels(net: SlimmableNet) -> int:
+    """Return the channels of the map that the first gate of a network reads."""
+    before = next(step.before for step in net.steps() if step.gate is not None)
+    assert before is not None, "a gate reads a map, not the image"
+    return net.candidates(before)[-1]
+
+
+@inference_variants()
 def static_subnet(net: SlimmableNet, which) -> mx.gluon.SymbolBlock:
-    """Return `net.subnet(which)` as a plain network for inference on the CPU: it holds what that width uses.
+    """Return `net.subnet(which)` as a network of its own for inference on the CPU: it holds what that width uses.
 
     BN is folded into the convolutions. It has the attributes that `export` reads. Raises ValueError as `subnet` does.
     """
@@ -170,8 +171,7 @@ def _check_slimmable(net) -> None:
 
 
 def _static(net: SlimmableNet, symbol: mx.sym.Symbol) -> StaticGraph:
-    arrays = {param.name: param.data() for param in net.collect_params().values()}
-    return static_graph(symbol, arrays)
+    return static_graph(symbol, cpu_arrays(net))
 
 
 def _blocks(subnet) -> List[HybridBlock]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import List, Sequence
+from pathlib import Path
+from typing import List, Sequence, Tuple
 
 import mxnet as mx
+import numpy as np
 from mxnet.contrib.quantization import quantize_net_v2
 
 from ...models import ClassificationNet
-from ..graph.inference import inference_copy
+from ..graph.inference import StaticGraph, network_graph, static_block
+from .files import write_symbol_files
 
-__all__ = ["GRANULARITIES", "quantize"]
+__all__ = ["GRANULARITIES", "quantize", "write_int8_symbol_files"]
 
 log = logging.getLogger(__name__)
 
 GRANULARITIES = ("tensor-wise", "channel-wise")
 CALIBRATIONS = ("naive", "entropy")
+_BATCH = 32
+_LAYERS = ("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected", "Convolution", "FullyConnected")
 
 
 def quantize(
@@ -40,6 +45,34 @@ def quantize(
 
     Raises ValueError for another granularity or mode, or without images.
     """
+    return _quantized(network_graph(net), calibration, granularity, calibration_mode)
+
+
+def write_int8_symbol_files(graph: StaticGraph, images: np.ndarray, prefix: Path) -> Tuple[Tuple[Path, ...], List[str]]:
+    """Write <prefix>-symbol.json and <prefix>-0000.params of a graph in 8 bits.
+
+    Returns the files and the names of the layers left in float32.
+
+    Parameters
+    ----------
+    images : (N, C, H, W) as the graph takes them; they fix the ranges.
+    """
+    batches = [mx.nd.array(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)]
+    quantized = network_graph(_quantized(graph, batches))
+    float_layers = [
+        node["name"]
+        for node in json.loads(quantized.symbol.tojson())["nodes"]
+        if node["op"] in _LAYERS and node.get("attrs", {}).get("quantized") not in ("true", "True")
+    ]
+    return write_symbol_files(*quantized, prefix), float_layers
+
+
+def _quantized(
+    graph: StaticGraph,
+    calibration: Sequence[mx.nd.NDArray],
+    granularity: str = "channel-wise",
+    calibration_mode: str = "naive",
+) -> mx.gluon.SymbolBlock:
     for value, choices in ((granularity, GRANULARITIES), (calibration_mode, CALIBRATIONS)):
         if value not in choices:
             raise ValueError(f"{value!r} is not a choice here; choose one of {', '.join(choices)}")
@@ -47,8 +80,8 @@ def quantize(
         raise ValueError("quantization needs at least one batch of images for calibration")
     silent = logging.getLogger(f"{__name__}.mxnet")
     silent.setLevel(logging.ERROR)
-    # The quantizer hybridizes and converts what it gets; the network must stay as it is.
-    block = inference_copy(net)
+    # The quantizer hybridizes and converts what it gets, a copy of the network.
+    block = static_block(graph)
     block.hybridize()
     block = quantize_net_v2(
         block,

@@ -12,9 +12,8 @@ import numpy as np
 
 from ... import __version__
 from ..._requirements import optional_import
-from ..graph.inference import inference_graph
+from ..graph.inference import StaticGraph, network_graph
 from ..graph.nodes import Entry, read_graph, simplify
-from ..graph.static import StaticGraph
 from .idle_blocks import block_idle_runs
 from .operators import OnnxNodes
 
@@ -26,7 +25,7 @@ IR_VERSION = 7
 
 
 def write_onnx_file(
-    graph: mx.sym.Symbol,
+    symbol: mx.sym.Symbol,
     arrays: Dict[str, mx.nd.NDArray],
     prefix: Path,
     image: Tuple[int, ...],
@@ -34,13 +33,21 @@ def write_onnx_file(
     outputs: Sequence[str] = ("logits",),
     blocks: bool = True,
 ) -> Path:
-    """Write <prefix>.onnx, checked: `data` (N, *image) -> `logits` (N, classes), for any N without `batch`.
+    """Write <prefix>.onnx, checked: `data` (N, *image) -> `logits` (N, classes).
 
-    `outputs` : names of the outputs of another graph. Convolutions have their BN folded in, all weights are constants,
-    dropout is gone, and with `blocks` runs of IdleBlocks have the form of `block_idle_runs`. Raises ValueError naming
-    the operator that ONNX cannot express, ImportError without the package onnx.
+    Convolutions have their BN folded in, all weights are constants, and dropout is gone.
+
+    Parameters
+    ----------
+    symbol, arrays : a graph with the input `data`, and the values of all its other inputs.
+    image : shape of one image, or of one map.
+    batch : a fixed N; None: any.
+    outputs : names of the graph's outputs.
+    blocks : runs of IdleBlocks become those of `block_idle_runs`.
+
+    Raises ValueError naming the operator that ONNX cannot express, ImportError without the package onnx.
     """
-    ends = simplify(read_graph(graph, arrays, image, batch))
+    ends = simplify(read_graph(symbol, arrays, image, batch))
     entries = dict(zip(outputs, block_idle_runs(ends) if blocks else ends))
     made = OnnxNodes(entries)
     results = [_value(name, entry) for name, entry in entries.items()]
@@ -52,15 +59,23 @@ def write_routed_onnx_file(
 ) -> Path:
     """Write <prefix>.onnx, checked: `data` (1, *image) -> `logits` (1, classes) and `place` (1,) int64 in `tails`.
 
-    `head` and `tails` as in `RoutedGraphs`. Nested `If`s halve the list of tails until one is left, and it alone runs:
-    an image more would have to take the same one. Raises as `write_onnx_file` does.
+    Nested `If`s halve the list of tails until one is left, and it alone runs: an image more would have to take the same
+    one.
+
+    Parameters
+    ----------
+    head, tails : as in `RoutedGraphs`.
+    image : (C, H, W).
+
+    Raises as `write_onnx_file` does.
     """
     maps, place = simplify(read_graph(*head, image, 1))
+    map_shape = tuple(maps.size(axis) for axis in range(1, len(maps.shape)))
     taken: Set[str] = {"data", "logits"}
     before = OnnxNodes({"map": maps, "place": place}, taken=taken)
     branches = []
     for number, tail in enumerate(tails):
-        [logits] = simplify(read_graph(*tail, maps.shape[1:], 1))
+        [logits] = simplify(read_graph(*tail, map_shape, 1))
         name = f"logits_{number}"
         made = OnnxNodes({name: logits}, "map", taken)
         graph = _onnx().helper.make_graph(made.nodes, name, [], [_value(name, logits)], made.initializers)
@@ -74,7 +89,7 @@ def _choice(branches: Sequence[Any], first: int, name: str, result: Entry) -> Li
     """Nodes that run one of `branches`, the one at `place` - `first`, for a result under `name`."""
     helper, middle = _onnx().helper, len(branches) // 2
     assert middle, "at least two branches"
-    graphs = []
+    graphs: List[Any] = []
     for half, begin in ((branches[:middle], first), (branches[middle:], first + middle)):
         if len(half) == 1:
             graphs += half
@@ -167,8 +182,10 @@ def _session(content: Union[str, bytes], path: Path):
 
 
 def in_onnx_runtime(net, x: mx.nd.NDArray) -> Callable[[np.ndarray], np.ndarray]:
-    """A network's graph in ONNX Runtime, for inputs of the shape of `x`. Raises ImportError without the packages."""
-    arrays = {name: param.data().as_in_context(mx.cpu()) for name, param in net.collect_params().items()}
+    """Return a network's function in ONNX Runtime, for images of the shape of `x`.
+
+    Raises ImportError without the packages onnx and onnxruntime.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        path = write_onnx_file(inference_graph(net), arrays, Path(folder) / "net", x.shape[1:], len(x))
+        path = write_onnx_file(*network_graph(net), Path(folder) / "net", x.shape[1:], len(x))
         return onnx_runner(path)

@@ -112,7 +112,7 @@ def _joined(join: Node, readers: Readers) -> Optional[_Joined]:
 
 def _rewrite(join: Node, idle: Node, branches: _Branches, joined: _Joined, readers: Readers) -> None:
     [source] = idle.inputs
-    channels = range(source.shape[1])
+    channels = range(source.size(1))
     own, others = (list(channels[node.get("begin") : node.get("end")]) for node in (branches.slice, idle))
     spare = -len(own) % LANES
     first, rest = (own + others[:spare], others[spare:])
@@ -148,7 +148,7 @@ def _become_convolution(part: Node, source: Entry, index: Sequence[int], name: O
         part.name, part.attrs, part.inputs = name, dict(conv.attrs), list(conv.inputs)
         part.shapes = list(conv.shapes)
     else:
-        ones = constant(f"{part.name}_weight", np.eye(source.shape[1], dtype=np.float32)[:, :, None, None])
+        ones = constant(f"{part.name}_weight", np.eye(source.size(1), dtype=np.float32)[:, :, None, None])
         part.attrs, part.inputs = {"kernel": "(1, 1)", "no_bias": "True"}, [source, ones]
     _reorder_outputs(part, index)
 
@@ -171,11 +171,11 @@ def _is_dense(node: Node) -> bool:
 
 def _reorder_inputs(conv: Node, index: Sequence[int]) -> None:
     weight = conv.inputs[1].node
-    conv.inputs[1] = constant(weight.name, _taken(weight.value, index, 1))
+    conv.inputs[1] = constant(weight.name, _taken(weight.array, index, 1))
 
 
 def _reorder_outputs(conv: Node, index: Sequence[int]) -> None:
-    conv.inputs[1:] = [constant(entry.node.name, _taken(entry.node.value, index, 0)) for entry in conv.inputs[1:]]
+    conv.inputs[1:] = [constant(entry.node.name, _taken(entry.node.array, index, 0)) for entry in conv.inputs[1:]]
     conv.attrs["num_filter"] = str(len(index))
     _set_width(conv, len(index))
 

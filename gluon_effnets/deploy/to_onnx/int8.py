@@ -5,15 +5,17 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
 from ..._requirements import optional_import
-from .files import onnx_runner
+from ..compare import relative_difference
+from ..graph.inference import StaticGraph
+from .files import onnx_runner, write_onnx_file
 
-__all__ = ["quantize_onnx", "quantize_onnx_to_target", "relative_difference"]
+__all__ = ["quantize_onnx", "quantize_onnx_to_target", "write_int8_onnx_file"]
 
 TARGET = 0.1  # of the logits' standard deviation, root mean square
 SEARCH_SECONDS = 120.0
@@ -26,13 +28,14 @@ _MOVING = ("Clip", "Relu", "MaxPool", "Flatten", "Reshape", "Transpose", "Split"
 
 
 def quantize_onnx(float_path, out_path, calibration: Sequence[np.ndarray], keep_in_float: Sequence[str] = ()) -> Path:
-    """Write the 8-bit form of an ONNX file of this package; return `out_path`.
+    """Write an ONNX file of this package in 8 bits; return `out_path`.
 
     Weights get a range for each output channel, with a sign; activations one range, without a sign: ONNX Runtime's
     kernels for x86 are made for that (activations with a sign take twice as long).
 
     Parameters
     ----------
+    float_path, out_path : the file in float32, and the one to write.
     calibration : batches (N, C, H, W) as the file takes them; least and largest value of an activation are its range.
     keep_in_float : names of nodes of the file to leave in float32. What lies between two of them then is float32, too.
 
@@ -51,10 +54,17 @@ def quantize_onnx_to_target(
 ) -> List[str]:
     """As `quantize_onnx`, with the layers that hurt most left in float32; return the names of these nodes.
 
-    If the logits of the calibration images differ by more than `target` (`relative_difference`), every node alone is
-    quantized, and the fewest of the worst are left out that bring all others to the target, as far as powers of two
-    and bisection find them; at most half of the nodes, and those that help most if none reaches the target. The search
-    ends after about `seconds`.
+    If the logits of the calibration images differ by more than the target, every node alone is quantized, and the
+    fewest of the worst are left out that bring all others to the target, as far as powers of two and bisection find
+    them; at most half of the nodes, and those that help most if none reaches the target.
+
+    Parameters
+    ----------
+    float_path, out_path, calibration : as of `quantize_onnx`.
+    target : the `relative_difference` to reach, in standard deviations of the logits.
+    seconds : after which the search ends, about.
+
+    Raises what `quantize_onnx` raises.
     """
     quantizer = _Quantizer(float_path, calibration)
     images = next(_batches(calibration, quantizer.batch))
@@ -70,9 +80,20 @@ def quantize_onnx_to_target(
     return keep
 
 
-def relative_difference(seen: np.ndarray, exact: np.ndarray) -> float:
-    """Root mean square of the difference of logits, relative to the standard deviation of the exact ones."""
-    return float(np.sqrt(((seen - exact) ** 2).mean()) / (exact.std() or 1))
+def write_int8_onnx_file(
+    graph: StaticGraph, images: np.ndarray, prefix: Path, batch: Optional[int] = None
+) -> Tuple[Path, List[str]]:
+    """Write <prefix>.onnx of a graph in 8 bits; return it and the names of the nodes left in float32.
+
+    Parameters
+    ----------
+    images : (N, C, H, W) as the graph takes them; they fix the ranges.
+    batch : the file's N; None: any.
+    """
+    path = prefix.with_name(f"{prefix.name}.onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        exact = write_onnx_file(*graph, Path(folder) / prefix.name, images.shape[1:], batch)
+        return path, quantize_onnx_to_target(exact, path, [images])
 
 
 def _search(names: List[str], error: Callable[..., float], target: float, seconds: float) -> List[str]:
@@ -102,7 +123,7 @@ def _search(names: List[str], error: Callable[..., float], target: float, second
 
 
 class _Quantizer:
-    """An ONNX file with the ranges of its activations, for 8-bit forms that leave out different nodes."""
+    """An ONNX file with the ranges of its activations, for 8-bit files that leave out different nodes."""
 
     def __init__(self, path, calibration: Sequence[np.ndarray]):
         if not len(calibration):
@@ -152,7 +173,7 @@ class _Quantizer:
     def _calibrated(self, calibration: Sequence[np.ndarray]):
         batches = _batches(calibration, self.batch)
 
-        class Reader(self._library.CalibrationDataReader):
+        class Reader(self._library.CalibrationDataReader):  # type: ignore[name-defined]  # of an optional package
             def get_next(self):
                 batch = next(batches, None)
                 return None if batch is None else {"data": batch}
@@ -169,11 +190,11 @@ class _Quantizer:
 
 def _batches(images: Sequence[np.ndarray], size: Optional[int]) -> Iterator[np.ndarray]:
     """All images in batches of `size` (repeated to fill the last one), or of any moderate size."""
-    images = np.ascontiguousarray(np.concatenate(list(images)), np.float32)
+    together: np.ndarray = np.ascontiguousarray(np.concatenate(list(images)), np.float32)
     if size:
-        images = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
+        together = np.resize(together, (-(-len(together) // size) * size, *together.shape[1:]))
     size = size or _BATCH
-    return iter([images[begin : begin + size] for begin in range(0, len(images), size)])
+    return iter([together[begin : begin + size] for begin in range(0, len(together), size)])
 
 
 class _HardSigmoids:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Union
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class OnnxNodes:
         names: Dict[Entry, str] = {}
         for node in sorted_nodes(list(outputs.values())):
             if node.op == CONSTANT:
-                names[Entry(node)] = self.constant(node.value, node.name)
+                names[Entry(node)] = self.constant(node.array, node.name)
             elif node.op == "null":
                 names[Entry(node)] = data
             elif node.op in _OPERATORS:
@@ -39,10 +39,10 @@ class OnnxNodes:
             else:
                 raise _refused(node)
         final = {names[entry]: name for name, entry in outputs.items()}
-        for node in self.nodes:
-            node.input[:] = [final.get(name, name) for name in node.input]
-            node.output[:] = [final.get(name, name) for name in node.output]
-        used = {given for node in self.nodes for given in node.input}
+        for written in self.nodes:
+            written.input[:] = [final.get(name, name) for name in written.input]
+            written.output[:] = [final.get(name, name) for name in written.output]
+        used = {given for written in self.nodes for given in written.input}
         self.initializers = [tensor for tensor in self.initializers if tensor.name in used]
 
     def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
@@ -56,13 +56,13 @@ class OnnxNodes:
         self.nodes.append(self._helper.make_node(op, inputs, outputs, outputs[0], **attributes))
         return outputs
 
-    def constant(self, value: np.ndarray, name: str) -> str:
+    def constant(self, value: Union[np.ndarray, np.generic], name: str) -> str:
         """The name of an initializer with this value; equal ones are one."""
-        value = np.asarray(value)
-        key = value.tobytes() + repr((value.shape, value.dtype.str)).encode()
+        array = np.asarray(value)
+        key = array.tobytes() + repr((array.shape, array.dtype.str)).encode()
         if key not in self._constants:
             self._constants[key] = self._free(name)
-            self.initializers.append(self._to_tensor(value, self._constants[key]))
+            self.initializers.append(self._to_tensor(array, self._constants[key]))
         return self._constants[key]
 
     def integers(self, values: Sequence[int], name: str) -> str:
@@ -105,7 +105,7 @@ def _fully_connected(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
 
 def _batch_norm(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
     if node.get("fix_gamma", True):
-        ones = np.ones(node.inputs[1].shape, np.float32)
+        ones = np.ones_like(node.inputs[1].node.array)
         inputs = [inputs[0], graph.constant(ones, f"{node.name}_gamma"), *inputs[2:]]
     return graph.add("BatchNormalization", inputs, node.name, epsilon=node.get("eps", 1e-3))
 
@@ -157,7 +157,7 @@ def _pooling(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
 
 
 def _adaptive_pooling(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
-    (*_, height, width), (*_, rows, columns) = node.inputs[0].shape, node.shapes[0]
+    height, width, rows, columns = (entry.size(axis) for entry in (node.inputs[0], Entry(node)) for axis in (2, 3))
     if (height, width) == (rows, columns):
         return inputs[0]
     # For any sizes: averages of rows and columns as two products.

@@ -122,10 +122,16 @@ def compile_onnx(
     """Compile an ONNX file of `export --batch N` for this processor into a shared library for `tvm_runner`.
 
     Convolutions become NHWC; the tiles of every operator are chosen by rule, or are the best that `database` (a folder)
-    has. `trials` more are measured first, one thread each, where the network's time goes; every trial is in the folder
-    when the next begins, and the next call goes on from there. `progress` receives a line after each.
+    has.
 
+    Parameters
+    ----------
+    path, library : the ONNX file, and the file to write.
+    database : a folder that keeps the trials; every trial is in it when the next begins, and the next call goes on from
+        there.
+    trials : how many schedules more are measured first, one thread each, where the network's time goes.
     expected : `data` and the logits for it. The library is loaded again and compared.
+    progress : receives a line after each trial.
     threads : with 1 the library has no parallel loops, which even on one thread take longer.
 
     Raises FileNotFoundError, ImportError without TVM, ValueError for a file that is not ours or has no fixed batch, for
@@ -167,10 +173,15 @@ def compile_onnx(
 def tvm_runner(library, processor: Optional[str] = None) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function (N, C, H, W) -> logits of a library that `compile_onnx` wrote, for the N of its ONNX file.
 
-    `processor`: that it was compiled for, `Compiled.processor`; another one could end the process by an instruction
-    that it does not have.
+    It uses TVM_NUM_THREADS threads, or one for each core.
 
-    It uses TVM_NUM_THREADS threads, or one for each core. Raises FileNotFoundError, ImportError without TVM, ValueError
+    Parameters
+    ----------
+    library : the file.
+    processor : that it was compiled for, `Compiled.processor`; another one could end the process by an instruction that
+        it does not have.
+
+    Raises FileNotFoundError, ImportError without TVM, ValueError
     for a file that is no such library, or one for another processor than this.
     """
     tvm = require_tvm()

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._requirements import optional_import
 from . import augment as aug
-from .base import Data, to_batch
+from .base import Data, Shard, to_batch
 from .decode import to_input
 from .records import RecordFile, read_class_names, read_images, scan_records
 from .sampling import AUGMENT, epoch_order, private_random, step_positions, val_share
@@ -41,27 +41,14 @@ class ArrayData(Data):
 
     def __init__(
         self,
-        settings: DataSettings,
-        seed: int,
-        rank: int,
-        world: int,
+        shard: Shard,
         train: ImageArray,
         val: ImageArray,
         num_classes: int,
         class_names: list[str] | None = None,
     ):
-        channels = train.images.shape[3]
-        super().__init__(
-            settings,
-            seed,
-            rank,
-            world,
-            num_classes,
-            len(train.labels),
-            len(val.labels),
-            class_names,
-            channels,
-        )
+        sizes = (len(train.labels), len(val.labels))
+        super().__init__(shard, num_classes, *sizes, class_names, in_channels=train.images.shape[3])
         self._train, self._val = train, val
 
     def _train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
@@ -96,14 +83,14 @@ class ArrayData(Data):
         return to_input(images, self.settings)
 
 
-def open_digits(settings: DataSettings, seed: int, rank: int, world: int) -> ArrayData:
+def open_digits(shard: Shard) -> ArrayData:
     """scikit-learn's 1,797 handwritten digits (8x8 grey) at `image_size`; 20 % of each class are held out.
 
     A mirrored or strongly cropped digit is another digit, so ``imagenet`` and ``small`` become ``shift``;
     mean and std for three channels are replaced by the digits' own.
     """
     datasets = optional_import("sklearn.datasets", extra="train", why="load the handwritten digits")
-    cv2 = aug.cv2_module()
+    cv2, settings = aug.cv2_module(), shard.settings
     bunch = datasets.load_digits()
     side = (settings.image_size, settings.image_size)
     grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
@@ -120,7 +107,7 @@ def open_digits(settings: DataSettings, seed: int, rank: int, world: int) -> Arr
     if settings.augment != "none":
         settings = replace(settings, augment="shift")
     train, val = (ImageArray(images[part], labels[part]) for part in (~held_out, held_out))
-    return ArrayData(settings, seed, rank, world, train, val, 10, [str(digit) for digit in range(10)])
+    return ArrayData(replace(shard, settings=settings), train, val, 10, [str(digit) for digit in range(10)])
 
 
 class _Cifar10Binary(mx.gluon.data.vision.CIFAR10):
@@ -152,32 +139,33 @@ def _cifar10_records(records: RecordFile, settings: DataSettings) -> ImageArray:
     return ImageArray(np.stack(images), records.labels[kept])
 
 
-def open_cifar10(settings: DataSettings, seed: int, rank: int, world: int, folder: str) -> ArrayData:
+def open_cifar10(shard: Shard, folder: str) -> ArrayData:
     """CIFAR-10 from ``train.rec`` and ``test.rec`` or from the original binary batches, wholly in memory."""
     if not os.path.isdir(folder):
         raise FileNotFoundError(missing_path_message(folder, folder))
     names = read_class_names(folder) or _CIFAR10_NAMES
     paths = [os.path.join(folder, name) for name in ("train.rec", "test.rec")]
     if any(os.path.exists(path) for path in paths):
-        train, val = (_cifar10_records(records, settings) for records in [scan_records(path) for path in paths])
+        train, val = (_cifar10_records(records, shard.settings) for records in [scan_records(path) for path in paths])
     else:
         train, val = (_cifar10_binary(folder, train=part) for part in (True, False))
     highest = int(max(train.labels.max(), val.labels.max()))
     if highest >= len(names):
         raise ValueError(f"{folder} holds class index {highest}, but only {len(names)} class names.")
-    return ArrayData(settings, seed, rank, world, train, val, len(names), names)
+    return ArrayData(shard, train, val, len(names), names)
 
 
-def open_synthetic(settings: DataSettings, seed: int, rank: int, world: int, argument: str) -> ArrayData:
+def open_synthetic(shard: Shard, argument: str) -> ArrayData:
     """Images with one coarse random colour pattern per class under noise: learnable, equal for every seed."""
     if argument and not (argument.isdigit() and int(argument)):
         raise ValueError(f"synthetic:{argument} is not understood; write synthetic:N, N the number of images.")
     num_images = int(argument or _SYNTHETIC_IMAGES)
-    num_classes = settings.classes or _SYNTHETIC_CLASSES
+    num_classes = shard.settings.classes or _SYNTHETIC_CLASSES
     random = np.random.RandomState(0)
     shape = (num_classes, _SYNTHETIC_CELLS, _SYNTHETIC_CELLS, 3)
     cells = random.randint(32, 224, size=shape, dtype=np.int16)
-    where = np.arange(settings.image_size) * _SYNTHETIC_CELLS // settings.image_size
+    side = shard.settings.image_size
+    where = np.arange(side) * _SYNTHETIC_CELLS // side
     patterns = cells[:, where][:, :, where]
 
     def draw(num: int) -> ImageArray:
@@ -187,4 +175,4 @@ def open_synthetic(settings: DataSettings, seed: int, rank: int, world: int, arg
         return ImageArray((patterns[labels] + noise).astype(np.uint8), labels)
 
     train = draw(num_images)
-    return ArrayData(settings, seed, rank, world, train, draw(max(num_images // 4, 1)), num_classes)
+    return ArrayData(shard, train, draw(max(num_images // 4, 1)), num_classes)

@@ -19,7 +19,7 @@ _PCA_VECTORS = np.array(
 )
 _GREY = np.array([0.299, 0.587, 0.114])
 _WINDOW_ATTEMPTS = 10
-_PILLOW_FILTERS = {"pillow_bilinear": Image.BILINEAR, "pillow_bicubic": Image.BICUBIC}
+_PILLOW_FILTERS = {"pillow_bilinear": Image.Resampling.BILINEAR, "pillow_bicubic": Image.Resampling.BICUBIC}
 # The box of random erasing: share of the area, width / height.
 ERASED_AREA, ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
@@ -37,8 +37,8 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: str = "bil
     if image.shape[:2] == (height, width):
         return image
     if interpolation in _PILLOW_FILTERS:
-        resized = to_pillow(image).resize((width, height), _PILLOW_FILTERS[interpolation])
-        return np.asarray(resized).reshape(height, width, image.shape[2])
+        filtered = to_pillow(image).resize((width, height), _PILLOW_FILTERS[interpolation])
+        return np.asarray(filtered).reshape(height, width, image.shape[2])
     cv2 = cv2_module()
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return resized.reshape(height, width, image.shape[2])
@@ -63,7 +63,7 @@ def _fitting_window(
     height: int, width: int, area: Sequence[float], aspect: Sequence[float], random: np.random.RandomState
 ) -> tuple[int, int, int, int] | None:
     for _ in range(_WINDOW_ATTEMPTS):
-        target = height * width * random.uniform(*area)
+        target = height * width * random.uniform(area[0], area[1])
         ratio = math.exp(random.uniform(math.log(aspect[0]), math.log(aspect[1])))
         window_w, window_h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
         if 0 < window_w <= width and 0 < window_h <= height:
@@ -78,7 +78,7 @@ def erase(pixels: np.ndarray, settings: DataSettings, random: np.random.RandomSt
     """
     if settings.augment == "none" or not settings.random_erasing or random.uniform() >= settings.random_erasing:
         return
-    window = _fitting_window(*pixels.shape[1:], ERASED_AREA, ERASED_ASPECT, random)
+    window = _fitting_window(pixels.shape[1], pixels.shape[2], ERASED_AREA, ERASED_ASPECT, random)
     if window:
         top, left, height, width = window
         noise = random.standard_normal((len(pixels), height, width))
@@ -115,7 +115,8 @@ def augment_imagenet(image: np.ndarray, settings: DataSettings, random: np.rando
 
     (h, w, c) uint8 -> (image_size, image_size, c) float32.
     """
-    top, left, height, width = crop_window(*image.shape[:2], settings.crop_area, settings.crop_aspect, random)
+    whole = image.shape[:2]
+    top, left, height, width = crop_window(whole[0], whole[1], settings.crop_area, settings.crop_aspect, random)
     interpolation = settings.interpolation
     if interpolation == "pillow_random":
         interpolation = list(_PILLOW_FILTERS)[random.randint(len(_PILLOW_FILTERS))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Iterator
 
 import mxnet as mx
@@ -10,37 +11,55 @@ import numpy as np
 from .settings import Batch, DataSettings
 
 
+@dataclass(frozen=True)
+class Shard:
+    """The part of a source that one worker reads.
+
+    Args:
+        settings: The data section of a recipe.
+        seed: Of the order of the images and of their augmentation.
+        rank: Number of the worker, from 0.
+        world: Number of all workers.
+
+    Raises:
+        ValueError: There is no such worker.
+    """
+
+    settings: DataSettings
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"rank is {self.rank}; it must be in 0..{self.world - 1} (world {self.world}).")
+
+
 class Data:
     """Training and evaluation batches of one worker.
 
-    Attributes
-    ----------
-    settings : DataSettings
-    num_classes, num_train, num_val, in_channels, image_size : int
-        Numbers of images count all workers; `num_train` or `num_val` is 0 where the source has no such part.
-    class_names : list of str or None
-    description : str
-        One line for the log.
-    reader : str
-        What reads the training images: "memory", "threads" or "MXNet's reader".
+    Attributes:
+        settings: DataSettings.
+        seed, rank, world: Of the shard.
+        num_classes, in_channels, image_size: Of the images, in pixels.
+        num_train, num_val: Images of all workers; 0 where the source has no such part.
+        class_names: Texts, or None.
+        description: One line for the log.
+        reader: What reads the training images: "memory", "threads" or "MXNet's reader".
     """
 
     reader: str
 
     def __init__(
         self,
-        settings: DataSettings,
-        seed: int,
-        rank: int,
-        world: int,
+        shard: Shard,
         num_classes: int,
         num_train: int,
         num_val: int,
         class_names: list[str] | None = None,
         in_channels: int = 3,
     ):
-        if not 0 <= rank < world:
-            raise ValueError(f"rank is {rank}; it must be in 0..{world - 1} (world {world}).")
+        settings = shard.settings
         if settings.classes not in (None, num_classes):
             raise ValueError(
                 f"data.classes is {settings.classes}, but {settings.source} has {num_classes} classes.\n"
@@ -51,7 +70,7 @@ class Data:
                 f"data.mean and data.std have {len(settings.mean)} entries; images of {settings.source} have "
                 f"{in_channels} channel(s)."
             )
-        self.settings, self.seed, self.rank, self.world = settings, seed, rank, world
+        self.settings, self.seed, self.rank, self.world = settings, shard.seed, shard.rank, shard.world
         self.num_classes, self.num_train, self.num_val = num_classes, num_train, num_val
         self.class_names, self.in_channels, self.image_size = class_names, in_channels, settings.image_size
         self.eval_batch_size = settings.eval_batch_size or settings.batch_size
@@ -69,10 +88,8 @@ class Data:
     def steps_per_epoch(self) -> int:
         """Steps of one epoch, equal on every worker; 0 where there is nothing to train on.
 
-        Raises
-        ------
-        ValueError
-            If the training set is smaller than one global batch.
+        Raises:
+            ValueError: The training set is smaller than one global batch.
         """
         global_batch = self.settings.batch_size * self.world
         if 0 < self.num_train < global_batch:
@@ -84,16 +101,18 @@ class Data:
         return self.num_train // global_batch
 
     def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch` from `first_step` on.
+        """The batches of an epoch, from one of its steps on.
 
         What step s holds depends on (seed, epoch, s, rank, world) alone, so an epoch resumed in its middle
         goes on with bit-identical batches. Over the workers the images of one epoch are disjoint,
         and complete up to the remainder that does not fill a global batch.
 
-        Raises
-        ------
-        ValueError
-            If there is nothing to train on, or `first_step` lies outside the epoch.
+        Args:
+            epoch: Number of the epoch, from 0.
+            first_step: Batches to pass over.
+
+        Raises:
+            ValueError: There is nothing to train on, or `first_step` lies outside the epoch.
         """
         if not self.num_train:
             raise ValueError(_missing_part(self.settings.source, "training", "train"))
@@ -104,10 +123,8 @@ class Data:
     def val_batches(self) -> Iterator[Batch]:
         """This worker's share of the evaluation images, in fixed order; all workers see each image once.
 
-        Raises
-        ------
-        ValueError
-            If there is nothing to evaluate on.
+        Raises:
+            ValueError: There is nothing to evaluate on.
         """
         if not self.num_val:
             raise ValueError(_missing_part(self.settings.source, "evaluation", "val"))

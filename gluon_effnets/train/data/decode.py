@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections
-from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Iterable, Iterator, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Callable, Deque, Generator, Iterable, TypeVar
 
 import numpy as np
 
@@ -25,10 +25,8 @@ def decode_image(encoded: bytes, where: str) -> np.ndarray:
     Grey and CMYK images are converted, transparency is dropped. The EXIF orientation is ignored, as in the
     pipelines behind published ImageNet results.
 
-    Raises
-    ------
-    UnreadableImageError
-        If the bytes are no readable image; `where` stands in the text.
+    Raises:
+        UnreadableImageError: The bytes are no readable image; `where` stands in the text.
     """
     cv2 = cv2_module()
     image = None
@@ -51,10 +49,10 @@ def to_input(images: np.ndarray, settings: DataSettings) -> np.ndarray:
 
 def ordered_map(
     function: Callable[[_Item], _Result], items: Iterable[_Item], num_threads: int, ahead: int
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
     """`map` in threads, in the order of `items`; `ahead` items are begun beyond the one handed out."""
     pool = ThreadPoolExecutor(num_threads)
-    pending = collections.deque()
+    pending: Deque[Future[_Result]] = collections.deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))

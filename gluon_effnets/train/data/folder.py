@@ -7,32 +7,29 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .base import Shard
 from .decode import decode_image
-from .settings import DataSettings, missing_path_message
+from .settings import missing_path_message
 from .threaded import ThreadedData
 
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 
 
-def open_folder(settings: DataSettings, seed: int, rank: int, world: int, folder: str) -> ThreadedData:
+def open_folder(shard: Shard, folder: str) -> ThreadedData:
     """Photos in one folder per class; class indices follow the sorted folder names.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is neither ``train`` nor ``val`` in `folder`.
-    ValueError
-        If a part holds no class folders, a class is empty, or the two parts name different classes.
+    Raises:
+        FileNotFoundError: There is neither ``train`` nor ``val`` in `folder`.
+        ValueError: A part holds no class folders, a class is empty, or the two parts name different classes.
     """
-    parts = {part: _list_classes(os.path.join(folder, part)) for part in ("train", "val")}
-    if parts["train"] is None and parts["val"] is None:
+    train, val = (_list_classes(os.path.join(folder, part)) for part in ("train", "val"))
+    if train is None and val is None:
         looked_at = f"{folder}/train and {folder}/val" if os.path.isdir(folder) else folder
         raise FileNotFoundError(missing_path_message(looked_at, folder))
-    if None not in parts.values():
-        _check_same_classes(folder, set(parts["train"]), set(parts["val"]))
-    names = sorted(parts["train"] or parts["val"])
-    train, val = (_photos(classes, names) for classes in (parts["train"], parts["val"]))
-    return ThreadedData(settings, seed, rank, world, train, val, len(names), names)
+    if train is not None and val is not None:
+        _check_same_classes(folder, set(train), set(val))
+    names = sorted(train or val or ())
+    return ThreadedData(shard, _photos(train, names), _photos(val, names), len(names), names)
 
 
 def _list_classes(folder: str) -> dict[str, list[str]] | None:

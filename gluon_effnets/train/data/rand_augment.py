@@ -13,7 +13,7 @@ __all__ = ["OPERATIONS", "rand_augment", "to_pillow"]
 
 MAX_MAGNITUDE = 10.0
 APPLIED = 0.5  # probability that a chosen operation is carried out
-_FILTERS = (Image.BILINEAR, Image.BICUBIC)
+_FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 
 
 class _Draw:
@@ -27,9 +27,9 @@ class _Draw:
 
     def affine(self, image: Image.Image, *matrix: float) -> Image.Image:
         """Output (x, y) comes from (a x + b y + c, d x + e y + f)."""
-        return image.transform(image.size, Image.AFFINE, matrix, resample=self.filter(), fillcolor=self.fill)
+        return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=self.filter(), fillcolor=self.fill)
 
-    def filter(self) -> int:
+    def filter(self) -> Image.Resampling:
         return _FILTERS[self._random.randint(len(_FILTERS))]
 
 

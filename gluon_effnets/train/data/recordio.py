@@ -13,6 +13,7 @@ from typing import Iterator
 import mxnet as mx
 import numpy as np
 
+from .base import Shard
 from .records import (
     RecordFile,
     check_images,
@@ -28,19 +29,17 @@ from .threaded import ThreadedData
 _log = logging.getLogger("gluon_effnets")
 
 
-def open_recordio(settings: DataSettings, seed: int, rank: int, world: int, path: str) -> ThreadedData:
+def open_recordio(shard: Shard, path: str) -> ThreadedData:
     """``DIR/train.rec`` and ``DIR/val.rec`` (or ``test.rec``), or a ``.rec`` file for evaluation only.
 
     Class names come from ``classes.txt`` beside the files; without it ``data.classes`` or the highest label
     tells the number of classes.
 
-    Raises
-    ------
-    FileNotFoundError
-        If no such file exists.
-    ValueError
-        If a file is damaged, or a label is out of range.
+    Raises:
+        FileNotFoundError: No such file exists.
+        ValueError: A file is damaged, or a label is out of range.
     """
+    settings = shard.settings
     folder, train, val = _find_files(path)
     files = [records for records in (train, val) if records]
     names = read_class_names(folder)
@@ -48,8 +47,9 @@ def open_recordio(settings: DataSettings, seed: int, rank: int, world: int, path
     if settings.on_error == "raise":
         for records in files:
             check_images(records)
-    kind = RecordData if train and _reader_serves(settings, len(train.labels), world) else ThreadedData
-    return kind(settings, seed, rank, world, train, val, num_classes, names)
+    if train and _reader_serves(settings, len(train.labels), shard.world):
+        return RecordData(shard, train, val, num_classes, names)
+    return ThreadedData(shard, train, val, num_classes, names)
 
 
 class RecordData(ThreadedData):
@@ -63,13 +63,22 @@ class RecordData(ThreadedData):
 
     reader = "MXNet's reader"
 
-    def __init__(self, settings, seed, rank, world, train: RecordFile, val, num_classes, class_names):
-        super().__init__(settings, seed, rank, world, train, val, num_classes, class_names)
+    def __init__(
+        self,
+        shard: Shard,
+        train: RecordFile,
+        val: RecordFile | None,
+        num_classes: int,
+        class_names: list[str] | None,
+    ):
+        super().__init__(shard, train, val, num_classes, class_names)
+        self._records = train
         if train.index_path is None:
             folder = tempfile.mkdtemp(prefix="gluon_effnets-")
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            self._train = train._replace(index_path=os.path.join(folder, "rebuilt.idx"))
-            write_index(self._train, self._train.index_path)
+            index_path = os.path.join(folder, "rebuilt.idx")
+            self._records = train._replace(index_path=index_path)
+            write_index(train, index_path)
             _log.warning("%s has no .idx beside it; it was rebuilt for this run", train.path)
 
     def _train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
@@ -85,7 +94,7 @@ class RecordData(ThreadedData):
 
     def _read_epoch(self, epoch: int) -> Iterator[mx.io.DataBatch]:
         """This worker's part, once; an error about a damaged image becomes one that names the record."""
-        records, settings = self._train, self.settings
+        records, settings = self._records, self.settings
         part = (self.rank + epoch) % self.world
         try:
             yield from mx.io.ImageRecordIter(

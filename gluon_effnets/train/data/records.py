@@ -27,18 +27,13 @@ _log = logging.getLogger("gluon_effnets")
 class RecordFile(NamedTuple):
     """A checked RecordIO file.
 
-    Attributes
-    ----------
-    path : str
-    index_path : str or None
-        None where the file came without an index.
-    content : ndarray
-        The mapped file, uint8.
-    keys, offsets, starts, ends : ndarray
-        Per record, shape (n,), ascending by offset: its key in the index, where it begins, and the byte range
-        of the encoded image; `ends` is -1 for a record stored in parts.
-    labels : ndarray
-        Class indices, shape (n,), int32.
+    Attributes:
+        path: Of the file.
+        index_path: None where the file came without an index.
+        content: The mapped file, uint8.
+        keys, offsets, starts, ends: Per record, shape (n,), ascending by offset: its key in the index,
+            where it begins, and the byte range of the encoded image; `ends` is -1 for a record stored in parts.
+        labels: Class indices, shape (n,), int32.
     """
 
     path: str
@@ -82,12 +77,9 @@ def scan_records(path: str) -> RecordFile:
     MXNet's reader ends the process on a missing index, and passes over a damaged record without a word;
     hence the check before it opens the file.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the index does not fit, the file was cut short, or a record is damaged.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The index does not fit, the file was cut short, or a record is damaged.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(missing_path_message(path, os.path.dirname(path) or "."))
@@ -97,8 +89,8 @@ def scan_records(path: str) -> RecordFile:
     if size % 4:
         raise ValueError(f"{path} was cut short: its size ({size} bytes) is no multiple of 4; copy it again.")
     words = np.memmap(path, np.dtype("<u4"), mode="r")
-    index_path = os.path.splitext(path)[0] + ".idx"
-    if os.path.exists(index_path):
+    index_path: str | None = os.path.splitext(path)[0] + ".idx"
+    if index_path and os.path.exists(index_path):
         keys, offsets = _read_index(index_path, path, size)
     else:
         index_path = None
@@ -133,10 +125,8 @@ def check_images(records: RecordFile) -> None:
 
     MXNet's reader takes a JPEG that was cut short for whole, and stops on other damage only on reaching it.
 
-    Raises
-    ------
-    UnreadableImageError
-        If one of them is no readable image.
+    Raises:
+        UnreadableImageError: One of them is no readable image.
     """
     content = records.content
     first_words = content.view("<u4")[np.minimum(records.starts // 4, len(content) // 4 - 1)]
@@ -159,7 +149,7 @@ def _decode_all(
     """The image, or the error, of each record in the order of `positions`."""
 
     def decode(part: np.ndarray) -> list[np.ndarray | UnreadableImageError]:
-        results = []
+        results: list[np.ndarray | UnreadableImageError] = []
         for position in part:
             try:
                 results.append(records.read(position))
@@ -180,7 +170,7 @@ def progress(items, total: int, text: str):
 
 
 def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    keys, offsets = [], []
+    rows = []
     with open(index_path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -189,11 +179,10 @@ def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.n
                 raise ValueError(
                     f"{index_path}, line {number} is not 'key<TAB>offset'.\nDelete the file, it is rebuilt from {path}."
                 ) from None
-            keys.append(key)
-            offsets.append(offset)
-    if not keys:
+            rows.append((key, offset))
+    if not rows:
         raise ValueError(f"{index_path} is empty; delete it, it is rebuilt from {path}.")
-    keys, offsets = np.array(keys, np.int64), np.array(offsets, np.int64)
+    keys, offsets = np.array(rows, np.int64).T
     ascending = np.argsort(offsets, kind="stable")
     keys, offsets = keys[ascending], offsets[ascending]
     outside = offsets + _RECORD_HEADER + _IMAGE_HEADER > size

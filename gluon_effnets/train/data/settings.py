@@ -25,12 +25,9 @@ INTERPOLATIONS = (*EVAL_INTERPOLATIONS, "pillow_random")
 class RandAugment:
     """The ``rand_augment:`` of the data section; the defaults are timm's ``rand-m9-mstd0.5``.
 
-    Attributes
-    ----------
-    num : int
-        Operations per image.
-    magnitude, std : float
-        Of 0 to 10: mean and standard deviation of their strength.
+    Attributes:
+        num: Operations per image.
+        magnitude, std: Of 0 to 10: mean and standard deviation of their strength.
     """
 
     num: int = 2
@@ -51,47 +48,32 @@ class RandAugment:
 class DataSettings:
     """The ``data:`` section of a recipe; the defaults are those of GluonCV's ImageNet recipe.
 
-    Attributes
-    ----------
-    source : str
-        ``KIND[:PATH]``: ``digits``, ``cifar10:DIR``, ``folder:DIR``, ``recordio:DIR`` (or one ``.rec`` file,
-        for evaluation), ``synthetic[:N]``.
-    image_size : int
-        Side of the square network input, in pixels.
-    batch_size, eval_batch_size : int
-        Images per worker and step; evaluation uses `batch_size` unless told.
-    eval_crop : float
-        Evaluation resizes the shorter side to ``ceil(image_size / eval_crop)`` and takes the centre.
-    classes : int or None
-        None counts the classes in the data; a number is checked against the data.
-    num_threads : int
-        Decoding threads per worker.
-    augment : str
-        ``imagenet`` (random resized crop, mirror, colour jitter, PCA noise), ``small`` (pad, random crop,
-        mirror), ``shift`` (pad, random crop) or ``none``.
-    crop_area, crop_aspect : (float, float)
-        Ranges of the random resized crop: part of the image's area, width / height.
-    mirror : bool
-        Whether ``imagenet`` and ``small`` mirror half of the images.
-    color_jitter : float
-        Strength of brightness, contrast and saturation changes of ``imagenet``.
-    pca_noise : float
-        Standard deviation of the lighting noise of ``imagenet``.
-    pad : int
-        Black border of ``small`` and ``shift``, in pixels.
-    rand_augment : RandAugment or None
-        Random operations after crop and mirror, unless `augment` is ``none``.
-    random_erasing : float
-        Probability that a box of the normalised image becomes noise, unless `augment` is ``none``.
-    interpolation, eval_interpolation : str
-        Of the crops of ``imagenet``, and of the evaluation: ``bilinear`` (OpenCV's, without a low-pass filter),
-        ``pillow_bilinear``, ``pillow_bicubic``; of the crops also ``pillow_random``, one of the latter two by chance.
-    mean, std : (float, float, float)
-        Normalisation on the scale 0..255, of red, green and blue in this sequence.
-    channel_order : str
-        ``rgb`` or ``bgr``: how the normalised channels are handed to the network.
-    on_error : str
-        ``raise`` or ``skip``: what an unreadable image does.
+    Attributes:
+        source: ``KIND[:PATH]``: ``digits``, ``cifar10:DIR``, ``folder:DIR``, ``recordio:DIR`` (or one ``.rec``
+            file, for evaluation), ``synthetic[:N]``.
+        image_size: Side of the square network input, in pixels.
+        batch_size, eval_batch_size: Images per worker and step; evaluation uses `batch_size` unless told.
+        eval_crop: Evaluation resizes the shorter side to ``ceil(image_size / eval_crop)`` and takes the
+            centre.
+        classes: None counts the classes in the data; a number is checked against the data.
+        num_threads: Decoding threads per worker.
+        augment: ``imagenet`` (random resized crop, mirror, colour jitter, PCA noise), ``small`` (pad, random
+            crop, mirror), ``shift`` (pad, random crop) or ``none``.
+        crop_area, crop_aspect: Ranges of the random resized crop: part of the image's area, width /
+            height.
+        mirror: Whether ``imagenet`` and ``small`` mirror half of the images.
+        color_jitter: Strength of brightness, contrast and saturation changes of ``imagenet``.
+        pca_noise: Standard deviation of the lighting noise of ``imagenet``.
+        pad: Black border of ``small`` and ``shift``, in pixels.
+        rand_augment: Random operations after crop and mirror, unless `augment` is ``none``.
+        random_erasing: Probability that a box of the normalised image becomes noise, unless `augment` is
+            ``none``.
+        interpolation, eval_interpolation: Of the crops of ``imagenet``, and of the evaluation: ``bilinear``
+            (OpenCV's, without a low-pass filter), ``pillow_bilinear``, ``pillow_bicubic``; of the crops also
+            ``pillow_random``, one of the latter two by chance.
+        mean, std: Normalisation on the scale 0..255, of red, green and blue in this sequence.
+        channel_order: ``rgb`` or ``bgr``: how the normalised channels are handed to the network.
+        on_error: ``raise`` or ``skip``: what an unreadable image does.
     """
 
     source: str = UNSET
@@ -150,14 +132,11 @@ class DataSettings:
 class Batch:
     """One batch for one worker.
 
-    Attributes
-    ----------
-    data : NDArray
-        Normalised images, shape (n, c, h, w), float32.
-    label : NDArray
-        Class indices, shape (n,), int32.
-    num_valid : int
-        The rows from `num_valid` on only fill the batch and are to be ignored; training batches are full.
+    Attributes:
+        data: Normalised images, shape (n, c, h, w), float32.
+        label: Class indices, shape (n,), int32.
+        num_valid: The rows from `num_valid` on only fill the batch and are to be ignored; training batches are
+            full.
     """
 
     data: mx.nd.NDArray
@@ -210,10 +189,8 @@ def missing_path_message(looked_at: str, folder: str) -> str:
 def parse_source(source: str) -> Source:
     """Splits ``KIND[:PATH]``; an unset source is taken from the variable GLUON_EFFNETS_IMAGENET.
 
-    Raises
-    ------
-    ValueError
-        If nothing is named, or the kind is unknown.
+    Raises:
+        ValueError: Nothing is named, or the kind is unknown.
     """
     if source in (UNSET, "", None):
         source = os.environ.get(IMAGENET_VARIABLE, "")

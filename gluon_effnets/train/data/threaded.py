@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import itertools
 import logging
-from typing import Callable, Iterator, Protocol
+from typing import Callable, Iterator, Protocol, Set
 
 import numpy as np
 
 from . import augment as aug
-from .base import Data, to_batch
+from .base import Data, Shard, to_batch
 from .decode import UnreadableImageError, ordered_map, to_input
 from .sampling import AUGMENT, SUBSTITUTE, epoch_order, private_random, step_positions, val_share
-from .settings import Batch, DataSettings
+from .settings import Batch
 
 _SUBSTITUTES = 20
 _log = logging.getLogger("gluon_effnets")
 
 
 class Photos(Protocol):
-    """Images read one by one.
+    """Images read one by one."""
 
-    Attributes
-    ----------
-    labels : ndarray
-        Class indices, shape (n,), int32.
-    """
-
-    labels: np.ndarray
+    @property
+    def labels(self) -> np.ndarray:
+        """Class indices, shape (n,), int32."""
 
     def read(self, position: int) -> np.ndarray:
         """One decoded image, (h, w, 3) uint8 RGB; raises UnreadableImageError."""
+
+
+class NoPhotos:
+    """The part that a source has not."""
+
+    labels = np.empty(0, np.int32)
+
+    def read(self, position: int) -> np.ndarray:
+        raise IndexError(position)
 
 
 class ThreadedData(Data):
@@ -40,22 +45,20 @@ class ThreadedData(Data):
 
     def __init__(
         self,
-        settings: DataSettings,
-        seed: int,
-        rank: int,
-        world: int,
+        shard: Shard,
         train: Photos | None,
         val: Photos | None,
         num_classes: int,
         class_names: list[str] | None = None,
     ):
-        sizes = [len(part.labels) if part else 0 for part in (train, val)]
-        super().__init__(settings, seed, rank, world, num_classes, *sizes, class_names)
-        self._train, self._val = train, val
+        self._train: Photos = NoPhotos() if train is None else train
+        self._val: Photos = NoPhotos() if val is None else val
+        super().__init__(shard, num_classes, len(self._train.labels), len(self._val.labels), class_names)
 
     def _train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = epoch_order(self.num_train, self.seed, epoch)
-        size, skipped = self.settings.batch_size, set()
+        size = self.settings.batch_size
+        skipped: Set[int] = set()
 
         def load(position: int):
             index, image = self._readable(order[position], position, epoch, skipped)
@@ -70,7 +73,8 @@ class ThreadedData(Data):
         _report(skipped, f"epoch {epoch}: %d unreadable training image(s) replaced by others")
 
     def _val_batches(self) -> Iterator[Batch]:
-        settings, skipped = self.settings, set()
+        settings = self.settings
+        skipped: Set[int] = set()
         shorter = aug.eval_resize(settings)
 
         def load(index: int):

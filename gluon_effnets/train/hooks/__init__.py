@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Type
+from typing import Dict, List
 
-from ..registry import create
+from ..registry import Registry
 from .base import Hook
 from .clip_gradients import ClipGradients
 from .ema import EMA
@@ -15,16 +15,27 @@ from .tensorboard import TensorBoard
 
 __all__ = ["HOOKS", "Hook", "make_hooks"]
 
-HOOKS: Dict[str, Type[Hook]] = {
-    "clip_gradients": ClipGradients,
-    "ema": EMA,
-    "mixup": Mixup,
-    "recompute_statistics": RecomputeStatistics,
-    "sparsify": Sparsify,
-    "tensorboard": TensorBoard,
-}
+HOOKS: Registry[Hook] = Registry(
+    "hook",
+    {
+        "clip_gradients": ClipGradients,
+        "ema": EMA,
+        "mixup": Mixup,
+        "recompute_statistics": RecomputeStatistics,
+        "sparsify": Sparsify,
+        "tensorboard": TensorBoard,
+    },
+    Hook,
+)
 
 
 def make_hooks(settings: Dict[str, dict]) -> List[Hook]:
-    """Return the hooks of a recipe in its order. Raises ValueError for an unknown name or option."""
-    return [create("hook", HOOKS, name, options, f"hooks.{name}") for name, options in settings.items()]
+    """Return the hooks of a recipe in its order.
+
+    Args:
+        settings: {name: options}, the name one of `HOOKS` or 'module:Name'.
+
+    Raises:
+        ValueError: An unknown name or option.
+    """
+    return [HOOKS.make(name, options, f"hooks.{name}") for name, options in settings.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 from ..data import Batch
 from ..state import TrainState
@@ -10,7 +10,7 @@ from ..state import TrainState
 __all__ = ["Hook", "as_float"]
 
 
-def as_float(value) -> float:
+def as_float(value: Any) -> float:
     """The number in a scalar of a task, an NDArray (1,), which is waited for, or a number already."""
     return float(value.asscalar() if hasattr(value, "asscalar") else value)
 
@@ -18,9 +18,30 @@ def as_float(value) -> float:
 class Hook:
     """What happens around a step. All methods do nothing unless overridden.
 
-    `state_dict` returns NDArrays and plain values (numbers, texts, lists, dicts of them) under texts as keys; a
-    checkpoint keeps them and `load_state_dict` gets them back before `train_begin` of the resumed run.
+    What a hook must remember from one update to the next goes through `state_dict` and `load_state_dict`: a run that
+    was stopped and goes on makes a new object, and must be, bit for bit, the run that was never stopped.
+
+    Example:
+        class Loudest(Hook):
+            def __init__(self, above: float = 10.0):  # the options of the recipe
+                self.above, self.count = above, 0
+
+            def batch_end(self, state):
+                self.count += as_float(state.scalars["loss"]) > self.above
+
+            def state_dict(self):
+                return {"count": self.count}
+
+            def load_state_dict(self, values):
+                self.count = values["count"]
     """
+
+    def check(self, hooks: Sequence[Hook]) -> None:
+        """Before everything else: look at all hooks of the run, in their order.
+
+        Raises:
+            ValueError: They do not go together with this one.
+        """
 
     def train_begin(self, state: TrainState) -> None:
         """Once, before the first epoch; after a checkpoint was loaded."""
@@ -53,8 +74,11 @@ class Hook:
         """Before a checkpoint, on all workers: what `state_dict` of the first one returns must hold for all."""
 
     def state_dict(self) -> Dict[str, Any]:
-        """What a resumed run needs to go on as if it had never stopped."""
+        """What a resumed run needs to go on as if it had never stopped.
+
+        NDArrays and plain values (numbers, texts, lists, tuples, dicts of them) under texts as keys.
+        """
         return {}
 
     def load_state_dict(self, values: Dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Take back what `state_dict` returned; before `train_begin`."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Dict, Optional
+
+import mxnet as mx
 from mxnet.gluon.block import Block
 
 from .average_statistics import running_statistics
@@ -23,11 +26,11 @@ class EMA(Hook):
         if not 0 < decay < 1:
             raise ValueError(f"hooks.ema.decay is {decay}; it must be between 0 and 1")
         self.decay, self.warmup = decay, warmup
-        self.average = None  # parameter name -> NDArray
-        self._averaged = None  # update after which the statistics were averaged over the workers
+        self.average: Dict[str, mx.nd.NDArray] = {}  # by the names of the parameters
+        self._averaged: Optional[int] = None  # update after which the statistics were averaged over the workers
 
     def train_begin(self, state):
-        if self.average is None:
+        if not self.average:
             self.average = {name: param.data().copy() for name, param in _params(state)}
         # Out of a checkpoint they come in main memory.
         self.average = {name: array.as_in_context(state.ctx) for name, array in self.average.items()}

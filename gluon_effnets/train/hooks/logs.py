@@ -6,6 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any, Dict, List
 
 from tqdm import tqdm
 
@@ -32,7 +33,7 @@ class JsonLines(Hook):
 
     def __init__(self, every: int = 10):
         self.every = every
-        self._pending = []  # scalars of the updates since the last line, not waited for yet
+        self._pending: List[Dict[str, Any]] = []  # scalars of the updates since the last line, not waited for yet
 
     def train_begin(self, state):
         self._path = state.out / "log.jsonl"

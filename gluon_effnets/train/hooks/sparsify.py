@@ -40,16 +40,16 @@ class Sparsify(Hook):
     Rank 0 decides for all workers. Masks are parameters and so part of every checkpoint. Dropped weights still have
     weight decay and momentum, as in the authors' code: their values mean nothing.
 
-    Parameters
-    ----------
-    until : share of the run in which all stages happen, between 0 and 1; 0.5 in both papers.
-    group_lasso : weight of the group lasso in the loss, which the authors use for CondenseNet on ImageNet alone (1e-5).
-        It acts on a layer until its last stage; so does theirs if G = C, which it takes for C.
+    Args:
+        until: Share of the run in which all stages happen, between 0 and 1; 0.5 in both papers.
+        group_lasso: Weight of the group lasso in the loss, which the authors use for CondenseNet on ImageNet alone
+            (1e-5). It acts on a layer until its last stage; so does theirs if G = C, which it takes for C.
 
     `state.scalars` has the kept share of the weights of these layers as `kept`. At the end the run folder has
     sparsity.json: shares `kept` of every layer after every stage, and of its channels that any group still uses.
 
-    Raises ValueError for options out of range, and at the start for a network without masked layers.
+    Raises:
+        ValueError: Options are out of range; at the start, the network has no masked layers.
     """
 
     def __init__(self, until: float = 0.5, group_lasso: float = 0.0):
@@ -147,7 +147,9 @@ class Unpruned(Hook):
     Part of every run.
     """
 
-    def __init__(self, hooks: Sequence[Hook]):
+    _pruned = False
+
+    def check(self, hooks: Sequence[Hook]) -> None:
         self._pruned = any(isinstance(hook, Sparsify) for hook in hooks)
 
     def train_begin(self, state):

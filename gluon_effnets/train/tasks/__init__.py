@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Dict, Type
+from typing import Any, Dict
 
-from ..registry import create
+from ..registry import Registry
 from .base import Task
 from .classification import Classification
 from .gate import Gate
@@ -13,14 +13,26 @@ from .slimmable import Slimmable
 
 __all__ = ["TASKS", "Classification", "Gate", "Recalibrate", "Slimmable", "Task", "make_task"]
 
-TASKS: Dict[str, Type[Task]] = {
-    "classification": Classification,
-    "gate": Gate,
-    "recalibrate": Recalibrate,
-    "slimmable": Slimmable,
-}
+TASKS: Registry[Task] = Registry(
+    "task",
+    {
+        "classification": Classification,
+        "gate": Gate,
+        "recalibrate": Recalibrate,
+        "slimmable": Slimmable,
+    },
+    Task,
+)
 
 
-def make_task(name: str, options: dict) -> Task:
-    """Return the task of a recipe. Raises ValueError for an unknown name or option."""
-    return create("task", TASKS, name, options, f"task_options of {name}")
+def make_task(name: str, options: Dict[str, Any]) -> Task:
+    """Return the task of a recipe.
+
+    Args:
+        name: One of `TASKS`, or 'module:Name'.
+        options: The section `task_options`.
+
+    Raises:
+        ValueError: An unknown name or option.
+    """
+    return TASKS.make(name, options, f"task_options of {name}")

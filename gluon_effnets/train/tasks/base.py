@@ -16,6 +16,7 @@ __all__ = ["Task"]
 class Task:
     """What one step computes. Gradients are zeroed, reduced and applied by the loop, never here.
 
+    A task remembers nothing from one update to the next: that is for parameters of the network and for hooks.
     `backwards` is the number of times a step calls `backward`. `moves_statistics` says whether steps change the running
     statistics of BN layers; where they do not, the workers' need no averaging, and stay as they are bit for bit.
     """
@@ -26,7 +27,8 @@ class Task:
     def prepare(self, state: TrainState, hooks: Sequence[Hook]) -> None:
         """Once, when everything is built: choose by `grad_req` what is trained, look for what other hooks must do.
 
-        Raises ValueError if the network, the recipe and this task do not go together.
+        Raises:
+            ValueError: The network, the recipe and this task do not go together.
         """
 
     def step(self, state: TrainState, batch: Batch, backward: Callable) -> Dict[str, Any]:

@@ -8,10 +8,10 @@ import mxnet as mx
 from mxnet import autograd
 
 from ...nn import gumbel_noise
-from ..layout import restore_layout
 from ..losses import soft_cross_entropy, soft_targets
-from ..width_scores import is_easy, require_slimmable, route_sums
+from ..memory_format import restore_layout
 from .base import Task
+from .width_scores import is_easy, require_slimmable, route_sums
 
 __all__ = ["Gate"]
 
@@ -24,16 +24,15 @@ class Gate(Task):
     The loss is cross-entropy of the routed network + gate_weight * that of the gates with their targets
     + madds_weight * (mean multiply-adds / 1e9)^2 (DS-Net, arXiv 2103.13258, section 3.3). It runs in the masked form.
 
-    Parameters
-    ----------
-    targets : 'sgs' (sandwich gate sparsification): an image that the slimmest candidate gets right is easy, and its
-        gates learn to choose that candidate; those of all other images learn to choose the widest. 'gumbel' and 'none'
-        have no targets: the gates learn from the other two terms, with or without Gumbel noise.
-    noise : whether Gumbel noise is added to the gates' logits in training; null: for 'gumbel' alone. DS-Net's code adds
-        it always, in evaluations too, which here have none.
-    label_smoothing : of labels and of gates' targets.
-    gate_weight, madds_weight : see above.
-    softmax_twice : the gates' loss takes the softmax of their softmax, as DS-Net's code does.
+    Args:
+        targets: 'sgs' (sandwich gate sparsification): an image that the slimmest candidate gets right is easy, and
+            its gates learn to choose that candidate; those of all other images learn to choose the widest. 'gumbel'
+            and 'none' have no targets: the gates learn from the other two terms, with or without Gumbel noise.
+        noise: Whether Gumbel noise is added to the gates' logits in training; null: for 'gumbel' alone. DS-Net's code
+            adds it always, in evaluations too, which here have none.
+        label_smoothing: Of labels and of gates' targets.
+        gate_weight, madds_weight: See above.
+        softmax_twice: The gates' loss takes the softmax of their softmax, as DS-Net's code does.
     """
 
     moves_statistics = False

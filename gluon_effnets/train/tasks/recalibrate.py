@@ -9,8 +9,8 @@ from mxnet.gluon import Parameter
 
 from ..batch_statistics import statistics_layers, watch_moments
 from ..losses import soft_cross_entropy, soft_targets
-from ..width_scores import Which, require_slimmable, width_list, width_sums
 from .base import Task
+from .width_scores import Which, require_slimmable, width_list, width_sums
 
 __all__ = ["Recalibrate"]
 
@@ -20,13 +20,12 @@ class Recalibrate(Task):
 
     Where widths share a layer's statistics, as the early stages of DS-Net's do, each of them counts.
 
-    Parameters
-    ----------
-    momentum : share of a new batch in the statistics, which begin with mean 0 and variance 1: DS-Net's code has 0.1.
-        null: they are plain averages over all batches.
-    largest : also those statistics that the largest network has for itself. DS-Net's code leaves them at 0 and 1, which
-        makes that network useless. What it shares with a sub-network stays that one's.
-    evaluate : widths, as of the task slimmable.
+    Args:
+        momentum: Share of a new batch in the statistics, which begin with mean 0 and variance 1: DS-Net's code has
+            0.1. null: they are plain averages over all batches.
+        largest: Also those statistics that the largest network has for itself. DS-Net's code leaves them at 0 and 1,
+            which makes that network useless. What it shares with a sub-network stays that one's.
+        evaluate: Widths, as of the task slimmable.
     """
 
     backwards = 0

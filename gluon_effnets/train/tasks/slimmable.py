@@ -10,10 +10,10 @@ import numpy as np
 from mxnet import autograd
 
 from ..hooks.ema import EMA
-from ..layout import restore_layout
 from ..losses import soft_cross_entropy, soft_targets
-from ..width_scores import Which, require_slimmable, width_list, width_sums
+from ..memory_format import restore_layout
 from .base import Task
+from .width_scores import Which, require_slimmable, width_list, width_sums
 
 __all__ = ["Slimmable"]
 
@@ -35,16 +35,15 @@ class Slimmable(Task):
     The average is that of the hook `ema`, which the first two need (its decay is 0.997 there, without warm-up), and it
     answers as in evaluation, with statistics of its own. All soft targets have temperature 1.
 
-    Parameters
-    ----------
-    label_smoothing : of the labels, for the largest network.
-    num_random : random sub-networks per update, 2 in both papers. They are drawn from all widths but the slimmest;
-        where several choices make a path, each is drawn by itself from all widths. Seed and number of the update
-        decide, so that all workers, and all batches of an update, have the same.
-    ensemble_widths : 'student', the widths that the ensemble has are those that were trained; 'independent', they are
-        drawn anew, as in DS-Net's code.
-    evaluate : 'ends' (slimmest, widest and largest), 'all', or a list such as [0, 3, largest]. The scores top1, top5
-        and loss are those of the first.
+    Args:
+        label_smoothing: Of the labels, for the largest network.
+        num_random: Random sub-networks per update, 2 in both papers. They are drawn from all widths but the slimmest;
+            where several choices make a path, each is drawn by itself from all widths. Seed and number of the update
+            decide, so that all workers, and all batches of an update, have the same.
+        ensemble_widths: 'student', the widths that the ensemble has are those that were trained; 'independent', they
+            are drawn anew, as in DS-Net's code.
+        evaluate: 'ends' (slimmest, widest and largest), 'all', or a list such as [0, 3, largest]. The scores top1,
+            top5 and loss are those of the first.
     """
 
     def __init__(

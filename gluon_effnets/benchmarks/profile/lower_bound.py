@@ -12,11 +12,11 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Set, Tuple
 import mxnet as mx
 import numpy as np
 
-from ...deploy.graph.nodes import Entry, Node, read_graph, simplify, sorted_nodes
-from ...deploy.graph.static import StaticGraph
+from ...deploy.graph.inference import StaticGraph
+from ...deploy.graph.nodes import Entry, Node, Shape, read_graph, simplify, sorted_nodes
 from ...deploy.to_onnx.files import onnx_runner, write_onnx_file
 
-__all__ = ["KINDS", "Layer", "Machine", "layer_floors", "measure_machine", "network_layers"]
+__all__ = ["KINDS", "Layer", "Machine", "lower_bounds", "measure_machine", "network_layers"]
 
 SE, FC, MOVED = "squeeze-and-excite", "fully connected", "channels moved"
 FIRST, POINTWISE, SPATIAL, DEPTHWISE, GROUPED = "first convolution", "1x1", "k x k", "depthwise", "grouped"
@@ -36,8 +36,8 @@ _WORKING_SETS = tuple(1 << k for k in range(17, 29, 2))
 class Layer(NamedTuple):
     """One operator of the exported graph (BN folded), for one batch.
 
-    `side`: height of its output, 1 without one. `map_bytes` are those of images (read and written), `weight_bytes`
-    those of weights. `behind`: the layer whose result this one changes value by value, so that it may be part of it.
+    `side`: height of its output, 1 without one. `map_bytes` are read and written of images, `weight_bytes` read of
+    weights. `behind`: the layer whose result this one changes value by value, so that it may be part of it.
     `shape` of a convolution: groups, input and output channels, kernel and output height; of a pooling with 0 groups
     and the input's height for the kernel; empty for others.
     """
@@ -68,7 +68,7 @@ class Machine(NamedTuple):
         return max(self.peaks.values())
 
     def bandwidth(self, working_set: int) -> float:
-        """Bytes per second; for sizes between those measured that of the smaller one, which is not slower."""
+        """Bytes per second; for a size between two measured ones the rate of the smaller, which is not slower."""
         above = [rate for size, rate in self.bandwidths.items() if size > working_set / 4]
         return max(above or [min(self.bandwidths.values())])
 
@@ -82,7 +82,7 @@ def measure_machine(repeats: int = 20) -> Machine:
     bandwidths = {}
     for size in _WORKING_SETS:
         source, other = (np.ones(size // 2 // _FLOAT, np.float32) for _ in range(2))
-        calls = (functools.partial(function, other, source) for function in (np.copyto, np.dot))
+        calls = (functools.partial(np.copyto, other, source), functools.partial(np.dot, other, source))
         bandwidths[size] = max(size / _fastest(call, repeats) for call in calls)
     return Machine(peaks, bandwidths)
 
@@ -102,7 +102,7 @@ def _products(size: int) -> Dict[str, Callable[[], object]]:
             path = write_onnx_file(product, {"weight": weight}, Path(folder) / "product", (size,), size)
             calls["ONNX Runtime"] = functools.partial(onnx_runner(path), left)
         except ImportError:
-            pass  # the peak is that of the libraries at hand
+            pass  # the peak is what the libraries at hand reach
     return calls
 
 
@@ -122,7 +122,7 @@ def network_layers(graph: StaticGraph, shape: Sequence[int]) -> List[Layer]:
     return [_layer(node, node in excite) for node in nodes if node.op not in ("null", "constant")]
 
 
-def layer_floors(layers: Sequence[Layer], machine: Machine) -> List[float]:
+def lower_bounds(layers: Sequence[Layer], machine: Machine) -> List[float]:
     """The least seconds of every layer: its multiply-adds at the peak, or its bytes at the bandwidth, if that is more.
 
     All weights are read once in every run, from where all of them find room.
@@ -138,7 +138,7 @@ def layer_floors(layers: Sequence[Layer], machine: Machine) -> List[float]:
 
 
 def _layer(node: Node, excites: bool) -> Layer:
-    out = node.shapes[0]
+    out = _sizes(node.shapes[0])
     side = out[2] if len(out) == 4 else 1
     read = [entry for entry in node.inputs if entry.node.op != "constant"]
     if node.op in ("Convolution", "FullyConnected"):
@@ -155,14 +155,14 @@ def _layer(node: Node, excites: bool) -> Layer:
         kind = SE if excites else POOLING
     behind = read[0].node.name if kind in (ELEMENTWISE, SE) and node.op not in ("broadcast_mul", "Pooling") else ""
     channels = out[1]
-    shape = (0, channels, channels, read[0].shape[2], side) if node.op == "Pooling" else ()
+    shape = (0, channels, channels, _sizes(read[0].shape)[2], side) if node.op == "Pooling" else ()
     return Layer(node.name, kind, side, map_bytes=sum(map(_bytes, touched)), behind=behind, shape=shape)
 
 
 def _matrix_layer(node: Node, side: int, excites: bool) -> Layer:
-    source, weight = node.inputs[0], node.inputs[1].shape
+    source, weight = node.inputs[0], _sizes(node.inputs[1].shape)
     groups, kernel = node.get("num_group", 1), weight[2:] or (1, 1)
-    channels = source.shape[1]
+    channels = _sizes(source.shape)[1]
     if excites:
         kind = SE
     elif node.op == "FullyConnected" or (side == 1 and math.prod(kernel) == 1):
@@ -174,14 +174,22 @@ def _matrix_layer(node: Node, side: int, excites: bool) -> Layer:
     else:
         kind = POINTWISE if math.prod(kernel) == 1 else SPATIAL
     output = Entry(node)
-    madds = math.prod(output.shape) * math.prod(weight[1:])
+    out = _sizes(output.shape)
+    madds = math.prod(out) * math.prod(weight[1:])
     weights = sum(_bytes(entry) for entry in node.inputs[1:])
-    shape = (groups, channels, output.shape[1], kernel[0], side)
+    shape = (groups, channels, out[1], kernel[0], side)
     return Layer(node.name, kind, side, madds, _bytes(source) + _bytes(output), weights, shape=shape)
 
 
 def _bytes(entry: Entry) -> int:
-    return _FLOAT * math.prod(entry.shape)
+    return _FLOAT * math.prod(_sizes(entry.shape))
+
+
+def _sizes(shape: Shape) -> Tuple[int, ...]:
+    """The sizes of a shape in a graph that was read for a number of images, so that it leaves none open."""
+    sizes = tuple(size for size in shape if size is not None)
+    assert len(sizes) == len(shape), shape
+    return sizes
 
 
 def _squeeze_and_excite(nodes: Sequence[Node]) -> Set[Node]:

@@ -6,10 +6,10 @@ from typing import Dict, List, NamedTuple, Sequence, Union
 
 import mxnet as mx
 
-from ..models import ClassificationNet
-from ..models.slimmable import SlimmableNet
-from .data import Batch
-from .metrics import classification_sums
+from ...models import ClassificationNet
+from ...models.slimmable import Gating, SlimmableNet
+from ..data import Batch
+from ..metrics import classification_sums
 
 __all__ = [
     "Routes",
@@ -25,18 +25,37 @@ __all__ = [
 Which = Union[int, str]
 
 
-def require_slimmable(net: ClassificationNet, what: str, gates: bool = False) -> None:
-    """Raise ValueError if a network is not slimmable, or has no gates where `what` needs them."""
-    fits = isinstance(net, SlimmableNet) and (net.gating is not None or not gates)
-    if not fits:
-        kind = "gates" if gates else "several widths"
-        raise ValueError(f"{what} needs a network with {kind} (ds_mobilenet_v1, ...), not {net.identity['model']}")
+def require_slimmable(net: ClassificationNet, what: str, gates: bool = False) -> SlimmableNet:
+    """Return the network, which has several widths.
+
+    Args:
+        net: Any network.
+        what: What needs it, for the error text: "task gate".
+        gates: Whether it must have gates too.
+
+    Raises:
+        ValueError: It is not slimmable, or has no gates where it must.
+    """
+    if isinstance(net, SlimmableNet) and (net.gating is not None or not gates):
+        return net
+    kind = "gates" if gates else "several widths"
+    raise ValueError(f"{what} needs a network with {kind} (ds_mobilenet_v1, ...), not {net.identity['model']}")
+
+
+def _gating(net: SlimmableNet) -> Gating:
+    assert net.gating is not None, "require_slimmable(..., gates=True) comes first"
+    return net.gating
 
 
 def width_list(net: SlimmableNet, which: Union[str, Sequence[Which]]) -> List[Which]:
-    """Widths to evaluate, slimmest first: 'all', 'ends' (slimmest, widest, largest), or those of a list, checked.
+    """Return the widths to evaluate, slimmest first.
 
-    Raises ValueError for a width that does not exist.
+    Args:
+        net: The network that has them.
+        which: 'all', 'ends' (slimmest, widest, largest), or a list.
+
+    Raises:
+        ValueError: A width does not exist.
     """
     if which in ("all", "ends"):
         last = net.num_widths - 1
@@ -69,7 +88,7 @@ class Routes(NamedTuple):
 
 def _slimmest_candidate(net: SlimmableNet) -> ClassificationNet:
     """The narrowest network that the gates can choose."""
-    return net.subnet((net.gating.first_candidate,) * net.num_choices)
+    return net.subnet((_gating(net).first_candidate,) * net.num_choices)
 
 
 def is_easy(net: SlimmableNet, images: mx.nd.NDArray, classes: mx.nd.NDArray) -> mx.nd.NDArray:
@@ -92,14 +111,14 @@ def route_sums(net: SlimmableNet, batch: Batch) -> Dict[str, float]:
     often a gate chose the slimmest candidate for an easy and the widest for another image; `route_k`, how often
     candidate k was chosen, and `easy_route_k`, how often for an easy image.
     """
-    routes = find_routes(net, batch)
+    routes, num_candidates = find_routes(net, batch), _gating(net).num_candidates
     sums = classification_sums(routes.logits, batch.label, batch.num_valid)
-    chosen = mx.nd.one_hot(routes.candidates, net.gating.num_candidates).mean(axis=1).asnumpy()
+    chosen = mx.nd.one_hot(routes.candidates, num_candidates).mean(axis=1).asnumpy()
     easy = routes.easy.asnumpy().astype(bool)
     sums["mean_madds"] = float(routes.madds.asnumpy().astype("float64").sum())
     sums["easy"] = float(easy.sum())
     sums["gate_accuracy"] = float(chosen[easy, 0].sum() + chosen[~easy, -1].sum())
-    for k in range(net.gating.num_candidates):
+    for k in range(num_candidates):
         sums[f"route_{k}"] = float(chosen[:, k].sum())
         sums[f"easy_route_{k}"] = float(chosen[easy, k].sum())
     return sums

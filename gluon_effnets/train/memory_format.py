@@ -1,4 +1,4 @@
-"""The memory layout of weights, which inference on a CPU changes."""
+"""The memory format of weights, which inference on a CPU changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms of training and of inference: equal numbers and gradients, and each where it belongs."""
+"""Variants of training and of inference: equal numbers and gradients, and each where it belongs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mxnet import autograd
 from gluon_effnets import get_model
 from gluon_effnets.deploy import initialize_like_trained
 from gluon_effnets.deploy.graph.inference import inference_graph
-from gluon_effnets.nn.forms import inference_forms, training_on_cpu
+from gluon_effnets.nn.variants import inference_variants, training_on_cpu
 
 NAMES = ["mobilenet_v2_x0_35", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v1_g3_x0_5", "ds_mobilenet_tiny"]
 
@@ -36,14 +36,14 @@ def step(net, x):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_forms_give_equal_logits_and_gradients(name):
+def test_variants_give_equal_logits_and_gradients(name):
     net = get_model(name, classes=10, dropout=0.0)
     initialize_like_trained(net)
     x = mx.nd.random.normal(shape=(8, 3, 96, 96))
     if mx.context.num_gpus():
         assert traced(net) == operators(inference_graph(net))
     logits, grads = step(net, x)
-    with inference_forms():
+    with inference_variants():
         other_logits, other_grads = step(net, x)
     np.testing.assert_allclose(logits, other_logits, atol=1e-3 * logits.std())
     largest = max(map(np.linalg.norm, grads.values()))
@@ -68,9 +68,9 @@ def test_the_graph_of_training_has_no_clip_and_those_of_inference_have():
 
 def test_the_context_ends_with_its_block_also_by_an_error():
     before = training_on_cpu()
-    with pytest.raises(KeyError), inference_forms():
+    with pytest.raises(KeyError), inference_variants():
         assert not training_on_cpu()
-        with inference_forms(False):
+        with inference_variants(False):
             assert not training_on_cpu(), "an inner block does not turn an outer one off"
         raise KeyError
     assert training_on_cpu() == before

@@ -1,4 +1,4 @@
-"""A pruned CondenseNet in each of its forms, timed: masked, condensed as the authors do it and as we do, in PyTorch."""
+"""Variants of a pruned CondenseNet, timed: masked, condensed as the authors do it and as we do, in PyTorch."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..deploy.aligned.select import aligned, aligned_forms
-from ..deploy.to_mxnet.blocks import graph_blocks
+from ..deploy.to_mxnet.variants import graph_blocks
 from ..deploy.to_onnx.files import in_onnx_runtime
 from ..models import ClassificationNet, get_model, model_info
 from ..models.condense import condense
 from ..nn import CondensedConv, CondensedReactivation
 from ..nn.init import initialize_like_trained
+from ..tables import Table
 from ..timing import time_interleaved
 
-__all__ = ["FormRow", "compare_forms", "forms_table"]
+__all__ = ["VariantRow", "compare_variants", "variants_table"]
 
 
-class FormRow(NamedTuple):
+class VariantRow(NamedTuple):
     """Milliseconds for one image. `difference`: of the logits from the masked ones, relative to the largest logit."""
 
     model: str
-    form: str
+    variant: str
     minimum: float
     median: float
     difference: float
 
 
-def compare_forms(
+def compare_variants(
     name: str,
     image_size: Optional[int] = None,
     repeats: int = 20,
-    clock=time.perf_counter,
+    clock: Callable[[], float] = time.perf_counter,
     with_torch: bool = True,
-) -> List[FormRow]:
-    """Time one image through equal weights in every form, interleaved; in ONNX Runtime and PyTorch, if installed.
+) -> List[VariantRow]:
+    """Time one image through equal weights in every variant, interleaved; in ONNX Runtime and PyTorch, if installed.
 
     Raises ValueError for a network without masked layers.
     """
@@ -54,43 +55,51 @@ def compare_forms(
     blocks["condensed"] = graph_blocks(condensed, x)["plain"]
     if aligned_forms(net):
         blocks.update(_labelled("aligned", aligned(condensed), x))
-    answers = {form: lambda block=block: block(x).asnumpy() for form, block in blocks.items()}
+    answers: Dict[str, Callable[[], np.ndarray]] = {
+        variant: functools.partial(_answer, block, x) for variant, block in blocks.items()
+    }
     if aligned_forms(net):
         with contextlib.suppress(ImportError):
             answers["aligned, ONNX Runtime"] = functools.partial(in_onnx_runtime(aligned(condensed), x), x.asnumpy())
     if with_torch and aligned_forms(net):
-        answers.update(_torch_forms(condensed, x.asnumpy()))
+        answers.update(_torch_variants(condensed, x.asnumpy()))
     expected = net(x).asnumpy()
     times = time_interleaved(answers, repeats, clock)
     return [
-        FormRow(name, form, *times[form], float(np.abs(answer() - expected).max() / np.abs(expected).max()))
-        for form, answer in answers.items()
+        VariantRow(
+            name,
+            variant,
+            times[variant].minimum,
+            times[variant].median,
+            float(np.abs(answer() - expected).max() / np.abs(expected).max()),
+        )
+        for variant, answer in answers.items()
     ]
 
 
-def _labelled(form: str, net, x: mx.nd.NDArray) -> Dict[str, HybridBlock]:
-    return {form if kind == "plain" else f"{form}, {kind}": block for kind, block in graph_blocks(net, x).items()}
+def _answer(block: HybridBlock, x: mx.nd.NDArray) -> np.ndarray:
+    return block(x).asnumpy()
 
 
-def _torch_forms(condensed: ClassificationNet, x: np.ndarray) -> Dict[str, Callable[[], np.ndarray]]:
+def _labelled(variant: str, net: HybridBlock, x: mx.nd.NDArray) -> Dict[str, HybridBlock]:
+    kinds = graph_blocks(net, x).items()
+    return {variant if kind == "plain" else f"{variant}, {kind}": block for kind, block in kinds}
+
+
+def _torch_variants(condensed: ClassificationNet, x: np.ndarray) -> Dict[str, Callable[[], np.ndarray]]:
     try:
-        from .condensenet_torch import torch_forms
+        from .condensenet_torch import torch_variants
     except ImportError:
         return {}
-    return torch_forms(condensed, x)
+    return torch_variants(condensed, x)
 
 
-def forms_table(rows: List[FormRow]) -> str:
+def variants_table(rows: List[VariantRow]) -> str:
     """The rows as a Markdown table."""
-    masked = {row.model: row.minimum for row in rows if row.form == "masked"}
-    lines = [
-        "| model | form | minimum, ms | median, ms | faster than masked | difference |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        times = f"{row.minimum:.2f} | {row.median:.2f} | {masked[row.model] / row.minimum:.2f}"
-        lines.append(f"| {row.model} | {row.form} | {times} | {row.difference:.0e} |")
-    return "\n".join(lines)
+    masked = {row.model: row.minimum for row in rows if row.variant == "masked"}
+    columns = ["model", "variant", ("minimum, ms", ".2f"), ("median, ms", ".2f"), ("faster than masked", ".2f")]
+    lines = [(*row[:4], masked[row.model] / row.minimum, row.difference) for row in rows]
+    return Table([*columns, ("difference", ".0e")], lines).markdown()
 
 
 class _AuthorsConv(CondensedConv):

@@ -1,0 +1,76 @@
+"""What a command is, and how a table of commands becomes the command line of `python -m gluon_effnets`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from typing import Callable, NamedTuple, Optional, Sequence, Tuple, Union
+
+from .. import __version__
+
+__all__ = ["Command", "Group", "run_command"]
+
+
+_DESCRIPTION = "Efficient image-recognition networks on Apache MXNet/Gluon: train, measure and deploy them."
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Args:
+        name: The word that calls it.
+        help: What it does, in one sentence; it stands in the list of commands and begins the command's own help.
+        add_arguments: Adds the arguments to the command's parser. It must not import what only `run` needs: every
+            command is asked for its arguments whenever one of them runs.
+        run: Takes the parsed arguments; its answer is the exit code, None for 0. ValueError, TypeError, OSError and
+            ImportError become one message without a trace.
+        old_names: Words that called it in earlier versions and still do.
+    """
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], Optional[int]]
+    old_names: Tuple[str, ...] = ()
+
+
+class Group(NamedTuple):
+    """Commands that are called by two words, of which `name` is the first one."""
+
+    name: str
+    help: str
+    commands: Tuple[Command, ...]
+
+
+def run_command(commands: Sequence[Union[Command, Group]], argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command that the words `argv` call, by default the words of this process; return the exit code."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    parser = argparse.ArgumentParser(prog="python -m gluon_effnets", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=__version__, help="Show the version and exit.")
+    _add_commands(parser, "COMMAND", commands)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough, as `head` does; Python's own flush at the end would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _add_commands(parser: argparse.ArgumentParser, metavar: str, commands: Sequence[Union[Command, Group]]) -> None:
+    words = parser.add_subparsers(required=True, metavar=metavar)
+    for command in commands:
+        aliases = command.old_names if isinstance(command, Command) else ()
+        added = words.add_parser(command.name, help=command.help, description=command.help, aliases=aliases)
+        if isinstance(command, Group):
+            _add_commands(added, "WHAT", command.commands)
+        else:
+            command.add_arguments(added)
+            added.set_defaults(run=command.run)

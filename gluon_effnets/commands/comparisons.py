@@ -1,0 +1,200 @@
+"""The commands `benchmark idle-forms`, `layout`, `shortcut`, ...: variants of networks and of methods, side by side."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Sequence, Union
+
+from ..models import get_model
+from .command import Command
+from .options import clock, clock_option, network_options, read_options
+
+__all__ = ["COMMANDS"]
+
+# What the comparisons say that always count processor time.
+_ONE_THREAD = "(processor time; set OMP_NUM_THREADS=1)"
+
+
+def _name(parser: argparse.ArgumentParser, default: Union[str, Sequence[str]]) -> None:
+    """Add the argument `name`, or `names` if the default has several."""
+    if isinstance(default, str):
+        parser.add_argument("name", nargs="?", default=default, help=f"The model (default: {default}).")
+    else:
+        text = f"The models (default: {' '.join(default)})."
+        parser.add_argument("names", nargs="*", default=default, metavar="NAME", help=text)
+
+
+def _repeats(parser: argparse.ArgumentParser, default: int, note: str = "") -> None:
+    text = f"Repetitions, all in turn{note} (default: {default})."
+    parser.add_argument("--repeats", type=int, default=default, metavar="N", help=text)
+
+
+def _image_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image-size", type=int, metavar="N", help="Side of the images (default: the model's own size)."
+    )
+
+
+def _add_idle(parser: argparse.ArgumentParser) -> None:
+    _name(parser, "idle_mbv3")
+    parser.add_argument(
+        "--baseline",
+        default="mobilenet_v3_large",
+        metavar="NAME",
+        help="The model to compare with (default: mobilenet_v3_large).",
+    )
+    _repeats(parser, 10)
+
+
+def _run_idle(args: argparse.Namespace) -> None:
+    from ..benchmarks.idle_variants import compare_variants, variants_table
+
+    print(variants_table(compare_variants(args.name, args.baseline, args.repeats)))
+
+
+def _add_layout(parser: argparse.ArgumentParser) -> None:
+    _name(parser, ["shufflenet_v1_g3_x1_0", "shufflenet_v1_g8_x1_0"])
+    _repeats(parser, 5)
+
+
+def _run_layout(args: argparse.Namespace) -> None:
+    from ..benchmarks.memory_layouts import compare_layouts, layouts_table
+    from ..timing import conditions, conditions_line
+
+    print(f"{layouts_table(compare_layouts(args.names, args.repeats))}\n\n{conditions_line(conditions())}")
+
+
+def _add_shortcut(parser: argparse.ArgumentParser) -> None:
+    _name(parser, "mobilenext_x1_0")
+    parser.add_argument(
+        "--divisors",
+        type=int,
+        nargs="+",
+        default=[1, 2, 3, 6],
+        metavar="N",
+        help="Identity divisors: 1/N of the channels are added (default: 1 2 3 6).",
+    )
+    _repeats(parser, 20)
+
+
+def _run_shortcut(args: argparse.Namespace) -> None:
+    from ..benchmarks.shortcut_variants import compare_shortcuts, shortcuts_table
+
+    print(shortcuts_table(compare_shortcuts(args.name, args.divisors, repeats=args.repeats)))
+
+
+def _add_condense(parser: argparse.ArgumentParser) -> None:
+    _name(parser, ["condensenet_v2_a", "condensenet_v2_b", "condensenet_v2_c"])
+    _image_size(parser)
+    _repeats(parser, 20)
+    clock_option(parser)
+
+
+def _run_condense(args: argparse.Namespace) -> None:
+    from ..benchmarks.condensenet_variants import compare_variants, variants_table
+
+    rows = [row for name in args.names for row in compare_variants(name, args.image_size, args.repeats, clock(args))]
+    _print_with_conditions(variants_table(rows), f"one image, {args.repeats} repetitions in turn")
+
+
+def _add_routing(parser: argparse.ArgumentParser) -> None:
+    _name(parser, "ds_mobilenet_v1")
+    _image_size(parser)
+    parser.add_argument(
+        "--batch", type=int, default=32, metavar="N", help="Number of images with mixed decisions (default: 32)."
+    )
+    _repeats(parser, 20, "; a quarter of them for sets of images")
+    parser.add_argument(
+        "--form",
+        choices=("fused", "plain"),
+        default="fused",
+        help="Run MXNet's graphs with oneDNN's fusions (fused, the default) or without (plain).",
+    )
+    parser.add_argument("--onnx", action="store_true", help="Time ONNX Runtime, too; routed also in one file.")
+    clock_option(parser)
+    network_options(parser)
+
+
+def _run_routing(args: argparse.Namespace) -> None:
+    from ..benchmarks.routing import compare_routing, routing_table
+
+    net = get_model(args.name, **read_options(args.option))
+    times = compare_routing(net, args.image_size, args.repeats, clock(args), args.form, args.batch, args.onnx)
+    _print_with_conditions(routing_table(times), f"{args.repeats} repetitions in turn")
+
+
+def _add_slicing(parser: argparse.ArgumentParser) -> None:
+    _name(parser, "slimmable_resnet50")
+    _image_size(parser)
+    _repeats(parser, 20)
+    clock_option(parser)
+
+
+def _run_slicing(args: argparse.Namespace) -> None:
+    from ..benchmarks.slicing import compare_slicing, slicing_table
+
+    rows = compare_slicing(args.name, args.image_size, args.repeats, clock(args))
+    _print_with_conditions(slicing_table(rows), f"one image, {args.repeats} repetitions in turn")
+
+
+def _add_optimizers(parser: argparse.ArgumentParser) -> None:
+    _name(parser, "mobilenet_v3_large")
+    _repeats(parser, 20)
+
+
+def _run_optimizers(args: argparse.Namespace) -> None:
+    from ..benchmarks.optimizers import compare_optimizers, optimizers_table
+
+    print(optimizers_table(compare_optimizers(args.name, args.repeats)))
+
+
+def _print_with_conditions(table: str, how: str) -> None:
+    from ..timing import conditions, conditions_line
+
+    print(f"{table}\n\n{how}; {conditions_line(conditions())}")
+
+
+COMMANDS = (
+    Command(
+        "idle-forms",
+        f"Time the variants of an IdleBlock network side by side {_ONE_THREAD}.",
+        _add_idle,
+        _run_idle,
+    ),
+    Command(
+        "layout",
+        f"Time memory layouts, and the forms of training and inference {_ONE_THREAD}.",
+        _add_layout,
+        _run_layout,
+    ),
+    Command(
+        "shortcut",
+        f"Time the variants of MobileNeXt's divided shortcut {_ONE_THREAD}.",
+        _add_shortcut,
+        _run_shortcut,
+    ),
+    Command(
+        "condense",
+        "Time CondenseNets masked, condensed and aligned side by side, in PyTorch too if it is installed.",
+        _add_condense,
+        _run_condense,
+    ),
+    Command(
+        "routing",
+        "Time a network with a gate: routed, masked and static at each width, beside MobileNetV1.",
+        _add_routing,
+        _run_routing,
+    ),
+    Command(
+        "slicing",
+        "Time a quarter of ResNet-50's channels: masked, by index, sliced, and as a network of its own.",
+        _add_slicing,
+        _run_slicing,
+    ),
+    Command(
+        "optimizers",
+        f"Time one update of all parameters with NAG, LB-SGD and MXNet's own optimizers {_ONE_THREAD}.",
+        _add_optimizers,
+        _run_optimizers,
+    ),
+)

@@ -1,0 +1,63 @@
+"""The command `list`: the registered models and what they cost."""
+
+from __future__ import annotations
+
+import argparse
+from typing import List
+
+from .. import _resources, list_models, model_info
+from ..tables import Table
+from .command import Command
+from .options import table_format
+
+__all__ = ["COMMAND"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `list`."""
+    parser.add_argument("pattern", nargs="?", default="*", help="A wildcard for the names, e.g. 'idle_*' (default: *).")
+    parser.add_argument("--family", help="List the models of this family only, e.g. idle.")
+    table_format(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the models that match."""
+    names = list_models(args.pattern, family=args.family)
+    if not names:
+        raise ValueError(f"no model matches {args.pattern!r}; python -m gluon_effnets list shows all")
+    if args.format in ("csv", "json"):
+        print(_exact(names).written(args.format))
+        return
+    print(_readable(names).written(args.format))
+    if any(_condensed(name) for name in names):
+        print(("" if args.format == "text" else "\n") + "(in brackets: condensed, as it is deployed)")
+
+
+def _readable(names: List[str]) -> Table:
+    """Costs in millions, behind them in brackets the costs of the condensed network."""
+    rows = []
+    for name in names:
+        info, condensed = model_info(name), _condensed(name)
+        params = f"{info.params / 1e6:.2f} M" if info.params else ""
+        madds = f"{info.madds / 1e6:.1f} M" if info.madds else ""
+        if condensed:
+            params += f" ({condensed['params'] / 1e6:.2f} M)"
+            madds += f" ({condensed['madds'] / 1e6:.1f} M)"
+        rows.append((name, params, madds, info.family, info.recipes))
+    return Table(["model", "params", "MAdds", "family", "recipes"], rows)
+
+
+def _exact(names: List[str]) -> Table:
+    rows = []
+    for name in names:
+        info, condensed = model_info(name), _condensed(name)
+        costs = (info.params, info.madds, condensed.get("params"), condensed.get("madds"))
+        rows.append((name, *costs, info.family, info.recipes))
+    return Table(["model", "params", "madds", "condensed_params", "condensed_madds", "family", "recipes"], rows)
+
+
+def _condensed(name: str) -> dict:
+    return _resources.results("computed").get(name, {}).get("condensed", {})
+
+
+COMMAND = Command("list", "List the models, with parameters, multiply-adds and recipes.", add_arguments, run)

@@ -1,0 +1,245 @@
+"""The formats of exported files: which options each takes, how it is written and opened."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import mxnet as mx
+import numpy as np
+
+from .. import __version__
+from .._requirements import optional_import
+from .description import Description, sha256
+from .graph.inference import Array, StaticGraph, as_numpy
+from .to_mxnet.files import symbol_block, write_symbol_files
+from .to_mxnet.int8 import write_int8_symbol_files
+from .to_onnx.files import onnx_runner, write_onnx_file
+from .to_onnx.int8 import write_int8_onnx_file
+from .to_tvm.compile import tvm_runner
+
+__all__ = [
+    "FORMATS",
+    "INT8_FORMATS",
+    "Content",
+    "ExportedNet",
+    "Format",
+    "Options",
+    "Runner",
+    "Written",
+    "find_format",
+    "open_exported",
+]
+
+Runner = Callable[[np.ndarray], np.ndarray]  # images (N, C, H, W) -> logits (N, classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What an export may be asked for; `export` explains each."""
+
+    batch: Optional[int] = None
+    raw_input: bool = False
+    names: Optional[Sequence[str]] = None
+    fold: bool = True
+    blocks: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What is to be written.
+
+    graph : from images, or maps, to `outputs`.
+    image, batch : (C, H, W) of one, and how many go through together; None: any number.
+    blocks : of ONNX files, as in `write_onnx_file`.
+    calibration : of files in 8 bits, images as the graph takes them.
+    """
+
+    graph: StaticGraph
+    image: Tuple[int, ...]
+    batch: Optional[int] = None
+    outputs: Tuple[str, ...] = ("logits",)
+    blocks: bool = True
+    calibration: Optional[np.ndarray] = None
+
+    @property
+    def images(self) -> np.ndarray:
+        """The images for calibration."""
+        assert self.calibration is not None, "8 bits need images"
+        return self.calibration
+
+
+class Written(NamedTuple):
+    """Files, and of those in 8 bits the names of the layers that are left in float32."""
+
+    files: Tuple[Path, ...]
+    float_layers: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """Files for one runtime, in float32 or in 8 bits.
+
+    load : makes a function of files, from and to the runtime's own arrays.
+    write : writes <prefix>... of a content.
+    array : turns NumPy's arrays into the runtime's own.
+    refuses : {name of an option: why it must be left at its default}.
+    packages : {what must be installed: what for}, beside those that the package needs anyhow.
+    folds : whether writing folds BN by itself.
+    has_variants : whether `load` takes one of MXNet's variants.
+    takes_any_size : whether the files take images of any size.
+    """
+
+    name: str
+    load: Callable[..., Callable[[Any], Any]]
+    write: Callable[[Content, Path], Written]
+    array: Callable[[np.ndarray], Array] = np.asarray
+    refuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    packages: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    folds: bool = True
+    has_variants: bool = False
+    takes_any_size: bool = False
+
+    def check(self, options: Options) -> None:
+        """Raise ValueError for options that these files cannot have."""
+        for field in dataclasses.fields(options):
+            if field.name in self.refuses and getattr(options, field.name) != field.default:
+                raise ValueError(self.refuses[field.name])
+        if options.batch is not None and options.batch < 1:
+            raise ValueError(f"batch is {options.batch}; it must be at least 1")
+
+    def versions(self) -> Dict[str, str]:
+        """Return the versions of the packages that write the files. Raises ImportError if one is missing."""
+        own = {"gluon_effnets": __version__, "mxnet": mx.__version__}
+        return {**own, **{name: optional_import(name, "onnx", why).__version__ for name, why in self.packages.items()}}
+
+    def open(self, files: Sequence[Path], batch: Optional[int] = None, **how: Any) -> Runner:
+        """Return the function of files for any number of images, also if the files take a fixed `batch` of them.
+
+        `how` : of `load`. Raises ValueError for files that cannot be loaded, ImportError without the runtime.
+        """
+        load = self.load(*files, **how)
+
+        def run(images: np.ndarray) -> np.ndarray:
+            if batch is None:
+                return as_numpy(load(self.array(images)))
+            whole = np.resize(images, (math.ceil(len(images) / batch) * batch, *images.shape[1:]))
+            parts = [whole[begin : begin + batch] for begin in range(0, len(whole), batch)]
+            return np.concatenate([as_numpy(load(self.array(part))) for part in parts])[: len(images)]
+
+        return run
+
+
+def _write_symbol(content: Content, prefix: Path) -> Written:
+    return Written(write_symbol_files(*content.graph, prefix))
+
+
+def _write_int8_symbol(content: Content, prefix: Path) -> Written:
+    return Written(*write_int8_symbol_files(content.graph, content.images, prefix))
+
+
+def _write_onnx(content: Content, prefix: Path) -> Written:
+    shape = (content.image, content.batch)
+    return Written((write_onnx_file(*content.graph, prefix, *shape, content.outputs, content.blocks),))
+
+
+def _write_int8_onnx(content: Content, prefix: Path) -> Written:
+    path, float_layers = write_int8_onnx_file(content.graph, content.images, prefix, content.batch)
+    return Written((path,), float_layers)
+
+
+def _write_library(content: Content, prefix: Path) -> Written:
+    raise ValueError("a library for TVM is made of an ONNX file, by the command tvm")
+
+
+_BLOCKS = "only ONNX files in float32 have their channels in blocks, or not"
+_IN_FLOAT = {"fold": "8-bit files always have BN folded in; a graph with BN is in float32", "blocks": _BLOCKS}
+
+_MXNET = Format(
+    "mxnet",
+    symbol_block,
+    _write_symbol,
+    mx.nd.array,
+    {"batch": "the files for MXNet take any number of images; a fixed batch is for format 'onnx'", "blocks": _BLOCKS},
+    folds=False,
+    has_variants=True,
+    takes_any_size=True,
+)
+_ONNX = Format(
+    "onnx",
+    onnx_runner,
+    _write_onnx,
+    refuses={"fold": "ONNX files always have BN folded in; a graph with BN is for format 'mxnet'"},
+    packages={"onnx": "export to ONNX", "onnxruntime": "compare what is exported to ONNX"},
+)
+_TVM = Format("tvm", tvm_runner, _write_library)
+
+FORMATS: Dict[str, Format] = {"mxnet": _MXNET, "onnx": _ONNX}  # that `export` writes
+INT8_FORMATS: Dict[str, Format] = {
+    "mxnet": dataclasses.replace(
+        _MXNET, write=_write_int8_symbol, refuses={**_MXNET.refuses, **_IN_FLOAT}, folds=True, has_variants=False
+    ),
+    "onnx": dataclasses.replace(_ONNX, write=_write_int8_onnx, refuses={**_IN_FLOAT, **_ONNX.refuses}),
+}
+
+
+def find_format(name: str, int8: bool = False) -> Format:
+    """Return a format that `export` writes. Raises ValueError for another name."""
+    if name not in FORMATS:
+        raise ValueError(f"format is {name!r}; choose one of {', '.join(FORMATS)}")
+    return (INT8_FORMATS if int8 else FORMATS)[name]
+
+
+class ExportedNet:
+    """An exported network in its own runtime: (n, channels, height, width) -> logits (n, classes), n also at a fixed N.
+
+    `description` says what the images need.
+
+    Parameters
+    ----------
+    description : of files without routes.
+    folder : where the files are.
+
+    Raises what `open_exported` raises.
+    """
+
+    def __init__(self, description: Description, folder: Path):
+        formats = {**FORMATS, _TVM.name: _TVM}
+        if description.format not in formats:
+            raise ValueError(f"format is {description.format!r}; this version runs {', '.join(formats)}")
+        files = [folder / name for name in description.files]
+        missing = [str(path) for path in files if not path.is_file()]
+        if missing:
+            raise FileNotFoundError(f"the exported network lacks {' and '.join(missing)}")
+        self.description = description
+        how: Dict[str, Any] = {"variant": "fused"} if description.fused else {}
+        if description.tvm:
+            # Loading half a library ends the process.
+            if sha256(files[0]) != description.tvm["sha256"]:
+                raise ValueError(f"{files[0]} is cut short, or not the library that was described; compile it again")
+            how["processor"] = description.tvm["processor"]
+        self._run = formats[description.format].open(files, description.input_shape[0], **how)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return self._run(images)
+
+
+def open_exported(path) -> ExportedNet:
+    """Load the exported network that a JSON file of `export`, or of the command `tvm`, describes.
+
+    Parameters
+    ----------
+    path : <prefix>.json; the files that it names lie beside it.
+
+    Raises FileNotFoundError or ValueError if a file is missing, cut short, something else or for another processor,
+    ImportError if the runtime of its format is missing.
+
+    Example: `logits = open_exported("net.json")(images)`
+    """
+    path = Path(path).expanduser()
+    description = Description.read(path)
+    if description.routes:
+        raise ValueError(f"{path} describes a routed export, which load_routed loads")
+    return ExportedNet(description, path.parent)

@@ -1,0 +1,34 @@
+"""Pictures with matplotlib, which is optional and draws without a screen here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ._requirements import optional_import
+
+__all__ = ["load_pyplot", "save_picture"]
+
+
+def load_pyplot(why: str) -> Any:
+    """The module matplotlib.pyplot; `why` names the picture in the error.
+
+    Raises:
+        ImportError: matplotlib is not installed; the text has the command to install it.
+    """
+    matplotlib = optional_import("matplotlib", extra="train", why=why)
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def save_picture(figure: Any, path: Any, dpi: int = 120) -> None:
+    """Write a figure to a file, in folders made as needed, and close it."""
+    from matplotlib import pyplot
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        figure.savefig(path, dpi=dpi)
+    finally:
+        pyplot.close(figure)
