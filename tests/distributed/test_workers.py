@@ -254,4 +254,4 @@ def test_command_line(tmp_path):
     shutil.rmtree(tmp_path / "run")
     failed = horovodrun(*command, "--set", "optimizer.name=sgdd")
     assert failed.returncode != 0
-    assert "unknown optimizer.name 'sgdd'" in failed.stderr + failed.stdout
+    assert "unknown optimizer 'sgdd'" in failed.stderr + failed.stdout

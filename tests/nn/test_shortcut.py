@@ -7,11 +7,11 @@ import json
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon_effnets.deploy.to_mxnet.blocks import graph_blocks
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from gluon_effnets.deploy.graph.inference import inference_graph
+from gluon_effnets.deploy.to_mxnet.variants import graph_blocks
 from gluon_effnets.nn import ConvBN, MBBlock, SandGlass, SqueezeExcite, Unit, add_shortcut, concat_channels
 from gluon_effnets.nn.residual import ResidualUnit
 

@@ -15,6 +15,7 @@ from typing import NamedTuple, Tuple
 import mxnet as mx
 import numpy as np
 import pytest
+from runs import assert_resumes, content, logged
 from waiting import PATIENCE_S
 
 from gluon_effnets.train import checkpoint, loop
@@ -23,7 +24,6 @@ from gluon_effnets.train.hooks import HOOKS, Hook
 from gluon_effnets.train.hooks.sparsify import SPARSITY
 from gluon_effnets.train.optim import OPTIMIZERS
 from gluon_effnets.train.tasks import TASKS
-from runs import assert_resumes, content, logged
 
 
 class Case(NamedTuple):

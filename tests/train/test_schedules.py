@@ -177,7 +177,7 @@ def test_a_schedule_from_outside():
         ({"name": "poly", "power": 0.0}, "schedule.power is 0; it must be above 0"),
         ({"name": "cosine", "options": {"height": 1}}, "schedule.options: no option 'height'; it takes none"),
         ({"name": "cosine", "options": {"final": 1}}, "'final' is no option; another key of the recipe decides it"),
-        ({"name": f"{__name__}:half_waves"}, "has no 'half_waves'; did you mean test_schedules:half_wave"),
+        ({"name": f"{__name__}:half_waves"}, f"has no 'half_waves'; did you mean {__name__}:half_wave"),
         ({"name": f"{__name__}:PER_EPOCH"}, "is of type int, not a function"),
         ({"name": f"{__name__}:not_a_schedule_of"}, "unexpected keyword argument 'span'"),
     ],

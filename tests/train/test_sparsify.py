@@ -11,6 +11,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from recipes import TINY
+from runs import assert_resumes
 from workers import HOROVODRUN, horovodrun, needs_horovod
 
 from gluon_effnets.commands.train import main
@@ -20,7 +21,6 @@ from gluon_effnets.train import loop
 from gluon_effnets.train.hooks import Hook, make_hooks
 from gluon_effnets.train.hooks.average_statistics import average_statistics
 from gluon_effnets.train.hooks.sparsify import due_stage
-from runs import assert_resumes
 
 MODEL = "model=condensenet_v2_tiny"  # factor 4 everywhere
 PRUNE = "hooks={sparsify: {}}"

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import yaml
 from recipes import STAGED, STAGES
+from runs import arrays, kill_after
 
 from gluon_effnets.commands.train import main
 from gluon_effnets.train import loop, report
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import load_recipe
-from runs import arrays, kill_after
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from mxnet import autograd
 
 from gluon_effnets import get_model
-from gluon_effnets.train.data import Batch, DataSettings, Shard, open_data
+from gluon_effnets.train.data import Batch, DataSettings, open_data
 from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.hooks import EMA, Hook
 from gluon_effnets.train.precision import Precision
@@ -52,11 +52,10 @@ def official_batch(step):
 
 def state_of(net):
     """The state of a run of this network on a CPU, before anything was trained."""
-    shard = Shard(DataSettings("synthetic:8", image_size=16, batch_size=8), seed=0)
     return TrainState(
         net=net,
         trainer=Workers().make_trainer(net, "sgd"),
-        data=open_data(shard),
+        data=open_data(DataSettings("synthetic:8", image_size=16, batch_size=8), seed=0),
         workers=Workers(),
         out=Path("."),
         total_updates=1000,
@@ -216,7 +215,7 @@ def test_soft_targets_against_numpy(start, targets, widths):
     teacher.initialize()
     for key, param in teacher._collect_params_with_prefix().items():
         param.set_data(average[key])
-    drawn, others = slimmable.draw_widths(run.state, 2)
+    drawn, others = slimmable.draw_widths(net, 2, [run.state.seed, run.state.update])
     assert drawn != others
     with autograd.train_mode():
         logits = {which: net.subnet(which)(batch.data).asnumpy() for which in ("largest", *drawn, "smallest")}
@@ -256,7 +255,8 @@ def test_one_update_for_all_widths(start):
     assert (after["gates.0.gate.weight"] == before["gates.0.gate.weight"]).all()
     statistics = {key for key in before if key.startswith("statistics.") and (after[key] != before[key]).any()}
     widths = slimmable.draw_widths
-    trained = {0, *(path[0] for run.state.update in range(4) for path in widths(run.state, 2)[0])}
+    drawn = [widths(run.state.net, 2, [run.state.seed, update])[0] for update in range(4)]
+    trained = {0, *(path[0] for paths in drawn for path in paths)}
     expected = {f"statistics.features.3.0.pointwise.bn.{24 + 8 * index}.running_mean" for index in trained if index < 5}
     assert {key for key in statistics if key.startswith("statistics.features.3.0.pointwise.bn.") and "mean" in key} == (
         expected
