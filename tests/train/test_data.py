@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random as python_random
+from pathlib import Path
 
 import cv2
 import mxnet as mx
@@ -447,8 +448,13 @@ def test_record_stored_in_parts(tmp_path):
 
 
 @pytest.mark.skipif("GLUON_EFFNETS_DATA" not in os.environ, reason="needs the folder GLUON_EFFNETS_DATA")
-def test_real_images():
-    root = os.environ["GLUON_EFFNETS_DATA"]
+def test_real_images(tmp_path):
+    # Through links, so that the result of the check lies beside these.
+    root = tmp_path
+    for name in ("cifar10", "imagenet_sample"):
+        (root / name).mkdir()
+        for path in Path(os.environ["GLUON_EFFNETS_DATA"], name).iterdir():
+            (root / name / path.name).symlink_to(path)
     cifar = open_small({"source": f"cifar10:{root}/cifar10"}, augment="small", image_size=32, batch_size=100)
     assert (cifar.num_train, cifar.num_val, cifar.num_classes) == (50000, 10000, 10)
     assert np.bincount(cifar._train.labels).tolist() == [5000] * 10

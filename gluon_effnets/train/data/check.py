@@ -187,7 +187,8 @@ def _kept(path: str) -> Optional[CheckedRecords]:
         # Whatever is wrong with the result, it can be found again.
         with contextlib.suppress(Exception):
             if place.is_file():
-                with np.load(place) as found:
+                # Of a file that is cut short NumPy would leave its own descriptor open.
+                with open(place, "rb") as file, np.load(file) as found:
                     if np.array_equal(found["stamp"], _stamp(path)):
                         return _restored(path, dict(found))
     return None

@@ -70,7 +70,9 @@ def decode_image(encoded: bytes, where: str) -> np.ndarray:
         image = None
     if image is None:
         raise UnreadableImageError(where, f"is no readable image ({len(encoded):,} bytes of {header.format})")
-    return cv2.cvtColor(upright(image, header.orientation), cv2.COLOR_BGR2RGB)
+    if header.orientation > 1:
+        image = upright(image, header.orientation)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_image_file(path: str) -> bytes:
