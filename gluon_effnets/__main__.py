@@ -7,6 +7,7 @@ import sys
 
 from .commands import (
     benchmark,
+    classes,
     compare_int8,
     convert,
     export,
@@ -26,6 +27,7 @@ COMMANDS = (
     listing.COMMAND,
     info.COMMAND,
     paper_table.COMMAND,
+    classes.COMMAND,
     train.COMMAND,
     validate.COMMAND,
     predict.COMMAND,

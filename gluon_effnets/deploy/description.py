@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from ..class_names import read_lines
 from ..models import ModelInfo, Preprocessing
 
 __all__ = ["Description", "Route", "read_names", "sha256"]
@@ -200,12 +201,12 @@ def sha256(path: Path) -> str:
 def read_names(path, num_classes: int) -> List[str]:
     """Read the lines of a text file, one name per class.
 
-    Raises FileNotFoundError, or ValueError for another number of names.
+    Raises FileNotFoundError, or ValueError for another number of names, or a file that `read_lines` refuses.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"no class names at {path}")
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = read_lines(path)
     if len(names) != num_classes:
         raise ValueError(f"{path} has {len(names)} names, but there are {num_classes} classes: one line for each")
     return names

@@ -13,11 +13,11 @@ from ..deploy.description import Description
 from ..models import Preprocessing, get_model, model_info
 from ..train.data import DataSettings
 from ..train.data.augment import center_crop, eval_resize
-from ..train.data.decode import UnreadableImageError, decode_image, to_input
+from ..train.data.decode import UnreadableImageError, decode_image, read_image_file, to_input
+from ..train.data.image_files import SUFFIXES, PassedOver, images_below
 
 __all__ = ["Classifier", "ExportedClassifier", "best", "find_images"]
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
 
 
@@ -69,12 +69,11 @@ class _ImageClassifier:
 
     def _pixels(self, path) -> np.ndarray:
         try:
-            image = decode_image(Path(path).expanduser().read_bytes(), str(path))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"no image at {path}") from None
+            image = decode_image(read_image_file(str(Path(path).expanduser())), str(path))
         except UnreadableImageError as error:
-            # The rest of the text is about training.
-            raise OSError(str(error).splitlines()[0]) from None
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise FileNotFoundError(f"no image at {path}: it {error.reason}") from None
+            raise OSError(f"{path} {error.reason}") from None
         image = center_crop(image, self.settings.image_size, eval_resize(self.settings))
         if len(self.settings.mean) == 1:
             image = (image @ _LUMINANCE)[..., np.newaxis]
@@ -153,17 +152,22 @@ def _require_images(in_channels: Optional[int], preprocessing: Preprocessing, wh
 def find_images(paths: Iterable) -> List[Path]:
     """The paths, with the image files in it (by suffix, sorted) for each that is a folder.
 
+    Hidden files and files of other kinds are passed over in folders, which a line of the log says.
+
     Raises:
         FileNotFoundError: A folder has no images.
     """
     found: List[Path] = []
     for path in map(Path, paths):
-        if not path.expanduser().is_dir():
+        folder = path.expanduser()
+        if not folder.is_dir():
             found.append(path)
             continue
-        inside = sorted(file for file in path.expanduser().rglob("*") if file.suffix.lower() in SUFFIXES)
+        passed_over = PassedOver()
+        inside = images_below([str(folder)], passed_over)
+        passed_over.report(path)
         if not inside:
-            raise FileNotFoundError(f"no images in {path} (looked for {', '.join(sorted(SUFFIXES))})")
+            raise FileNotFoundError(f"no images in {path} (looked for {', '.join(SUFFIXES)})")
         found += inside
     return found
 

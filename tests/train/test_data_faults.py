@@ -26,8 +26,9 @@ def encoded_photo(seed):
 
 
 def damaged_inside(encoded):
-    """Begins and ends as JPEG, so that only decoding finds the damage."""
-    return encoded[:3] + bytes(200) + encoded[-2:]
+    """Begins and ends as an image of its size, so that only decoding finds the damage."""
+    pixels = encoded.index(b"\xff\xda" if encoded[:2] == b"\xff\xd8" else b"IDAT") + 8
+    return encoded[:pixels] + bytes(200) + encoded[-12:]
 
 
 def write_records(path, encoded, labels=None):

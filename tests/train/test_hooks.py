@@ -7,9 +7,11 @@ import json
 import math
 import sys
 
+import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from images import photo
 
 from gluon_effnets.train import loop
 from gluon_effnets.train.checkpoint import list_checkpoints
@@ -162,6 +164,20 @@ def test_logged_loss_is_the_mean_since_the_last_line(start):
     assert [line["update"] for line in lines] == [4, 6]
     expected = [np.mean(losses[:4]), np.mean(losses[4:])]
     assert [line["loss"] for line in lines] == pytest.approx(expected, rel=1e-5)
+
+
+def test_replaced_images_have_a_line_for_every_epoch(start, tmp_path, caplog):
+    for name in ("crane", "heron"):
+        (tmp_path / "birds" / "train" / name).mkdir(parents=True)
+        for seed in range(8):
+            cv2.imwrite(str(tmp_path / "birds" / "train" / name / f"{seed}.png"), photo(seed))
+    (tmp_path / "birds" / "train" / "crane" / "3.png").write_bytes(b"no image")
+    # Five batches of an epoch make two updates, so that the loop leaves the last one.
+    data = [f"data.source=folder:{tmp_path}/birds", "data.on_error=skip", "data.batch_size=3", "accumulate=2"]
+    run = start(*data).train()
+    assert [line["replaced_images"] for line in run.log() if line["kind"] == "data"] == [1, 1]
+    said = [line for line in caplog.messages if "replaced by others" in line]
+    assert [line[:8] for line in said] == ["epoch 0:", "epoch 1:"] and all("crane/3.png" in line for line in said)
 
 
 def test_lines_of_repeated_updates_and_cut_lines_are_dropped(start):

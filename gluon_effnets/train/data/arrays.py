@@ -13,7 +13,8 @@ from ..._requirements import optional_import
 from . import augment as aug
 from .base import Data, Shard, to_batch
 from .decode import to_input
-from .records import RecordFile, read_class_names, read_images, scan_records
+from .labels import read_class_names
+from .records import RecordFile, read_images, scan_records
 from .sampling import AUGMENT, epoch_order, private_random, step_positions, val_share
 from .settings import Batch, DataSettings, missing_path_message
 

@@ -85,6 +85,11 @@ class Data:
         )
 
     @property
+    def num_replaced(self) -> int:
+        """How many training images of this worker in this epoch were unreadable, and replaced by others."""
+        return 0
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps of one epoch, equal on every worker; 0 where there is nothing to train on.
 

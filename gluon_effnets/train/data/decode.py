@@ -1,44 +1,105 @@
-"""Decoding of one encoded image, and of many in threads that keep their order; pixels to input of a network."""
+"""Reading and decoding of one image, and of many in threads that keep their order; pixels to input of a network."""
 
 from __future__ import annotations
 
 import collections
+import errno
+import os
+import stat
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Callable, Deque, Generator, Iterable, TypeVar
 
 import numpy as np
 
 from .augment import cv2_module, normalise
+from .header import read_header, upright
 from .settings import DataSettings
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+_MAX_BYTES = 1 << 30
+_WHY = {
+    errno.ELOOP: "is a link in a circle",
+    errno.EACCES: "may not be read (permission denied)",
+    errno.ENXIO: "is no regular file",
+}
+
 
 class UnreadableImageError(ValueError):
-    """An image whose bytes no decoder understands; the text names where it lies."""
+    """An image that no decoder reads.
+
+    Args:
+        where: How messages name the image.
+        reason: What is wrong with it, as the rest of a sentence.
+    """
+
+    def __init__(self, where: str, reason: str):
+        super().__init__(f"{where} {reason}.\nReplace or remove it, or set data.on_error=skip to train without it.")
+        self.where, self.reason = where, reason
+
+
+def named(errors: Iterable[UnreadableImageError], shown: int = 3) -> str:
+    """The images of some errors as a text, with the first few of them named."""
+    places = [error.where for error in errors]
+    return ", ".join(places[:shown]) + (", ..." if len(places) > shown else "")
 
 
 def decode_image(encoded: bytes, where: str) -> np.ndarray:
-    """Decodes JPEG, PNG or another format OpenCV reads to (h, w, 3) uint8 RGB.
+    """Decode JPEG, PNG, WebP or another format that OpenCV reads to (h, w, 3) uint8 RGB.
 
-    Grey and CMYK images are converted, transparency is dropped. The EXIF orientation is ignored, as in the
-    pipelines behind published ImageNet results.
+    Gray and CMYK images are converted, 16 bits are cut to 8, transparency is dropped, and the pixels are turned as
+    EXIF's orientation says, equally in all versions of OpenCV.
+
+    Args:
+        encoded: The image.
+        where: How a message names it.
 
     Raises:
-        UnreadableImageError: The bytes are no readable image; `where` stands in the text.
+        UnreadableImageError: The bytes are no image, a damaged one, or one that is larger than is decoded.
     """
     cv2 = cv2_module()
-    image = None
-    if encoded:
+    try:
+        header = read_header(encoded)
+    except ValueError as error:
+        raise UnreadableImageError(where, str(error)) from None
+    try:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    except cv2.error:
+        image = None
     if image is None:
-        raise UnreadableImageError(
-            f"{where} is no readable image ({len(encoded):,} bytes).\n"
-            "Replace or remove it, or set data.on_error=skip to train without it."
-        )
+        raise UnreadableImageError(where, f"is no readable image ({len(encoded):,} bytes of {header.format})")
+    if header.orientation > 1:
+        image = upright(image, header.orientation)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_image_file(path: str) -> bytes:
+    """Return the content of an image file.
+
+    Raises:
+        UnreadableImageError: It is not there, may not be read, or is a folder, a pipe or a device.
+    """
+    try:
+        # A pipe that nobody writes to would otherwise hold the process.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        missing = "is a link to nothing" if os.path.islink(path) else "is not there"
+        reason = missing if error.errno == errno.ENOENT else _WHY.get(error.errno or 0, f"cannot be read: {error}")
+        raise UnreadableImageError(path, reason) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImageError(path, "is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file")
+        if status.st_size > _MAX_BYTES:
+            raise UnreadableImageError(path, f"has {status.st_size:,} bytes; at most {_MAX_BYTES:,} are read")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    except OSError as error:
+        raise UnreadableImageError(path, f"cannot be read: {error}") from error
+    finally:
+        os.close(descriptor)
 
 
 def to_input(images: np.ndarray, settings: DataSettings) -> np.ndarray:

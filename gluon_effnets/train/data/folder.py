@@ -2,58 +2,96 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 
 from .base import Shard
-from .decode import decode_image
-from .settings import missing_path_message
+from .decode import decode_image, read_image_file
+from .image_files import SUFFIXES, PassedOver, class_images
+from .settings import EVALUATION_PARTS, missing_path_message
 from .threaded import ThreadedData
 
-EXTENSIONS = (".jpg", ".jpeg", ".png")
+_log = logging.getLogger("gluon_effnets")
+_Classes = Dict[str, List[str]]
 
 
 def open_folder(shard: Shard, folder: str) -> ThreadedData:
     """Photos in one folder per class; class indices follow the sorted folder names.
 
+    What is passed over, such as hidden files and folders below the class folders, is said in one line.
+
     Raises:
         FileNotFoundError: There is neither ``train`` nor ``val`` in `folder`.
         ValueError: A part holds no class folders, a class is empty, or the two parts name different classes.
+        UnreadableImageError: The name of an image file stands for a folder, a broken link or a pipe, unless
+            such images are skipped.
     """
-    train, val = (_list_classes(os.path.join(folder, part)) for part in ("train", "val"))
+    parts = [part for part in EVALUATION_PARTS if os.path.isdir(os.path.join(folder, part))]
+    evaluation = parts[0] if parts else EVALUATION_PARTS[0]
+    passed_over = PassedOver()
+    train, val = (_list_classes(os.path.join(folder, part), passed_over) for part in ("train", evaluation))
     if train is None and val is None:
-        looked_at = f"{folder}/train and {folder}/val" if os.path.isdir(folder) else folder
-        raise FileNotFoundError(missing_path_message(looked_at, folder))
+        raise FileNotFoundError(_no_parts(folder))
     if train is not None and val is not None:
-        _check_same_classes(folder, set(train), set(val))
+        _check_same_classes(folder, set(train), set(val), evaluation)
+    if shard.rank == 0:
+        passed_over.report(folder)
+        if val is None:
+            _log.warning("%s: no evaluation images; none of the folders %s is there", folder, _listed(EVALUATION_PARTS))
     names = sorted(train or val or ())
+    if shard.settings.on_error == "raise":
+        for path in passed_over.irregular:
+            read_image_file(path)
     return ThreadedData(shard, _photos(train, names), _photos(val, names), len(names), names)
 
 
-def _list_classes(folder: str) -> dict[str, list[str]] | None:
+def _no_parts(folder: str) -> str:
+    """What a user reads whose folder has no parts: what is there, and how it should look."""
+    looked_at = f"{folder}/train and {folder}/val"
+    if not os.path.isdir(folder):
+        return missing_path_message(folder, folder)
+    entries = sorted(os.listdir(folder))
+    records = [name for name in entries if name.endswith(".rec")]
+    if records:
+        return f"no data at {looked_at}, but {folder}/{records[0]} is there: write recordio:{folder}."
+    passed_over = PassedOver()
+    classes = [name for name, paths in class_images(folder, passed_over).items() if paths]
+    if classes:
+        return (
+            f"no data at {looked_at}; {folder} holds {len(classes)} folder(s) with images: {_listed(classes)}.\n"
+            f"Move them into {folder}/train/, and some images of each into {folder}/val/CLASS/."
+        )
+    found = f"{folder} holds {_listed(entries)}" if entries else f"{folder} is empty"
+    return f"no data at {looked_at}; {found}.\nImages must lie in {folder}/train/CLASS/ and {folder}/val/CLASS/."
+
+
+def _listed(names) -> str:
+    names = list(names)
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+
+
+def _list_classes(folder: str, passed_over: PassedOver) -> Optional[_Classes]:
     """Class name -> sorted paths of its images, or None where `folder` does not exist."""
     if not os.path.isdir(folder):
         return None
-    classes = {}
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir() and not entry.name.startswith("."):
-            names = sorted(name for name in os.listdir(entry.path) if name.lower().endswith(EXTENSIONS))
-            classes[entry.name] = [os.path.join(entry.path, name) for name in names if name[0] != "."]
+    classes = class_images(folder, passed_over)
     if not classes:
         raise ValueError(f"{folder} holds no class folders; images must lie in {folder}/CLASS/.")
     empty = [name for name, paths in classes.items() if not paths]
     if empty:
+        where = os.path.join(folder, empty[0])
+        inside = _listed(sorted(os.listdir(where))) or "nothing"
         raise ValueError(
-            f"{os.path.join(folder, empty[0])} holds no image ({', '.join(EXTENSIONS)}).\n"
-            "Add images or remove the folder."
+            f"{where} holds no image ({', '.join(SUFFIXES)}), but {inside}.\nAdd images or remove the folder."
         )
     return classes
 
 
-def _check_same_classes(folder: str, train: set, val: set) -> None:
-    for names, where, other in ((train - val, "train", "val"), (val - train, "val", "train")):
+def _check_same_classes(folder: str, train: set, val: set, evaluation: str) -> None:
+    for names, where, other in ((train - val, "train", evaluation), (val - train, evaluation, "train")):
         if names:
             shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
             raise ValueError(
@@ -70,11 +108,11 @@ class FolderPhotos(NamedTuple):
 
     def read(self, position: int) -> np.ndarray:
         """One decoded image, (h, w, 3) uint8 RGB."""
-        with open(self.paths[position], "rb") as file:
-            return decode_image(file.read(), self.paths[position])
+        path = self.paths[position]
+        return decode_image(read_image_file(path), path)
 
 
-def _photos(classes: dict[str, list[str]] | None, names: list[str]) -> FolderPhotos | None:
+def _photos(classes: Optional[_Classes], names: List[str]) -> FolderPhotos | None:
     if classes is None:
         return None
     counts = [len(classes[name]) for name in names]

@@ -14,16 +14,12 @@ import mxnet as mx
 import numpy as np
 
 from .base import Shard
-from .records import (
-    RecordFile,
-    check_images,
-    find_unreadable,
-    read_class_names,
-    scan_records,
-    write_index,
-)
+from .check import CheckedRecords, open_checked
+from .decode import UnreadableImageError
+from .labels import check_labels, class_names
+from .records import RecordFile, find_unreadable, write_index
 from .sampling import ENGINE, private_random
-from .settings import Batch, DataSettings, missing_path_message
+from .settings import EVALUATION_PARTS, Batch, DataSettings, missing_path_message
 from .threaded import ThreadedData
 
 _log = logging.getLogger("gluon_effnets")
@@ -32,23 +28,37 @@ _log = logging.getLogger("gluon_effnets")
 def open_recordio(shard: Shard, path: str) -> ThreadedData:
     """``DIR/train.rec`` and ``DIR/val.rec`` (or ``test.rec``), or a ``.rec`` file for evaluation only.
 
-    Class names come from ``classes.txt`` beside the files; without it ``data.classes`` or the highest label
-    tells the number of classes.
+    Class names come from ``classes.txt`` beside the files, else from im2rec's list beside them; without names
+    ``data.classes`` or the highest label tells the number of classes.
 
     Raises:
         FileNotFoundError: No such file exists.
-        ValueError: A file is damaged, or a label is out of range.
+        UnreadableImageError: The check found an image that cannot be read, unless such images are skipped.
+        ValueError: A file is damaged, a label is out of range, or the class names are in another order than the labels.
     """
     settings = shard.settings
-    folder, train, val = _find_files(path)
+    folder, checked_train, checked_val = _find_files(path, settings.num_threads)
+    checked = [found for found in (checked_train, checked_val) if found]
+    for found in checked:
+        error = found.first_error()
+        if error and settings.on_error == "raise":
+            raise error
+    train, val = (found and found.records for found in (checked_train, checked_val))
     files = [records for records in (train, val) if records]
-    names = read_class_names(folder)
+    names = class_names(folder, files)
     num_classes = _count_classes(settings, names, files)
-    if settings.on_error == "raise":
-        for records in files:
-            check_images(records)
-    if train and _reader_serves(settings, len(train.labels), shard.world):
-        return RecordData(shard, train, val, num_classes, names)
+    if train and shard.rank == 0:
+        check_labels(train, val, num_classes, names)
+    if train and checked_train and _reader_serves(settings, len(train.labels), shard.world):
+        foreign = _first_foreign(checked_train, settings)
+        if foreign is None:
+            return RecordData(shard, train, val, num_classes, names)
+        if shard.rank == 0:
+            _log.warning(
+                "%s is no JPEG or PNG that MXNet's reader surely reads as evaluation does: threads read %s",
+                train.where(foreign),
+                train.path,
+            )
     return ThreadedData(shard, train, val, num_classes, names)
 
 
@@ -114,25 +124,50 @@ class RecordData(ThreadedData):
             )
         except mx.base.MXNetError as error:
             positions = np.arange(*_part(self.num_train, part, self.world))
-            culprit = find_unreadable(records, positions, settings.num_threads)
+            culprit = find_unreadable(records, positions, settings.num_threads) or _unreadable_in_mxnet(
+                records, positions
+            )
             raise culprit or ValueError(
                 f"MXNet's reader failed on {records.path}: {str(error).splitlines()[-1]}"
             ) from error
 
 
-def _find_files(path: str) -> tuple[str, RecordFile | None, RecordFile | None]:
+def _find_files(path: str, num_threads: int) -> tuple[str, CheckedRecords | None, CheckedRecords | None]:
     """The folder, the training and the evaluation records."""
     if path.endswith(".rec"):
-        return os.path.dirname(path), None, scan_records(path)
-    found = {
-        name: scan_records(os.path.join(path, name + ".rec"))
-        for name in ("train", "val", "test")
-        if os.path.exists(os.path.join(path, name + ".rec"))
-    }
-    if not found:
+        return os.path.dirname(path), None, open_checked(path, num_threads)
+    there = [part for part in ("train", *EVALUATION_PARTS) if os.path.exists(os.path.join(path, f"{part}.rec"))]
+    if not there:
+        folders = [part for part in ("train", *EVALUATION_PARTS) if os.path.isdir(os.path.join(path, part))]
+        if folders:
+            raise FileNotFoundError(
+                f"no data at {path}/train.rec and {path}/val.rec, but the folder {path}/{folders[0]} is there: write "
+                f"folder:{path}, or make RecordIO files of it in another folder."
+            )
         looked_at = f"{path}/train.rec and {path}/val.rec" if os.path.isdir(path) else path
         raise FileNotFoundError(missing_path_message(looked_at, path))
-    return path, found.get("train"), found.get("val") or found.get("test")
+    train, evaluation = (next(iter(part for part in there if (part == "train") == wanted), None) for wanted in (1, 0))
+    opened = [open_checked(os.path.join(path, f"{part}.rec"), num_threads) if part else None
+              for part in (train, evaluation)]  # fmt: skip
+    return path, opened[0], opened[1]
+
+
+def _first_foreign(checked: CheckedRecords, settings: DataSettings) -> int | None:
+    """The first record that MXNet's reader may read otherwise, or of which it may cut a window without a pixel."""
+    area, narrowest = settings.crop_area[0], min(settings.crop_aspect[0], 1 / settings.crop_aspect[1])
+    cut = checked.sizes.astype(np.int64).prod(axis=1) * area * narrowest
+    foreign = ~checked.for_mxnet | (cut < 1)
+    return int(np.argmax(foreign)) if foreign.any() else None
+
+
+def _unreadable_in_mxnet(records: RecordFile, positions: np.ndarray) -> UnreadableImageError | None:
+    """The error about the first record that MXNet's own decoder refuses, or None."""
+    for position in positions:
+        try:
+            mx.image.imdecode(records.encoded(position))
+        except mx.base.MXNetError:
+            return UnreadableImageError(records.where(position), "is no image that MXNet's reader reads")
+    return None
 
 
 def _count_classes(settings: DataSettings, names: list[str] | None, files: list[RecordFile]) -> int:
@@ -143,9 +178,10 @@ def _count_classes(settings: DataSettings, names: list[str] | None, files: list[
         outside = np.flatnonzero(records.labels >= num_classes)
         if len(outside):
             stated = "classes.txt" if names else "data.classes"
+            hint = " Labels count from 0." if all(found.labels.min() > 0 for found in files) else ""
             raise ValueError(
                 f"{records.where(outside[0])} has label {records.labels[outside[0]]}, but {stated} names "
-                f"{num_classes} classes (labels 0..{num_classes - 1})."
+                f"{num_classes} classes (labels 0..{num_classes - 1}).{hint}"
             )
     return num_classes
 

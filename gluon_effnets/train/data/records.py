@@ -11,7 +11,7 @@ from typing import Iterator, NamedTuple
 import numpy as np
 
 from ...progress import progress_bar
-from .decode import UnreadableImageError, decode_image, ordered_map
+from .decode import UnreadableImageError, decode_image, named, ordered_map
 from .settings import missing_path_message
 
 _MAGIC = 0xCED7230A
@@ -20,7 +20,6 @@ _LENGTH_BITS = 29
 _RECORD_HEADER, _IMAGE_HEADER = 8, 24
 _CHUNK = 1 << 16
 _PER_TASK = 64
-_JPEG_START, _JPEG_END, _PNG_START = 0xFFD8FF, (0xFF, 0xD9), 0x474E5089
 _log = logging.getLogger("gluon_effnets")
 
 
@@ -49,26 +48,27 @@ class RecordFile(NamedTuple):
         """How messages name a record."""
         return f"{self.path}, record {self.keys[position]} (byte {self.offsets[position]})"
 
-    def encoded(self, position: int) -> bytes:
-        """The encoded image of one record."""
+    def view(self, position: int) -> memoryview:
+        """The encoded image of one record; of the file only what is looked at is read."""
         start, end = int(self.starts[position]), int(self.ends[position])
         if end < 0:
             header = start - int(self.offsets[position]) - _RECORD_HEADER
-            return _read_parts(self.content, int(self.offsets[position]))[header:]
-        return self.content[start:end].tobytes()
+            return memoryview(_read_parts(self.content, int(self.offsets[position])))[header:]
+        return memoryview(self.content.data)[start : max(start, end)]
+
+    def encoded(self, position: int) -> bytes:
+        """The encoded image of one record."""
+        return bytes(self.view(position))
 
     def read(self, position: int) -> np.ndarray:
         """The decoded image of one record, (h, w, 3) uint8 RGB."""
         return decode_image(self.encoded(position), self.where(position))
 
 
-def read_class_names(folder: str) -> list[str] | None:
-    """The lines of ``classes.txt`` in `folder`, or None where there is no such file."""
-    path = os.path.join(folder, "classes.txt")
-    if not os.path.exists(path):
-        return None
-    with open(path, encoding="utf-8") as file:
-        return [line.strip() for line in file if line.strip()]
+def find_index(path: str) -> str | None:
+    """The index beside a ``.rec`` file, or None."""
+    index_path = os.path.splitext(path)[0] + ".idx"
+    return index_path if os.path.exists(index_path) else None
 
 
 def scan_records(path: str) -> RecordFile:
@@ -89,11 +89,10 @@ def scan_records(path: str) -> RecordFile:
     if size % 4:
         raise ValueError(f"{path} was cut short: its size ({size} bytes) is no multiple of 4; copy it again.")
     words = np.memmap(path, np.dtype("<u4"), mode="r")
-    index_path: str | None = os.path.splitext(path)[0] + ".idx"
-    if index_path and os.path.exists(index_path):
+    index_path = find_index(path)
+    if index_path:
         keys, offsets = _read_index(index_path, path, size)
     else:
-        index_path = None
         offsets = _walk(words, path)
         keys = np.arange(len(offsets))
     return _check_records(path, index_path, words, keys, offsets)
@@ -107,43 +106,29 @@ def write_index(records: RecordFile, path: str) -> None:
 
 def read_images(records: RecordFile, num_threads: int, on_error: str) -> tuple[list[np.ndarray], list[int]]:
     """The images of all records and their positions, the unreadable ones left out if `on_error` is skip."""
-    images, kept = [], []
+    images, kept, errors = [], [], []
     positions = np.arange(len(records.keys))
-    for position, found in enumerate(_decode_all(records, positions, num_threads, f"reading {records.path}")):
+    for position, found in enumerate(decode_all(records, positions, num_threads, f"reading {records.path}")):
         if not isinstance(found, UnreadableImageError):
             images.append(found)
             kept.append(position)
         elif on_error == "raise":
             raise found
-    if len(kept) < len(positions):
-        _log.warning("%s: %d unreadable image(s) left out", records.path, len(positions) - len(kept))
+        else:
+            errors.append(found)
+    if errors:
+        _log.warning("%s: %d unreadable image(s) left out: %s", records.path, len(errors), named(errors))
     return images, kept
-
-
-def check_images(records: RecordFile) -> None:
-    """Decodes the records that do not begin as PNG or begin and end as JPEG.
-
-    MXNet's reader takes a JPEG that was cut short for whole, and stops on other damage only on reaching it.
-
-    Raises:
-        UnreadableImageError: One of them is no readable image.
-    """
-    content = records.content
-    first_words = content.view("<u4")[np.minimum(records.starts // 4, len(content) // 4 - 1)]
-    ended = (content[records.ends - 2] == _JPEG_END[0]) & (content[records.ends - 1] == _JPEG_END[1])
-    whole = (first_words & 0xFFFFFF == _JPEG_START) & ended | (first_words == _PNG_START)
-    for position in np.flatnonzero(~whole | (records.starts >= records.ends)):
-        records.read(position)
 
 
 def find_unreadable(records: RecordFile, positions: np.ndarray, num_threads: int) -> UnreadableImageError | None:
     """The error about the first record among `positions` that does not decode, or None."""
     text = f"looking for the damaged record in {records.path}"
-    found = _decode_all(records, positions, num_threads, text)
+    found = decode_all(records, positions, num_threads, text)
     return next((image for image in found if isinstance(image, UnreadableImageError)), None)
 
 
-def _decode_all(
+def decode_all(
     records: RecordFile, positions: np.ndarray, num_threads: int, text: str
 ) -> Iterator[np.ndarray | UnreadableImageError]:
     """The image, or the error, of each record in the order of `positions`."""
@@ -284,11 +269,12 @@ def _check_ends(
 def _read_parts(content: np.ndarray, at: int) -> bytes:
     """A record stored in parts, because its bytes contain the magic number, which stands between them."""
     parts = []
-    while True:
+    while at + _RECORD_HEADER <= len(content):
         _, length = struct.unpack("<II", content[at : at + _RECORD_HEADER].tobytes())
         kind, length = length >> _LENGTH_BITS, length & ((1 << _LENGTH_BITS) - 1)
         at += _RECORD_HEADER
         parts.append(content[at : at + length].tobytes())
         if kind in (0, 3):
-            return struct.pack("<I", _MAGIC).join(parts)
+            break
         at += _padded(length)
+    return struct.pack("<I", _MAGIC).join(parts)

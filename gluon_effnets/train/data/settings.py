@@ -14,6 +14,8 @@ import mxnet as mx
 from ...models.preprocessing import CHANNEL_ORDERS, Preprocessing
 
 UNSET = "???"
+# Folders or record files with images for evaluation; the first of them that is there is read.
+EVALUATION_PARTS = ("val", "valid", "validation", "test")
 IMAGENET_VARIABLE = "GLUON_EFFNETS_IMAGENET"
 KINDS = ("digits", "cifar10", "folder", "recordio", "synthetic")
 AUGMENTATIONS = ("imagenet", "small", "shift", "none")
@@ -197,7 +199,8 @@ def parse_source(source: str) -> Source:
         if not source:
             raise ValueError(no_source_message())
         if source.partition(":")[0] not in KINDS:
-            kind = "folder" if os.path.isdir(os.path.join(source, "val")) else "recordio"
+            parts = ("train", *EVALUATION_PARTS)
+            kind = "folder" if any(os.path.isdir(os.path.join(source, part)) for part in parts) else "recordio"
             source = f"{kind}:{source}"
     kind, _, argument = source.partition(":")
     if kind not in KINDS:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
-from typing import Callable, Iterator, Protocol, Set
+from typing import Callable, Dict, Generator, Iterator, Protocol
 
 import numpy as np
 
 from . import augment as aug
 from .base import Data, Shard, to_batch
-from .decode import UnreadableImageError, ordered_map, to_input
+from .decode import UnreadableImageError, named, ordered_map, to_input
 from .sampling import AUGMENT, SUBSTITUTE, epoch_order, private_random, step_positions, val_share
 from .settings import Batch
 
 _SUBSTITUTES = 20
+# The unreadable images of a pass, by their numbers.
+Skipped = Dict[int, UnreadableImageError]
 _log = logging.getLogger("gluon_effnets")
 
 
@@ -51,14 +54,19 @@ class ThreadedData(Data):
         num_classes: int,
         class_names: list[str] | None = None,
     ):
+        self._skipped: Skipped = {}
         self._train: Photos = NoPhotos() if train is None else train
         self._val: Photos = NoPhotos() if val is None else val
         super().__init__(shard, num_classes, len(self._train.labels), len(self._val.labels), class_names)
 
+    @property
+    def num_replaced(self) -> int:
+        return len(self._skipped)
+
     def _train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = epoch_order(self.num_train, self.seed, epoch)
         size = self.settings.batch_size
-        skipped: Set[int] = set()
+        skipped = self._skipped = {}
 
         def load(position: int):
             index, image = self._readable(order[position], position, epoch, skipped)
@@ -69,31 +77,37 @@ class ThreadedData(Data):
 
         steps = range(first_step, self.steps_per_epoch)
         positions = itertools.chain.from_iterable(step_positions(step, size, self.rank, self.world) for step in steps)
-        yield from self._collect(load, positions, size)
-        _report(skipped, f"epoch {epoch}: %d unreadable training image(s) replaced by others")
+        with contextlib.closing(self._collect(load, positions, size)) as batches, contextlib.ExitStack() as at_end:
+            at_end.callback(_report, skipped, f"epoch {epoch}: %d unreadable training image(s) replaced by others: %s")
+            for step in steps:
+                batch = next(batches)
+                if step == steps[-1]:
+                    # Whoever takes the last batch may never ask for one more.
+                    at_end.close()
+                yield batch
 
     def _val_batches(self) -> Iterator[Batch]:
         settings = self.settings
-        skipped: Set[int] = set()
+        skipped: Skipped = {}
         shorter = aug.eval_resize(settings)
 
         def load(index: int):
             try:
                 image = aug.center_crop(self._val.read(index), self.image_size, shorter, settings.eval_interpolation)
                 pixels = to_input(image, settings)
-            except UnreadableImageError:
+            except UnreadableImageError as error:
                 if settings.on_error == "raise":
                     raise
-                skipped.add(index)
+                skipped[int(index)] = error
                 # Left out, it would flatter the accuracy; a blank image counts as not recognised.
                 pixels = np.zeros((self.in_channels, self.image_size, self.image_size), np.float32)
             return pixels, self._val.labels[index]
 
         share = val_share(self.num_val, self.rank, self.world)
         yield from self._collect(load, share, self.eval_batch_size)
-        _report(skipped, "evaluation: %d unreadable image(s) taken as blank")
+        _report(skipped, "evaluation: %d unreadable image(s) taken as blank: %s")
 
-    def _collect(self, load: Callable, items, batch_size: int) -> Iterator[Batch]:
+    def _collect(self, load: Callable, items, batch_size: int) -> Generator[Batch, None, None]:
         threads = self.settings.num_threads
         loaded = ordered_map(load, items, threads, ahead=2 * batch_size + threads)
         try:
@@ -106,25 +120,26 @@ class ThreadedData(Data):
         finally:
             loaded.close()
 
-    def _readable(self, index: int, position: int, epoch: int, skipped: set[int]) -> tuple[int, np.ndarray]:
+    def _readable(self, index: int, position: int, epoch: int, skipped: Skipped) -> tuple[int, np.ndarray]:
         """(index, image) of the image asked for, or with on_error=skip of another if it is unreadable."""
         try:
             return index, self._train.read(index)
-        except UnreadableImageError:
+        except UnreadableImageError as error:
             if self.settings.on_error == "raise":
                 raise
-            skipped.add(int(index))
+            skipped[int(index)] = error
         random = private_random(SUBSTITUTE, self.seed, epoch, position)
         for candidate in random.randint(self.num_train, size=_SUBSTITUTES):
             try:
                 return candidate, self._train.read(candidate)
-            except UnreadableImageError:
-                skipped.add(int(candidate))
-        raise UnreadableImageError(
-            f"{self.settings.source}: {_SUBSTITUTES} images drawn one after another are unreadable."
+            except UnreadableImageError as error:
+                skipped[int(candidate)] = error
+        raise ValueError(
+            f"{self.settings.source}: {_SUBSTITUTES} images drawn one after another are unreadable, "
+            f"e.g. {skipped[int(candidate)].where}."
         )
 
 
-def _report(skipped: set[int], text: str) -> None:
+def _report(skipped: Skipped, text: str) -> None:
     if skipped:
-        _log.warning(text, len(skipped))
+        _log.warning(text, len(skipped), named(skipped[index] for index in sorted(skipped)))

@@ -30,7 +30,8 @@ class NotFinite(RuntimeError):
 
 
 class JsonLines(Hook):
-    """Appends to <run folder>/log.jsonl: mean loss, rate and images/s every `every` updates, and every evaluation.
+    """Appends to <run folder>/log.jsonl: mean loss, rate and images/s every `every` updates, every evaluation,
+    and after an epoch how many unreadable training images were replaced by others.
 
     Lines of updates that a resumed run repeats are dropped first. Stops the run when a loss is not finite.
     """
@@ -66,6 +67,13 @@ class JsonLines(Hook):
     def eval_end(self, state):
         self._append(state, {"kind": "eval", **state.scores})
         self._restart_clock(state)  # the time of the evaluation is none of the training
+
+    def epoch_end(self, state):
+        # Equal on all workers, which take the sum together.
+        if state.data.settings.on_error == "skip":
+            replaced = int(state.workers.sum({"replaced": state.data.num_replaced})["replaced"])
+            if replaced:
+                self._append(state, {"kind": "data", "replaced_images": replaced})
 
     def _restart_clock(self, state):
         self._since, self._timed_from = time.perf_counter(), state.update
