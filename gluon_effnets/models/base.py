@@ -36,7 +36,7 @@ class ClassificationNet(CompiledTraining):
     info : ModelInfo of the registered model, None for a network built by hand.
     preprocessing : Preprocessing that the weights want; it comes and goes with them, through files too.
     trains_compiled : bool, True; whether a hybridized network trains with the operators of `gluon_effnets.native`
-        where they are compiled. The running statistics then change in the forward pass, as in PyTorch.
+        where they are compiled.
 
     All channel numbers are explicit: parameters have their shapes before the first forward.
     A subclass sets `features`, `num_features` and `stage_info`, then calls `_make_output`.

@@ -8,8 +8,9 @@
 // channel is taken through the whole chain while it lies in the cache of its core.
 //
 // Networks meet these operators in graphs that are traced for training alone (gluon_effnets/models/base.py), so
-// normalization is always that of the batch. MXNet's extension API passes no request of `add` on: whoever uses these
-// operators must put another one between them and a parameter.
+// normalization is always that of the batch. As with MXNet's own operators, the running statistics change in the backward
+// pass alone, and only where something before or in the layer has a gradient. MXNet's extension API passes no request of
+// `add` on: whoever uses these operators must put another one between them and a parameter.
 
 #include <algorithm>
 #include <cmath>
@@ -203,7 +204,7 @@ void normalization_gradient(const float* x, const float* t, float* dx, Index cou
 struct Norm {
   const float *gamma, *beta;
   float *running_mean, *running_var;
-  float *mean, *inverse;
+  float *mean, *inverse, *variance;  // of the batch
   float epsilon, momentum;
 
   Norm(const Attributes& attributes, std::vector<MXTensor>& in, std::size_t first, MXTensor& statistics)
@@ -213,19 +214,24 @@ struct Norm {
         running_var(in[first + 3].data<float>()),
         mean(statistics.data<float>()),
         inverse(mean + statistics.shape[1]),
+        variance(inverse + statistics.shape[1]),
         epsilon(number_of(attributes, "eps", "1e-5")),
         momentum(number_of(attributes, "momentum", "0.9")) {}
 
   Channel channel(Index c) const { return {mean[c], inverse[c], gamma[c], beta[c]}; }
 
-  // Keeps the statistics of channel c; MXNet's running variance is that of the batch, not of a population.
+  // Keeps the statistics of channel c for the backward pass.
   Channel finish(Index c, const Moments& moments, Index count) const {
-    const float m = moments.mean(count), v = moments.variance(count);
-    mean[c] = m;
-    inverse[c] = 1.f / std::sqrt(v + epsilon);
-    running_mean[c] = momentum * running_mean[c] + (1.f - momentum) * m;
-    running_var[c] = momentum * running_var[c] + (1.f - momentum) * v;
+    mean[c] = moments.mean(count);
+    variance[c] = moments.variance(count);
+    inverse[c] = 1.f / std::sqrt(variance[c] + epsilon);
     return channel(c);
+  }
+
+  // Moves the running statistics of channel c; MXNet's running variance is that of the batch, not of a population.
+  void run(Index c) const {
+    running_mean[c] = momentum * running_mean[c] + (1.f - momentum) * mean[c];
+    running_var[c] = momentum * running_var[c] + (1.f - momentum) * variance[c];
   }
 };
 
@@ -264,6 +270,7 @@ void bn_act_backward(const float* dy, const float* x, float* dx, float* dgamma, 
     }
     dgamma[c] = static_cast<float>(dot);
     dbeta[c] = static_cast<float>(sum);
+    norm.run(c);
   }
 }
 
@@ -279,7 +286,7 @@ void bn_act_backward(const float* dy, const float* x, float* dx, float* dgamma, 
 
 MXReturnValue bn_parse(const Attributes&, int* inputs, int* outputs) {
   *inputs = 5;   // x, gamma, beta, running mean, running variance
-  *outputs = 2;  // y; mean and 1 / deviation of the batch (2, C), for the gradient
+  *outputs = 2;  // y; mean, 1 / deviation and variance of the batch (3, C), for the backward pass
   return MX_SUCCESS;
 }
 
@@ -287,7 +294,7 @@ MXReturnValue bn_shape(const Attributes& attributes, Shapes* in, Shapes* out) {
   if (!is_map((*in)[0]) || !knows_act(attributes)) return MX_FAIL;
   const unsigned int channels = (*in)[0][1];
   for (std::size_t i = 1; i < in->size(); ++i) (*in)[i] = {channels};
-  *out = {(*in)[0], {2, channels}};
+  *out = {(*in)[0], {3, channels}};
   return MX_SUCCESS;
 }
 
@@ -597,13 +604,14 @@ void depthwise_backward(const Depthwise& d, const float* dy, const float* dpoole
       for (int tap = 0; tap < area; ++tap) dweight[c * area + tap] = static_cast<float>(sums[tap]);
       dgamma[c] = static_cast<float>(dot);
       dbeta[c] = static_cast<float>(sum);
+      norm.run(c);
     }
   }
 }
 
 MXReturnValue depthwise_parse(const Attributes&, int* inputs, int* outputs) {
   *inputs = 6;   // x, weight, gamma, beta, running mean, running variance
-  *outputs = 3;  // y, its mean over each map; mean and 1 / deviation of the batch (2, C), for the gradient
+  *outputs = 3;  // y, its mean over each map; mean, 1 / deviation and variance of the batch (3, C)
   return MX_SUCCESS;
 }
 
@@ -624,7 +632,7 @@ MXReturnValue depthwise_shape(const Attributes& attributes, Shapes* in, Shapes* 
   const unsigned int height = (x[2] + border - kernel) / stride + 1, width = (x[3] + border - kernel) / stride + 1;
   (*in)[1] = {channels, 1, kernel, kernel};
   for (std::size_t i = 2; i < in->size(); ++i) (*in)[i] = {channels};
-  *out = {{n, channels, height, width}, {n, channels, 1, 1}, {2, channels}};
+  *out = {{n, channels, height, width}, {n, channels, 1, 1}, {3, channels}};
   return MX_SUCCESS;
 }
 
@@ -707,6 +715,31 @@ MXReturnValue scale_backward(const Attributes&, std::vector<MXTensor>* in, std::
   return MX_SUCCESS;
 }
 
+// ------------------------------------------------------------------------------------------ backward passes that mutate
+
+// The extension API lets forward passes alone say that they mutate inputs. A backward pass is an operator of its own,
+// though; registered once more by its name, it can say so, and whoever reads running statistics waits for it.
+
+template <int inputs, int outputs>
+MXReturnValue backward_parse(const Attributes&, int* in, int* out) {
+  *in = inputs + 2 * outputs;  // gradients of the outputs, inputs, outputs
+  *out = inputs;
+  return MX_SUCCESS;
+}
+
+template <int inputs, int outputs>
+MXReturnValue backward_shape(const Attributes&, Shapes* in, Shapes* out) {
+  out->assign(in->begin() + outputs, in->begin() + outputs + inputs);
+  return MX_SUCCESS;
+}
+
+// The running statistics are the last two inputs.
+template <int inputs, int outputs>
+MXReturnValue backward_mutate(const Attributes&, std::vector<int>* indices) {
+  *indices = {outputs + inputs - 2, outputs + inputs - 1};
+  return MX_SUCCESS;
+}
+
 }  // namespace
 
 REGISTER_OP(effnets_bn_act)
@@ -717,6 +750,13 @@ REGISTER_OP(effnets_bn_act)
     .setInferShape(bn_shape)
     .setMutateInputs(bn_mutate);
 
+REGISTER_OP(_backward_effnets_bn_act)
+    .setForward(bn_backward, "cpu")
+    .setParseAttrs(backward_parse<5, 2>)
+    .setInferType(all_float)
+    .setInferShape(backward_shape<5, 2>)
+    .setMutateInputs(backward_mutate<5, 2>);
+
 REGISTER_OP(effnets_depthwise)
     .setForward(depthwise_forward_op, "cpu")
     .setBackward(depthwise_backward_op, "cpu")
@@ -724,6 +764,13 @@ REGISTER_OP(effnets_depthwise)
     .setInferType(all_float)
     .setInferShape(depthwise_shape)
     .setMutateInputs(depthwise_mutate);
+
+REGISTER_OP(_backward_effnets_depthwise)
+    .setForward(depthwise_backward_op, "cpu")
+    .setParseAttrs(backward_parse<6, 3>)
+    .setInferType(all_float)
+    .setInferShape(backward_shape<6, 3>)
+    .setMutateInputs(backward_mutate<6, 3>);
 
 REGISTER_OP(effnets_scale)
     .setForward(scale_forward, "cpu")
