@@ -15,7 +15,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -38,11 +40,41 @@ std::string text_of(const Attributes& attributes, const char* key, const char* o
 }
 
 float number_of(const Attributes& attributes, const char* key, const char* otherwise) {
-  return std::stof(text_of(attributes, key, otherwise));
+  return std::strtof(text_of(attributes, key, otherwise).c_str(), nullptr);
 }
 
 int integer_of(const Attributes& attributes, const char* key, const char* otherwise) {
-  return std::stoi(text_of(attributes, key, otherwise));
+  return static_cast<int>(std::strtol(text_of(attributes, key, otherwise).c_str(), nullptr, 10));
+}
+
+bool refuse(const std::string& key, const std::string& text, const char* needed) {
+  MX_ERROR_MSG << key << " is " << text << "; " << needed;
+  return false;
+}
+
+// Attributes of another meaning, such as a dilation, must not be passed over. Those in underscores are MXNet's own.
+bool knows_all(const Attributes& attributes, std::initializer_list<const char*> known) {
+  for (const auto& attribute : attributes) {
+    const std::string& key = attribute.first;
+    if (key.compare(0, 2, "__") == 0) continue;
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      return refuse(key, attribute.second, "there is no such attribute");
+  }
+  return true;
+}
+
+bool is_number(const Attributes& attributes, const char* key, const char* otherwise, double least, double most) {
+  const std::string text = text_of(attributes, key, otherwise);
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  if (end != text.c_str() && !*end && number >= least && number <= most) return true;
+  return refuse(key, text, most == 1 ? "a number from 0 to 1 is taken" : "a number from 0 on is taken");
+}
+
+bool is_integer(const Attributes& attributes, const char* key, const char* otherwise) {
+  const std::string text = text_of(attributes, key, otherwise);
+  const bool digits = !text.empty() && text.size() < 6 && text.find_first_not_of("0123456789") == std::string::npos;
+  return digits || refuse(key, text, "a whole number from 0 on is taken");
 }
 
 MXReturnValue all_float(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
@@ -57,7 +89,7 @@ MXReturnValue all_float(const Attributes&, std::vector<int>* in, std::vector<int
 }
 
 bool is_map(const std::vector<unsigned int>& shape) {
-  if (shape.size() == 4 && shape[0] && shape[1]) return true;
+  if (shape.size() == 4 && shape[0] && shape[1] && shape[2] && shape[3]) return true;
   MX_ERROR_MSG << "takes maps (N, C, H, W)";
   return false;
 }
@@ -76,9 +108,12 @@ Act act_of(const Attributes& attributes) { return ACTS.at(text_of(attributes, "a
 
 bool knows_act(const Attributes& attributes) {
   const std::string name = text_of(attributes, "act", "none");
-  if (ACTS.count(name)) return true;
-  MX_ERROR_MSG << "no activation " << name << "; known are none, relu, relu6, hard_swish, swish";
-  return false;
+  return ACTS.count(name) || refuse("act", name, "known are none, relu, relu6, hard_swish, swish");
+}
+
+bool normalizes(const Attributes& attributes) {
+  return knows_act(attributes) && is_number(attributes, "eps", "1e-5", 0, 1e30) &&
+         is_number(attributes, "momentum", "0.9", 0, 1);
 }
 
 // exp(x) to 2 units in the last place; loops over it become vector instructions, which the library's do not.
@@ -284,14 +319,15 @@ void bn_act_backward(const float* dy, const float* x, float* dx, float* dgamma, 
     default: { constexpr Act A = Act::none; call; break; }                    \
   }
 
-MXReturnValue bn_parse(const Attributes&, int* inputs, int* outputs) {
+MXReturnValue bn_parse(const Attributes& attributes, int* inputs, int* outputs) {
+  if (!knows_all(attributes, {"act", "eps", "momentum"}) || !normalizes(attributes)) return MX_FAIL;
   *inputs = 5;   // x, gamma, beta, running mean, running variance
   *outputs = 2;  // y; mean, 1 / deviation and variance of the batch (3, C), for the backward pass
   return MX_SUCCESS;
 }
 
-MXReturnValue bn_shape(const Attributes& attributes, Shapes* in, Shapes* out) {
-  if (!is_map((*in)[0]) || !knows_act(attributes)) return MX_FAIL;
+MXReturnValue bn_shape(const Attributes&, Shapes* in, Shapes* out) {
+  if (!is_map((*in)[0])) return MX_FAIL;
   const unsigned int channels = (*in)[0][1];
   for (std::size_t i = 1; i < in->size(); ++i) (*in)[i] = {channels};
   *out = {(*in)[0], {3, channels}};
@@ -609,22 +645,37 @@ void depthwise_backward(const Depthwise& d, const float* dy, const float* dpoole
   }
 }
 
-MXReturnValue depthwise_parse(const Attributes&, int* inputs, int* outputs) {
+// The lines of zeros before and behind a map are fewer than those of the kernel.
+bool places_kernel(const Attributes& attributes) {
+  for (const char* key : {"kernel", "stride", "pad", "border"})
+    if (!is_integer(attributes, key, "1")) return false;
+  const int kernel = integer_of(attributes, "kernel", "3"), stride = integer_of(attributes, "stride", "1");
+  const int before = integer_of(attributes, "pad", "1"), after = integer_of(attributes, "border", "2") - before;
+  if ((kernel != 3 && kernel != 5 && kernel != 7) || (stride != 1 && stride != 2)) {
+    MX_ERROR_MSG << "effnets_depthwise takes kernels of 3, 5 or 7, and strides of 1 or 2";
+    return false;
+  }
+  if (before < kernel && after >= 0 && after < kernel) return true;
+  MX_ERROR_MSG << "effnets_depthwise: pad is " << before << " of a border of " << before + after
+               << "; from 0 to kernel - 1 lines are taken on each side";
+  return false;
+}
+
+MXReturnValue depthwise_parse(const Attributes& attributes, int* inputs, int* outputs) {
+  if (!knows_all(attributes, {"act", "eps", "momentum", "kernel", "stride", "pad", "border"}) ||
+      !normalizes(attributes) || !places_kernel(attributes))
+    return MX_FAIL;
   *inputs = 6;   // x, weight, gamma, beta, running mean, running variance
   *outputs = 3;  // y, its mean over each map; mean, 1 / deviation and variance of the batch (3, C)
   return MX_SUCCESS;
 }
 
 MXReturnValue depthwise_shape(const Attributes& attributes, Shapes* in, Shapes* out) {
-  if (!is_map((*in)[0]) || !knows_act(attributes)) return MX_FAIL;
+  if (!is_map((*in)[0])) return MX_FAIL;
   const auto& x = (*in)[0];
   const unsigned int n = x[0], channels = x[1];
   const unsigned int kernel = integer_of(attributes, "kernel", "3"), stride = integer_of(attributes, "stride", "1");
   const unsigned int border = integer_of(attributes, "border", "2");  // of both sides together
-  if ((kernel != 3 && kernel != 5 && kernel != 7) || (stride != 1 && stride != 2)) {
-    MX_ERROR_MSG << "effnets_depthwise takes kernels of 3, 5 or 7, and strides of 1 or 2";
-    return MX_FAIL;
-  }
   if (x[2] + border < kernel || x[3] + border < kernel) {
     MX_ERROR_MSG << "effnets_depthwise: the map is smaller than the kernel";
     return MX_FAIL;
@@ -667,7 +718,8 @@ MXReturnValue depthwise_backward_op(const Attributes& attributes, std::vector<MX
 
 // -------------------------------------------------------------------------------------------------------- effnets_scale
 
-MXReturnValue scale_parse(const Attributes&, int* inputs, int* outputs) {
+MXReturnValue scale_parse(const Attributes& attributes, int* inputs, int* outputs) {
+  if (!knows_all(attributes, {})) return MX_FAIL;
   *inputs = 2;  // x (N, C, H, W), scale (N, C, 1, 1)
   *outputs = 1;
   return MX_SUCCESS;
