@@ -25,8 +25,7 @@ class CompiledTraining(HybridBlock):
     for a backend have MXNet's operators. Nothing else about a block changes.
 
     Attributes:
-        trains_compiled: Whether a hybridized network trains with the compiled operators. The running statistics then
-            change in the forward pass, as in PyTorch.
+        trains_compiled: Whether a hybridized network trains with the compiled operators.
     """
 
     trains_compiled = True
@@ -50,14 +49,8 @@ class CompiledTraining(HybridBlock):
     def _call_cached_op(self, *args):
         if not self._trains_compiled(args[0]):
             return super()._call_cached_op(*args)
-        # MXNet's engine does not know that a static graph changes running statistics. Whoever was to read them before
-        # must be done, and whoever reads them next must find all of them changed.
-        mx.nd.waitall()
         with self._training_graph(), compiled_variants():
-            result = super()._call_cached_op(*args)
-        for array in result if isinstance(result, (list, tuple)) else [result]:
-            array.wait_to_read()
-        return result
+            return super()._call_cached_op(*args)
 
     def _trains_compiled(self, x) -> bool:
         """Whether a call belongs to the graph of compiled operators: they are for training in float32 on a CPU."""

@@ -8,13 +8,16 @@
 // channel is taken through the whole chain while it lies in the cache of its core.
 //
 // Networks meet these operators in graphs that are traced for training alone (gluon_effnets/models/base.py), so
-// normalization is always that of the batch. MXNet's extension API passes no request of `add` on: whoever uses these
-// operators must put another one between them and a parameter.
+// normalization is always that of the batch. As with MXNet's own operators, the running statistics change in the backward
+// pass alone, and only where something before or in the layer has a gradient. MXNet's extension API passes no request of
+// `add` on: whoever uses these operators must put another one between them and a parameter.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -37,11 +40,41 @@ std::string text_of(const Attributes& attributes, const char* key, const char* o
 }
 
 float number_of(const Attributes& attributes, const char* key, const char* otherwise) {
-  return std::stof(text_of(attributes, key, otherwise));
+  return std::strtof(text_of(attributes, key, otherwise).c_str(), nullptr);
 }
 
 int integer_of(const Attributes& attributes, const char* key, const char* otherwise) {
-  return std::stoi(text_of(attributes, key, otherwise));
+  return static_cast<int>(std::strtol(text_of(attributes, key, otherwise).c_str(), nullptr, 10));
+}
+
+bool refuse(const std::string& key, const std::string& text, const char* needed) {
+  MX_ERROR_MSG << key << " is " << text << "; " << needed;
+  return false;
+}
+
+// Attributes of another meaning, such as a dilation, must not be passed over. Those in underscores are MXNet's own.
+bool knows_all(const Attributes& attributes, std::initializer_list<const char*> known) {
+  for (const auto& attribute : attributes) {
+    const std::string& key = attribute.first;
+    if (key.compare(0, 2, "__") == 0) continue;
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      return refuse(key, attribute.second, "there is no such attribute");
+  }
+  return true;
+}
+
+bool is_number(const Attributes& attributes, const char* key, const char* otherwise, double least, double most) {
+  const std::string text = text_of(attributes, key, otherwise);
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  if (end != text.c_str() && !*end && number >= least && number <= most) return true;
+  return refuse(key, text, most == 1 ? "a number from 0 to 1 is taken" : "a number from 0 on is taken");
+}
+
+bool is_integer(const Attributes& attributes, const char* key, const char* otherwise) {
+  const std::string text = text_of(attributes, key, otherwise);
+  const bool digits = !text.empty() && text.size() < 6 && text.find_first_not_of("0123456789") == std::string::npos;
+  return digits || refuse(key, text, "a whole number from 0 on is taken");
 }
 
 MXReturnValue all_float(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
@@ -56,7 +89,7 @@ MXReturnValue all_float(const Attributes&, std::vector<int>* in, std::vector<int
 }
 
 bool is_map(const std::vector<unsigned int>& shape) {
-  if (shape.size() == 4 && shape[0] && shape[1]) return true;
+  if (shape.size() == 4 && shape[0] && shape[1] && shape[2] && shape[3]) return true;
   MX_ERROR_MSG << "takes maps (N, C, H, W)";
   return false;
 }
@@ -75,9 +108,12 @@ Act act_of(const Attributes& attributes) { return ACTS.at(text_of(attributes, "a
 
 bool knows_act(const Attributes& attributes) {
   const std::string name = text_of(attributes, "act", "none");
-  if (ACTS.count(name)) return true;
-  MX_ERROR_MSG << "no activation " << name << "; known are none, relu, relu6, hard_swish, swish";
-  return false;
+  return ACTS.count(name) || refuse("act", name, "known are none, relu, relu6, hard_swish, swish");
+}
+
+bool normalizes(const Attributes& attributes) {
+  return knows_act(attributes) && is_number(attributes, "eps", "1e-5", 0, 1e30) &&
+         is_number(attributes, "momentum", "0.9", 0, 1);
 }
 
 // exp(x) to 2 units in the last place; loops over it become vector instructions, which the library's do not.
@@ -203,7 +239,7 @@ void normalization_gradient(const float* x, const float* t, float* dx, Index cou
 struct Norm {
   const float *gamma, *beta;
   float *running_mean, *running_var;
-  float *mean, *inverse;
+  float *mean, *inverse, *variance;  // of the batch
   float epsilon, momentum;
 
   Norm(const Attributes& attributes, std::vector<MXTensor>& in, std::size_t first, MXTensor& statistics)
@@ -213,19 +249,24 @@ struct Norm {
         running_var(in[first + 3].data<float>()),
         mean(statistics.data<float>()),
         inverse(mean + statistics.shape[1]),
+        variance(inverse + statistics.shape[1]),
         epsilon(number_of(attributes, "eps", "1e-5")),
         momentum(number_of(attributes, "momentum", "0.9")) {}
 
   Channel channel(Index c) const { return {mean[c], inverse[c], gamma[c], beta[c]}; }
 
-  // Keeps the statistics of channel c; MXNet's running variance is that of the batch, not of a population.
+  // Keeps the statistics of channel c for the backward pass.
   Channel finish(Index c, const Moments& moments, Index count) const {
-    const float m = moments.mean(count), v = moments.variance(count);
-    mean[c] = m;
-    inverse[c] = 1.f / std::sqrt(v + epsilon);
-    running_mean[c] = momentum * running_mean[c] + (1.f - momentum) * m;
-    running_var[c] = momentum * running_var[c] + (1.f - momentum) * v;
+    mean[c] = moments.mean(count);
+    variance[c] = moments.variance(count);
+    inverse[c] = 1.f / std::sqrt(variance[c] + epsilon);
     return channel(c);
+  }
+
+  // Moves the running statistics of channel c; MXNet's running variance is that of the batch, not of a population.
+  void run(Index c) const {
+    running_mean[c] = momentum * running_mean[c] + (1.f - momentum) * mean[c];
+    running_var[c] = momentum * running_var[c] + (1.f - momentum) * variance[c];
   }
 };
 
@@ -264,6 +305,7 @@ void bn_act_backward(const float* dy, const float* x, float* dx, float* dgamma, 
     }
     dgamma[c] = static_cast<float>(dot);
     dbeta[c] = static_cast<float>(sum);
+    norm.run(c);
   }
 }
 
@@ -277,17 +319,18 @@ void bn_act_backward(const float* dy, const float* x, float* dx, float* dgamma, 
     default: { constexpr Act A = Act::none; call; break; }                    \
   }
 
-MXReturnValue bn_parse(const Attributes&, int* inputs, int* outputs) {
+MXReturnValue bn_parse(const Attributes& attributes, int* inputs, int* outputs) {
+  if (!knows_all(attributes, {"act", "eps", "momentum"}) || !normalizes(attributes)) return MX_FAIL;
   *inputs = 5;   // x, gamma, beta, running mean, running variance
-  *outputs = 2;  // y; mean and 1 / deviation of the batch (2, C), for the gradient
+  *outputs = 2;  // y; mean, 1 / deviation and variance of the batch (3, C), for the backward pass
   return MX_SUCCESS;
 }
 
-MXReturnValue bn_shape(const Attributes& attributes, Shapes* in, Shapes* out) {
-  if (!is_map((*in)[0]) || !knows_act(attributes)) return MX_FAIL;
+MXReturnValue bn_shape(const Attributes&, Shapes* in, Shapes* out) {
+  if (!is_map((*in)[0])) return MX_FAIL;
   const unsigned int channels = (*in)[0][1];
   for (std::size_t i = 1; i < in->size(); ++i) (*in)[i] = {channels};
-  *out = {(*in)[0], {2, channels}};
+  *out = {(*in)[0], {3, channels}};
   return MX_SUCCESS;
 }
 
@@ -597,26 +640,42 @@ void depthwise_backward(const Depthwise& d, const float* dy, const float* dpoole
       for (int tap = 0; tap < area; ++tap) dweight[c * area + tap] = static_cast<float>(sums[tap]);
       dgamma[c] = static_cast<float>(dot);
       dbeta[c] = static_cast<float>(sum);
+      norm.run(c);
     }
   }
 }
 
-MXReturnValue depthwise_parse(const Attributes&, int* inputs, int* outputs) {
+// The lines of zeros before and behind a map are fewer than those of the kernel.
+bool places_kernel(const Attributes& attributes) {
+  for (const char* key : {"kernel", "stride", "pad", "border"})
+    if (!is_integer(attributes, key, "1")) return false;
+  const int kernel = integer_of(attributes, "kernel", "3"), stride = integer_of(attributes, "stride", "1");
+  const int before = integer_of(attributes, "pad", "1"), after = integer_of(attributes, "border", "2") - before;
+  if ((kernel != 3 && kernel != 5 && kernel != 7) || (stride != 1 && stride != 2)) {
+    MX_ERROR_MSG << "effnets_depthwise takes kernels of 3, 5 or 7, and strides of 1 or 2";
+    return false;
+  }
+  if (before < kernel && after >= 0 && after < kernel) return true;
+  MX_ERROR_MSG << "effnets_depthwise: pad is " << before << " of a border of " << before + after
+               << "; from 0 to kernel - 1 lines are taken on each side";
+  return false;
+}
+
+MXReturnValue depthwise_parse(const Attributes& attributes, int* inputs, int* outputs) {
+  if (!knows_all(attributes, {"act", "eps", "momentum", "kernel", "stride", "pad", "border"}) ||
+      !normalizes(attributes) || !places_kernel(attributes))
+    return MX_FAIL;
   *inputs = 6;   // x, weight, gamma, beta, running mean, running variance
-  *outputs = 3;  // y, its mean over each map; mean and 1 / deviation of the batch (2, C), for the gradient
+  *outputs = 3;  // y, its mean over each map; mean, 1 / deviation and variance of the batch (3, C)
   return MX_SUCCESS;
 }
 
 MXReturnValue depthwise_shape(const Attributes& attributes, Shapes* in, Shapes* out) {
-  if (!is_map((*in)[0]) || !knows_act(attributes)) return MX_FAIL;
+  if (!is_map((*in)[0])) return MX_FAIL;
   const auto& x = (*in)[0];
   const unsigned int n = x[0], channels = x[1];
   const unsigned int kernel = integer_of(attributes, "kernel", "3"), stride = integer_of(attributes, "stride", "1");
   const unsigned int border = integer_of(attributes, "border", "2");  // of both sides together
-  if ((kernel != 3 && kernel != 5 && kernel != 7) || (stride != 1 && stride != 2)) {
-    MX_ERROR_MSG << "effnets_depthwise takes kernels of 3, 5 or 7, and strides of 1 or 2";
-    return MX_FAIL;
-  }
   if (x[2] + border < kernel || x[3] + border < kernel) {
     MX_ERROR_MSG << "effnets_depthwise: the map is smaller than the kernel";
     return MX_FAIL;
@@ -624,7 +683,7 @@ MXReturnValue depthwise_shape(const Attributes& attributes, Shapes* in, Shapes* 
   const unsigned int height = (x[2] + border - kernel) / stride + 1, width = (x[3] + border - kernel) / stride + 1;
   (*in)[1] = {channels, 1, kernel, kernel};
   for (std::size_t i = 2; i < in->size(); ++i) (*in)[i] = {channels};
-  *out = {{n, channels, height, width}, {n, channels, 1, 1}, {2, channels}};
+  *out = {{n, channels, height, width}, {n, channels, 1, 1}, {3, channels}};
   return MX_SUCCESS;
 }
 
@@ -659,7 +718,8 @@ MXReturnValue depthwise_backward_op(const Attributes& attributes, std::vector<MX
 
 // -------------------------------------------------------------------------------------------------------- effnets_scale
 
-MXReturnValue scale_parse(const Attributes&, int* inputs, int* outputs) {
+MXReturnValue scale_parse(const Attributes& attributes, int* inputs, int* outputs) {
+  if (!knows_all(attributes, {})) return MX_FAIL;
   *inputs = 2;  // x (N, C, H, W), scale (N, C, 1, 1)
   *outputs = 1;
   return MX_SUCCESS;
@@ -707,6 +767,31 @@ MXReturnValue scale_backward(const Attributes&, std::vector<MXTensor>* in, std::
   return MX_SUCCESS;
 }
 
+// ------------------------------------------------------------------------------------------ backward passes that mutate
+
+// The extension API lets forward passes alone say that they mutate inputs. A backward pass is an operator of its own,
+// though; registered once more by its name, it can say so, and whoever reads running statistics waits for it.
+
+template <int inputs, int outputs>
+MXReturnValue backward_parse(const Attributes&, int* in, int* out) {
+  *in = inputs + 2 * outputs;  // gradients of the outputs, inputs, outputs
+  *out = inputs;
+  return MX_SUCCESS;
+}
+
+template <int inputs, int outputs>
+MXReturnValue backward_shape(const Attributes&, Shapes* in, Shapes* out) {
+  out->assign(in->begin() + outputs, in->begin() + outputs + inputs);
+  return MX_SUCCESS;
+}
+
+// The running statistics are the last two inputs.
+template <int inputs, int outputs>
+MXReturnValue backward_mutate(const Attributes&, std::vector<int>* indices) {
+  *indices = {outputs + inputs - 2, outputs + inputs - 1};
+  return MX_SUCCESS;
+}
+
 }  // namespace
 
 REGISTER_OP(effnets_bn_act)
@@ -717,6 +802,13 @@ REGISTER_OP(effnets_bn_act)
     .setInferShape(bn_shape)
     .setMutateInputs(bn_mutate);
 
+REGISTER_OP(_backward_effnets_bn_act)
+    .setForward(bn_backward, "cpu")
+    .setParseAttrs(backward_parse<5, 2>)
+    .setInferType(all_float)
+    .setInferShape(backward_shape<5, 2>)
+    .setMutateInputs(backward_mutate<5, 2>);
+
 REGISTER_OP(effnets_depthwise)
     .setForward(depthwise_forward_op, "cpu")
     .setBackward(depthwise_backward_op, "cpu")
@@ -724,6 +816,13 @@ REGISTER_OP(effnets_depthwise)
     .setInferType(all_float)
     .setInferShape(depthwise_shape)
     .setMutateInputs(depthwise_mutate);
+
+REGISTER_OP(_backward_effnets_depthwise)
+    .setForward(depthwise_backward_op, "cpu")
+    .setParseAttrs(backward_parse<6, 3>)
+    .setInferType(all_float)
+    .setInferShape(backward_shape<6, 3>)
+    .setMutateInputs(backward_mutate<6, 3>);
 
 REGISTER_OP(effnets_scale)
     .setForward(scale_forward, "cpu")

@@ -31,6 +31,18 @@ def _replaceable(bn: HybridBlock) -> bool:
     return type(bn) is nn.BatchNorm and keys["axis"] == 1 and not (keys["fix_gamma"] or keys["use_global_stats"])
 
 
+def _is_depthwise(conv: HybridBlock) -> bool:
+    """Whether a layer is a depthwise convolution of a kernel, a stride and a layout that the operators compute."""
+    if type(conv) is not nn.Conv2D or conv.act is not None:
+        return False
+    keys = conv._kwargs
+    kernel, stride = keys["kernel"][0], keys["stride"][0]
+    square = tuple(keys["kernel"]) == (kernel, kernel) and tuple(keys["stride"]) == (stride, stride)
+    plain = tuple(keys["dilate"]) == (1, 1) and keys["no_bias"] and keys["layout"] == "NCHW"
+    one_each = tuple(conv.weight.shape[:2]) == (keys["num_group"], 1)
+    return square and plain and one_each and kernel in KERNELS and stride in STRIDES
+
+
 def _norm_inputs(F, bn: nn.BatchNorm):
     # The extension API does not tell an operator to add to a gradient (grad_req "add"); `identity` is told.
     learned = [F.identity(param.var()) for param in (bn.gamma, bn.beta)]
@@ -56,12 +68,11 @@ def depthwise_norm_act(F, conv: nn.Conv2D, bn: HybridBlock, act: Optional[Hybrid
 
     `before` and `after` are the lines of zeros around x, in place of those of `conv`.
     """
-    keys = conv._kwargs
-    kernel, stride, name = keys["kernel"][0], keys["stride"][0], _act_name(act)
-    depthwise = tuple(conv.weight.shape[:2]) == (keys["num_group"], 1) and keys["dilate"] == (1, 1) and keys["no_bias"]
-    if not (compiled_variants_active() and depthwise and _replaceable(bn) and name):
+    name = _act_name(act)
+    if not (compiled_variants_active() and _is_depthwise(conv) and _replaceable(bn) and name):
         return None
-    if kernel not in KERNELS or stride not in STRIDES:
+    kernel, stride = conv._kwargs["kernel"][0], conv._kwargs["stride"][0]
+    if not (0 <= before < kernel and 0 <= after < kernel):
         return None
     place = {"kernel": kernel, "stride": stride, "pad": before, "border": before + after}
     inputs = [x, F.identity(conv.weight.var()), *_norm_inputs(F, bn)]

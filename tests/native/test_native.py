@@ -16,7 +16,10 @@ from mxnet.gluon import nn
 from gluon_effnets import get_model, model_info, native
 from gluon_effnets.__main__ import main
 from gluon_effnets.models import families, small_model
+from gluon_effnets.models.training_graph import CompiledTraining
+from gluon_effnets.native import check
 from gluon_effnets.native.check import ACTIVATIONS, difference
+from gluon_effnets.nn.compiled import depthwise_norm_act, norm_act
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +49,34 @@ def test_depthwise_convolution(size, kernel, stride, act):
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("size", [(16, 16), (8, 20)])
 def test_depthwise_convolution_with_tensorflows_padding(size, kernel):
-    assert difference((3, 6, *size), "relu", kernel, 2, same=True) < 2e-5
+    assert difference((3, 6, *size), "relu", kernel, 2, pad=((kernel - 2) // 2, kernel // 2)) < 2e-5
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("before, after", [(0, 0), (0, 2), (2, 0), (1, 2), (2, 2)])
+def test_depthwise_convolution_with_any_padding_below_its_kernel(before, after, kernel, stride):
+    for size in ((9, 10), (6, 5)):
+        assert difference((3, 6, *size), "none", kernel, stride, pad=(before, after)) < 2e-5
+
+
+def test_a_value_where_a_slope_jumps_decides_nothing(monkeypatch):
+    drawn = check._inputs
+
+    def with_ties_at_first(shape, kernel, seed):
+        x, weight, gamma, beta, *statistics = drawn(shape, kernel, seed)
+        if seed == 0:  # the first value of every channel becomes 0 but for rounding
+            exact = x.astype(np.float64)
+            first = (exact[0, :, 0, 0] - exact.mean((0, 2, 3))) / np.sqrt(
+                exact.var((0, 2, 3)) + check.STATISTICS["eps"]
+            )
+            beta = (-gamma * first).astype(np.float32)
+        return [x, weight, gamma, beta, *statistics]
+
+    monkeypatch.setattr(check, "_inputs", with_ties_at_first)
+    assert difference((2, 64, 6, 6), "relu") < 2e-5
+    monkeypatch.setattr(check, "MARGIN", -1)
+    assert difference((2, 64, 6, 6), "relu") > 0.01, "there are no ties in this test"
 
 
 def test_the_variance_of_numbers_far_from_zero():
@@ -73,7 +103,7 @@ def test_what_is_no_number_stays_visible(act):
 
 def test_what_the_operators_refuse():
     three = [mx.nd.ones(3) for _ in range(4)]
-    with pytest.raises(mx.MXNetError, match="no activation gelu"):
+    with pytest.raises(mx.MXNetError, match="act is gelu; known are none, relu"):
         mx.nd.effnets_bn_act(mx.nd.ones((1, 3, 4, 4)), *three, act="gelu")
     with pytest.raises(mx.MXNetError, match=r"maps \(N, C, H, W\)"):
         mx.nd.effnets_bn_act(mx.nd.ones((1, 3)), *three)
@@ -83,6 +113,83 @@ def test_what_the_operators_refuse():
         mx.nd.effnets_depthwise(mx.nd.ones((1, 3, 1, 1)), mx.nd.ones((3, 1, 5, 5)), *three, kernel=5, pad=1, border=2)
     with pytest.raises(mx.MXNetError, match="kernels of 3, 5 or 7"):
         mx.nd.effnets_depthwise(mx.nd.ones((1, 3, 9, 9)), mx.nd.ones((3, 1, 4, 4)), *three, kernel=4)
+
+
+@pytest.mark.parametrize(
+    "attributes, message",
+    [
+        ({"pad": 3}, "pad is 3 of a border of 2"),
+        ({"pad": 2, "border": 1}, "pad is 2 of a border of 1"),
+        ({"pad": 0, "border": 3}, "pad is 0 of a border of 3"),
+        ({"pad": -1}, "pad is -1; a whole number"),
+        ({"border": 10**9}, "border is 1000000000; a whole number"),
+        ({"pad": (1, 1)}, r"pad is \(1, 1\); a whole number"),
+        ({"pad": 1.5}, "pad is 1.5; a whole number"),
+        ({"stride": 3}, "strides of 1 or 2"),
+        ({"kernel": "3x3"}, "kernel is 3x3; a whole number"),
+        ({"dilate": 2}, "dilate is 2; there is no such attribute"),
+        ({"layout": "NHWC"}, "layout is NHWC; there is no such attribute"),
+        ({"num_group": 2}, "num_group is 2; there is no such attribute"),
+        ({"eps": "small"}, "eps is small; a number from 0 on"),
+        ({"eps": -1.0}, "eps is -1.0; a number from 0 on"),
+        ({"momentum": 1.5}, "momentum is 1.5; a number from 0 to 1"),
+        ({"momentum": "nan"}, "momentum is nan; a number from 0 to 1"),
+    ],
+    ids=str,
+)
+def test_every_attribute_is_checked(attributes, message):
+    four = [mx.nd.ones(4) for _ in range(4)]
+    x, weight = mx.nd.ones((2, 4, 8, 8)), mx.nd.ones((4, 1, 3, 3))
+    with pytest.raises(mx.MXNetError, match=message):
+        mx.nd.effnets_depthwise(x, weight, *four, **{"kernel": 3, "stride": 1, "pad": 1, "border": 2, **attributes})
+    if not {"eps", "momentum"} & set(attributes):
+        attributes = {"border": 2}
+    with pytest.raises(mx.MXNetError):
+        mx.nd.effnets_bn_act(x, *four, **attributes)
+    with pytest.raises(mx.MXNetError, match="no such attribute"):
+        mx.nd.effnets_scale(x, mx.nd.ones((2, 4, 1, 1)), **attributes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"kernel_size": (3, 5), "padding": (1, 2)},
+        {"strides": (1, 2)},
+        {"strides": 3},
+        {"dilation": 2, "padding": 2},
+        {"kernel_size": 9, "padding": 4},
+        {"padding": 3},
+        {"channels": 16},
+        {"groups": 4},
+        {"use_bias": True},
+        {"activation": "tanh"},
+    ],
+    ids=str,
+)
+def test_what_the_operators_cannot_compute_is_left_to_mxnet(change):
+    options = {"channels": 8, "kernel_size": 3, "strides": 1, "padding": 1, "groups": 8, "use_bias": False, **change}
+
+    class Unit(CompiledTraining):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn = nn.Conv2D(in_channels=8, **options), nn.BatchNorm(in_channels=options["channels"])
+
+        def hybrid_forward(self, F, x):
+            pad = self.conv._kwargs["pad"][0]
+            together = depthwise_norm_act(F, self.conv, self.bn, None, x, pad, pad)
+            return norm_act(F, self.bn, None, self.conv(x)) if together is None else together[0]
+
+    unit = Unit()
+    unit.initialize()
+    x = mx.nd.random.uniform(shape=(2, 8, 12, 12))
+    with autograd.record():
+        expected = unit(x)
+    unit.hybridize()
+    with autograd.record():
+        found = unit(x)
+    np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), atol=1e-5)
+    assert ("effnets_depthwise" in operators(unit)) == (not change)
 
 
 def twins(name, images, grad_req="write", frozen=(), **options):
@@ -188,6 +295,144 @@ def test_with_frozen_parameters_the_others_get_the_same_gradients():
     assert compare(stock, compiled)["gradient"] < 1e-3
 
 
+def _backbone(net):
+    return net.features.collect_params()
+
+
+def _forward_alone(net, images):
+    with autograd.record():
+        net(images)
+
+
+def _frozen_scales(net, images):
+    net.collect_params(".*(gamma|beta)").setattr("grad_req", "null")
+    step(net, images)
+
+
+def _frozen_backbone(net, images):
+    _backbone(net).setattr("grad_req", "null")
+    step(net, images)
+
+
+def _frozen_start(net, images):
+    net.features[:2].collect_params().setattr("grad_req", "null")
+    step(net, images)
+
+
+def _frozen_backbone_of_images_with_gradients(net, images):
+    images = images.copy()
+    images.attach_grad()
+    _frozen_backbone(net, images)
+
+
+def _everything_frozen(net, images):
+    net.collect_params().setattr("grad_req", "null")
+    with autograd.record():
+        net(images)
+
+
+def _frozen_and_thawed(net, images):
+    _frozen_backbone(net, images)
+    for param in _backbone(net).values():
+        param.grad_req = "null" if "running" in param.name else "write"
+    step(net, images)
+
+
+def _fixed_statistics(net, images):
+    net.features[:2].apply(
+        lambda block: isinstance(block, nn.BatchNorm) and block._kwargs.update(use_global_stats=True)
+    )
+    net.hybridize(**dict(net._flags))  # anew
+    step(net, images)
+
+
+def _two_forwards_for_one_backward(net, images):
+    with autograd.record():
+        loss = net(images).sum() + (net(images[:2] * 2) ** 2).sum()
+    loss.backward()
+
+
+def _first_of_two_forwards(net, images):
+    with autograd.record():
+        loss = (net(images) ** 2).sum()
+        net(images[:2] * 2)
+    loss.backward()
+
+
+def _two_backwards_for_one_forward(net, images):
+    with autograd.record():
+        loss = (net(images) ** 2).sum()
+    loss.backward(retain_graph=True)
+    loss.backward()
+
+
+def _gradients_that_add_up(net, images):
+    for param in net.collect_params().values():
+        param.grad_req = "null" if param.grad_req == "null" else "add"
+    step(net, images)
+    step(net, images[:2])
+
+
+def _recorded_as_in_evaluation(net, images):
+    with autograd.record(train_mode=False):
+        loss = (net(images) ** 2).sum()
+    loss.backward(train_mode=False)
+
+
+def _training_mode_without_a_record(net, images):
+    with autograd.train_mode():
+        net(images)
+
+
+def _evaluation_between_forward_and_backward(net, images):
+    with autograd.record():
+        loss = (net(images) ** 2).sum()
+        with autograd.pause():
+            net(images[:2])
+    loss.backward()
+
+
+SCENARIOS = {
+    _forward_alone: False,
+    _frozen_scales: True,
+    _frozen_backbone: False,
+    _frozen_start: True,
+    _frozen_backbone_of_images_with_gradients: True,
+    _everything_frozen: False,
+    _frozen_and_thawed: True,
+    _fixed_statistics: True,
+    _two_forwards_for_one_backward: True,
+    _first_of_two_forwards: True,
+    _two_backwards_for_one_forward: True,
+    _gradients_that_add_up: True,
+    _recorded_as_in_evaluation: False,
+    _training_mode_without_a_record: False,
+    _evaluation_between_forward_and_backward: True,
+}
+
+
+@pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__.strip("_"))
+def test_statistics_move_as_with_mxnets_operators(scenario, static):
+    mx.random.seed(0)
+    images = mx.nd.random.uniform(shape=(4, 3, 32, 32))
+    moved = []
+    for net in twins("idle_tiny", images):
+        net.hybridize(static_alloc=static, static_shape=static)
+        mx.nd.waitall()
+        statistics = [param for param in net.collect_params().values() if "running" in param.name]
+        before = [param.data().asnumpy() for param in statistics]
+        scenario(net, images)
+        if static:  # MXNet's engine does not know that a static graph changes them
+            mx.nd.waitall()
+        moved.append([param.data().asnumpy() - old for param, old in zip(statistics, before)])
+    stock, compiled = moved
+    assert any(values.any() for values in stock) == SCENARIOS[scenario]
+    for theirs, ours in zip(stock, compiled):
+        assert theirs.any() == ours.any()
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(np.abs(theirs).max(), 1e-3))
+
+
 def test_layers_that_do_not_normalize_by_the_batch_stay_as_they_are():
     net = get_model("mobilenet_v3_small", classes=10)
     frozen = net.features[1]
@@ -227,10 +472,10 @@ def test_evaluation_between_two_steps_changes_nothing():
         np.testing.assert_array_equal(a.data().asnumpy(), b.data().asnumpy())
 
 
-def test_running_statistics_are_those_of_the_whole_forward_pass():
+def test_running_statistics_are_read_after_the_backward_pass_that_changes_them():
     net = get_model("mobilenet_v3_small", classes=10)
     net.initialize()
-    net.hybridize(static_alloc=True, static_shape=True)
+    net.hybridize()
     statistics = [param for param in net.collect_params().values() if "running_mean" in param.name]
     for _ in range(3):
         step(net, mx.nd.random.uniform(shape=(8, 3, 96, 96)))
