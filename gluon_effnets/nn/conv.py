@@ -8,6 +8,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
+from .channels import check_divisors
 from .compiled import depthwise_norm_act, norm_act
 from .layout import plain_layout
 from .variants import training_on_cpu
@@ -51,6 +52,8 @@ class ConvBN(HybridBlock):
 
     `padding='same'` reproduces TensorFlow at stride 2: for an even input the one extra pixel lies right and below.
     (For an odd input TensorFlow pads symmetrically; such sizes do not occur when the image side is a multiple of 32.)
+
+    Raises ValueError for channels that `groups` does not divide, and for another padding.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class ConvBN(HybridBlock):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_divisors("inputs", in_channels, groups)
+        check_divisors("outputs", channels, groups)
         self._kernel, self._stride = kernel, stride
         with self.name_scope():
             self.conv = nn.Conv2D(
