@@ -26,6 +26,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from ..nn import CondensedLinear, DenseLayer, Grouping, Norm, SqueezeExcite, make_activation
+from ..nn.channels import check_positive
 from .base import StageInfo
 from .info import Deployment
 from .normalized import NormalizedNet
@@ -86,7 +87,8 @@ class CondenseNet(NormalizedNet):
         dropout: Probability within every learned convolution, before its weights.
         classes, in_channels, options: Those of `NormalizedNet`.
 
-    Raises ValueError for channels that the groups and factors do not divide, or a condensed classifier alone.
+    Raises ValueError for channels that the groups and factors do not divide, for numbers in the plan that are not at
+    least 1, or a condensed classifier alone.
     """
 
     def __init__(
@@ -101,6 +103,8 @@ class CondenseNet(NormalizedNet):
         **options: Any,
     ):
         super().__init__(classes, in_channels, **options)
+        check_positive("last_se", plan.last_se)
+        check_positive("head_hidden", plan.head_hidden)
         if condensed_classifier and not condensed:
             raise ValueError("the classifier is condensed at the conversion only: condensed_classifier needs condensed")
         self.plan, self.condensed, self.condensed_classifier = plan, condensed, condensed_classifier
@@ -171,7 +175,7 @@ def condensenet(layers, growth, groups: int = 4, factor: Optional[int] = None, *
     if len(layers) != len(growth):
         raise ValueError(f"{len(layers)} blocks with {len(growth)} growth rates")
     blocks = tuple(DenseBlock(*pair) for pair in zip(layers, growth))
-    return CondenseNet(Plan(blocks, Grouping(groups, factor or groups), groups), **options)
+    return CondenseNet(Plan(blocks, Grouping(groups, groups if factor is None else factor), groups), **options)
 
 
 @register_model(family="condensenet", paper=PAPER, aliases=("condensenet_74",))

@@ -82,8 +82,10 @@ def condensenet_v2(
         DenseBlock(number, rate, "hard_swish" if index >= hard_swish_from else "relu", index >= se_from)
         for index, (number, rate) in enumerate(zip(layers, growth))
     )
-    learned = Grouping(groups, factor or groups)
-    update = Grouping(update_groups or groups, update_factor or groups)
+    learned = Grouping(groups, groups if factor is None else factor)
+    update = Grouping(
+        groups if update_groups is None else update_groups, groups if update_factor is None else update_factor
+    )
     return CondenseNet(Plan(blocks, learned, groups, update, last_se, head_hidden), **options)
 
 

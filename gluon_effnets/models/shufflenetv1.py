@@ -26,6 +26,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 
 from ..nn import ShuffleUnit
+from ..nn.channels import check_positive
 from .blocknet import BlockNet, BlockRow, Table
 from .registry import register_model
 
@@ -155,8 +156,9 @@ def shufflenet_v1(
         stem_pool: Max pooling behind the stem; without it, and with `stem_stride=1`, for images of about 32 pixels.
         options: Those of `StagedNet`.
 
-    Raises ValueError for widths that the groups do not divide.
+    Raises ValueError for widths that the groups do not divide, and for groups or a `se_ratio` below 1.
     """
+    check_positive("se_ratio", se_ratio)
     rows = [max_pool_row(widths.stem)] if stem_pool else []
     for width, number in zip(widths.stages, units):
         for index in range(number):

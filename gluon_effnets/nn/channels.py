@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import numbers
+from typing import Optional
+
 from mxnet.gluon.block import HybridBlock
 
-__all__ = ["ChannelShuffle", "concat_channels", "select_channels"]
+__all__ = ["ChannelShuffle", "check_divisors", "check_positive", "concat_channels", "select_channels"]
+
+
+def check_positive(name: str, value: Optional[int]) -> None:
+    """Raise ValueError if an option that counts something is given and is not a whole number of at least 1."""
+    if value is not None and not (isinstance(value, numbers.Integral) and value >= 1):
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+
+
+def check_divisors(what: str, channels: int, *divisors: int) -> None:
+    """Raise ValueError unless groups or factors are whole numbers of at least 1 that divide a number of channels.
+
+    Args:
+        what: Name of these channels, for the error text: "inputs".
+        channels: Their number.
+        divisors: The groups and factors.
+    """
+    for divisor in divisors:
+        check_positive(f"the number of groups, or the factor, of {channels} {what}", divisor)
+        if channels % divisor:
+            raise ValueError(
+                f"{channels} {what}: not a multiple of {divisor} (groups and factors must divide the channels)"
+            )
 
 
 def concat_channels(F, left, right, merged: bool = True):
@@ -61,8 +86,7 @@ class ChannelShuffle(HybridBlock):
 
     def __init__(self, channels: int, groups: int = 2, **kwargs):
         super().__init__(**kwargs)
-        if channels % groups:
-            raise ValueError(f"cannot shuffle {channels} channels in {groups} groups")
+        check_divisors("channels to shuffle", channels, groups)
         self._shape = (0, groups, channels // groups, -1)
 
     def hybrid_forward(self, F, x):

@@ -8,7 +8,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
-from .channels import ChannelShuffle, concat_channels, select_channels
+from .channels import ChannelShuffle, check_divisors, concat_channels, select_channels
 from .conv import Norm
 
 __all__ = ["CondensedConv", "CondensedLinear", "CondensedReactivation"]
@@ -44,6 +44,8 @@ class CondensedConv(HybridBlock):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_divisors("inputs", in_channels, groups, factor)
+        check_divisors("outputs", channels, groups)
         self.in_channels = in_channels
         selected = in_channels // factor * groups
         with self.name_scope():
@@ -93,6 +95,8 @@ class CondensedReactivation(HybridBlock):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_divisors("inputs", in_channels, groups)
+        check_divisors("outputs", channels, groups, factor)
         self._groups = groups
         self._updates = updates = channels // factor * groups
         with self.name_scope():

@@ -8,6 +8,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
+from .channels import check_divisors
 from .compiled import depthwise_norm_act, norm_act
 from .layout import plain_layout
 from .variants import training_on_cpu
@@ -68,7 +69,7 @@ class ConvBN(HybridBlock):
             of the image is a multiple of 32.)
 
     Raises:
-        ValueError: For another padding or an unknown activation.
+        ValueError: For channels that `groups` does not divide, another padding or an unknown activation.
 
     Example:
         >>> unit = ConvBN(3, 16, 3, stride=2, act="hard_swish")
@@ -91,6 +92,8 @@ class ConvBN(HybridBlock):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_divisors("inputs", in_channels, groups)
+        check_divisors("outputs", channels, groups)
         self._kernel, self._stride = kernel, stride
         with self.name_scope():
             self.conv = nn.Conv2D(

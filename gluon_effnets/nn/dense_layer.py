@@ -8,7 +8,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
-from .channels import concat_channels
+from .channels import check_divisors, concat_channels
 from .compiled import norm_act
 from .conv import Norm
 from .layout import plain_layout
@@ -63,6 +63,8 @@ class DenseLayer(HybridBlock):
     ):
         super().__init__(**kwargs)
         hidden = BOTTLENECK * growth
+        check_divisors("inputs of a 3x3 convolution", hidden, groups)
+        check_divisors("new features", growth, groups)
         drops = {} if condensed else {"dropout": dropout}
         with self.name_scope():
             self.reduce = learned_group_conv(in_channels, hidden, learned, condensed, act=act, norm=norm, **drops)

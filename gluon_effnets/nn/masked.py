@@ -10,6 +10,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
 
 from .activations import make_activation
+from .channels import check_divisors
 from .compiled import norm_act
 from .conv import Norm
 
@@ -153,8 +154,8 @@ class LearnedGroupConv(MaskedConv):
     """
 
     def __init__(self, in_channels: int, channels: int, *, groups: int, factor: int, **kwargs):
-        _check(f"{in_channels} inputs", in_channels, groups, factor)
-        _check(f"{channels} outputs", channels, groups)
+        check_divisors("inputs", in_channels, groups, factor)
+        check_divisors("outputs", channels, groups)
         super().__init__(in_channels, channels, in_channels, groups=groups, factor=factor, **kwargs)
         self._rows = (channels // groups, groups, in_channels)
 
@@ -186,8 +187,8 @@ class SparseFeatureReactivation(MaskedConv):
     """
 
     def __init__(self, in_channels: int, channels: int, *, groups: int, factor: int, **kwargs):
-        _check(f"{in_channels} inputs", in_channels, groups)
-        _check(f"{channels} outputs", channels, groups, factor)
+        check_divisors("inputs", in_channels, groups)
+        check_divisors("outputs", channels, groups, factor)
         super().__init__(in_channels, channels, channels, groups=groups, factor=factor, **kwargs)
         self._columns = (channels, in_channels // groups, groups)
 
@@ -197,12 +198,6 @@ class SparseFeatureReactivation(MaskedConv):
 
     def _grouped(self, values):
         return values.reshape(self._columns).sum(axis=1).T
-
-
-def _check(what: str, channels: int, *divisors: int) -> None:
-    for divisor in divisors:
-        if channels % divisor:
-            raise ValueError(f"{what}: not a multiple of {divisor} (groups and factors must divide the channels)")
 
 
 def masked_layers(net: Block) -> Dict[str, MaskedConv]:

@@ -7,7 +7,7 @@ from typing import Optional
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from .channels import ChannelShuffle, concat_channels
+from .channels import ChannelShuffle, check_positive, concat_channels
 from .learned import Grouping, reactivation
 from .mbblock import BlockStyle
 from .shortcut import add_shortcut
@@ -61,10 +61,12 @@ class ShuffleUnit(HybridBlock):
     ):
         super().__init__(**kwargs)
         hidden, branch = channels // 4, channels if stride == 1 else channels - in_channels
+        first_groups = groups if first_groups is None else first_groups
+        check_positive("groups", groups)
         _check_unit(in_channels, channels, groups, stride, shuffle)
         self.before = shuffle == "paper"
         with self.name_scope():
-            self.reduce = style.conv_bn(in_channels, hidden, groups=first_groups or groups, act="relu")
+            self.reduce = style.conv_bn(in_channels, hidden, groups=first_groups, act="relu")
             self.depthwise = style.conv_bn(hidden, hidden, 3, stride=stride, groups=hidden)
             # The official shuffle is the inverse of the paper's: as many groups as that has channels per group.
             parts = groups if self.before else hidden // groups

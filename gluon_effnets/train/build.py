@@ -19,6 +19,7 @@ from .durations import to_updates
 from .hooks import Hook, make_hooks
 from .hooks.average_statistics import AverageStatistics
 from .hooks.logs import JsonLines, Progress
+from .hooks.skipped import SkippedUpdates
 from .hooks.sparsify import Unpruned
 from .hooks.watched import Watched
 from .optim import base_learning_rate, make_optimizer
@@ -138,7 +139,8 @@ def build(
     extra = tuple(extra_hooks)
     task.prepare(state, (*hooks, *extra))
     average = (AverageStatistics(),) if workers.size > 1 else ()
-    service = (*average, Unpruned(), JsonLines(), Progress(), Watched())
+    skipped = SkippedUpdates(recipe.max_skipped_updates)
+    service = (*average, Unpruned(), JsonLines(), Progress(), skipped, Watched())
     checkpoint = Checkpoint((*hooks, *extra, *service), recipe.as_dict(), every=recipe.checkpoint_every)
     return Built(state, task, Hooks(hooks, extra, service, checkpoint))
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -19,8 +19,11 @@ from ..models.params import check_identity
 from .durations import to_updates
 from .hooks.average_statistics import average_statistics
 from .hooks.base import Hook
-from .hooks.logs import NotFinite
+from .multi_tensor import all_finite
+from .not_finite import NotFinite
 from .optim import fields_of
+from .precision import Scaler
+from .run_folder import folder_name, list_checkpoints, prune, renumber, set_aside, sync, update_now
 from .signals import Stopped
 from .state import TrainState
 
@@ -28,7 +31,6 @@ __all__ = ["Checkpoint", "list_checkpoints", "load_last", "save"]
 
 log = logging.getLogger(__name__)
 
-_LOSS_SCALER_FIELDS = ("_loss_scale", "_next_loss_scale", "_unskipped")
 _SUMS = "SHA256SUMS"  # as sha256sum writes it: `sha256sum -c` checks a folder
 FORMAT = 1
 
@@ -78,7 +80,8 @@ class Checkpoint(Hook):
         improved = score > self.best.get("score", -1) and bool(state.scores)
         if improved:
             which = self.best_of if state.scores.get(self.best_of, 0) == score else f"ema_{self.best_of}"
-            self.best = {"score": score, "which": which, "update": state.update}
+            place = {"update": state.update, "updates_per_epoch": state.updates_per_epoch}
+            self.best = {"score": score, "which": which, **place}
         if improved or state.update % self._every == 0 or state.update == state.total_updates:
             self._save(state)
         self._stop_if_asked(state)
@@ -102,8 +105,8 @@ class Checkpoint(Hook):
         self._saved = state.update
         if state.workers.is_writer:
             save(state, self._hooks, self._recipe)
-            _set_aside(state)
-            _prune(state.out, self.keep, self.best.get("update"))
+            set_aside(state.out, state.update)
+            prune(state.out, self.keep, self.best)
 
     def state_dict(self):
         return {"best": self.best}
@@ -113,10 +116,12 @@ class Checkpoint(Hook):
 
 
 def _refuse_non_finite(state: TrainState) -> None:
-    for name, param in state.net._collect_params_with_prefix().items():
-        # Indices of a condensed network are whole numbers.
-        if np.dtype(param.dtype).kind == "f" and not mx.nd.all_finite(param.data()).asscalar():
-            raise NotFinite(name, f"update {state.update}", state.out)
+    params = state.net._collect_params_with_prefix()
+    # Indices of a condensed network are whole numbers.
+    arrays = {name: param.data() for name, param in params.items() if np.dtype(param.dtype).kind == "f"}
+    if not all_finite(list(arrays.values())).asscalar():
+        name = next(name for name, array in arrays.items() if not mx.nd.all_finite(array).asscalar())
+        raise NotFinite(f"{name} is not finite after update {state.update}", state)
 
 
 def _named(hooks: Sequence[Hook]) -> Dict[str, Hook]:
@@ -131,18 +136,13 @@ def _named(hooks: Sequence[Hook]) -> Dict[str, Hook]:
     return named
 
 
-def list_checkpoints(out: Path) -> List[Path]:
-    """Complete checkpoints of a run folder, oldest first."""
-    return sorted(path for path in (Path(out) / "checkpoints").glob("update-*") if path.suffix != ".tmp")
-
-
 def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
     """Write a checkpoint folder under a temporary name, make it durable, and rename it.
 
     Raises:
         OSError: It cannot be written (disk full); the text names the folder, and earlier checkpoints are untouched.
     """
-    final = state.out / "checkpoints" / f"update-{state.update:08d}"
+    final = state.out / "checkpoints" / folder_name(state.update)
     temporary = final.with_suffix(".tmp")
     for leftover in final.parent.glob("*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -162,7 +162,7 @@ def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
         _write_durably(temporary / _SUMS, sums)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
-        _sync(final.parent)
+        sync(final.parent)
     except (OSError, mx.base.MXNetError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = (
@@ -190,7 +190,9 @@ def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
             return None
         run = json.loads((folder / "run.json").read_text())
         _restore(state, hooks, folder, run)
-        return run
+    if usable is not None:
+        renumber(usable, state.update, state.updates_per_epoch)
+    return run
 
 
 def _last_usable(out: Path) -> Optional[Path]:
@@ -256,7 +258,7 @@ def _keep_epoch(state: TrainState, updates_per_epoch: int) -> None:
     """Convert what counts updates from an epoch of so many of them."""
 
     def now(count: int) -> int:
-        return round(count * state.updates_per_epoch / updates_per_epoch)
+        return update_now(count, updates_per_epoch, state.updates_per_epoch)
 
     if updates_per_epoch != state.updates_per_epoch:
         state.update, optimizer = now(state.update), state.trainer._optimizer
@@ -276,7 +278,7 @@ def _trainer_state(state: TrainState) -> dict:
         # None stands for "no momentum"; left out, it is made when a later recipe wants one.
         "states": {keys[i]: value for i, value in trainer._updaters[0].states.items() if value is not None},
         "fields": {name: getattr(optimizer, name) for name in fields_of(optimizer)},
-        "loss_scaler": {name: getattr(scaler, name) for name in _LOSS_SCALER_FIELDS} if scaler else {},
+        "loss_scaler": {name: getattr(scaler, name) for name in Scaler.fields} if scaler else {},
     }
 
 
@@ -335,7 +337,7 @@ def _unflatten(tree, arrays):
 
 def _save_arrays(path: Path, arrays: Dict[str, mx.nd.NDArray]) -> None:
     mx.nd.save(str(path), arrays)
-    _sync(path)
+    sync(path)
     # MXNet does not report what was lost when the file was closed; reading it back does.
     _load_arrays(path)
 
@@ -346,33 +348,8 @@ def _load_arrays(path: Path) -> Dict[str, mx.nd.NDArray]:
 
 def _write_durably(path: Path, content: str) -> None:
     path.write_text(content)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path)
 
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _set_aside(state: TrainState) -> None:
-    """Move checkpoints with later numbers away: damaged ones, or from when an epoch had more updates."""
-    for path in list_checkpoints(state.out):
-        if path.name > f"update-{state.update:08d}":
-            aside = path.parent / "superseded" / path.name
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.parent.mkdir(exist_ok=True)
-            os.replace(path, aside)
-
-
-def _prune(out: Path, keep: int, best_update: Optional[int]) -> None:
-    checkpoints = list_checkpoints(out)
-    for path in checkpoints[: max(0, len(checkpoints) - keep)]:
-        if path.name != f"update-{best_update or 0:08d}":
-            shutil.rmtree(path, ignore_errors=True)

@@ -93,6 +93,7 @@ class Recipe:
 
     `model`, `task`, the keys of `hooks`, `optimizer.name` and `schedule.name` may name code outside of the package as
     'module:name'.
+    With mixed precision, `max_skipped_updates` in a row, whose gradients are not finite, end the run (0: never).
     `stages` make it several runs, each with the weights of the one before: the same run with the keys that a stage has
     in place of those of the recipe. Of `data` only the given settings are replaced. `split` gives these runs.
     """
@@ -106,6 +107,7 @@ class Recipe:
     duration: str = "10ep"
     accumulate: int = 1
     precision: str = "float32"
+    max_skipped_updates: int = 20
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     hooks: Dict[str, Dict[str, Any]] = dataclasses.field(default_factory=dict)
@@ -118,6 +120,8 @@ class Recipe:
     def __post_init__(self):
         if self.accumulate < 1:
             raise ValueError(f"accumulate is {self.accumulate}; it must be at least 1")
+        if self.max_skipped_updates < 0:
+            raise ValueError(f"max_skipped_updates is {self.max_skipped_updates}; it must be at least 0 (0: no limit)")
         names = [_stage_name(stage) for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"the stages are called {', '.join(names)}; give each a name of its own")

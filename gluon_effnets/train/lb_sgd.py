@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from typing import Iterator, List, Sequence
+from typing import Sequence
 
 import mxnet as mx
-import numpy as np
+
+from .multi_tensor import groups, sums_of_squares
 
 __all__ = ["VECTORS", "LargeBatchSGD"]
 
@@ -25,10 +26,8 @@ _UPDATE = {  # by (momentum, float32 master weights)
     (False, True): mx.nd.preloaded_multi_mp_sgd_update,
     (True, True): mx.nd.preloaded_multi_mp_sgd_mom_update,
 }
-# The update kernels take 60 arrays, and visit every array for each element of the largest.
-_GROUP_ARRAYS, _GROUP_ELEMENTS = 60, 300_000
-# From about here BLAS beats multi_sum_sq on a CPU, and its sum is the more exact.
-_DOT_ELEMENTS = 50_000
+# Of a group of arrays in one update kernel; with momentum, smaller ones than of an average are fastest on a CPU.
+_GROUP_ELEMENTS = 300_000
 # Weights that move further in one update learn nothing, and nothing becomes NaN to show it.
 _LARGEST_STEP = 0.1
 
@@ -143,7 +142,7 @@ class LargeBatchSGD(mx.optimizer.SGD):
         options = {"momentum": self.momentum} if self.momentum else {}
         if self.clip_gradient:
             options["clip_gradient"] = self.clip_gradient
-        for group in _groups([weight.size for weight in weights]):
+        for group in groups([weight.size for weight in weights], _GROUP_ELEMENTS):
             arrays = [array for row in zip(*(column[group] for column in columns)) for array in row]
             out = weights[group]
             update(*arrays, lrs[group], wds[group], out=out, num_weights=len(out), rescale_grad=self.rescale_grad,
@@ -151,31 +150,7 @@ class LargeBatchSGD(mx.optimizer.SGD):
 
     def _lars(self, weights: Sequence, grads: Sequence, wds: mx.nd.NDArray) -> mx.nd.NDArray:
         """The factors of arrays in ascending order of size, computed on their device without waiting for it."""
-        weight_squares, grad_squares = _sums_of_squares(weights), _sums_of_squares(grads)
+        weight_squares, grad_squares = sums_of_squares(weights), sums_of_squares(grads)
         # 1e-18 as in MXNet: a weight and a gradient of 0 have the factor 0.01, not NaN.
         squares = grad_squares * self.rescale_grad**2 + wds * weight_squares + 1e-18
         return mx.nd.clip(mx.nd.sqrt(weight_squares / squares), 0.01, 100) * self.eta
-
-
-def _groups(sizes: Sequence[int]) -> Iterator[slice]:
-    """Divide arrays, in their order, for the update kernels."""
-    begin, largest = 0, 0
-    for end, size in enumerate(sizes):
-        largest = max(largest, size)
-        if end > begin and (end - begin == _GROUP_ARRAYS or largest * (end - begin + 1) > _GROUP_ELEMENTS):
-            yield slice(begin, end)
-            begin, largest = end, size
-    yield slice(begin, len(sizes))
-
-
-def _sums_of_squares(arrays: Sequence[mx.nd.NDArray]) -> mx.nd.NDArray:
-    """The sum of squares of every array, as a vector; arrays in ascending order of size."""
-    # multi_sum_sq squares float16 in float16 on a CPU: infinite from 256 on.
-    arrays = [array if array.dtype == np.float32 else array.astype("float32") for array in arrays]
-    limit = _DOT_ELEMENTS if arrays[0].context.device_type == "cpu" else math.inf
-    small = [array for array in arrays if array.size < limit]
-    sums: List[mx.nd.NDArray] = [mx.nd.multi_sum_sq(*small, num_arrays=len(small))] if small else []
-    for array in arrays[len(small) :]:
-        flat = array.reshape((-1,))
-        sums.append(mx.nd.dot(flat, flat))
-    return mx.nd.concat(*sums, dim=0) if len(sums) > 1 else sums[0]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import List
+from typing import Any, Dict, List, Tuple
 
 from ..complexity import count
 from ..deploy import export
+from ..deploy.export import Exported
 from ..deploy.to_mxnet.variants import time_variants
 from ..models.condense import condense
 from ..nn import masked_layers
@@ -15,12 +16,11 @@ from ..pictures import load_pyplot, save_picture
 from ..tables import Table
 from .config import Recipe
 from .hooks.sparsify import SPARSITY
+from .run_folder import RESULT, write_whole
+from .slimmable_report import Rows, evaluates_widths, slimmable_figures, width_figures
 from .state import TrainState
 
-__all__ = ["RESULT", "draw_curves", "draw_sparsity", "write_report"]
-
-
-RESULT = "result.json"  # in the run folder; the last file that a run writes there
+__all__ = ["RESULT", "draw_curves", "draw_sparsity", "write_report", "write_stage_result"]
 
 
 def write_report(state: TrainState, recipe: Recipe) -> dict:
@@ -28,10 +28,17 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
 
     Files in the run folder: <model>-symbol.json, <model>-0000.params, <model>.params, curves.png, result.json; of a
     network that was pruned completely also sparsity.png and <model>.condensed.params: there the exported network, its
-    parameters, cost and latency are those of the condensed form.
+    parameters, cost and latency are those of the condensed form. Of a slimmable network what was evaluated is
+    exported: see `slimmable_figures`.
     """
     size = recipe.data.image_size
     state.net.save_parameters(str(state.out / f"{recipe.file_name}.params"))
+    _draw(state, recipe)
+    if evaluates_widths(state):
+        figures = slimmable_figures(state, recipe)
+        result = {**_circumstances(state, recipe), **figures.values, **state.scores}
+        _finish(state, result, _scores_of(result) + figures.rows)
+        return result
     net, layers = state.net, masked_layers(state.net)
     if layers and all(layer.finished for layer in layers.values()):
         net = condense(state.net)
@@ -39,38 +46,76 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
     exported = export(net, state.out / recipe.file_name, size)
     cost, (latency, fusion_refused) = count(net, size), time_variants(net, size)
     result = {
-        "model": recipe.model,
-        **({"condensed": True} if net is not state.net else {}),
-        "image_size": size,
-        "params": state.num_params if net is state.net else cost.params,
+        **_circumstances(state, recipe),
+        **({"condensed": True, "params": cost.params} if net is not state.net else {}),
         "madds": cost.madds,
-        "updates": state.update,
-        "images": state.data.num_val,
         **state.scores,
         "latency_ms": {name: value.minimum for name, value in latency.items()},
         **({"fusion_refused": fusion_refused} if fusion_refused else {}),
         "export_difference": exported.difference,
     }
+    _finish(state, result, _scores_of(result) + _costs_of(result, exported))
+    return result
+
+
+def write_stage_result(state: TrainState, recipe: Recipe) -> dict:
+    """Leave what the next stage of a run, and a reader of this one, need: weights, curves and result.json.
+
+    Nothing is exported: it is the last stage that makes the network for use. Returns the values of result.json.
+    """
+    state.net.save_parameters(str(state.out / f"{recipe.file_name}.params"))
+    _draw(state, recipe)
+    result = {**_circumstances(state, recipe), **state.scores}
+    if evaluates_widths(state):
+        result["widths"] = width_figures(state, recipe.data.image_size)
+    else:
+        result["madds"] = count(state.net, recipe.data.image_size).madds
+    _finish(state, result, _scores_of(result))
+    return result
+
+
+def _circumstances(state: TrainState, recipe: Recipe) -> Dict[str, Any]:
+    return {
+        "model": recipe.model,
+        "image_size": recipe.data.image_size,
+        "params": state.num_params,
+        "updates": state.update,
+        "images": state.data.num_val,
+    }
+
+
+def _draw(state: TrainState, recipe: Recipe) -> None:
     title = f"{recipe.model} on {recipe.data.source}"
     draw_curves(state.out / "log.jsonl", state.out / "curves.png", title)
     if (state.out / SPARSITY).exists():
         draw_sparsity(state.out / SPARSITY, state.out / "sparsity.png", title)
-    (state.out / RESULT).write_text(json.dumps(result, indent=1) + "\n")
-    print(_table(result, exported, state.out))
-    return result
 
 
-def _table(result: dict, exported, out: Path) -> str:
+def _finish(state: TrainState, result: dict, rows: Rows) -> None:
+    """Write result.json, by which a run counts as finished, and print the table."""
+    write_whole(state.out / RESULT, json.dumps(result, indent=1) + "\n")
+    rows = [*rows, ("curves, log", f"{state.out / 'curves.png'}, {state.out / 'log.jsonl'}")]
+    lines = Table(["", ""], rows).text(header=False)
+    rule = "-" * max(map(len, lines.splitlines()))
+    print(f"{rule}\n{lines}\n{rule}")
+
+
+def _scores_of(result: dict) -> Rows:
     rows = [
         ("model", result["model"] + (", condensed" if "condensed" in result else "")),
         ("input", f"{result['image_size']} x {result['image_size']}"),
         ("parameters", f"{result['params']:,}"),
-        ("MAdds (conv + fc)", f"{result['madds']:,}"),
     ]
+    scored = result.get("figures_of", {}).get("top1, top5, loss")
     for key, name in (("top1", "top-1"), ("top5", "top-5"), ("ema_top1", "top-1, EMA weights")):
         if key in result:
-            rows.append((name, f"{result[key]:.2%} of {result['images']:,} held-out images"))
-    rows += [(f"top-1, {key[5:].replace('_', ' ')}", f"{result[key]:.2%}") for key in result if key.startswith("top1_")]
+            of = f"{scored}, " if scored else ""
+            rows.append((name, f"{of}{result[key]:.2%} of {result['images']:,} held-out images"))
+    others = [key for key in result if key.startswith("top1_") and "figures_of" not in result]
+    return rows + [(f"top-1, {key[5:].replace('_', ' ')}", f"{result[key]:.2%}") for key in others]
+
+
+def _costs_of(result: dict, exported: Exported) -> Rows:
     milliseconds = result["latency_ms"]
     latency = f"{milliseconds['plain']:.2f} ms"
     if "fused" in milliseconds:
@@ -78,16 +123,13 @@ def _table(result: dict, exported, out: Path) -> str:
     latency += " (minimum of 20)"
     if "fusion_refused" in result:
         latency += f"; {result['fusion_refused']}"
-    rows += [
+    return [
+        ("MAdds (conv + fc)", f"{result['madds']:,}"),
         ("latency, batch 1", latency),
         ("exported", f"{exported.symbol}"),
         ("", f"{exported.params}"),
         ("loaded again", f"same answers, largest difference {exported.difference:.0e} of the logits' deviation"),
-        ("curves, log", f"{out / 'curves.png'}, {out / 'log.jsonl'}"),
     ]
-    lines = Table(["", ""], rows).text(header=False)
-    rule = "-" * max(map(len, lines.splitlines()))
-    return f"{rule}\n{lines}\n{rule}"
 
 
 def draw_curves(log: Path, picture: Path, title: str = "") -> None:
@@ -98,18 +140,12 @@ def draw_curves(log: Path, picture: Path, title: str = "") -> None:
     evaluations = [line for line in lines if line["kind"] == "eval"]
     figure, (losses, accuracy, rate) = pyplot.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)
     losses.plot([line["epoch"] for line in training], [line["loss"] for line in training], label="training")
-    for key in sorted({key for line in evaluations for key in line if key.endswith("loss")}):
-        label = "held-out" if key == "loss" else "held-out, EMA"
-        losses.plot(
-            [line["epoch"] for line in evaluations],
-            [line[key] for line in evaluations],
-            "o-",
-            ms=3,
-            label=label,
-        )
-    for key in sorted({key for line in evaluations for key in line if "top" in key}):
-        values = [100 * line[key] for line in evaluations]
-        accuracy.plot([line["epoch"] for line in evaluations], values, "o-", ms=3, label=key)
+    keys = sorted({key for line in evaluations for key in line})
+    for key in [key for key in keys if key.endswith("loss")]:
+        losses.plot(*_over_epochs(evaluations, key), "o-", ms=3, label="held-out" if key == "loss" else "held-out, EMA")
+    for key in [key for key in keys if "top" in key]:
+        epochs, shares = _over_epochs(evaluations, key)
+        accuracy.plot(epochs, [100 * share for share in shares], "o-", ms=3, label=key)
     rate.plot([line["epoch"] for line in training], [line["lr"] for line in training], color="gray")
     for axes, name in ((losses, "loss"), (accuracy, "accuracy, %"), (rate, "learning rate")):
         axes.set(xlabel="epoch", title=name)
@@ -120,6 +156,12 @@ def draw_curves(log: Path, picture: Path, title: str = "") -> None:
         accuracy.legend()
     figure.suptitle(title)
     save_picture(figure, picture)
+
+
+def _over_epochs(evaluations: List[dict], key: str) -> Tuple[List[float], List[float]]:
+    """Epochs and values of a score, which not every evaluation has."""
+    having = [line for line in evaluations if key in line]
+    return [line["epoch"] for line in having], [line[key] for line in having]
 
 
 def draw_sparsity(record: Path, picture: Path, title: str = "") -> None:

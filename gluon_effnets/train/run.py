@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import faulthandler
 import functools
 import json
@@ -10,16 +11,20 @@ import logging
 import platform
 import shutil
 import signal
+import socket
 import sys
 import traceback
+from importlib import metadata
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import mxnet as mx
+import numpy as np
 import yaml
 
 from .. import __version__, _resources, native
 from ..complexity import count
+from ..timing import machine
 from . import loop
 from .build import build, model_options, resume, say
 from .checkpoint import list_checkpoints
@@ -27,9 +32,10 @@ from .config import Recipe, find_recipe, load_recipe
 from .data import parse_source
 from .dist import Workers, start_workers
 from .exit_codes import CRASHED, FINISHED, USER_ERROR, record_verdict, stopped
-from .hooks.logs import NotFinite
 from .hooks.sparsify import SPARSITY
-from .report import RESULT, write_report
+from .not_finite import NotFinite
+from .report import RESULT, write_report, write_stage_result
+from .run_folder import write_whole
 from .signals import Stopped, stop_signals
 from .stages import run_stages
 from .state import StagePlace, TrainState
@@ -80,21 +86,33 @@ def _record(state: TrainState, recipe: Recipe) -> None:
     """Write the resolved recipe and the circumstances into the run folder."""
     if not state.workers.is_writer:
         return
-    (state.out / "recipe.yaml").write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    write_whole(state.out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     circumstances = {
         "command": sys.argv,
         "commit": _resources.commit(),
-        "versions": {
-            "gluon_effnets": __version__,
-            "mxnet": mx.__version__,
-            "python": platform.python_version(),
-        },
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        **machine(),
+        "device": str(state.ctx),
+        "versions": _versions(),
         "operators": state.precision.operators,
         "workers": state.workers.size,
         "lr": state.base_lr,
         "global_batch": recipe.data.batch_size * state.workers.size * recipe.accumulate,
     }
-    (state.out / "run.json").write_text(json.dumps(circumstances, indent=1) + "\n")
+    write_whole(state.out / "run.json", json.dumps(circumstances, indent=1) + "\n")
+
+
+def _versions() -> Dict[str, Optional[str]]:
+    """Versions of what computes; None for a package that is not installed."""
+    versions: Dict[str, Optional[str]] = {"gluon_effnets": __version__, "python": platform.python_version()}
+    for name, module in (("mxnet", mx), ("numpy", np)):
+        versions[name] = module.__version__
+    try:
+        versions["horovod"] = metadata.version("horovod")
+    except metadata.PackageNotFoundError:
+        versions["horovod"] = None
+    return versions
 
 
 def run(args: argparse.Namespace, workers: Workers) -> None:
@@ -138,7 +156,8 @@ def _train(
         workers.finish()
         raise
     if workers.is_writer:
-        write_report(state, recipe)
+        workers.progress("in the report")
+        (write_report if stage.is_last else write_stage_result)(state, recipe)
 
 
 def _remove_checkpoints(out: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import logging
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, Optional
+from typing import Callable, Optional
 
 import mxnet as mx
 import yaml
@@ -15,7 +15,7 @@ import yaml
 from .build import Built
 from .config import Recipe, differences
 from .dist import Workers
-from .report import RESULT
+from .run_folder import RESULT, read_json, write_whole
 from .state import StagePlace
 
 __all__ = ["run_stages"]
@@ -34,9 +34,10 @@ def run_stages(recipe: Recipe, out: Path, workers: Workers, build: Callable[...,
     stages = recipe.split()
     totals = {name: _check(name, stage, workers, build) for name, stage in stages.items()}
     if workers.is_writer:
-        (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+        write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     # Once for all: Horovod mixes up exchanges of the same name that follow each other at once.
-    finished = workers.broadcast_object([name for name in stages if (out / name / RESULT).exists()], "finished stages")
+    done = [name for name in stages if _is_finished(out / name, recipe)]
+    finished = workers.broadcast_object(done, "finished stages")
     updates_before, start = 0, None
     for number, (name, stage) in enumerate(stages.items(), start=1):
         folder, is_last = out / name, number == len(stages)
@@ -50,8 +51,13 @@ def run_stages(recipe: Recipe, out: Path, workers: Workers, build: Callable[...,
             _let_go()
         updates_before, start = updates_before + totals[name], folder / f"{recipe.file_name}.params"
     if workers.is_writer:
-        results: Dict[str, dict] = {name: json.loads((out / name / RESULT).read_text()) for name in stages}
-        (out / RESULT).write_text(json.dumps({"model": recipe.model, "stages": results}, indent=1) + "\n")
+        results = {name: read_json(out / name / RESULT) for name in stages}
+        write_whole(out / RESULT, json.dumps({"model": recipe.model, "stages": results}, indent=1) + "\n")
+
+
+def _is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Whether a stage has left all that it should, the next one's weights among it; an empty result is none."""
+    return bool(read_json(folder / RESULT)) and (folder / f"{recipe.file_name}.params").is_file()
 
 
 def _check(name: str, stage: Recipe, workers: Workers, build: Callable[..., Built]) -> int:
@@ -78,6 +84,10 @@ def _let_go() -> None:
 
 def _warn_of_changes(name: str, stage: Recipe, folder: Path) -> None:
     """Tell what of a finished stage's recipe is another one now."""
-    record: Optional[dict] = yaml.safe_load((folder / "recipe.yaml").read_text())
+    try:
+        record: Optional[dict] = yaml.safe_load((folder / "recipe.yaml").read_text())
+    except (OSError, yaml.YAMLError):
+        log.warning("stage %s is finished, but its recipe.yaml cannot be read", name)
+        return
     for line in differences(record or {}, stage.as_dict()):
         log.warning("stage %s is finished: the change of %s has no effect on it; --fresh starts over", name, line)

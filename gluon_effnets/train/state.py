@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 
@@ -12,6 +12,7 @@ from ..models import ClassificationNet
 from .data import Data
 from .dist import Workers
 from .precision import Precision
+from .scalars import Scalars
 
 __all__ = ["StagePlace", "TrainState"]
 
@@ -44,10 +45,12 @@ class TrainState:
     seed: int = 0
     stage: StagePlace = StagePlace()
     moves_statistics: bool = True  # whether training changes BN's running statistics
+    trains: bool = True  # whether the task trains by gradients; else updates leave the optimizer alone
     num_params: int = 0  # of the network, also those that this run does not train
     update: int = 0  # updates done
     epoch: int = 0  # the epoch that the next update belongs to, from 0
     grad_scale: float = 1.0  # turns the gradient buffers into the gradient of the mean loss over the whole update
-    scalars: Dict[str, Any] = dataclasses.field(default_factory=dict)  # of the last update; values may be NDArrays
+    scalars: Scalars = dataclasses.field(default_factory=Scalars)  # of the last update; values may be NDArrays
+    unread: List[Scalars] = dataclasses.field(default_factory=list)  # those of the last updates that nobody has read
     scores: Dict[str, float] = dataclasses.field(default_factory=dict)  # of the last evaluation
     evaluate: Optional[Callable[[], Dict[str, float]]] = None  # one pass over the evaluation images, all workers

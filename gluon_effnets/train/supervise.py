@@ -25,7 +25,8 @@ PAUSE_S = 2.0  # ports and devices of the dead processes become free
 def supervise(command: Sequence[str], restarts: int) -> int:
     """Run `command`, and up to `restarts` times again after a crash; return the last exit code.
 
-    SIGTERM and SIGINT are passed on to the command, which is then not started again.
+    SIGTERM and SIGINT are passed on to the command, which is then not started again; between two starts they end the
+    supervisor itself.
     """
     signals: List[int] = []
     child: Optional[subprocess.Popen] = None
@@ -40,6 +41,8 @@ def supervise(command: Sequence[str], restarts: int) -> int:
         for start in range(restarts + 1):
             with tempfile.NamedTemporaryFile("r", prefix="gluon_effnets-") as verdict:
                 child = subprocess.Popen(command, env={**os.environ, VERDICT_VARIABLE: verdict.name})
+                if signals:  # it came while there was no child to pass it on to
+                    child.send_signal(signals[-1])
                 code = child.wait()
                 code = stopped(-code) if code < 0 else code
                 told = verdict.read()
@@ -48,11 +51,20 @@ def supervise(command: Sequence[str], restarts: int) -> int:
             print(f"\nended with exit code {told or code}; start {start + 2} of {restarts + 1}", file=sys.stderr)
             # --fresh would throw away what the restart is to go on from.
             command = [part for part in command if part != "--fresh"]
-            time.sleep(PAUSE_S)
+            _pause(signals)
+            if signals:
+                return stopped(signals[-1])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     raise AssertionError("the loop returns at its last start")
+
+
+def _pause(signals: List[int]) -> None:
+    # A handler that ran does not end a longer sleep.
+    end = time.monotonic() + PAUSE_S
+    while not signals and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Union
+from typing import Callable, Dict, NamedTuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -44,8 +44,11 @@ def cpu_arrays(net: HybridBlock) -> Arrays:
     return {name: param.data().as_in_context(mx.cpu()) for name, param in net.collect_params().items()}
 
 
-def inference_graph(net: HybridBlock) -> mx.sym.Symbol:
-    """Return the graph of a network from `data` to its outputs, in float32 also where mixed precision is on."""
+def inference_graph(net: Callable) -> mx.sym.Symbol:
+    """Return the graph of a network from `data` to its outputs, in float32 also where mixed precision is on.
+
+    `net` may be a function that calls one.
+    """
     with inference_variants():
         symbol = net(mx.sym.var("data", dtype="float32"))
     return mx.sym.load_json(symbol.tojson(remove_amp_cast=True))

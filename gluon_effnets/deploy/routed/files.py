@@ -11,12 +11,12 @@ import numpy as np
 
 from ...complexity import count
 from ...models.slimmable import SlimmableNet
-from ..compare import Findings, largest_difference, refusal
+from ..compare import Findings, exact_logits, largest_difference, refusal
 from ..description import Description, Route, sha256
 from ..formats import FORMATS, Content, Format
-from ..graph.inference import Array, as_numpy
+from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, static_block
 from ..to_onnx.files import onnx_runner, route_runner, write_routed_onnx_file
-from .router import RoutedGraphs, RoutedOutput, Router, gate_channels
+from .router import RoutedGraphs, RoutedOutput, Router, gate_channels, gate_widths
 
 __all__ = ["RoutedExport", "RoutedFile", "RoutedNet", "RoutedWritten", "load_routed"]
 
@@ -173,11 +173,11 @@ class RoutedExport:
         """Compare decisions, and the logits of all routes whatever the gate decides."""
         shape = (3, self.net.in_channels, self.size, self.size)
         images = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
-        given, x, compared_on = self.format.array(images), mx.nd.array(images), ("random pixels",)
-        if not np.array_equal(loaded(given).decisions, self.net.route(x).asnumpy()[:, 0]):
+        given, compared_on = self.format.array(images), ("random pixels",)
+        if not np.array_equal(loaded(given).decisions, _decisions(self.net, images)):
             return Findings(np.inf, compared_on, "the exported gate decides otherwise than the network's")
         differences = [
-            largest_difference(as_numpy(loaded.at_width(width, given)), self.net.subnet(width)(x).asnumpy())
+            largest_difference(as_numpy(loaded.at_width(width, given)), exact_logits(self.net.subnet(width), images))
             for width in loaded.widths
         ]
         worst = float(np.max(differences))
@@ -202,6 +202,13 @@ class RoutedExport:
     def _madds(self, width: int) -> int:
         """The multiply-adds of an image that takes a width, gate included."""
         return count(self.net.subnet(width), self.size).madds + self.net.gates[0].madds(gate_channels(self.net))
+
+
+def _decisions(net: SlimmableNet, images: np.ndarray) -> np.ndarray:
+    """Return the widths that the gate itself chooses, in float32 also where the network was trained otherwise."""
+    noise = mx.nd.zeros((len(images), len(net.gates), len(gate_widths(net))))
+    paths = inference_graph(lambda x: net.route(x, mx.sym.var("noise")))
+    return static_block(StaticGraph(paths, {**cpu_arrays(net), "noise": noise}))(mx.nd.array(images)).asnumpy()[:, 0]
 
 
 def _names(files: Files) -> Tuple[str, ...]:

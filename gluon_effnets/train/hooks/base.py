@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import Any, Dict, Optional, Sequence
 
 from ..data import Batch
+from ..scalars import floats
 from ..state import TrainState
 
-__all__ = ["Hook", "as_float"]
+__all__ = ["Hook", "as_float", "read_scalars"]
 
 
 def as_float(value: Any) -> float:
     """The number in a scalar of a task, an NDArray (1,), which is waited for, or a number already."""
     return float(value.asscalar() if hasattr(value, "asscalar") else value)
+
+
+def read_scalars(state: TrainState) -> Dict[str, float]:
+    """The numbers in `state.scalars`. All updates that nobody has read are waited for together: once for all hooks."""
+    unread, state.unread = state.unread, []
+    return floats([*unread, state.scalars])[-1]
 
 
 class Hook:
@@ -53,7 +60,10 @@ class Hook:
         """Before the forward pass of every batch; may return another batch."""
 
     def before_update(self, state: TrainState) -> None:
-        """Gradients are complete and summed over the workers; times `state.grad_scale` they are the mean."""
+        """Gradients are complete and summed over the workers; times `state.grad_scale` they are the mean.
+
+        Not called where nothing is trained by gradients.
+        """
 
     def batch_end(self, state: TrainState) -> None:
         """After every update of the weights; `state.update` counts it, `state.scalars` holds its losses."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mxnet as mx
 
+from ..multi_tensor import Scale
 from .base import Hook
 
 __all__ = ["ClipGradients"]
@@ -17,12 +18,13 @@ class ClipGradients(Hook):
             raise ValueError(f"hooks.clip_gradients.max_norm is {max_norm}; it must be above 0")
         self.max_norm = max_norm
 
-    def before_update(self, state):
+    def train_begin(self, state):
         params = state.net.collect_params().values()
-        grads = [grad for param in params if param.grad_req != "null" for grad in param.list_grad()]
-        squares = mx.nd.multi_sum_sq(*grads, num_arrays=len(grads))
+        self._grads = [grad for param in params if param.grad_req != "null" for grad in param.list_grad()]
+        self._scale = Scale(self._grads)
+
+    def before_update(self, state):
+        squares = mx.nd.multi_sum_sq(*self._grads, num_arrays=len(self._grads))
         norm = squares.sum().sqrt() * state.grad_scale
         # Stays on the device: no wait for the norm.
-        factor = mx.nd.minimum(self.max_norm / (norm + 1e-12), 1.0)
-        for grad in grads:
-            mx.nd.broadcast_mul(grad, factor.reshape((1,) * grad.ndim), out=grad)
+        self._scale(mx.nd.minimum(self.max_norm / (norm + 1e-12), 1.0))

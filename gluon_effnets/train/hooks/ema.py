@@ -7,6 +7,7 @@ from typing import Dict, Optional
 import mxnet as mx
 from mxnet.gluon.block import Block
 
+from ..multi_tensor import Average
 from .average_statistics import running_statistics
 from .base import Hook
 
@@ -14,7 +15,7 @@ __all__ = ["EMA"]
 
 
 class EMA(Hook):
-    """average = d * average + (1 - d) * weight after every update, BN statistics included.
+    """average += (1 - d) * (weight - average) after every update, BN statistics included.
 
     d = min(decay, (1 + u) / (10 + u)) at update u, so that the first averages are not dominated by the random start
     (TensorFlow's `num_updates` rule); `warmup=False` uses `decay` from the beginning. What is neither trained nor a
@@ -27,6 +28,9 @@ class EMA(Hook):
             raise ValueError(f"hooks.ema.decay is {decay}; it must be between 0 and 1")
         self.decay, self.warmup = decay, warmup
         self.average: Dict[str, mx.nd.NDArray] = {}  # by the names of the parameters
+        self._moved: Dict[str, mx.nd.NDArray] = {}  # of the network: what the average follows
+        self._copied: Dict[str, mx.nd.NDArray] = {}  # and what it has as it is
+        self._move: Optional[Average] = None
         self._averaged: Optional[int] = None  # update after which the statistics were averaged over the workers
 
     def train_begin(self, state):
@@ -34,28 +38,33 @@ class EMA(Hook):
             self.average = {name: param.data().copy() for name, param in _params(state)}
         # Out of a checkpoint they come in main memory.
         self.average = {name: array.as_in_context(state.ctx) for name, array in self.average.items()}
+        # Walks over the network, in every update, would cost more than the average.
+        statistics = running_statistics(state.net) if state.moves_statistics else {}
+        self._moved, self._copied = {}, {}
+        for name, param in _params(state):
+            moves = param.grad_req != "null" or name in statistics
+            (self._moved if moves else self._copied)[name] = param.data()
+        self._move = None
 
     def batch_end(self, state):
+        if self._move is None:
+            self._move = Average([self.average[name] for name in self._moved], list(self._moved.values()))
         decay = min(self.decay, (1 + state.update) / (10 + state.update)) if self.warmup else self.decay
-        copied = _copied(state)
-        for name, param in _params(state):
-            if name not in copied:
-                self.average[name] *= decay
-                self.average[name] += (1 - decay) * param.data()
-        self._copy(copied)
+        self._move(mx.nd.full((1,), 1 - decay, ctx=state.ctx))
 
     def keep_in(self, net: Block) -> None:
         """Let `net`, of the trained network's definition, hold the average from now on: they share their memory."""
         for name, param in net._collect_params_with_prefix().items():
             param.set_data(self.average[name])
             self.average[name] = param.data()
+        self._move = None
 
     def eval_begin(self, state):
-        # Another hook may have changed them since the last update.
-        self._copy(_copied(state))
+        self._copy()
         self._average_statistics(state)
 
     def save_begin(self, state):
+        self._copy()
         self._average_statistics(state)
 
     def _average_statistics(self, state):
@@ -74,9 +83,10 @@ class EMA(Hook):
         finally:
             _load(state, own)
 
-    def _copy(self, params):
-        for name, param in params.items():
-            param.data().copyto(self.average[name])
+    def _copy(self):
+        # Masks and their like change seldom, and other hooks may be what changes them.
+        for name, array in self._copied.items():
+            array.copyto(self.average[name])
 
     def state_dict(self):
         return {"average": self.average}
@@ -87,11 +97,6 @@ class EMA(Hook):
 
 def _params(state):
     return state.net._collect_params_with_prefix().items()
-
-
-def _copied(state):
-    statistics = running_statistics(state.net) if state.moves_statistics else {}
-    return {name: param for name, param in _params(state) if param.grad_req == "null" and name not in statistics}
 
 
 def _load(state, arrays):

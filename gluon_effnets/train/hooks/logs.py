@@ -6,39 +6,33 @@ import json
 import math
 import sys
 import time
-from pathlib import Path
-from typing import Any, Dict, List
+from typing import Dict, List
 
 from tqdm import tqdm
 
 from ...progress import progress_bar
-from .base import Hook, as_float
+from ..not_finite import NotFinite
+from ..run_folder import write_whole
+from ..scalars import Scalars, floats
+from ..state import TrainState
+from .base import Hook, read_scalars
 
 __all__ = ["JsonLines", "NotFinite", "Progress"]
 
 LINE_EVERY_S = 60.0
 
 
-class NotFinite(RuntimeError):
-    """A loss or a weight became NaN or infinite."""
-
-    def __init__(self, what: str, when: str, out: Path):
-        super().__init__(
-            f"{what} is not finite ({when}); the last checkpoint in {out} is from before.\n"
-            "Try a lower optimizer.lr, a longer schedule.warmup or hooks.clip_gradients."
-        )
-
-
 class JsonLines(Hook):
     """Appends to <run folder>/log.jsonl: mean loss, rate and images/s every `every` updates, every evaluation,
     and after an epoch how many unreadable training images were replaced by others.
 
-    Lines of updates that a resumed run repeats are dropped first. Stops the run when a loss is not finite.
+    With mixed precision also the loss scale, and how many updates of the run were skipped. Lines of updates that a
+    resumed run repeats are dropped first. Stops the run when a loss, of training or evaluation, is not finite.
     """
 
     def __init__(self, every: int = 10):
         self.every = every
-        self._pending: List[Dict[str, Any]] = []  # scalars of the updates since the last line, not waited for yet
+        self._pending: List[Scalars] = []  # of the updates since the last line, not waited for yet
 
     def train_begin(self, state):
         self._path = state.out / "log.jsonl"
@@ -46,14 +40,14 @@ class JsonLines(Hook):
             # By epoch: the number of the update is another one when the number of workers changed.
             now = _round(state.update / state.updates_per_epoch)
             kept = [line for line in self._path.read_text().splitlines() if _epoch_of(line) <= now]
-            self._path.write_text("".join(f"{line}\n" for line in kept))
+            write_whole(self._path, "".join(f"{line}\n" for line in kept))
         self._restart_clock(state)
 
     def state_dict(self):
-        return {"pending": [{key: as_float(value) for key, value in s.items()} for s in self._pending]}
+        return {"pending": floats(self._pending)}
 
     def load_state_dict(self, values):
-        self._pending = values["pending"]
+        self._pending = [Scalars(numbers) for numbers in values["pending"]]
 
     def batch_end(self, state):
         self._pending.append(state.scalars)
@@ -67,6 +61,7 @@ class JsonLines(Hook):
     def eval_end(self, state):
         self._append(state, {"kind": "eval", **state.scores})
         self._restart_clock(state)  # the time of the evaluation is none of the training
+        _refuse_not_finite({k: v for k, v in state.scores.items() if k.endswith("loss")}, "in the evaluation", state)
 
     def epoch_end(self, state):
         # Equal on all workers, which take the sum together.
@@ -80,24 +75,31 @@ class JsonLines(Hook):
 
     def _write_losses(self, state):
         count = len(self._pending)
-        values = {key: sum(as_float(s[key]) for s in self._pending) / count for key in self._pending[0]}
+        read_scalars(state)
+        numbers = floats(self._pending)
+        values = {key: sum(update[key] for update in numbers) / count for key in numbers[0]}
         images = (
             (state.update - self._timed_from) * state.accumulate * state.data.settings.batch_size * state.workers.size
         )
         speed = images / (time.perf_counter() - self._since)
         first = state.update - count + 1
-        self._append(state, {"kind": "train", **values, "lr": state.trainer.learning_rate, "images_per_s": speed})
+        rates = {"lr": state.trainer.learning_rate, "images_per_s": speed}
+        self._append(state, {"kind": "train", **values, **rates, **state.precision.report()})
         self._pending = []
         self._restart_clock(state)
-        bad = [key for key, value in values.items() if not math.isfinite(value)]
-        if bad:
-            raise NotFinite(bad[0], f"updates {first} to {state.update}", state.out)
+        _refuse_not_finite(values, f"in updates {first} to {state.update}", state)
 
     def _append(self, state, values):
         if state.workers.is_writer:
             line = {"update": state.update, "epoch": state.update / state.updates_per_epoch, **values}
             with open(self._path, "a") as file:
                 file.write(json.dumps({k: _round(v) for k, v in line.items()}) + "\n")
+
+
+def _refuse_not_finite(values: Dict[str, float], when: str, state: TrainState) -> None:
+    for key, value in values.items():
+        if not math.isfinite(value):
+            raise NotFinite(f"{key} is not finite {when}", state)
 
 
 def _epoch_of(line: str) -> float:
@@ -144,12 +146,13 @@ class Progress(Hook):
         # Reading the loss waits for the device: not more than once in half a second.
         if now - self._shown > (LINE_EVERY_S if self._bar.disable else 0.5):
             self._shown = now
-            loss = as_float(state.scalars["loss"])
+            loss = read_scalars(state)["loss"]
             rate = (state.update - self._first) / (time.perf_counter() - self._since)
             images = rate * state.accumulate * state.data.settings.batch_size * state.workers.size
             left = tqdm.format_interval((state.total_updates - state.update) / rate)
             lr = state.trainer.learning_rate
-            text = f"loss {loss:.3f}, lr {lr:.4g}, {images:.0f} img/s, {left} left in all"
+            told = [f"loss {loss:.3f}", f"lr {lr:.4g}", f"{images:.0f} img/s", *_skips(state), f"{left} left in all"]
+            text = ", ".join(told)
             if self._bar.disable:
                 print(f"{self._epoch}, update {state.update}: {text}", file=sys.stderr, flush=True)
             else:
@@ -161,7 +164,7 @@ class Progress(Hook):
     def eval_end(self, state):
         if self._bar is not None:
             self._since += time.perf_counter() - self._paused
-            loss = as_float(state.scalars["loss"])
+            loss = read_scalars(state)["loss"]
             scores = ", ".join(f"{key} {_format(key, value)}" for key, value in state.scores.items())
             epoch = f"{_stage(state)}epoch {state.update / state.updates_per_epoch:g}"
             tqdm.write(f"{epoch}: training loss {loss:.4f}; {scores}")
@@ -169,6 +172,16 @@ class Progress(Hook):
     def epoch_end(self, state):
         if self._bar is not None:
             self._bar.close()
+
+    def train_end(self, state):
+        skipped = state.precision.report().get("skipped_updates")
+        if skipped and state.workers.is_writer:
+            tqdm.write(f"{skipped} of {state.total_updates} updates were skipped: gradients that are not finite")
+
+
+def _skips(state) -> List[str]:
+    told = state.precision.report()
+    return [f"scale {told['loss_scale']:g}, {told['skipped_updates']} skipped"] if told else []
 
 
 def _stage(state) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..._requirements import optional_import
-from .base import Hook, as_float
+from .base import Hook, read_scalars
 
 __all__ = ["TensorBoard"]
 
@@ -21,8 +21,8 @@ class TensorBoard(Hook):
 
     def batch_end(self, state):
         if state.workers.is_writer and state.update % self.every == 0:
-            for key, value in state.scalars.items():
-                self._writer.add_scalar(f"train/{key}", as_float(value), state.update)
+            for key, value in {**read_scalars(state), **state.precision.report()}.items():
+                self._writer.add_scalar(f"train/{key}", value, state.update)
             self._writer.add_scalar("train/lr", state.trainer.learning_rate, state.update)
 
     def eval_end(self, state):

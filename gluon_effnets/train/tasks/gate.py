@@ -9,9 +9,9 @@ from mxnet import autograd
 
 from ...nn import gumbel_noise
 from ..losses import soft_cross_entropy, soft_targets
-from ..memory_format import restore_layout
+from ..memory_format import Layout
 from .base import Task
-from .width_scores import is_easy, require_slimmable, route_sums
+from .width_scores import is_easy, require_slimmable, route_sums, width_sums
 
 __all__ = ["Gate"]
 
@@ -63,6 +63,7 @@ class Gate(Task):
         state.net.gates.collect_params().setattr("grad_req", "write")
         # With memory that is allocated once, MXNet gives gates gradients of what was in it before.
         state.net.hybridize()
+        self._layout = Layout(state.net)
 
     def step(self, state, batch, backward):
         net, shape = state.net, (len(batch.data), state.net.num_choices, state.net.gating.num_candidates)
@@ -88,10 +89,15 @@ class Gate(Task):
         classes = batch.label.argmax(axis=1) if batch.label.ndim == 2 else batch.label
         with autograd.predict_mode():
             easy = is_easy(net, batch.data, classes)
-        restore_layout(net)
+        self._layout.restore()
         last = net.gating.num_candidates - 1
         wanted = mx.nd.repeat((1 - easy) * last, net.num_choices)
         return soft_targets(wanted, last + 1, self.label_smoothing)
 
     def evaluate(self, state, batch):
-        return route_sums(state.net, batch)
+        sums = route_sums(state.net, batch)
+        if state.update == state.total_updates:
+            # What the gates chose from: it stays as it is, so that once is enough.
+            of_widths = width_sums(state.net, batch, range(state.net.num_widths))
+            sums.update({key: value for key, value in of_widths.items() if key.startswith("top1_")})
+        return sums

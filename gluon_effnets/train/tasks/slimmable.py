@@ -12,7 +12,7 @@ from mxnet import autograd
 from ...models import SlimmableNet
 from ..hooks.ema import EMA
 from ..losses import soft_cross_entropy, soft_targets
-from ..memory_format import restore_layout
+from ..memory_format import Layout
 from .base import Task
 from .width_scores import Which, require_slimmable, width_list, width_sums
 
@@ -113,10 +113,11 @@ class Slimmable(Task):
         """Return the soft targets of the random widths and of the slimmest."""
         if not self._teacher_is_average:
             self._ema.keep_in(self._teacher)
+            self._teacher_layout = Layout(self._teacher)
             self._teacher_is_average = True
         with autograd.predict_mode():
             target, *others = (mx.nd.softmax(self._teacher.subnet(which)(images)) for which in ("largest", *widths))
-        restore_layout(self._teacher)
+        self._teacher_layout.restore()
         return target, mx.nd.add_n(target, *others) / (1 + len(others)) if others else target
 
     def evaluate(self, state, batch):
