@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from gluon_effnets import get_model, native
+from gluon_effnets import get_model, list_models, model_info, native
 from gluon_effnets.benchmarks import throughput
 from gluon_effnets.benchmarks.projection import project, projection_table
 from gluon_effnets.benchmarks.throughput import benchmark_data, benchmark_train
 from gluon_effnets.commands.throughput import add_data_arguments, add_train_arguments, run_data, run_train, table
-from gluon_effnets.models import families, small_model
+from gluon_effnets.models import small_model
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.hooks import HOOKS, Hook
 
@@ -293,7 +293,10 @@ WITHOUT_TORCH = {
 }
 
 
-@pytest.mark.parametrize("name", [small_model(family) for family in families() if family not in WITHOUT_TORCH])
+REPRESENTATIVES = [name for name in list_models() if model_info(name).representative]
+
+
+@pytest.mark.parametrize("name", [n for n in REPRESENTATIVES if model_info(n).family not in WITHOUT_TORCH])
 def test_torch_trains_every_family(name):
     torch = pytest.importorskip("torch")
     from gluon_effnets.benchmarks.torch_reference import TorchTraining
