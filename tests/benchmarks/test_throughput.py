@@ -13,13 +13,13 @@ import pytest
 from mxnet.gluon import nn
 from workers import horovodrun, needs_horovod
 
-from gluon_effnets import get_model, native
+from gluon_effnets import get_model, list_models, model_info, native
 from gluon_effnets.__main__ import main
 from gluon_effnets.benchmarks import throughput
 from gluon_effnets.benchmarks.projection import project, projection_table
 from gluon_effnets.benchmarks.throughput import benchmark_data, benchmark_train
 from gluon_effnets.benchmarks.throughput_tables import throughput_tables
-from gluon_effnets.models import families, small_model
+from gluon_effnets.models import small_model
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.hooks import HOOKS, Hook
 
@@ -282,7 +282,10 @@ WITHOUT_TORCH = {
 }
 
 
-@pytest.mark.parametrize("name", [small_model(family) for family in families() if family not in WITHOUT_TORCH])
+REPRESENTATIVES = [name for name in list_models() if model_info(name).representative]
+
+
+@pytest.mark.parametrize("name", [n for n in REPRESENTATIVES if model_info(n).family not in WITHOUT_TORCH])
 def test_torch_trains_every_family(name):
     torch = pytest.importorskip("torch")
     from gluon_effnets.benchmarks.torch_reference import TorchTraining
