@@ -18,7 +18,7 @@ class Precision:
     bfloat16 on a CPU exists for testing: it is slower than float32 there (0.25 to 0.6 times the images/s).
 
     Automatic mixed precision changes MXNet's operators for the whole process; make this object before the network.
-    Raises ValueError for an unknown name, or float16 on a CPU.
+    Raises ValueError for an unknown name, float16 on a CPU, or bfloat16 on a GPU.
     """
 
     def __init__(self, name: str, ctx: mx.Context):
@@ -30,6 +30,11 @@ class Precision:
                 "precision float16 needs a GPU: MXNet has no float16 convolutions on a CPU.\n"
                 "Use --set precision=float32 (or bfloat16, slow, to test mixed precision)."
             )
+        if name == "bfloat16" and ctx.device_type == "gpu":
+            raise ValueError(
+                "precision bfloat16 is for a CPU, to test mixed precision: MXNet has no operators of it on a GPU.\n"
+                "Use --set precision=float16, or float32."
+            )
         self.name = name
         self._amp = None
         if name != "float32":
@@ -37,6 +42,11 @@ class Precision:
 
             amp.init(name)
             self._amp = amp
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether gradients are those of a scaled loss."""
+        return self._amp is not None
 
     @property
     def operators(self) -> str:
