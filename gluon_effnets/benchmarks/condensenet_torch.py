@@ -38,6 +38,8 @@ def _bn(layer) -> nn.Module:
     bn = nn.BatchNorm2d(layer.gamma.shape[0], eps=layer._kwargs["eps"])
     names = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
     bn.load_state_dict({key: _tensor(getattr(layer, name)) for key, name in names.items()}, strict=False)
+    if layer._kwargs["fix_gamma"]:  # then MXNet counts gamma as 1, whatever is stored
+        bn.weight.data.fill_(1)
     return bn
 
 

@@ -14,6 +14,7 @@ from ..nn import (
     ChannelShuffle,
     ConvBN,
     ConvChain,
+    Dropout,
     HardSigmoid,
     HardSwish,
     IdleBlock,
@@ -79,7 +80,9 @@ def _conv(layer: gluon.Conv2D) -> nn.Conv2d:
 
 def _batch_norm(layer: gluon.BatchNorm) -> nn.BatchNorm2d:
     # Its momentum is the share of the new value, ours the share of the old one.
-    return nn.BatchNorm2d(layer.gamma.shape[0], layer._kwargs["eps"], 1 - layer._kwargs["momentum"])
+    norm = nn.BatchNorm2d(layer.gamma.shape[0], layer._kwargs["eps"], 1 - layer._kwargs["momentum"])
+    norm.weight.requires_grad = not layer._kwargs["fix_gamma"]  # gamma counts as 1 then, as it begins here
+    return norm
 
 
 def _linear(layer: gluon.Dense) -> nn.Linear:
@@ -221,6 +224,7 @@ _COUNTERPARTS: Dict[type, Callable[[HybridBlock], nn.Module]] = {
     gluon.Conv2D: _conv,
     gluon.BatchNorm: _batch_norm,
     gluon.Dense: _linear,
+    Dropout: _dropout,
     gluon.Dropout: _dropout,
     gluon.AvgPool2D: _pooling(nn.AvgPool2d),
     gluon.MaxPool2D: _pooling(nn.MaxPool2d),

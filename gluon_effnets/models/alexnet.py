@@ -23,6 +23,7 @@ from typing import Any, Dict, NamedTuple, Tuple
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from ..nn import Dropout
 from .base import ClassificationNet, StageInfo
 from .registry import register_model
 
@@ -113,7 +114,7 @@ def _head(in_channels: int, dropout: float) -> nn.HybridSequential:
     head.add(nn.MaxPool2D(3, 2), AdaptiveAveragePool(), nn.Flatten())
     for in_units in (in_channels * GRID * GRID, HIDDEN):
         if dropout:
-            head.add(nn.Dropout(dropout))
+            head.add(Dropout(dropout))
         head.add(nn.Dense(HIDDEN, "relu", in_units=in_units))
     return head
 

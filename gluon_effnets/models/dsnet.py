@@ -31,7 +31,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from ..nn import BlockStyle, ConvBN, FanOutNormal, Norm, SqueezeExcite
+from ..nn import BlockStyle, ConvBN, Dropout, FanOutNormal, Norm, SqueezeExcite
 from ..nn.slimmable import BottleneckUnit, ChannelGroupNorm, SeparableUnit
 from .base import StageInfo
 from .blocknet import BlockNet, BlockRow, Table
@@ -193,7 +193,7 @@ class SlimmableResNet(SlimmableNet, NormalizedNet):
                     add(unit, number, stage.largest, stride)
                     width = stage.largest
             head = nn.HybridSequential()
-            head.add(nn.GlobalAvgPool2D(), nn.Flatten(), *([nn.Dropout(dropout)] if dropout else ()))
+            head.add(nn.GlobalAvgPool2D(), nn.Flatten(), *([Dropout(dropout)] if dropout else ()))
             self.features.add(head)
             self.num_features = width
             self._make_output()

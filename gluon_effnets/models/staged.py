@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from ..nn import BlockStyle, ConvBN, make_activation
+from ..nn import BlockStyle, ConvBN, Dropout, make_activation
 from .base import StageInfo
 from .normalized import NormalizedNet
 
@@ -85,5 +85,5 @@ def _head(plan, in_channels: int, dropout: float, conv_bn: Callable[..., ConvBN]
         head.add(nn.Conv2D(plan.head_hidden, 1, in_channels=plan.head), make_activation(plan.act))
     head.add(nn.Flatten())
     if dropout:
-        head.add(nn.Dropout(dropout))
+        head.add(Dropout(dropout))
     return head

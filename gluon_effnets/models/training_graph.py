@@ -29,6 +29,7 @@ class CompiledTraining(HybridBlock):
     """
 
     trains_compiled = True
+    _has_trained = False
     # Gluon's own, of the graph in use.
     _cached_graph: Any
     _cached_op: Any
@@ -47,10 +48,25 @@ class CompiledTraining(HybridBlock):
         self._for_training = (), None, []
 
     def _call_cached_op(self, *args):
+        if autograd.is_recording():
+            self._has_trained = True
+        else:
+            self._wait_for_statistics()
         if not self._trains_compiled(args[0]):
             return super()._call_cached_op(*args)
         with self._training_graph(), compiled_variants():
             return super()._call_cached_op(*args)
+
+    def _wait_for_statistics(self) -> None:
+        """Wait for a backward pass: MXNet's engine does not know that a static graph changes running statistics."""
+        if self._has_trained:
+            mx.nd.waitall()
+            self._has_trained = False
+
+    def save_parameters(self, filename, deduplicate=False):
+        """As Gluon's, after the last backward pass."""
+        mx.nd.waitall()
+        super().save_parameters(filename, deduplicate)
 
     def _trains_compiled(self, x) -> bool:
         """Whether a call belongs to the graph of compiled operators: they are for training in float32 on a CPU."""
@@ -71,6 +87,7 @@ class CompiledTraining(HybridBlock):
 
     def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True) -> None:
         """As Gluon's, of a network that ran once, be it in training only."""
+        mx.nd.waitall()
         if self._for_training[1] is not None and self._cached_op is None:
             self._build_cache(mx.sym.var("data"))
         super().export(path, epoch, remove_amp_cast)

@@ -5,6 +5,7 @@ from .channels import ChannelShuffle, concat_channels, select_channels
 from .condensed import CondensedConv, CondensedLinear, CondensedReactivation
 from .conv import ConvBN, Norm
 from .dense_layer import DenseLayer
+from .dropout import Dropout
 from .gate import SlimmingHead, gumbel_noise, masked_unit
 from .idle import IdleBlock, IdleRun
 from .init import FanOutNormal, initialize_like_trained
@@ -30,6 +31,7 @@ __all__ = [
     "ConvBN",
     "ConvChain",
     "DenseLayer",
+    "Dropout",
     "FanOutNormal",
     "Grouping",
     "HardSigmoid",

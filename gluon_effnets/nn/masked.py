@@ -6,13 +6,13 @@ from typing import Dict, List
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
 
 from .activations import make_activation
 from .channels import check_divisors
 from .compiled import norm_act
 from .conv import Norm
+from .dropout import Dropout
 
 __all__ = ["LearnedGroupConv", "MaskedConv", "SparseFeatureReactivation", "masked_layers"]
 
@@ -57,7 +57,7 @@ class MaskedConv(HybridBlock):
         with self.name_scope():
             self.bn = norm(in_channels)
             self.act = make_activation(act)
-            self.dropout = nn.Dropout(dropout) if dropout else None
+            self.dropout = Dropout(dropout) if dropout else None
             self.weight = self.params.get("weight", shape=(channels, in_channels, 1, 1))
             self.mask = self.params.get("mask", shape=(groups, prunable), init=mx.init.One(), grad_req="null")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Optional
 
-from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .conv import ConvBN, Norm
+from .dropout import Dropout
 from .se import SqueezeExcite, conv_bn_se
 from .shortcut import add_shortcut
 
@@ -94,7 +94,7 @@ class MBBlock(HybridBlock):
             self.se = style.squeeze_excite(hidden, se, act)
             self.project = style.conv_bn(hidden, channels)
             drops = self.has_residual and drop_connect > 0
-            self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
+            self.drop = Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
 
     def hybrid_forward(self, F, x):
         y = self.expand(x) if self.expand is not None else x

@@ -8,6 +8,7 @@ from typing import Sequence
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from .dropout import Dropout
 from .mbblock import BlockStyle
 from .sandglass import ConvChain, Unit
 from .shortcut import add_shortcut
@@ -47,7 +48,7 @@ class ResidualUnit(HybridBlock):
             self.proj = None
             if not same:
                 self.proj = style.conv_bn(in_channels, channels, stride=stride)
-            self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if same and drop_connect > 0 else None
+            self.drop = Dropout(drop_connect, axes=(1, 2, 3)) if same and drop_connect > 0 else None
             self.act = nn.Activation("relu")
 
     def hybrid_forward(self, F, x):

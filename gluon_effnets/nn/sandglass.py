@@ -8,6 +8,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .channels import concat_channels
+from .dropout import Dropout
 from .mbblock import BlockStyle
 from .shortcut import add_shortcut
 
@@ -87,7 +88,7 @@ class ConvChain(HybridBlock):
             self.se = style.squeeze_excite(channels, se, act)
             self.has_residual = residual and strides == 1 and in_channels == channels
             drops = self.has_residual and drop_connect > 0
-            self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
+            self.drop = Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
         self.channels, self.shortcut = channels, shortcut
         self.set_identity_divisor(identity_divisor)
 

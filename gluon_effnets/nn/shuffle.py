@@ -8,6 +8,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .channels import ChannelShuffle, check_positive, concat_channels
+from .dropout import Dropout
 from .learned import Grouping, reactivation
 from .mbblock import BlockStyle
 from .shortcut import add_shortcut
@@ -75,7 +76,7 @@ class ShuffleUnit(HybridBlock):
             self.pool = nn.AvgPool2D(3, 2, 1) if stride == 2 else None
             self.se = style.squeeze_excite(channels, se, "relu")
             drops = stride == 1 and drop_connect > 0
-            self.drop = nn.Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
+            self.drop = Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
             self.act = nn.Activation("relu")
 
     def hybrid_forward(self, F, x):

@@ -115,7 +115,7 @@ def build(
         raise ValueError(f"duration is {recipe.duration}; the run must have at least one update")
     lr = base_learning_rate(recipe.optimizer, recipe.data.batch_size * workers.size * recipe.accumulate)
     optimizer = make_optimizer(recipe.optimizer, net, lr, per_epoch, total)
-    trainer = workers.make_trainer(net, optimizer, recipe.distributed.compression)
+    trainer = workers.make_trainer(net, optimizer, recipe.distributed.compression, precision.scales_loss)
     precision.prepare(trainer)
     state = TrainState(
         net=net,

@@ -56,7 +56,7 @@ class Precision:
         ctx: The device of the run.
 
     Raises:
-        ValueError: An unknown name, or float16 on a CPU.
+        ValueError: An unknown name, float16 on a CPU, or bfloat16 on a GPU.
     """
 
     def __init__(self, name: str, ctx: mx.Context):
@@ -68,6 +68,11 @@ class Precision:
                 "precision float16 needs a GPU: MXNet has no float16 convolutions on a CPU.\n"
                 "Use --set precision=float32 (or bfloat16, slow, to test mixed precision)."
             )
+        if name == "bfloat16" and ctx.device_type == "gpu":
+            raise ValueError(
+                "precision bfloat16 is for a CPU, to test mixed precision: MXNet has no operators of it on a GPU.\n"
+                "Use --set precision=float16, or float32."
+            )
         self.name = name
         self.scaler: Optional[Scaler] = None
         self._amp = None
@@ -76,6 +81,11 @@ class Precision:
 
             amp.init(name)
             self._amp = amp
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether gradients are those of a scaled loss."""
+        return self._amp is not None
 
     @property
     def operators(self) -> str:

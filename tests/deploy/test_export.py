@@ -25,8 +25,9 @@ from gluon_effnets.deploy import (
     measure_latency,
     open_exported,
 )
+from gluon_effnets.deploy.compare import Question, float_logits
 from gluon_effnets.deploy.formats import FORMATS
-from gluon_effnets.deploy.graph.inference import static_block
+from gluon_effnets.deploy.graph.inference import network_graph, static_block
 from gluon_effnets.deploy.graph.static import static_graph
 from gluon_effnets.models.preprocessing import RAW_BGR, Preprocessing
 
@@ -223,9 +224,65 @@ def test_a_wrong_graph_is_refused_and_leaves_the_folder_as_it_was(format, tmp_pa
     with pytest.raises(ExportError, match="differs from the network by .*e-0.* of the logits' standard deviation"):
         export(net, tmp_path / "m", 32, format=format)
     answering(monkeypatch, format, lambda logits: logits * np.nan)
-    with pytest.raises(ExportError, match="differs from the network by nan"):
+    with pytest.raises(ExportError, match="by nan: its logits are not finite on random pixels"):
         export(net, tmp_path / "m", 32, format=format)
+    for wrong in (np.nan, np.inf):  # of the second set of images, two photographs, alone
+        answering(monkeypatch, format, lambda logits, wrong=wrong: logits + wrong * (len(logits) == 2))
+        with pytest.raises(ExportError, match="not finite on random pixels|not finite on photographs"):
+            export(net, tmp_path / "m", 32, format=format)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_network_without_finite_logits_is_refused(format, tmp_path):
+    net = initialized("idle_tiny", classes=3)
+    net.output.weight.data()[1, 2] = np.inf
+    with pytest.raises(ExportError, match="network's own logits are not finite on random pixels"):
+        export(net, tmp_path / "m", 32, format=format)
+    assert not list(tmp_path.iterdir())
+
+
+def tf32(array):
+    """An array with the 10 bits of mantissa that convolutions in float32 keep on an A100."""
+    bits = array.asnumpy().view(np.int32)
+    return mx.nd.array(((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(np.float32))
+
+
+def test_how_the_training_device_rounds_decides_nothing(tmp_path, monkeypatch):
+    net = trained("idle_tiny", classes=3)
+    x, conv = mx.nd.random.normal(shape=(2, 3, 32, 32)), mx.nd.Convolution
+    before = net(x)
+    monkeypatch.setattr(
+        mx.nd, "Convolution", lambda data, weight, *rest, **keys: conv(tf32(data), tf32(weight), *rest, **keys)
+    )
+    assert abs(net(x) - before).max().asscalar() > 1e-4 * before.asnumpy().std(), "nothing is rounded here"
+    assert export(net, tmp_path / "m", 32).difference < 1e-5
+
+
+@pytest.mark.parametrize("name", ["mobilenext_x1_0", "idle_tiny"])
+def test_right_files_pass_and_a_weight_that_is_off_does_not(name):
+    net = get_model(name)
+    initialize_like_trained(net)
+    asked = Question.of(net, "images", np.random.RandomState(0).standard_normal((2, 3, 224, 224)).astype(np.float32))
+    folded = static_block(static_graph(*network_graph(net)))(mx.nd.array(asked.images)).asnumpy()
+    assert asked.judged(folded).refused is None
+    weights = [param for key, param in net.features[1].collect_params().items() if key.endswith("weight")]
+    for weight in (weights[0], weights[-1]):
+        own = weight.data().copy()
+        place = np.unravel_index(np.abs(own.asnumpy()).argmax(), own.shape)
+        changed = own.copy()
+        changed[place] = changed[place] + 1e-3
+        weight.set_data(changed)
+        assert asked.judged(float_logits(net, asked.images)).refused is not None, weight.name
+        weight.set_data(own)
+
+
+def test_what_float32_does_to_a_network_is_allowed_to_its_files():
+    logits = np.random.RandomState(0).standard_normal((2, 10))
+    off = logits + 2e-4 * logits.std()
+    assert Question("images", logits, logits, rounding=1e-4).judged(off).refused is None
+    assert "2e-04" in Question("images", logits, logits, rounding=5e-5).judged(off).refused
+    assert "2e-05 is allowed" in Question("images", logits, logits, rounding=1e-6).judged(off).refused
 
 
 @pytest.mark.parametrize("preprocessing", [Preprocessing(), RAW_BGR, Preprocessing((10, 20, 30), (1, 2, 4), "bgr")])

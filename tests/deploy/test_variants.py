@@ -77,6 +77,43 @@ def test_the_latency_of_a_wrong_fused_graph_is_not_given(tiny, monkeypatch):
     assert latency.keys() == {"plain"} and refused.startswith("fused gives other logits, off by ")
 
 
+class Misrouted:
+    """Loads a graph that MXNet fuses wrongly: it fails, or gives other numbers."""
+
+    def __init__(self, error=None, factor=1.0):
+        self.error, self.factor, self.loaded = error, factor, []
+
+    def __call__(self, variant):
+        self.loaded.append(variant)
+
+        def run(x):
+            if variant == "fused" and self.error:
+                raise mx.base.MXNetError(self.error)
+            return [x * (self.factor if variant == "fused" else 1), x.mean(axis=1)]
+
+        return run
+
+
+@pytest.mark.parametrize(
+    "load, reason", [(Misrouted("Shape inconsistent"), "fused fails: Shape"), (Misrouted(factor=1.01), "off by")]
+)
+def test_a_routed_graph_runs_plain_where_fusion_is_wrong(load, reason):
+    x = mx.nd.random.normal(shape=(2, 4))
+    run = variants.fused_where_right(load)
+    with pytest.warns(UserWarning, match=f"MXNet's plain operators: fused .*{reason}|{reason}"):
+        np.testing.assert_array_equal(run(x)[0].asnumpy(), x.asnumpy())
+    run(x)
+    assert sorted(load.loaded) == ["fused", "plain"], "the first call alone decides"
+
+
+def test_a_routed_graph_runs_fused_where_that_is_right():
+    load = Misrouted(factor=1 + 1e-6)
+    x = mx.nd.random.normal(shape=(2, 4))
+    run = variants.fused_where_right(load)
+    run(x)
+    np.testing.assert_array_equal(run(x)[0].asnumpy(), (x * (1 + 1e-6)).asnumpy())
+
+
 def test_without_onednn_the_plain_variant_alone_is_measured(tiny, monkeypatch):
     monkeypatch.setattr(mx.runtime.Features, "is_enabled", lambda self, name: False)
     latency, refused = variants.time_variants(tiny, 32, repeats=1)

@@ -14,6 +14,7 @@ from recipes import TINY
 from waiting import PATIENCE_S
 
 from gluon_effnets.deploy import load_exported
+from gluon_effnets.train.dist import ScaledFloat16
 from gluon_effnets.train.precision import Precision
 
 CODE = """
@@ -114,6 +115,25 @@ def test_float16_on_a_cpu_and_unknown_names_are_refused():
         Precision("float16", mx.cpu())
     with pytest.raises(ValueError, match="precision is 'fp16'; choose one of float32, float16, bfloat16"):
         Precision("fp16", mx.cpu())
+    with pytest.raises(ValueError, match="precision bfloat16 is for a CPU"):
+        Precision("bfloat16", mx.gpu(0))
+
+
+@pytest.mark.fast
+def test_small_gradients_survive_as_float16():
+    values = np.array([1e-9, -3e-8, 1e-6, 0.5, -60, 0], np.float32)
+    sent, kind = ScaledFloat16.compress(mx.nd.array(values))
+    assert sent.dtype == np.float16
+    np.testing.assert_allclose(ScaledFloat16.decompress(sent, kind).asnumpy(), values, rtol=1e-3, atol=3e-11)
+    assert values.astype(np.float16)[0] == 0, "without scale the smallest would be lost"
+
+
+@pytest.mark.fast
+def test_large_gradients_are_bounded_and_infinite_ones_stay_visible():
+    sent, kind = ScaledFloat16.compress(mx.nd.array([1e3, -1e30, np.inf, -np.inf, np.nan]))
+    found = ScaledFloat16.decompress(sent, kind).asnumpy()
+    np.testing.assert_allclose(found[:2], [63.97, -63.97], rtol=1e-3)
+    assert np.isnan(found[2:]).all()
 
 
 def test_a_whole_run_in_bfloat16_exports_a_float32_graph(tmp_path):

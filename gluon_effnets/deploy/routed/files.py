@@ -11,10 +11,11 @@ import numpy as np
 
 from ...complexity import count
 from ...models.slimmable import SlimmableNet
-from ..compare import Findings, exact_logits, largest_difference, refusal
+from ..compare import Findings, Judgement, Question
 from ..description import Description, Route, sha256
 from ..formats import FORMATS, Content, Format
 from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, static_block
+from ..to_mxnet.variants import fused_where_right
 from ..to_onnx.files import onnx_runner, route_runner, write_routed_onnx_file
 from .router import RoutedGraphs, RoutedOutput, Router, gate_channels, gate_widths
 
@@ -84,7 +85,7 @@ def load_routed(path, variant: str = "fused") -> Union[RoutedNet, RoutedFile]:
     Parameters
     ----------
     path : <prefix>.json; the files that it names lie beside it.
-    variant : of MXNet's files, 'fused' by oneDNN or 'plain'.
+    variant : of MXNet's files, 'fused' by oneDNN, where that gives the same answers, or 'plain'.
 
     Raises FileNotFoundError or ValueError if a file is missing, changed or cut short, ValueError for an unknown
     variant, ImportError without the package onnxruntime if the files are for it.
@@ -117,8 +118,14 @@ def _loaded(
     format: Format, head: Sequence[Path], tails: Mapping[int, Sequence[Path]], variant: str = "fused"
 ) -> Tuple[Run, Dict[int, Run]]:
     """The functions of files, as a `Router` takes them."""
-    how = {"variant": variant} if format.has_variants else {}
-    return format.load(*head, **how), {width: format.load(*files, **how) for width, files in tails.items()}
+
+    def run(files: Sequence[Path]) -> Run:
+        if not format.has_variants:
+            return format.load(*files)
+        plain = format.load(*files, variant=variant)  # refuses files that cannot be loaded before the first images
+        return fused_where_right(lambda name: format.load(*files, variant=name)) if variant == "fused" else plain
+
+    return run(head), {width: run(files) for width, files in tails.items()}
 
 
 class RoutedWritten(NamedTuple):
@@ -176,12 +183,13 @@ class RoutedExport:
         given, compared_on = self.format.array(images), ("random pixels",)
         if not np.array_equal(loaded(given).decisions, _decisions(self.net, images)):
             return Findings(np.inf, compared_on, "the exported gate decides otherwise than the network's")
-        differences = [
-            largest_difference(as_numpy(loaded.at_width(width, given)), exact_logits(self.net.subnet(width), images))
+        worst = Judgement.worst(
+            Question.of(self.net.subnet(width), f"random pixels at width {width}", images).judged(
+                as_numpy(loaded.at_width(width, given))
+            )
             for width in loaded.widths
-        ]
-        worst = float(np.max(differences))
-        return Findings(worst, compared_on, refusal(worst))
+        )
+        return Findings(worst.difference, compared_on, worst.refused)
 
     def describe(self, written: RoutedWritten, found: Findings) -> Description:
         """Describe files that have been compared."""

@@ -14,7 +14,7 @@ from ...nn.slimmable import SeparableUnit
 from ...nn.variants import inference_variants
 from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, static_block
 from ..graph.static import static_graph
-from ..to_mxnet.variants import prepare
+from ..to_mxnet.variants import fused_where_right, prepare
 
 __all__ = [
     "Router",
@@ -65,13 +65,18 @@ class Router:
 
         Parameters
         ----------
-        variant : 'fused' by oneDNN, or 'plain'.
+        variant : 'fused' by oneDNN, where that gives the same answers, or 'plain'.
 
         Raises ValueError as `routed_graphs` does, and for another variant.
         """
         graphs = routed_graphs(net)
-        tails = {width: prepare(static_block(graph), variant) for width, graph in graphs.tails.items()}
-        return cls(prepare(static_block(graphs.head), variant), tails)
+
+        def run(graph: StaticGraph) -> Callable:
+            if variant == "fused":
+                return fused_where_right(lambda variant: prepare(static_block(graph), variant))
+            return prepare(static_block(graph), variant)
+
+        return cls(run(graphs.head), {width: run(graph) for width, graph in graphs.tails.items()})
 
     def __call__(self, images: Array) -> RoutedOutput:
         maps, candidates = self._head(images)
