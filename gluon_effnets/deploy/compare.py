@@ -129,7 +129,10 @@ def float_logits(net, images: np.ndarray) -> np.ndarray:
 
 def _computed(graph: StaticGraph, images: np.ndarray, dtype: str) -> np.ndarray:
     arrays = {"data": mx.nd.array(images, dtype=dtype)}
-    arrays.update((name, array.astype(dtype)) for name, array in graph.arrays.items())
+    # Indices stay whole numbers.
+    arrays.update(
+        (name, array if array.dtype == np.int32 else array.astype(dtype)) for name, array in graph.arrays.items()
+    )
     return mx.nd.CachedOp(graph.symbol)(*(arrays[name] for name in graph.symbol.list_inputs())).asnumpy()
 
 

@@ -202,7 +202,7 @@ def test_scores_and_classes_as_json(tmp_path, capsys):
     rows = json.loads(out)
     assert {row["class"] for row in rows} == {0, 1, 2} and {row["image"] for row in rows} == {image}
     assert sum(row["probability"] for row in rows) == pytest.approx(1, abs=1e-6)
-    assert err == "error: no image at missing.png\n"
+    assert err == "error: no image at missing.png: it is not there\n"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
