@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from images import open_small
 from PIL import Image, ImageOps
+from waiting import PATIENCE_S
 
 from gluon_effnets import get_model
 from gluon_effnets.evaluate.predict import Classifier
@@ -331,7 +332,7 @@ def test_a_check_is_kept_until_the_file_changes(tmp_path, monkeypatch):
 def test_one_of_several_workers_checks_for_all(tmp_path, monkeypatch):
     write(tmp_path, [encoded(picture(seed)) for seed in range(3)], ["val"])
     at_rest(tmp_path)
-    checks, both_began = [], threading.Barrier(2, timeout=60)
+    checks, both_began = [], threading.Barrier(2, timeout=PATIENCE_S)
 
     def scan(path):
         checks.append(path)
