@@ -96,9 +96,17 @@ class _Phases(Hook):
             self._workers.average_([mx.nd.zeros((1,))], "throughput.barrier")
             self.mark("waiting")
 
-    def before_update(self, state):
-        if self._workers.size > 1:
-            self.mark("communication")
+    def read(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; the loop asks for the next one between the exchange of gradients and the update."""
+        while True:
+            if self._workers.size > 1 and "backward" in self.updates[-1]:
+                self.mark("communication")
+            batch = next(batches)
+            self.mark("data")
+            yield batch
+
+    def update(self, trainer, accumulate, scalars):
+        return self._precision.update(trainer, accumulate, scalars)
 
 
 class _EndOfUpdate(Hook):
@@ -117,11 +125,12 @@ class _Endless:
 
     num_val = 0
 
-    def __init__(self, data: Data):
-        self._data = data
+    def __init__(self, data: Data, phases: Optional[_Phases] = None):
+        self._data, self._phases = data, phases
 
     def train_batches(self, epoch: int = 0, first_step: int = 0) -> Iterator[Batch]:
-        return itertools.chain.from_iterable(self._data.train_batches(number) for number in itertools.count())
+        batches = itertools.chain.from_iterable(self._data.train_batches(number) for number in itertools.count())
+        return self._phases.read(batches) if self._phases else batches
 
 
 class _OneBatch(_Endless):
@@ -138,7 +147,8 @@ def _train(state: TrainState, task, hooks: Sequence[Hook], data, warmup: int, st
     run = dataclasses.replace(
         state,
         data=data,
-        total_updates=warmup + steps,
+        # The last update of a run reads no batch ahead, and so is not measured.
+        total_updates=warmup + steps + 1,
         # One epoch without evaluations: their costs depend on the size of the data set.
         updates_per_epoch=_NEVER,
         evaluate_every=_NEVER,
@@ -243,7 +253,8 @@ def benchmark_train(
         waited: List[dict] = []
 
         def with_waits() -> np.ndarray:
-            elapsed = _train(state, task, [phases, *hooks, _EndOfUpdate(phases)], data, warmup, steps, precision=phases)
+            around, read = [phases, *hooks, _EndOfUpdate(phases)], _Endless(state.data, phases)
+            elapsed = _train(state, task, around, read, warmup, steps, precision=phases)
             waited.extend(phases.updates[warmup : warmup + steps])
             phases.updates.clear()
             return elapsed
