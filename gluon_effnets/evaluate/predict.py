@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -10,12 +11,17 @@ import numpy as np
 
 from ..deploy import load_routed, open_exported
 from ..deploy.description import Description
-from ..models import Preprocessing, get_model, model_info
+from ..models import Card, Preprocessing, get_model
+from ..models.card import complete_preprocessing
+from ..models.params import require_finite
 from ..train.data import DataSettings
-from ..train.data.augment import center_crop, eval_resize
+from ..train.data.augment import evaluation_crop
 from ..train.data.decode import UnreadableImageError, decode_image, to_input
+from ..train.data.settings import settings_for
 
 __all__ = ["Classifier", "ExportedClassifier", "best", "find_images"]
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
@@ -25,14 +31,29 @@ class _ImageClassifier:
     """`classifier(path)` -> probabilities (num_classes,), by a function (n, C, H, W) -> logits (n, num_classes).
 
     C is 3, or 1 for a network of grey images.
+
+    Parameters
+    ----------
+    card : the network's, with a complete preprocessing.
+    image_size : side of the input in place of the card's; None: that.
+    where : the file that the network comes from.
     """
 
-    def __init__(self, logits: Callable[[np.ndarray], np.ndarray], preprocessing: Preprocessing, **settings: Any):
-        self._logits = logits
-        self.settings = DataSettings(**settings, **preprocessing._asdict())
+    def __init__(
+        self, logits: Callable[[np.ndarray], np.ndarray], card: Card, image_size: Optional[int], where: Union[str, Path]
+    ):
+        self._logits, self._where = logits, where
+        self.names, preprocessing = card
+        if image_size not in (None, preprocessing.image_size):
+            log.warning("images are %s x %s as asked; %s is for %d", *[image_size] * 2, where, preprocessing.image_size)
+            preprocessing = preprocessing._replace(image_size=image_size)
+        self.settings = DataSettings(**settings_for(preprocessing))
 
     def __call__(self, path) -> np.ndarray:
-        """Raises OSError if the file cannot be read (FileNotFoundError if it is not there) or is no image."""
+        """Raises OSError if the file cannot be read (FileNotFoundError if it is not there) or is no image.
+
+        Raises ValueError if the network's answer is no number.
+        """
         return self._probabilities([self._pixels(path)])[0]
 
     def batches(self, paths: Iterable, batch: int = 1) -> Iterator[Tuple[Any, Union[np.ndarray, OSError]]]:
@@ -66,13 +87,18 @@ class _ImageClassifier:
         except UnreadableImageError as error:
             # The rest of the text is about training.
             raise OSError(str(error).splitlines()[0]) from None
-        image = center_crop(image, self.settings.image_size, eval_resize(self.settings))
+        image = evaluation_crop(image, self.settings)
         if len(self.settings.mean) == 1:
             image = (image @ _LUMINANCE)[..., np.newaxis]
         return to_input(image, self.settings)
 
     def _probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         logits = self._logits(np.stack(images))
+        if not np.isfinite(logits).all():
+            raise ValueError(
+                f"the logits of {self._where} are not finite (nan or inf): its weights are damaged, or they do not go "
+                "with these images"
+            )
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
@@ -80,28 +106,27 @@ class _ImageClassifier:
 class Classifier(_ImageClassifier):
     """A network with trained weights, `classifier(path)` -> probabilities (num_classes,).
 
-    Images get the preprocessing that the weights want and the evaluation crop of the model.
+    Images get the preprocessing that the weights want; what they leave open is as usual for the model.
 
     Parameters
     ----------
     name : a name of `list_models()`.
     weights : `.params` file.
-    image_size : side of the network's input; None: that of the model.
+    image_size : side of the network's input; None: that of the weights, or of the model.
     options : of the network.
 
-    Raises what `get_model` raises, and ValueError for a network that takes neither colour nor grey images.
+    `names` are those of the classes, or None. Raises what `get_model` raises, and ValueError for weights that are not
+    finite, or a network that takes neither colour nor grey images.
     """
 
     def __init__(self, name: str, weights: str, image_size: int | None = None, **options: Any):
         self.net = net = get_model(name, pretrained=weights, **options)
         _require_images(net.in_channels, net.preprocessing, weights)
+        require_finite(net, weights)
         net.hybridize(static_alloc=True, static_shape=True)
-        self.num_classes, self.names = net.num_classes, None
-        info = model_info(name)
-        size = info.input_size if image_size is None else image_size
-        super().__init__(
-            lambda x: net(mx.nd.array(x)).asnumpy(), net.preprocessing, image_size=size, eval_crop=info.crop
-        )
+        self.num_classes = net.num_classes
+        card = net.card._replace(preprocessing=complete_preprocessing(net))
+        super().__init__(lambda x: net(mx.nd.array(x)).asnumpy(), card, image_size, weights)
 
 
 class ExportedClassifier(_ImageClassifier):
@@ -119,14 +144,12 @@ class ExportedClassifier(_ImageClassifier):
     def __init__(self, path, image_size: int | None = None):
         about = Description.read(path)
         logits = load_routed(path).logits if about.routes else open_exported(path)
-        self.names = about.names
         _require_images(about.in_channels, about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):
             raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {size}")
         self.num_classes = about.num_classes
-        settings = {"image_size": size, "eval_crop": about.crop, "eval_interpolation": about.interpolation}
-        super().__init__(logits, about.preprocessing, **settings)
+        super().__init__(logits, Card(list(about.names) if about.names else None, about.preprocessing), image_size, path)
 
 
 def _require_images(in_channels: Optional[int], preprocessing: Preprocessing, where) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import List
+from typing import List, Sequence
 
 from ..complexity import count
 from ..deploy import export
 from ..deploy.to_mxnet.variants import time_variants
+from ..models import params
 from ..models.condense import condense
 from ..nn import masked_layers
 from ..pictures import load_pyplot, save_picture
 from ..tables import Table
 from .config import Recipe
+from .final_weights import FinalWeights, final_weights, find_average, in_network
+from .hooks import Hook
 from .hooks.sparsify import SPARSITY
 from .state import TrainState
 
@@ -23,15 +26,28 @@ __all__ = ["RESULT", "draw_curves", "draw_sparsity", "write_report"]
 RESULT = "result.json"  # in the run folder; the last file that a run writes there
 
 
-def write_report(state: TrainState, recipe: Recipe) -> dict:
+def write_report(state: TrainState, recipe: Recipe, hooks: Sequence[Hook] = ()) -> dict:
     """Export the trained network, draw the curves, measure the latency, print the table; return its values.
 
-    Files in the run folder: <model>-symbol.json, <model>-0000.params, <model>.params, curves.png, result.json; of a
-    network that was pruned completely also sparsity.png and <model>.condensed.params: there the exported network, its
-    parameters, cost and latency are those of the condensed form.
+    Files in the run folder: <model>-symbol.json, <model>-0000.params, <model>.params, curves.png, result.json; with the
+    hook `ema` also <model>.ema.params, of the best checkpoint, if it is exported, <model>.best.params. `final_weights`
+    says which of these weights are exported. A network that was pruned completely leaves sparsity.png and
+    <model>.condensed.params, too: there the exported network, its parameters, cost and latency are those of the
+    condensed form.
     """
+    prefix = str(state.out / recipe.file_name)
+    state.net.save_parameters(f"{prefix}.params")
+    average, chosen = find_average(hooks), final_weights(state, recipe, hooks)
+    if average is not None:
+        params.save(state.net, f"{prefix}.ema.params", average.average)
+    if chosen.name == "best":
+        params.save(state.net, f"{prefix}.best.params", chosen.arrays)
+    with in_network(state.net, chosen.arrays):
+        return _write_report(state, recipe, chosen)
+
+
+def _write_report(state: TrainState, recipe: Recipe, chosen: FinalWeights) -> dict:
     size = recipe.data.image_size
-    state.net.save_parameters(str(state.out / f"{recipe.file_name}.params"))
     net, layers = state.net, masked_layers(state.net)
     if layers and all(layer.finished for layer in layers.values()):
         net = condense(state.net)
@@ -47,6 +63,7 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
         "updates": state.update,
         "images": state.data.num_val,
         **state.scores,
+        "weights": chosen.name,
         "latency_ms": {name: value.minimum for name, value in latency.items()},
         **({"fusion_refused": fusion_refused} if fusion_refused else {}),
         "export_difference": exported.difference,
@@ -56,11 +73,11 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
     if (state.out / SPARSITY).exists():
         draw_sparsity(state.out / SPARSITY, state.out / "sparsity.png", title)
     (state.out / RESULT).write_text(json.dumps(result, indent=1) + "\n")
-    print(_table(result, exported, state.out))
+    print(_table(result, exported, state.out, chosen.description))
     return result
 
 
-def _table(result: dict, exported, out: Path) -> str:
+def _table(result: dict, exported, out: Path, weights: str) -> str:
     rows = [
         ("model", result["model"] + (", condensed" if "condensed" in result else "")),
         ("input", f"{result['image_size']} x {result['image_size']}"),
@@ -80,6 +97,7 @@ def _table(result: dict, exported, out: Path) -> str:
         latency += f"; {result['fusion_refused']}"
     rows += [
         ("latency, batch 1", latency),
+        ("weights exported", weights),
         ("exported", f"{exported.symbol}"),
         ("", f"{exported.params}"),
         ("loaded again", f"same answers, largest difference {exported.difference:.0e} of the logits' deviation"),

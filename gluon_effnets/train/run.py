@@ -134,7 +134,7 @@ def _train(
         workers.finish()
         raise
     if workers.is_writer:
-        write_report(state, recipe)
+        write_report(state, recipe, hooks)
 
 
 def _remove_checkpoints(out: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Iterator
 import mxnet as mx
 import numpy as np
 
+from ...models.preprocessing import Preprocessing
 from .settings import Batch, DataSettings
 
 
@@ -83,6 +84,11 @@ class Data:
             f"{self.num_classes} classes, {self.in_channels}x{self.image_size}x{self.image_size}, "
             f"augment {self.settings.augment}, from {self.reader}"
         )
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the evaluation does to an image."""
+        return self.settings.preprocessing
 
     @property
     def steps_per_epoch(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import os
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 
@@ -16,7 +16,10 @@ from ...models.preprocessing import CHANNEL_ORDERS, Preprocessing
 UNSET = "???"
 IMAGENET_VARIABLE = "GLUON_EFFNETS_IMAGENET"
 KINDS = ("digits", "cifar10", "folder", "recordio", "synthetic")
-AUGMENTATIONS = ("imagenet", "small", "shift", "none")
+PLAIN = ("none", "evaluation")  # without chance
+# Their images show the object in full, and are not cropped in the evaluation.
+UNCROPPED = ("digits", "cifar10", "synthetic")
+AUGMENTATIONS = ("imagenet", "small", "shift", *PLAIN)
 EVAL_INTERPOLATIONS = ("bilinear", "pillow_bilinear", "pillow_bicubic")
 INTERPOLATIONS = (*EVAL_INTERPOLATIONS, "pillow_random")
 
@@ -68,7 +71,7 @@ class DataSettings:
         Decoding threads per worker.
     augment : str
         ``imagenet`` (random resized crop, mirror, colour jitter, PCA noise), ``small`` (pad, random crop,
-        mirror), ``shift`` (pad, random crop) or ``none``.
+        mirror), ``shift`` (pad, random crop), ``none``, or ``evaluation`` (as evaluation images).
     crop_area, crop_aspect : (float, float)
         Ranges of the random resized crop: part of the image's area, width / height.
     mirror : bool
@@ -80,9 +83,9 @@ class DataSettings:
     pad : int
         Black border of ``small`` and ``shift``, in pixels.
     rand_augment : RandAugment or None
-        Random operations after crop and mirror, unless `augment` is ``none``.
+        Random operations after crop and mirror, unless `augment` is ``none`` or ``evaluation``.
     random_erasing : float
-        Probability that a box of the normalised image becomes noise, unless `augment` is ``none``.
+        Probability that a box of the normalised image becomes noise, with the same exceptions.
     interpolation, eval_interpolation : str
         Of the crops of ``imagenet``, and of the evaluation: ``bilinear`` (OpenCV's, without a low-pass filter),
         ``pillow_bilinear``, ``pillow_bicubic``; of the crops also ``pillow_random``, one of the latter two by chance.
@@ -142,8 +145,22 @@ class DataSettings:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What these settings do to the pixels."""
-        return Preprocessing(self.mean, self.std, self.channel_order)
+        """What these settings do to an image in the evaluation."""
+        resizing = (self.eval_interpolation, self.eval_crop, self.image_size)
+        return Preprocessing(self.mean, self.std, self.channel_order, *resizing)
+
+
+# The settings that a preprocessing decides, by its fields.
+SETTING_OF = {
+    **{name: name for name in ("mean", "std", "channel_order", "image_size")},
+    "interpolation": "eval_interpolation",
+    "crop": "eval_crop",
+}
+
+
+def settings_for(preprocessing: Preprocessing) -> Dict[str, Any]:
+    """The settings that a preprocessing decides, without those that it leaves open."""
+    return {SETTING_OF[key]: value for key, value in preprocessing._asdict().items() if value is not None}
 
 
 @dataclass

@@ -75,12 +75,10 @@ class ThreadedData(Data):
     def _val_batches(self) -> Iterator[Batch]:
         settings = self.settings
         skipped: Set[int] = set()
-        shorter = aug.eval_resize(settings)
 
         def load(index: int):
             try:
-                image = aug.center_crop(self._val.read(index), self.image_size, shorter, settings.eval_interpolation)
-                pixels = to_input(image, settings)
+                pixels = to_input(aug.evaluation_crop(self._val.read(index), settings), settings)
             except UnreadableImageError:
                 if settings.on_error == "raise":
                     raise
