@@ -149,7 +149,9 @@ class ExportedClassifier(_ImageClassifier):
         if about.input_shape[2:] not in ((None, None), (size, size)):
             raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {size}")
         self.num_classes = about.num_classes
-        super().__init__(logits, Card(list(about.names) if about.names else None, about.preprocessing), image_size, path)
+        super().__init__(
+            logits, Card(list(about.names) if about.names else None, about.preprocessing), image_size, path
+        )
 
 
 def _require_images(in_channels: Optional[int], preprocessing: Preprocessing, where) -> None:
