@@ -15,7 +15,7 @@ import numpy as np
 from .card import Card
 from .preprocessing import Preprocessing
 
-__all__ = ["Stored", "assign", "check_identity", "num_classes", "read", "require_finite", "save"]
+__all__ = ["Stored", "assign", "check_identity", "classifier_in", "read", "require_finite", "save"]
 
 # The one array of a file that is no parameter: JSON, as bytes, of what shapes do not show (model, padding, ...). The
 # card's entries are in it, and no part of the identity, as any network can take weights of any card.
@@ -185,12 +185,22 @@ def _by_place(net, arrays: Dict[str, mx.nd.NDArray]) -> Dict[str, mx.nd.NDArray]
     return found
 
 
-def num_classes(stored: Stored) -> Optional[int]:
-    """Return the number of classes that a file's classifier has; None if it has none."""
+class Classifier(NamedTuple):
+    """What a file tells of the classifier in it."""
+
+    num_classes: int
+    has_bias: bool
+
+
+def classifier_in(stored: Stored) -> Optional[Classifier]:
+    """Return the classifier that a file holds, None if it holds none."""
     found = [key for key in stored.arrays if _CLASSIFIER.search(key)]
     # One that was replaced is the last of those that are named by their number.
     found = found or sorted((key for key in stored.arrays if _DENSE.search(key)), key=lambda key: (len(key), key))
-    return stored.arrays[found[-1]].shape[0] if found else None
+    if not found:
+        return None
+    weight = found[-1]
+    return Classifier(stored.arrays[weight].shape[0], f"{weight[: -len('weight')]}bias" in stored.arrays)
 
 
 _REPLACED = re.compile(r"dense\d+_(weight|bias)")

@@ -190,8 +190,13 @@ def load_stored(
     if stored.identity.get("model", name) != name:
         raise ValueError(f"{path} holds the weights of {stored.identity['model']}, not of {name}")
     stored_options = {key: value for key, value in stored.identity.items() if key != "model"}
-    held = params.num_classes(stored) or classes or _entries[name].info.classes
-    net = _build(name, held, {**stored_options, **kwargs})
+    held = params.classifier_in(stored)
+    num_classes = held.num_classes if held else classes or _entries[name].info.classes
+    net = _build(name, num_classes, {**stored_options, **kwargs})
+    if held and held.has_bias and net.output.bias is None:
+        # A classifier with a bias took the place of the model's own.
+        net.classifier_bias = True
+        net.reset_class(num_classes)
     params.assign(net, stored, path, ctx=ctx)
     if classes is not None and classes != net.num_classes:
         log.warning("%s has %d classes: the classifier is new, for %d", path, net.num_classes, classes)
