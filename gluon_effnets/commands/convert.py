@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from .command import Command
 from .options import condensing_options, network_options, read_options
@@ -13,7 +14,10 @@ __all__ = ["COMMAND"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `convert`."""
     parser.add_argument("--model", required=True, metavar="NAME", help="The model, see python -m gluon_effnets list.")
-    parser.add_argument("checkpoint", help="The official file; with --condense also a .params file of this package.")
+    parser.add_argument(
+        "checkpoint",
+        help="The official file, or a folder RUN/checkpoints/update-N; with --condense also a .params file.",
+    )
     parser.add_argument("out", help="The .params file to write.")
     parser.add_argument("--ema", action="store_true", help="Take the averaged weights of the checkpoint.")
     parser.add_argument(
@@ -27,8 +31,27 @@ def run(args: argparse.Namespace) -> None:
     """Convert, and print what was done."""
     from ..weights import convert
 
+    if Path(args.checkpoint).is_dir():
+        return _convert_own(args)
     settings = {key: getattr(args, key) for key in ("ema", "source", "condense", "condense_classifier")}
     print(convert(args.model, args.checkpoint, args.out, **settings, **read_options(args.option)))
+
+
+def _convert_own(args: argparse.Namespace) -> None:
+    """Write the weights of a checkpoint folder of a training run."""
+    from ..models.condense import condense
+    from ..train.checkpoint import load_network
+
+    if args.source or args.option:
+        raise ValueError("--source and --option are for official files; a checkpoint of a run knows its network")
+    net = load_network(Path(args.checkpoint), args.ema)
+    if net.identity["model"] != args.model:
+        raise ValueError(f"{args.checkpoint} is of {net.identity['model']}, not of {args.model}")
+    if args.condense or args.condense_classifier:
+        net = condense(net, classifier=args.condense_classifier)
+    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    net.save_parameters(args.out)
+    print(f"{args.out}: the {'averaged ' if args.ema else ''}weights of {args.checkpoint}")
 
 
 COMMAND = Command(

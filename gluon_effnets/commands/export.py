@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from functools import partial
 from typing import Any, List, Optional, Tuple
 
@@ -13,6 +14,8 @@ from .command import Command
 from .options import condensing_options, data_options, network_options, read_options
 
 __all__ = ["COMMAND"]
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=int,
         metavar="N",
-        help="Side of the images, which an ONNX file fixes (default: the model's own size).",
+        help="Side of the images, which an ONNX file fixes (default: as in training, else the model's own size).",
     )
     parser.add_argument(
         "--batch",
@@ -60,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=int, default=256, metavar="N", help="Number of training images for --int8 (default: 256)."
     )
-    parser.add_argument("--names", metavar="FILE", help="The names of the classes for OUT.json, one per line.")
+    parser.add_argument(
+        "--names", metavar="FILE", help="The names of the classes, one per line (default: as in the weights)."
+    )
     parser.add_argument("--classes", type=int, metavar="N", help="Number of classes (default: as in the weights).")
     parser.add_argument(
         "--width",
@@ -90,10 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Export, and print the files and how they compare with the network."""
     from ..deploy import export, export_subnet
-    from ..deploy.description import Description, read_names
+    from ..deploy.description import Description
     from ..models.condense import condense
 
     net, images = _net_and_images(args)
+    _replace_card(net, args)
     if args.routed:
         return _export_routed(net, args)
     if args.single_file:
@@ -112,7 +118,6 @@ def run(args: argparse.Namespace) -> None:
         format=args.format,
         batch=args.batch,
         raw_input=args.raw_input,
-        names=read_names(args.names, net.num_classes) if args.names else None,
         fold=args.fold,
         blocks=args.blocks,
         int8=images,
@@ -140,10 +145,27 @@ def _net_and_images(args) -> Tuple[ClassificationNet, Optional[List[np.ndarray]]
     if args.routed or args.width is not None or args.classes is not None:
         raise ValueError("--int8 does not go with --routed, --width and --classes")
     size = [f"data.image_size={args.image_size}"] if args.image_size else []
-    overrides = [*args.overrides, *size, "data.augment=none"]
+    overrides = [*args.overrides, *size, "data.augment=evaluation"]
     net, data = open_pair(args.name, args.weights, args.data, overrides, read_options(args.option))
     args.image_size = data.settings.image_size
     return net, [batch.asnumpy() for batch in calibration_images(data, args.images)]
+
+
+def _replace_card(net: ClassificationNet, args: argparse.Namespace) -> None:
+    """Let the names and the size that are asked for go before those of the weights, and say so."""
+    from ..deploy.description import read_names
+    from ..models.card import compare_names
+
+    if args.names:
+        names = read_names(args.names, net.num_classes)
+        replaced = compare_names(net.classes, names)
+        if replaced:
+            log.warning("the names are those of %s; of those in %s %s", args.names, args.weights, replaced)
+        net.classes = names
+    stored = net.preprocessing.image_size
+    # Of the images for 8 bits it has been said already.
+    if stored and not args.int8 and args.image_size not in (None, stored):
+        log.warning("the images are %d pixels wide as asked; %s is for %d", args.image_size, args.weights, stored)
 
 
 def _comparison(about) -> str:
@@ -163,9 +185,11 @@ def _export_routed(net, args) -> None:
     from ..deploy import export_routed
     from ..deploy.description import Description
 
-    others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "names")
+    others = ("aligned", "condense", "condense_classifier", "raw_input", "batch")
     if not (args.fold and args.blocks) or args.width is not None or any(getattr(args, name) for name in others):
-        raise ValueError("--routed goes with --format, --single-file, --image-size, --classes and --option alone")
+        raise ValueError(
+            "--routed goes with --format, --single-file, --image-size, --names, --classes and --option alone"
+        )
     path = export_routed(net, args.out, args.image_size, format=args.format, single_file=args.single_file)
     about = Description.read(path)
     print("\n".join([*(str(path.with_name(name)) for name in about.sha256 or ()), str(path)]))

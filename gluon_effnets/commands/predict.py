@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
-from typing import TYPE_CHECKING, List, Tuple, Union
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple, Union
 
 from ..tables import Table
 from .command import Command
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from ..evaluate.predict import Classifier, ExportedClassifier
 
 __all__ = ["COMMAND"]
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", type=int, default=1, metavar="N", help="Images that go through the network together (default: 1)."
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="Number of classes to show (default: 5).")
-    parser.add_argument("--names", metavar="FILE", help="The names of the classes, one per line.")
     parser.add_argument(
-        "--image-size", type=int, metavar="N", help="Side of the network's input (default: the model's own size)."
+        "--names", metavar="FILE", help="The names of the classes, one per line, in place of the network's."
+    )
+    parser.add_argument(
+        "--image-size", type=int, metavar="N", help="Side of the network's input (default: as it was trained)."
     )
     table_format(parser, exact="all but text are one table, written at the end")
     network_options(parser)
@@ -43,9 +48,15 @@ def run(args: argparse.Namespace) -> int:
     """Print the classes of each image; return 1 if one cannot be read."""
     from ..deploy.description import read_names
     from ..evaluate.predict import best, find_images
+    from ..models.card import compare_names
 
     classifier, images = _classifier(args)
-    names = read_names(args.names, classifier.num_classes) if args.names else classifier.names
+    names: Optional[Sequence[str]] = classifier.names
+    if args.names:
+        names = read_names(args.names, classifier.num_classes)
+        replaced = compare_names(classifier.names, names)
+        if replaced:
+            log.warning("the names are those of %s; of those of the network %s", args.names, replaced)
     failed, rows = False, []
     for path, found in classifier.batches(find_images(images), args.batch):
         if isinstance(found, OSError):

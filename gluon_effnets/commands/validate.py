@@ -29,10 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the scores, and what was published beside them."""
-    from ..evaluate.validate import validate
+    """Print the scores, and on ImageNet what was published beside them."""
+    from ..evaluate.validate import is_imagenet, open_pair, scores_of
 
-    scores = validate(args.name, args.weights, args.data, args.overrides, read_options(args.option), args.widths)
+    net, data = open_pair(args.name, args.weights, args.data, args.overrides, read_options(args.option))
+    scores = scores_of(net, data, args.weights, args.widths)
     if args.format in ("csv", "json"):
         print(Table(list(scores), [list(scores.values())]).written(args.format))
         return
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     rows = [*((key, f"{value:.3%}") for key, value in scores.items()), *as_numbers.items()]
     table = Table(["score", "value"], rows)
     print(table.text(header=False) if args.format == "text" else table.markdown() + "\n")
-    for row in model_info(args.name).published:
+    for row in model_info(args.name).published if is_imagenet(args.name, data) else ():
         if "top-1" in row["what"]:
             print(f"published: {row['what']} {row['value']} ({row['source']})")
 

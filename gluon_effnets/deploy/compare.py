@@ -155,7 +155,7 @@ def _pixels(net, size: int) -> Dict[str, np.ndarray]:
     pixels = {"random pixels": np.random.RandomState(0).randint(0, 256, shape).astype(np.float32)}
     photographs = _photographs(size) if net.in_channels == 3 else None
     if photographs is not None:
-        step = -1 if net.preprocessing.channel_order == "bgr" else 1
+        step = -1 if net.card.preprocessing.channel_order == "bgr" else 1
         pixels["photographs"] = photographs[:, ::step]
     return pixels
 

@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..class_names import read_lines
-from ..models import ModelInfo, Preprocessing
+from ..models import Preprocessing
+from ..models.card import complete_preprocessing
 
-__all__ = ["Description", "Route", "read_names", "sha256"]
+__all__ = ["Description", "Route", "as_metadata", "facts_of", "read_names", "sha256"]
 
 PLAIN, ROUTED = "gluon_effnets export", "gluon_effnets routed export"
 
@@ -88,25 +89,14 @@ class Description:
 
     @classmethod
     def of(cls, net, image_size: int, **rest: Any) -> Description:
-        """Describe an export of a network: its name, options and preprocessing, and `rest`, all other fields."""
-        info, (mean, std, order), options = net.info or ModelInfo, net.preprocessing, dict(net.identity)
-        own: Dict[str, Any] = {
-            "model": options.pop("model"),
-            "options": options,
-            "num_classes": net.num_classes,
-            "image_size": image_size,
-            "crop": info.crop,
-            "interpolation": info.interpolation,
-            "mean": mean,
-            "std": std,
-            "channel_order": order,
-        }
-        return cls(**{**own, **rest})
+        """Describe an export of a network: what `facts_of` tells, and `rest`, all other fields."""
+        return cls(**{**facts_of(net, image_size), **rest})
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What is left to do to the pixels."""
-        return Preprocessing(self.mean, self.std, self.channel_order)
+        """What is to be done to an image."""
+        resizing = (self.interpolation, self.crop, self.image_size)
+        return Preprocessing(self.mean, self.std, self.channel_order, *resizing)
 
     @property
     def in_channels(self) -> int:
@@ -132,8 +122,9 @@ class Description:
             content = {"kind": ROUTED, **{key: values[key] for key in _ROUTED_KEYS}}
         else:
             content = {"kind": PLAIN, **{key: values[key] for key in _PLAIN_KEYS}}
-            # Versions without these keys refuse them, though they can run the files.
-            content.update((key, values[key]) for key in _NEWER_KEYS if values[key] is not None)
+        # Versions without these keys refuse them, though they can run the files.
+        newer = _NEWER_ROUTED_KEYS if self.routes else _NEWER_KEYS
+        content.update((key, values[key]) for key in newer if values[key] is not None)
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
@@ -164,7 +155,8 @@ class Description:
 
     @classmethod
     def _from_routed(cls, content: Dict[str, Any]) -> Description:
-        if content.keys() != set(_ROUTED_KEYS) or content["format"] not in ("mxnet", "onnx") or not content["routes"]:
+        keys = content.keys() - set(_NEWER_ROUTED_KEYS)
+        if keys != set(_ROUTED_KEYS) or content["format"] not in ("mxnet", "onnx") or not content["routes"]:
             raise KeyError("other keys than those of a routed export")
         # MXNet's files take any size that the network takes.
         side = content["image_size"] if content["format"] == "onnx" else None
@@ -186,11 +178,26 @@ _PLAIN_KEYS = (
     *("versions", "folded", "fused", "milliseconds", "int8"),
 )
 _LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
-_NEWER_KEYS = ("tvm", "fusion_refused")
+_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused")
 _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
     *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),
 )
+_NEWER_ROUTED_KEYS = ("names",)
+
+
+def facts_of(net, image_size: int) -> Dict[str, Any]:
+    """Return the fields of a description that a network tells of itself, for images of a size."""
+    options, (names, _), wanted = dict(net.identity), net.card, complete_preprocessing(net)
+    facts = {"model": options.pop("model"), "options": options, "num_classes": net.num_classes}
+    facts["names"] = None if names is None else tuple(names)
+    return {**facts, **wanted._replace(image_size=image_size)._asdict()}
+
+
+def as_metadata(facts: Mapping[str, Any]) -> Dict[str, str]:
+    """Return what is known of facts as texts, for files that hold texts by name: a text itself, all else as JSON."""
+    known = {key: value for key, value in facts.items() if value is not None}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in known.items()}
 
 
 def sha256(path: Path) -> str:

@@ -10,7 +10,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tu
 
 import numpy as np
 
-from ..models import ClassificationNet, ModelInfo
+from ..models import ClassificationNet
+from ..models.card import usual_size
 from ..models.condensenet import CondenseNet
 from ..models.slimmable import SlimmableNet
 from ..timing import time_interleaved
@@ -26,7 +27,7 @@ from .compare import (
     questions,
     split_images,
 )
-from .description import Description
+from .description import Description, as_metadata, facts_of
 from .formats import FORMATS, Content, Format, Options, Runner, Written, find_format
 from .graph.inference import Normalization, StaticGraph, network_graph
 from .graph.static import static_graph
@@ -82,14 +83,14 @@ def export(
     ----------
     prefix : <prefix>-symbol.json and <prefix>-0000.params, or <prefix>.onnx; <prefix>.json says what they are. The
         graph takes `data` (N, in_channels, H, W), normalized as in training, and gives logits (N, num_classes).
-    image_size : H and W; None: that of the model. An ONNX file takes this size alone, MXNet's any that the network
-        takes.
+    image_size : H and W; None: that of the weights, or of the model. An ONNX file takes this size alone, MXNet's any
+        that the network takes.
     align : the graph of `aligned(net, format=format)`; None: of condensed CondenseNets alone, which runs up to twice as
         fast with MXNet and ONNX Runtime.
     format : 'mxnet' or 'onnx' (opset 13; needs the packages onnx and onnxruntime).
     batch : a fixed N, for ONNX alone; None: any.
     raw_input : the graph takes pixels of 0..255 (float32, in the channel order of the weights), and normalizes itself.
-    names : of the classes, for the JSON file.
+    names : of the classes, for the JSON file and the metadata of an ONNX file; None: `net.classes`.
     fold : BN becomes part of the convolution before it, and what does not depend on images is computed. False: the
         network's own graph, to train on or for `get_model(pretrained=...)`; for MXNet alone. A network that rounding
         changes by more than is allowed keeps its own graph.
@@ -147,7 +148,8 @@ def export_routed(
     Parameters
     ----------
     prefix : files are <prefix>-head-symbol.json, <prefix>-head-0000.params, the same for -width<i>, and <prefix>.json.
-    image_size : for the comparison and the multiply-adds; None: the model's. ONNX files take no other.
+    image_size : for the comparison and the multiply-adds; None: that of the weights, or of the model. ONNX files take
+        no other.
     format : 'mxnet', or 'onnx' for <prefix>-head.onnx and <prefix>-width<i>.onnx, which take any number of images.
     single_file : <prefix>.onnx holds all graphs, and takes one image at a time. For 'onnx' alone.
 
@@ -158,7 +160,7 @@ def export_routed(
     """
     if format not in FORMATS or (single_file and format != "onnx"):
         raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}, for a single file 'onnx'")
-    chosen, size = FORMATS[format], image_size or (net.info or ModelInfo).input_size
+    chosen, size = FORMATS[format], image_size or usual_size(net)
     way = RoutedExport(net, routed_graphs(net), chosen, size, chosen.versions(), single_file)
     return _write([way], prefix).description
 
@@ -207,7 +209,7 @@ def _ways(target: _Target, exact: ClassificationNet, int8: Optional[Sequence[np.
         calibration, held_out = split_images(int8, (target.net.in_channels, target.size, target.size))
         expected = float_logits(exact, held_out)
         if not np.isfinite(expected).all():
-            raise ExportError("the network's own logits are not finite; there is nothing to quantize")
+            raise ExportError("the network's own logits are not finite (nan or inf); there is nothing to quantize")
         return [_Int8(target, target.given(calibration), target.given(held_out), expected)]
     try:
         asked = questions(exact, target.size, target.options.raw_input)
@@ -236,13 +238,14 @@ class _Target:
     ) -> _Target:
         """Raises ValueError for what cannot be exported so, ImportError if a package is missing."""
         format.check(options)
-        if options.raw_input and len(net.preprocessing.mean) != net.in_channels:
-            raise ValueError(f"the preprocessing is for {len(net.preprocessing.mean)} channels, not {net.in_channels}")
+        channels = len(net.card.preprocessing.mean)
+        if options.raw_input and channels != net.in_channels:
+            raise ValueError(f"the preprocessing is for {channels} channels, not {net.in_channels}")
         if options.names is not None and len(options.names) != net.num_classes:
             raise ValueError(f"there are {len(options.names)} names, but {net.num_classes} classes")
         if align is None:
             align = isinstance(net, CondenseNet) and net.condensed
-        versions, size = format.versions(), image_size or (net.info or ModelInfo).input_size
+        versions, size = format.versions(), image_size or usual_size(net)
         graph = network_graph(aligned(net, format=format.name) if align else net)
         if options.raw_input:
             graph = Normalization.of(net).before(graph)
@@ -252,10 +255,29 @@ class _Target:
         """Normalized images as the files take them."""
         return Normalization.of(self.net).pixels(images) if self.options.raw_input else images
 
+    @property
+    def facts(self) -> Dict[str, Any]:
+        """What the files say of the network."""
+        facts, names = facts_of(self.net, self.size), self.options.names
+        if names is not None:
+            facts["names"] = tuple(names)
+        if self.options.raw_input:
+            facts["normalized_inside"] = {key: facts[key] for key in ("mean", "std")}
+            channels = len(facts["mean"])
+            facts.update(mean=(0.0,) * channels, std=(1.0,) * channels)
+        return facts
+
     def write(self, prefix: Path, graph: StaticGraph, calibration: Optional[np.ndarray] = None) -> Written:
         """Write a graph that equals that of the network."""
         image, options = (self.net.in_channels, self.size, self.size), self.options
-        content = Content(graph, image, options.batch, blocks=options.blocks, calibration=calibration)
+        content = Content(
+            graph,
+            image,
+            options.batch,
+            blocks=options.blocks,
+            calibration=calibration,
+            metadata=as_metadata(self.facts),
+        )
         return self.format.write(content, prefix)
 
     def load(self, written: Written, **how: Any) -> Runner:
@@ -264,25 +286,17 @@ class _Target:
 
     def describe(self, written: Written, found: Findings, folded: bool) -> Description:
         """Describe files that have been compared."""
-        options, (mean, std, _) = self.options, self.net.preprocessing
-        inside: Dict[str, Any] = {}
-        if options.raw_input:
-            inside = {"mean": (0.0,) * len(mean), "std": (1.0,) * len(std)}
-            inside["normalized_inside"] = {"mean": mean, "std": std}
         side = None if self.format.takes_any_size else self.size
-        return Description.of(
-            self.net,
-            self.size,
+        return Description(
             format=self.format.name,
             files=tuple(path.name for path in written.files),
             aligned=self.aligned,
-            input_shape=(options.batch, self.net.in_channels, side, side),
-            names=None if options.names is None else tuple(options.names),
+            input_shape=(self.options.batch, self.net.in_channels, side, side),
             difference=found.difference,
             compared_on=found.compared_on,
             versions=self.versions,
             folded=folded,
-            **inside,
+            **self.facts,
             **found.details,
         )
 

@@ -55,6 +55,7 @@ class Content:
     image, batch : (C, H, W) of one, and how many go through together; None: any number.
     blocks : of ONNX files, as in `write_onnx_file`.
     calibration : of files in 8 bits, images as the graph takes them.
+    metadata : texts by name, for files that hold such.
     """
 
     graph: StaticGraph
@@ -63,6 +64,7 @@ class Content:
     outputs: Tuple[str, ...] = ("logits",)
     blocks: bool = True
     calibration: Optional[np.ndarray] = None
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def images(self) -> np.ndarray:
@@ -141,12 +143,13 @@ def _write_int8_symbol(content: Content, prefix: Path) -> Written:
 
 
 def _write_onnx(content: Content, prefix: Path) -> Written:
-    shape = (content.image, content.batch)
-    return Written((write_onnx_file(*content.graph, prefix, *shape, content.outputs, content.blocks),))
+    shape, metadata = (content.image, content.batch), content.metadata
+    return Written((write_onnx_file(*content.graph, prefix, *shape, content.outputs, content.blocks, metadata),))
 
 
 def _write_int8_onnx(content: Content, prefix: Path) -> Written:
-    path, float_layers = write_int8_onnx_file(content.graph, content.images, prefix, content.batch)
+    graph, images, batch = content.graph, content.images, content.batch
+    path, float_layers = write_int8_onnx_file(graph, images, prefix, batch, content.metadata)
     return Written((path,), float_layers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -10,13 +11,18 @@ import numpy as np
 
 from ..deploy import load_routed, open_exported
 from ..deploy.description import Description
-from ..models import Preprocessing, get_model, model_info
+from ..models import Card, Preprocessing, get_model
+from ..models.card import complete_preprocessing
+from ..models.params import require_finite
 from ..train.data import DataSettings
-from ..train.data.augment import center_crop, eval_resize
+from ..train.data.augment import evaluation_crop
 from ..train.data.decode import UnreadableImageError, decode_image, read_image_file, to_input
 from ..train.data.image_files import SUFFIXES, PassedOver, images_below
+from ..train.data.settings import settings_for
 
 __all__ = ["Classifier", "ExportedClassifier", "best", "find_images"]
+
+log = logging.getLogger(__name__)
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
 
@@ -25,17 +31,30 @@ class _ImageClassifier:
     """`classifier(path)` -> probabilities (num_classes,), by a function (n, C, H, W) -> logits (n, num_classes).
 
     C is 3, or 1 for a network of grey images.
+
+    Parameters
+    ----------
+    card : the network's, with a complete preprocessing.
+    image_size : side of the input in place of the card's; None: that.
+    where : the file that the network comes from.
     """
 
-    def __init__(self, logits: Callable[[np.ndarray], np.ndarray], preprocessing: Preprocessing, **settings: Any):
-        self._logits = logits
-        self.settings = DataSettings(**settings, **preprocessing._asdict())
+    def __init__(
+        self, logits: Callable[[np.ndarray], np.ndarray], card: Card, image_size: Optional[int], where: Union[str, Path]
+    ):
+        self._logits, self._where = logits, where
+        self.names, preprocessing = card
+        if image_size not in (None, preprocessing.image_size):
+            log.warning("images are %s x %s as asked; %s is for %d", *[image_size] * 2, where, preprocessing.image_size)
+            preprocessing = preprocessing._replace(image_size=image_size)
+        self.settings = DataSettings(**settings_for(preprocessing))
 
     def __call__(self, path) -> np.ndarray:
         """The probabilities of the classes for one image file.
 
         Raises:
             OSError: The file cannot be read (FileNotFoundError if it is not there) or is no image.
+            ValueError: The network's answer is no number.
         """
         return self._probabilities([self._pixels(path)])[0]
 
@@ -74,13 +93,18 @@ class _ImageClassifier:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise FileNotFoundError(f"no image at {path}: it {error.reason}") from None
             raise OSError(f"{path} {error.reason}") from None
-        image = center_crop(image, self.settings.image_size, eval_resize(self.settings))
+        image = evaluation_crop(image, self.settings)
         if len(self.settings.mean) == 1:
             image = (image @ _LUMINANCE)[..., np.newaxis]
         return to_input(image, self.settings)
 
     def _probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         logits = self._logits(np.stack(images))
+        if not np.isfinite(logits).all():
+            raise ValueError(
+                f"the logits of {self._where} are not finite (nan or inf): its weights are damaged, or they do not go "
+                "with these images"
+            )
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
@@ -88,29 +112,27 @@ class _ImageClassifier:
 class Classifier(_ImageClassifier):
     """A network with trained weights, `classifier(path)` -> probabilities (num_classes,).
 
-    Images get the preprocessing that the weights want and the evaluation crop of the model.
+    Images get the preprocessing that the weights want; what they leave open is as usual for the model.
 
     Args:
         name: A name of `list_models()`.
         weights: `.params` file.
-        image_size: Side of the network's input; None: that of the model.
+        image_size: Side of the network's input; None: that of the weights, or of the model.
         options: Of the network.
 
     Raises:
-        ValueError: The network takes neither color nor gray images, or what `get_model` raises.
+        ValueError: Weights are not finite, the network takes neither color nor gray images, or what `get_model` raises.
         FileNotFoundError: There is no such file.
     """
 
     def __init__(self, name: str, weights: str, image_size: int | None = None, **options: Any):
         self.net = net = get_model(name, pretrained=weights, **options)
         _require_images(net.in_channels, net.preprocessing, weights)
+        require_finite(net, weights)
         net.hybridize(static_alloc=True, static_shape=True)
-        self.num_classes, self.names = net.num_classes, None
-        info = model_info(name)
-        size = info.input_size if image_size is None else image_size
-        super().__init__(
-            lambda x: net(mx.nd.array(x)).asnumpy(), net.preprocessing, image_size=size, eval_crop=info.crop
-        )
+        self.num_classes = net.num_classes
+        card = net.card._replace(preprocessing=complete_preprocessing(net))
+        super().__init__(lambda x: net(mx.nd.array(x)).asnumpy(), card, image_size, weights)
 
 
 class ExportedClassifier(_ImageClassifier):
@@ -131,14 +153,14 @@ class ExportedClassifier(_ImageClassifier):
     def __init__(self, path, image_size: int | None = None):
         about = Description.read(path)
         logits = load_routed(path).logits if about.routes else open_exported(path)
-        self.names = about.names
         _require_images(about.in_channels, about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):
             raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {size}")
         self.num_classes = about.num_classes
-        settings = {"image_size": size, "eval_crop": about.crop, "eval_interpolation": about.interpolation}
-        super().__init__(logits, about.preprocessing, **settings)
+        super().__init__(
+            logits, Card(list(about.names) if about.names else None, about.preprocessing), image_size, path
+        )
 
 
 def _require_images(in_channels: Optional[int], preprocessing: Preprocessing, where) -> None:

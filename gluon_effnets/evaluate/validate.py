@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import re
 from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 
 from .. import _resources
-from ..models import ClassificationNet, get_model, params
+from ..models import ClassificationNet, Preprocessing, get_model, model_info, params
+from ..models.card import compare_names
 from ..train.build import model_options
 from ..train.config import load_recipe
-from ..train.data import Batch, Data, open_data, parse_source
+from ..train.data import Batch, Data, DataSettings, open_data, parse_source
+from ..train.data.settings import SETTING_OF, UNCROPPED, settings_for
 from ..train.dist import Workers
 from ..train.evaluation import Score, evaluate
 from ..train.metrics import classification_sums
 from ..train.tasks.width_scores import Which, require_slimmable, route_sums, width_list, width_sums
 from .int8_accuracy import QuantizedRow, compare_quantized, installed_runtimes
 
-__all__ = ["calibration_images", "open_pair", "validate", "validate_in_8_bits"]
+__all__ = [
+    "as_in_data",
+    "calibration_images",
+    "is_imagenet",
+    "open_pair",
+    "scores_of",
+    "validate",
+    "validate_in_8_bits",
+]
 
 log = logging.getLogger(__name__)
 
@@ -30,19 +42,20 @@ def open_pair(
 ) -> Tuple[ClassificationNet, Data]:
     """Return a trained network, hybridized, and data for it with an evaluation part.
 
-    Image size and preprocessing are those of configs/<kind>.yaml if there is one, else 224 pixels with ImageNet's
-    normalization. A file that is marked with another preprocessing gets that, with a warning; `overrides`
-    ('data.image_size=32') go before all of these, `options` go to the network.
+    Images get the preprocessing that the file is marked with; what it leaves open is taken from configs/<kind>.yaml if
+    there is one, else it is the usual one for the model. `overrides` ('data.image_size=32') go before all of these,
+    `options` go to the network. A warning says where file and user want different preprocessing.
 
     Raises:
-        ValueError: Weights, network and data do not fit together.
+        ValueError: Weights, network and data do not fit together, or numbers are not finite.
         FileNotFoundError: A file is missing.
     """
     path = _resources.folder("configs") / f"{parse_source(source).kind}.yaml"
     given = [f"model={name}", f"data.source={source}", *overrides]
-    recipe = load_recipe(path if path.is_file() else None, given)
-    stored, data = params.read(weights), open_data(recipe.data, seed=0)
-    _as_weights_want(data, stored, weights, overrides)
+    usual = [] if path.is_file() else _usual_settings(name)
+    recipe = load_recipe(path if path.is_file() else None, [*usual, *given])
+    stored = params.read(weights)
+    data = open_data(_as_weights_want(recipe.data, stored, weights, overrides), seed=0)
     # What the file does not say follows from the data; get_model takes the rest from the file.
     inferred = {k: v for k, v in model_options(recipe, data).items() if k not in stored.identity}
     options = {**inferred, **(options or {}), "classes": None}
@@ -53,20 +66,37 @@ def open_pair(
             raise ValueError(f"{weights} has {own} {name}, but {source} has {theirs}")
     if not data.num_val:
         raise ValueError(f"{source} has no evaluation images")
+    params.require_finite(net, weights)
     net.hybridize(static_alloc=True, static_shape=True)
     return net, data
 
 
-def _as_weights_want(data: Data, stored: params.Stored, weights: str, overrides: Sequence[str]) -> None:
-    """Give the images the preprocessing that the file is marked with, but for what the user set."""
+def _usual_settings(name: str) -> List[str]:
+    info = model_info(name)
+    usual = Preprocessing(interpolation=info.interpolation, crop=info.crop, image_size=info.input_size)
+    return [f"data.{key}={json.dumps(value)}" for key, value in settings_for(usual).items()]
+
+
+def _as_weights_want(
+    settings: DataSettings, stored: params.Stored, weights: str, overrides: Sequence[str]
+) -> DataSettings:
+    """The settings with the preprocessing that the file is marked with, but for what the user set."""
     if stored.preprocessing is None:
-        return
-    explicit = {override.partition("=")[0] for override in overrides}
-    wanted = {key: value for key, value in stored.preprocessing._asdict().items() if f"data.{key}" not in explicit}
-    settings = replace(data.settings, **wanted)
-    if settings != data.settings:
-        log.warning("%s gets the preprocessing that it is marked with: %s", weights, settings.preprocessing)
-        data.settings = settings
+        return settings
+    marked = settings_for(stored.preprocessing)
+    if parse_source(settings.source).kind in UNCROPPED:
+        marked.pop(SETTING_OF["crop"], None)
+    explicit = {override.partition("=")[0].partition(".")[2] for override in overrides} & marked.keys()
+    against = [key for key in sorted(explicit) if getattr(settings, key) != marked[key]]
+    if against:
+        asked = ", ".join(f"{key} {getattr(settings, key)} instead of {marked[key]}" for key in against)
+        log.warning("%s is marked with another preprocessing than it gets as asked: %s", weights, asked)
+    wanted = replace(settings, **{key: value for key, value in marked.items() if key not in explicit})
+    if wanted != settings:
+        pairs = zip(wanted.preprocessing, stored.preprocessing)
+        shown = Preprocessing._make(None if marked is None else value for value, marked in pairs)
+        log.warning("%s gets the preprocessing that it is marked with: %s", weights, shown)
+    return wanted
 
 
 def _context() -> mx.Context:
@@ -86,10 +116,46 @@ def validate(
     Of a slimmable network these are by default those of the largest network. `widths` is 'dynamic', for the scores of
     the routed network (`route_sums`), or what `width_list` takes: the scores then are those of the first of these
     widths, and `top1_<width>` of each.
-    The other arguments, and what is raised, are those of `open_pair`; ValueError too for widths that do not exist.
+    The other arguments, and what is raised, are those of `open_pair`; ValueError too for widths that do not exist, or
+    if the classes have other names in the data than in the file. Names in another order are put in order.
     """
-    net, data = open_pair(name, weights, source, overrides, options)
+    return scores_of(*open_pair(name, weights, source, overrides, options), weights, widths)
+
+
+def scores_of(
+    net: ClassificationNet, data: Data, weights: str, widths: Union[str, Sequence[Which], None] = None
+) -> Dict[str, float]:
+    """Return the scores of `validate` for a pair of `open_pair`, whose weights come from the file `weights`."""
+    as_in_data(net, data, weights)
     return evaluate(net, data, Workers(), _context(), _score(net, widths))
+
+
+def as_in_data(net: ClassificationNet, data: Data, weights: str) -> None:
+    """Put the classes of a network in the order that they have in the data.
+
+    Raises ValueError, naming the difference, if they are others. Nothing is done where one side has no names.
+    """
+    source, difference = data.settings.source, compare_names(net.classes, data.class_names)
+    if difference is None:
+        return
+    if not net.reorder_classes(data.class_names or ()):
+        raise ValueError(f"the classes of {source} are not those of {weights}: {difference}")
+    log.warning("the classes of %s are not in the order of %s, %s: compared by name", source, weights, difference)
+
+
+def is_imagenet(name: str, data: Data) -> bool:
+    """Whether published accuracies of a model on ImageNet can be compared with those on data.
+
+    These have ImageNet's 1000 classes, by identifier (n01440764, ...) or by name (tench to toilet tissue), or without
+    names its 50,000 evaluation images; the images are of the model's own size.
+    """
+    if data.num_classes != 1000 or data.image_size != model_info(name).input_size:
+        return False
+    names = data.class_names
+    if names is None:
+        return data.num_val == 50_000
+    by_identifier = all(re.fullmatch(r"n\d{8}", text) for text in names)
+    return by_identifier or (names[0].lower().startswith("tench") and names[-1].lower().startswith("toilet"))
 
 
 def _score(net: ClassificationNet, widths: Union[str, Sequence[Which], None]) -> Score:
@@ -107,7 +173,7 @@ def _score(net: ClassificationNet, widths: Union[str, Sequence[Which], None]) ->
 
 
 def calibration_images(data: Data, images: int) -> List[mx.nd.NDArray]:
-    """Batches (N, C, H, W) of at most `images` training images in all; open `data` with augment=none.
+    """Batches (N, C, H, W) of at most `images` training images in all; open `data` with augment=evaluation.
 
     Raises:
         ValueError: There are none.
@@ -143,7 +209,8 @@ def validate_in_8_bits(
     rows = []
     for name, weights in files.items():
         # Data of its own for every network: weights may want different preprocessing.
-        net, data = open_pair(name, weights, source, [*overrides, "data.augment=none"])
+        net, data = open_pair(name, weights, source, [*overrides, "data.augment=evaluation"])
+        as_in_data(net, data, weights)
         # MXNet's 8-bit kernels are those of the CPU.
         net.collect_params().reset_ctx(mx.cpu())
         calibration = calibration_images(data, images)

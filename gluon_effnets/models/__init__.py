@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 
 from .base import ClassificationNet, StageInfo
+from .card import Card
 from .info import Deployment, ModelInfo
 from .preprocessing import Preprocessing
 from .registry import families, get_model, list_models, model_info, register_model, register_with_gluoncv, small_model
@@ -11,6 +12,7 @@ from .slimmable import DynamicOutput, SlimmableNet
 from .slimmable_views import SubNet
 
 __all__ = [
+    "Card",
     "ClassificationNet",
     "Deployment",
     "DynamicOutput",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 from mxnet.gluon import nn
-from mxnet.gluon.block import HybridBlock
+from mxnet.gluon.block import Block, HybridBlock
 
 from . import params
+from .card import Card
 from .info import ModelInfo
 from .preprocessing import Preprocessing
 from .training_graph import CompiledTraining
@@ -44,10 +45,12 @@ class ClassificationNet(CompiledTraining):
         stages: List of HybridSequential; applied one after the other they give the maps of strides 2, 4, 8, 16, 32.
         stage_info: List of StageInfo, one per stage.
         num_features: Channels of what the classifier reads.
-        num_classes: Number of classes.
-        in_channels: Channels of the images.
+        num_classes: Number of classes, of `output` also where it has been replaced.
+        in_channels: Channels of the images, of the first layer also where it has been replaced.
+        classes: Names of the classes, as in GluonCV, or None; another `output` has none.
         info: ModelInfo of the registered model, None for a network built by hand.
-        preprocessing: Preprocessing that the weights want; it comes and goes with them, through files too.
+        preprocessing: Preprocessing that the weights want.
+        card: Card of names and preprocessing; it comes and goes with the weights, through files too.
         trains_compiled: See `CompiledTraining`.
 
     Raises:
@@ -69,8 +72,50 @@ class ClassificationNet(CompiledTraining):
         super().__init__(**kwargs)
         if classes < 1 or in_channels < 1:
             raise ValueError(f"classes={classes} and in_channels={in_channels} must be at least 1")
-        self.num_classes = classes
-        self.in_channels = in_channels
+        # What was asked for; what is there decides (`num_classes`, `in_channels`).
+        self._num_classes, self._in_channels = classes, in_channels
+
+    @property
+    def num_classes(self) -> int:
+        """The logits of an image."""
+        layers = list(_layers(self.__dict__.get("output")))
+        return layers[-1].weight.shape[0] if layers else self._num_classes
+
+    @property
+    def in_channels(self) -> int:
+        """The channels of an image; what was asked for while the first layer does not know them."""
+        first = next(_layers(self.__dict__.get("features")), None)
+        groups = getattr(first, "_kwargs", {}).get("num_group", 1)
+        return (first.weight.shape[1] * groups if first is not None else 0) or self._in_channels
+
+    @property
+    def classes(self) -> Optional[List[str]]:
+        """The names of the classes, or None."""
+        names: Optional[Tuple[str, ...]] = getattr(self.__dict__.get("output"), "class_names", None)
+        return list(names) if names is not None and len(names) == self.num_classes else None
+
+    @classes.setter
+    def classes(self, names: Optional[List[str]]) -> None:
+        if names is not None and len(names) != self.num_classes:
+            raise ValueError(f"there are {len(names)} names, but {self.num_classes} classes")
+        # Of the classifier, so that they go when it goes.
+        self.output.class_names = None if names is None else tuple(names)
+
+    @property
+    def card(self) -> Card:
+        """Names of the classes and preprocessing together."""
+        return Card(self.classes, self.preprocessing)
+
+    @card.setter
+    def card(self, card: Card) -> None:
+        self.classes, self.preprocessing = card.classes, card.preprocessing
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "output" and isinstance(value, Block):
+            # Gluon takes no block of another type in place of one, which a condensed classifier would be.
+            self.__dict__.pop(name, None)
+            _fill_in_units(value, self.num_features)
+        super().__setattr__(name, value)
 
     def _make_output(self) -> None:
         self.output = nn.Dense(
@@ -106,11 +151,29 @@ class ClassificationNet(CompiledTraining):
             raise ValueError(f"classes={classes} must be at least 1")
         initialized = self.output.weight._data is not None
         ctx = self.output.weight.list_ctx() if initialized else None
-        self.num_classes = classes
+        del self.__dict__["output"]
+        self._num_classes = classes
         with self.name_scope():
             self._make_output()
         if initialized:
             self.output.initialize(self.default_initializer(), ctx=ctx)
+
+    def reorder_classes(self, names: Sequence[str]) -> bool:
+        """Put the logits in the order of the given names of the classes.
+
+        Returns whether they are the names of `classes`, each of them once; if not, nothing changes.
+        """
+        own = self.classes
+        if own is None or sorted(own) != sorted(names) or len(set(own)) < len(own):
+            return False
+        order = mx.nd.array([own.index(name) for name in names], dtype="int32")
+        last = list(_layers(self.output))[-1]
+        for name in last._reg_params.keys() & {"weight", "bias"}:
+            param = last._reg_params[name]
+            array = param.list_data()[0]
+            param.set_data(array.take(order.as_in_context(array.context)))
+        self.classes = list(names)
+        return True
 
     def definition(self) -> Dict[str, Any]:
         """What decides the outputs but shows in no shape, as constructor options (BN epsilon, padding, ...)."""
@@ -123,7 +186,7 @@ class ClassificationNet(CompiledTraining):
         return {"model": name, **self.options, **self.definition()}
 
     def save_parameters(self, filename: str, deduplicate: bool = False) -> None:
-        """As Gluon's, with identity and preprocessing in the file, which is written whole or not at all."""
+        """As Gluon's, with identity and card in the file, which is written whole or not at all."""
         params.save(self, filename)
 
     def load_parameters(
@@ -155,3 +218,24 @@ class ClassificationNet(CompiledTraining):
             x = stage(x)
             maps.append(x)
         return maps
+
+
+def _layers(block: Optional[Block]) -> Iterator[Any]:
+    """Yield the layers with weights within a block, in order."""
+    if block is None:
+        return
+    weight = block._reg_params.get("weight")
+    if weight is not None and weight.shape is not None:
+        yield block
+    for child in block._children.values():
+        yield from _layers(child)
+
+
+def _fill_in_units(output: Block, num_features: int) -> None:
+    """Give the first layer of a classifier, made without its number of inputs, this number and so its parameters."""
+    first = next(_layers(output), None)
+    if isinstance(first, nn.Dense) and not first.weight.shape[1]:
+        first.weight.shape = (first.weight.shape[0], num_features)
+        for param in first._reg_params.values():
+            if param._deferred_init:
+                param._finish_deferred_init()

@@ -52,7 +52,7 @@ def condense(
         into = get_model(net.info.name, classes=net.num_classes, **{**net.options, **form})
     into.initialize(ctx=next(iter(net.collect_params().values())).list_ctx())
     _convert(net, into)
-    into.preprocessing = net.preprocessing
+    into.card = net.card
     return into
 
 

@@ -138,7 +138,7 @@ class CondenseNet(NormalizedNet):
         return CondenseNetNormal()
 
     def definition(self) -> Dict[str, Any]:
-        own = {"condensed": self.condensed, "condensed_classifier": self.condensed_classifier}
+        own = {"condensed": self.condensed, "condensed_classifier": isinstance(self.output, CondensedLinear)}
         return {**super().definition(), **own}
 
     def _layer(self, block: DenseBlock, width: int, dropout: float) -> DenseLayer:

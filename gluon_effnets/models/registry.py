@@ -21,6 +21,7 @@ __all__ = [
     "families",
     "get_model",
     "list_models",
+    "load_stored",
     "model_info",
     "register_model",
     "register_with_gluoncv",
@@ -162,7 +163,7 @@ def get_model(
             makes a ClassificationNet outside of the package; the module is imported.
         pretrained: False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide
             the outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given,
-            and `net.preprocessing` says what the file wants done to images.
+            and `net.card` says what the file wants done to images, and what its classes are called.
         classes: Number of classes; None: that of the file, or `ModelInfo.classes` without one. If the file has another
             number, everything but the classifier is taken from it.
         ctx: Context of the loaded weights. Without `pretrained` the network is not initialized.
@@ -181,21 +182,32 @@ def get_model(
     if not pretrained:
         return _build(name, _entries[name].info.classes if classes is None else classes, kwargs)
     path = _weights_path(name, pretrained, root)
-    stored = params.read(path)
+    return load_stored(name, params.read(path), path, classes, ctx, **kwargs)
+
+
+def load_stored(
+    name: str, stored: params.Stored, path, classes: Optional[int] = None, ctx=mx.cpu(), **kwargs
+) -> ClassificationNet:
+    """Build a network by its full name with the content of a file, as `get_model` does with `pretrained`.
+
+    `path` : where the content comes from, for the texts of errors.
+    """
     if stored.identity.get("model", name) != name:
         raise ValueError(f"{path} holds the weights of {stored.identity['model']}, not of {name}")
     stored_options = {key: value for key, value in stored.identity.items() if key != "model"}
-    heads = [array.shape[0] for key, array in stored.arrays.items() if key.endswith(_CLASSIFIERS)]
-    net = _build(name, heads[0] if heads else classes or _entries[name].info.classes, {**stored_options, **kwargs})
+    held = params.classifier_in(stored)
+    num_classes = held.num_classes if held else classes or _entries[name].info.classes
+    net = _build(name, num_classes, {**stored_options, **kwargs})
+    if held and held.has_bias and net.output.bias is None:
+        # A classifier with a bias took the place of the model's own.
+        net.classifier_bias = True
+        net.reset_class(num_classes)
     params.assign(net, stored, path, ctx=ctx)
     if classes is not None and classes != net.num_classes:
         log.warning("%s has %d classes: the classifier is new, for %d", path, net.num_classes, classes)
         net.reset_class(classes)
     return net
 
-
-# Weights of the classifier in files of `save_parameters` and of `export`; the second of each is a condensed one's.
-_CLASSIFIERS = ("output.weight", "output.linear.weight", "output_weight", "output_dense0_weight")
 
 # Options that leave the outputs of a network in use as they are.
 _TRAINING_OPTIONS = {

@@ -177,9 +177,10 @@ class SlimmableNet(PlannedNet):
         shape = (len(x), self.num_choices, self._gates().num_candidates)
         return mx.nd.zeros(shape, ctx=x.context, dtype=x.dtype) if noise is None else noise
 
-    def reset_class(self, classes: int) -> None:
-        super().reset_class(classes)
-        self._views.share_output()
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "output" and "_views" in self.__dict__:
+            self._views.share_output()
 
     def hybridize(self, active: bool = True, *args: Any, **kwargs: Any) -> None:
         super().hybridize(active, *args, **kwargs)

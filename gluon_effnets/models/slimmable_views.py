@@ -53,12 +53,23 @@ class SubNet(ClassificationNet):
         return self._whole.info
 
     @property
+    def classes(self) -> Optional[List[str]]:
+        return self._whole.classes
+
+    @classes.setter
+    def classes(self, names: Any) -> None:
+        raise ValueError("a sub-network has the classes of its whole network: set those of that")
+
+    @property
     def preprocessing(self):
         return self._whole.preprocessing
 
+    @property
+    def in_channels(self):
+        return self._whole.in_channels
+
     def share_output(self, whole: PlannedNet) -> None:
         """Take the classifier of the whole network."""
-        self.num_classes = whole.num_classes
         self.output = SlicedDense(whole.output, self.num_features)
 
     def active_shapes(self) -> Dict[str, Tuple[int, ...]]:

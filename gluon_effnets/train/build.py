@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
@@ -10,12 +11,14 @@ import mxnet as mx
 
 from .._foreign import is_foreign
 from ..complexity import count_params
-from ..models import ClassificationNet, get_model
+from ..models import Card, ClassificationNet, get_model
+from ..models.card import compare_names
 from .checkpoint import Checkpoint, load_last
 from .config import Recipe, differences
 from .data import Data, open_data
 from .dist import Workers
 from .durations import to_updates
+from .final_weights import exported_weights
 from .hooks import Hook, make_hooks
 from .hooks.average_statistics import AverageStatistics
 from .hooks.logs import JsonLines, Progress
@@ -29,6 +32,8 @@ from .state import StagePlace, TrainState
 from .tasks import Task, make_task
 
 __all__ = ["SMALL_IMAGE", "Built", "Hooks", "build", "model_options", "resume", "say"]
+
+log = logging.getLogger(__name__)
 
 SMALL_IMAGE = 96  # below this side the first convolution keeps the resolution
 
@@ -102,7 +107,10 @@ def build(
     net = _make_net(recipe, data, ctx)
     if start and workers.is_writer:
         net.load_parameters(str(start), ctx=ctx)
-        net.preprocessing = data.settings.preprocessing
+        difference = compare_names(net.classes, data.class_names)
+        if difference:
+            raise ValueError(f"{start} was trained with other classes: {difference}; --fresh starts over")
+        net.card = _card(data)
     workers.broadcast_([p.data() for _, p in sorted(net._collect_params_with_prefix().items())], "weights")
 
     per_epoch = data.steps_per_epoch // recipe.accumulate
@@ -137,6 +145,7 @@ def build(
         num_params=count_params(net),
     )
     extra = tuple(extra_hooks)
+    exported_weights(recipe, (*hooks, *extra))  # which refuses what there will not be
     task.prepare(state, (*hooks, *extra))
     average = (AverageStatistics(),) if workers.size > 1 else ()
     skipped = SkippedUpdates(recipe.max_skipped_updates)
@@ -166,11 +175,30 @@ def _make_net(recipe: Recipe, data: Data, ctx: mx.Context) -> ClassificationNet:
         raise ValueError(f"model_options: {error}") from None
     if not recipe.pretrained:
         net.initialize(ctx=ctx)
+    _take_classes(net, data, recipe.pretrained)
     # Whatever pretrained weights wanted, those of this run see these images.
-    net.preprocessing = data.settings.preprocessing
+    net.card = _card(data)
     # Of static shapes MXNet's engine does not know when they change running statistics; on a CPU the loop waits for it.
     net.hybridize(static_alloc=True, static_shape=ctx.device_type == "cpu")
     return net
+
+
+def _card(data: Data) -> Card:
+    return Card(data.class_names, data.preprocessing)
+
+
+def _take_classes(net: ClassificationNet, data: Data, pretrained: Optional[str]) -> None:
+    """Let the classifier of pretrained weights, if it has names, answer in the classes of the data."""
+    if net.classes is not None and data.class_names is None:
+        log.warning("the classes of %s have no names; those in %s are left out", data.settings.source, pretrained)
+    difference = compare_names(net.classes, data.class_names)
+    if difference is None:
+        return
+    if net.reorder_classes(data.class_names or ()):
+        log.warning("the classes of %s, %s: its classifier is put in the order of the data", pretrained, difference)
+        return
+    log.warning("the classes of %s are others, %s: the classifier is new", pretrained, difference)
+    net.reset_class(data.num_classes)
 
 
 def resume(state: TrainState, hooks: Sequence[Hook], recipe: Recipe) -> None:
@@ -182,7 +210,7 @@ def resume(state: TrainState, hooks: Sequence[Hook], recipe: Recipe) -> None:
         recipe: Compared with that of the checkpoint.
 
     Raises:
-        ValueError: The checkpoint is of another network.
+        ValueError: The checkpoint is of another network, or of other classes.
     """
     run = load_last(state, hooks)
     if run is None:

@@ -15,7 +15,10 @@ from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
-from ..models.params import check_identity
+from ..models import Card, ClassificationNet
+from ..models.card import compare_names
+from ..models.params import Stored, check_identity
+from ..models.registry import load_stored
 from .durations import to_updates
 from .hooks.average_statistics import average_statistics
 from .hooks.base import Hook
@@ -27,7 +30,7 @@ from .run_folder import folder_name, list_checkpoints, prune, renumber, set_asid
 from .signals import Stopped
 from .state import TrainState
 
-__all__ = ["Checkpoint", "list_checkpoints", "load_last", "save"]
+__all__ = ["Checkpoint", "list_checkpoints", "load_last", "load_network", "read_weights", "save"]
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +154,7 @@ def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
         run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
         run["updates_per_epoch"], run["scores"] = state.updates_per_epoch, state.scores
         run["identity"], run["operators"] = state.net.identity, state.precision.operators
+        run["card"] = state.net.card.marks()
         params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
         _save_arrays(temporary / "net.params", params)
         run["trainer"], arrays = _flatten(_trainer_state(state))
@@ -182,7 +186,7 @@ def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
     warning. The place in the run is kept in epochs where an epoch has another number of updates now.
 
     Raises:
-        ValueError: The checkpoint is of another network.
+        ValueError: The checkpoint is of another network, or of other classes.
     """
     usable = _last_usable(state.out) if state.workers.is_writer else None
     with _on_all_workers(state, usable) as folder:
@@ -193,6 +197,34 @@ def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
     if usable is not None:
         renumber(usable, state.update, state.updates_per_epoch)
     return run
+
+
+def read_weights(folder: Path, ema: bool = False) -> Dict[str, mx.nd.NDArray]:
+    """Return the weights in a checkpoint, or their moving average, by the places of the parameters.
+
+    Raises FileNotFoundError if it is not there, ValueError if it is damaged or has no moving average.
+    """
+    if not (folder / "run.json").is_file():
+        raise FileNotFoundError(f"no checkpoint at {folder}")
+    _check(folder)
+    if not ema:
+        return _load_arrays(folder / "net.params")
+    run = json.loads((folder / "run.json").read_text())
+    hooks = _unflatten(run["hooks"], _load_arrays(folder / "hooks.params"))
+    if not hooks.get("EMA", {}).get("average"):
+        raise ValueError(f"{folder} has no averaged weights: the run had no hook ema")
+    return hooks["EMA"]["average"]
+
+
+def load_network(folder: Path, ema: bool = False) -> ClassificationNet:
+    """Return the network of a checkpoint, with its weights or with their moving average; errors as `read_weights`.
+
+    Example: `load_network(Path("runs/digits/checkpoints/update-00000900"), ema=True).save_parameters("ema.params")`
+    """
+    arrays = read_weights(folder, ema)
+    run = json.loads((folder / "run.json").read_text())
+    stored = Stored(arrays, run["identity"], Card.taken_from(run.get("card", {})))
+    return load_stored(run["identity"]["model"], stored, folder)
 
 
 def _last_usable(out: Path) -> Optional[Path]:
@@ -234,6 +266,12 @@ def _check(folder: Path) -> None:
 
 
 def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, run: dict) -> None:
+    difference = compare_names(Card.taken_from(run.get("card", {})).classes, state.net.classes)
+    if difference:
+        raise ValueError(
+            f"{state.out}: the classes of {state.data.settings.source} are not those that {folder.name} was trained "
+            f"with: {difference}.\nGive them back, choose another --out, or --fresh to start over"
+        )
     params, loaded = state.net._collect_params_with_prefix(), mx.nd.load(str(folder / "net.params"))
     if params.keys() != loaded.keys() or any(params[key].shape != loaded[key].shape for key in params):
         raise ValueError(

@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 UNSET = "???"
+# Of a run's last update, of its best checkpoint, or the moving average of the hook `ema`.
+EXPORTED_WEIGHTS = ("last", "best", "ema")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Recipe:
     `model`, `task`, the keys of `hooks`, `optimizer.name` and `schedule.name` may name code outside of the package as
     'module:name'.
     With mixed precision, `max_skipped_updates` in a row, whose gradients are not finite, end the run (0: never).
+    `export_weights` says which weights the run exports; null: the averaged ones where the hook `ema` evaluates them.
     `stages` make it several runs, each with the weights of the one before: the same run with the keys that a stage has
     in place of those of the recipe. Of `data` only the given settings are replaced. `split` gives these runs.
     """
@@ -113,6 +116,7 @@ class Recipe:
     hooks: Dict[str, Dict[str, Any]] = dataclasses.field(default_factory=dict)
     evaluate_every: str = "1ep"
     checkpoint_every: str = "1ep"
+    export_weights: Optional[str] = None
     distributed: DistributedSettings = DistributedSettings()
     seed: int = 0
     stages: Tuple[Dict[str, Any], ...] = ()
@@ -122,6 +126,8 @@ class Recipe:
             raise ValueError(f"accumulate is {self.accumulate}; it must be at least 1")
         if self.max_skipped_updates < 0:
             raise ValueError(f"max_skipped_updates is {self.max_skipped_updates}; it must be at least 0 (0: no limit)")
+        if self.export_weights not in (None, *EXPORTED_WEIGHTS):
+            raise ValueError(f"export_weights is {self.export_weights!r}; choose {', '.join(EXPORTED_WEIGHTS)}")
         names = [_stage_name(stage) for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"the stages are called {', '.join(names)}; give each a name of its own")
@@ -157,7 +163,7 @@ class Recipe:
 
 # What belongs to the network or to the whole process is common to all stages.
 STAGE_KEYS = ("task", "task_options", "data", "duration", "accumulate", "optimizer", "schedule", "hooks",
-              "evaluate_every", "checkpoint_every")  # fmt: skip
+              "evaluate_every", "checkpoint_every", "export_weights")  # fmt: skip
 
 
 def _stage_name(stage: Any) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from ..complexity import count
 from ..deploy import export
 from ..deploy.export import Exported
 from ..deploy.to_mxnet.variants import time_variants
+from ..models import params
 from ..models.condense import condense
 from ..nn import masked_layers
 from ..pictures import load_pyplot, save_picture
 from ..tables import Table
 from .config import Recipe
+from .final_weights import LAST, FinalWeights, final_weights, find_average, in_network
+from .hooks import Hook
 from .hooks.sparsify import SPARSITY
 from .run_folder import RESULT, write_whole
 from .slimmable_report import Rows, evaluates_widths, slimmable_figures, width_figures
@@ -23,21 +26,36 @@ from .state import TrainState
 __all__ = ["RESULT", "draw_curves", "draw_sparsity", "write_report", "write_stage_result"]
 
 
-def write_report(state: TrainState, recipe: Recipe) -> dict:
+def write_report(state: TrainState, recipe: Recipe, hooks: Sequence[Hook] = ()) -> dict:
     """Export the trained network, draw the curves, measure the latency, print the table; return its values.
 
-    Files in the run folder: <model>-symbol.json, <model>-0000.params, <model>.params, curves.png, result.json; of a
-    network that was pruned completely also sparsity.png and <model>.condensed.params: there the exported network, its
-    parameters, cost and latency are those of the condensed form. Of a slimmable network what was evaluated is
-    exported: see `slimmable_figures`.
+    Files in the run folder: <model>-symbol.json, <model>-0000.params, <model>.params, curves.png, result.json; with the
+    hook `ema` also <model>.ema.params, and <model>.best.params where the best checkpoint is exported. `final_weights`
+    says which of these weights are exported. A network that was pruned completely leaves sparsity.png and
+    <model>.condensed.params, too: there the exported network, its parameters, cost and latency are those of the
+    condensed form. Of a slimmable network what was evaluated is exported: see `slimmable_figures`.
     """
+    prefix = str(state.out / recipe.file_name)
+    state.net.save_parameters(f"{prefix}.params")
+    average, chosen = find_average(hooks), final_weights(state, recipe, hooks)
+    if evaluates_widths(state) and recipe.export_weights is None:
+        # The average is the teacher of such a run; what was evaluated are the last weights.
+        chosen = LAST
+    if average is not None:
+        params.save(state.net, f"{prefix}.ema.params", average.average)
+    if chosen.name == "best":
+        params.save(state.net, f"{prefix}.best.params", chosen.arrays)
+    with in_network(state.net, chosen.arrays):
+        return _write_report(state, recipe, chosen)
+
+
+def _write_report(state: TrainState, recipe: Recipe, chosen: FinalWeights) -> dict:
     size = recipe.data.image_size
-    state.net.save_parameters(str(state.out / f"{recipe.file_name}.params"))
     _draw(state, recipe)
     if evaluates_widths(state):
         figures = slimmable_figures(state, recipe)
-        result = {**_circumstances(state, recipe), **figures.values, **state.scores}
-        _finish(state, result, _scores_of(result) + figures.rows)
+        result = {**_circumstances(state, recipe), **figures.values, **state.scores, "weights": chosen.name}
+        _finish(state, result, [*_scores_of(result), ("weights exported", chosen.description), *figures.rows])
         return result
     net, layers = state.net, masked_layers(state.net)
     if layers and all(layer.finished for layer in layers.values()):
@@ -50,11 +68,12 @@ def write_report(state: TrainState, recipe: Recipe) -> dict:
         **({"condensed": True, "params": cost.params} if net is not state.net else {}),
         "madds": cost.madds,
         **state.scores,
+        "weights": chosen.name,
         "latency_ms": {name: value.minimum for name, value in latency.items()},
         **({"fusion_refused": fusion_refused} if fusion_refused else {}),
         "export_difference": exported.difference,
     }
-    _finish(state, result, _scores_of(result) + _costs_of(result, exported))
+    _finish(state, result, _scores_of(result) + _costs_of(result, exported, chosen.description))
     return result
 
 
@@ -115,7 +134,7 @@ def _scores_of(result: dict) -> Rows:
     return rows + [(f"top-1, {key[5:].replace('_', ' ')}", f"{result[key]:.2%}") for key in others]
 
 
-def _costs_of(result: dict, exported: Exported) -> Rows:
+def _costs_of(result: dict, exported: Exported, weights: str) -> Rows:
     milliseconds = result["latency_ms"]
     latency = f"{milliseconds['plain']:.2f} ms"
     if "fused" in milliseconds:
@@ -126,6 +145,7 @@ def _costs_of(result: dict, exported: Exported) -> Rows:
     return [
         ("MAdds (conv + fc)", f"{result['madds']:,}"),
         ("latency, batch 1", latency),
+        ("weights exported", weights),
         ("exported", f"{exported.symbol}"),
         ("", f"{exported.params}"),
         ("loaded again", f"same answers, largest difference {exported.difference:.0e} of the logits' deviation"),

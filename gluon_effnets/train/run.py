@@ -157,7 +157,10 @@ def _train(
         raise
     if workers.is_writer:
         workers.progress("in the report")
-        (write_report if stage.is_last else write_stage_result)(state, recipe)
+        if stage.is_last:
+            write_report(state, recipe, hooks)
+        else:
+            write_stage_result(state, recipe)
 
 
 def _remove_checkpoints(out: Path) -> None:

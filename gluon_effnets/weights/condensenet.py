@@ -10,7 +10,7 @@ from mxnet.gluon import Parameter, nn
 from mxnet.gluon.block import HybridBlock
 
 from ..models.condensenet import CondenseNet
-from ..models.preprocessing import Preprocessing
+from ..models.preprocessing import TORCH_IMAGENET, Preprocessing
 from ..nn import (
     CondensedConv,
     CondensedLinear,
@@ -21,7 +21,7 @@ from ..nn import (
     SqueezeExcite,
 )
 from .mbnet import PLAIN
-from .source import PYTORCH, Source, Translation, explain_ends
+from .source import BICUBIC, BILINEAR, PYTORCH, Source, Translation, explain_ends
 
 __all__ = ["CONDENSENET", "CONDENSENET_CONVERTED", "CONDENSENET_V2", "CONDENSENET_V2_CONVERTED"]
 
@@ -34,8 +34,8 @@ CIFAR = tuple(f"cifar_condensenet_{depth}" for depth in DEPTHS)
 CONDENSED = {"condensed": True}
 # Of 10 and of 100 classes.
 CIFAR_COLORS = {
-    10: Preprocessing((125.307, 123.012, 113.9085), (63.0105, 62.0925, 66.708)),
-    100: Preprocessing((129.3105, 124.1085, 112.404), (68.2125, 65.4075, 70.4055)),
+    10: Preprocessing((125.307, 123.012, 113.9085), (63.0105, 62.0925, 66.708), crop=1.0, image_size=32),
+    100: Preprocessing((129.3105, 124.1085, 112.404), (68.2125, 65.4075, 70.4055), crop=1.0, image_size=32),
 }
 
 
@@ -195,7 +195,7 @@ def _translation(net: CondenseNet, at: str, layer: Learned) -> Tuple[str, Transl
 
 def _colors(net: CondenseNet, definition: Mapping[str, Any]) -> Preprocessing:
     small = net.stage_info[0].stride == 1
-    return CIFAR_COLORS.get(net.num_classes, Preprocessing()) if small else Preprocessing()
+    return CIFAR_COLORS.get(net.num_classes, TORCH_IMAGENET) if small else BILINEAR
 
 
 CONDENSENET = Source(
@@ -203,7 +203,7 @@ CONDENSENET = Source(
     mark=f"{FIRST}conv_1._mask",
     network=CondenseNet,
     layers=_layers,
-    definitions=lambda net: (PLAIN,),
+    definition=lambda net: PLAIN,
     explain=explain_ends,
     models=tuple((name, {}) for name in ("condensenet_74_c4", "condensenet_74_c8", *CIFAR)),
     tensor_names={**PYTORCH, "mask": "_mask", "table": "index"},
@@ -222,7 +222,8 @@ CONDENSENET_V2 = CONDENSENET._replace(
     name="condensenetv2",
     mark=f"{FIRST}sfr._mask",
     models=tuple((f"condensenet_v2_{size}", {}) for size in "abc"),
-    preprocessing=lambda net, definition: Preprocessing(),
+    # The authors evaluate A and B with the other filter.
+    preprocessing=lambda net, definition: BICUBIC if net.info and net.info.interpolation != "bilinear" else BILINEAR,
 )
 CONDENSENET_V2_CONVERTED = CONDENSENET_V2._replace(
     name="condensenetv2_converted",

@@ -97,10 +97,10 @@ def _official(
     model: str, checkpoint, ema: bool, source: Optional[str], options: Dict[str, Any]
 ) -> Tuple[ClassificationNet, str, Dict[str, Any]]:
     """The network with the weights, their source, and the options with those that the checkpoint decides."""
-    state = official_state(read_checkpoint(checkpoint, ema))
+    state = read_checkpoint(checkpoint, ema)
     net = get_model(model, **options)
     if "classes" not in options:
-        classes = _num_classes(net, state, source)
+        classes = _num_classes(net, official_state(state), source)
         if classes and classes != net.num_classes:
             net.reset_class(classes)
             options["classes"] = classes

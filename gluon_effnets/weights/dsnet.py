@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..models.dsnet import SlimmableMobileNet
+from ..models.preprocessing import TORCH_IMAGENET
 from ..nn import ConvBN
 from .mbnet import PLAIN, Named
 from .source import Source, explain_ends
@@ -39,7 +40,8 @@ DS_NET = Source(
     mark="bn1.aux_bn.0.running_mean",
     network=SlimmableMobileNet,
     layers=_layers,
-    definitions=lambda net: (PLAIN,),
+    definition=lambda net: PLAIN,
     explain=explain_ends,
     models=(("ds_mobilenet_v1", {}),),
+    preprocessing=lambda net, definition: TORCH_IMAGENET,
 )

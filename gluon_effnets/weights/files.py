@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import logging
 import pickle
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Optional
 
 import mxnet as mx
 import numpy as np
 
 from .._requirements import optional_import
 
-__all__ = ["read_checkpoint", "to_array"]
+__all__ = ["Checkpoint", "read_checkpoint", "to_array"]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,13 @@ _SAFETENSORS_TYPES = {
 }
 
 
+class Checkpoint(Dict[str, np.ndarray]):
+    """Tensors by name, the `path` of their file, and the `architecture` that the file says it is of, or None."""
+
+    path: Optional[Path] = None
+    architecture: Optional[str] = None
+
+
 def to_array(value: Any) -> np.ndarray:
     """Return a NumPy, MXNet or PyTorch array as NumPy's; every floating type becomes float32."""
     if isinstance(value, mx.nd.NDArray):
@@ -47,10 +55,11 @@ def to_array(value: Any) -> np.ndarray:
     return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
 
 
-def read_checkpoint(path, ema: bool = False) -> Dict[str, np.ndarray]:
+def read_checkpoint(path, ema: bool = False) -> Checkpoint:
     """Read the tensors of a checkpoint file by name; floating types become float32.
 
-    Weights wrapped in `state_dict` or `model` are taken out.
+    Weights wrapped in `state_dict` or `model` are taken out. The architecture that training scripts and safetensors'
+    metadata name is kept (`Checkpoint.architecture`).
 
     Args:
         path: A file of PyTorch (`.pth`, `.pt`, `.bin`, `.pth.tar`) or `.safetensors`, with the extra `torch`; `.npz` or
@@ -80,7 +89,26 @@ def read_checkpoint(path, ema: bool = False) -> Dict[str, np.ndarray]:
             f"{path}: no tensors but {found}; looked for at the top level and in {', '.join(WEIGHTS)}.\n"
             "Save them alone: torch.save(model.state_dict(), ...)"
         )
-    return {str(key): to_array(value) for key, value in tensors.items()}
+    checkpoint = Checkpoint({str(key): to_array(value) for key, value in tensors.items()})
+    checkpoint.path, checkpoint.architecture = path, _architecture(path, content)
+    return checkpoint
+
+
+def _architecture(path: Path, content: Mapping) -> Optional[str]:
+    """The architecture in safetensors' metadata, or in what timm's and torchvision's training scripts store."""
+    if path.name.lower().endswith(".safetensors"):
+        content = _metadata(path)
+    arguments = vars(content["args"]) if isinstance(content.get("args"), argparse.Namespace) else {}
+    found = [(content, key) for key in ("architecture", "arch", "model_name", "model")] + [(arguments, "model")]
+    named = next((values[key] for values, key in found if isinstance(values.get(key), str)), None)
+    return named and named.rpartition("/")[2]
+
+
+def _metadata(path: Path) -> Dict[str, str]:
+    """The texts in the header of a safetensors file: a length of 8 bytes, then so much JSON."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return header.get("__metadata__", {})
 
 
 def _unwrap(path: Path, content: Mapping, ema: bool) -> Mapping:

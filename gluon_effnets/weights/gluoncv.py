@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..models.mbnet import MBNet
+from ..models.preprocessing import Preprocessing
 from .mbnet import PLAIN, Named, conv_bn, explain, layers
 from .source import Source
 
@@ -39,10 +40,12 @@ GLUONCV = Source(
     mark="features.0.weight",
     network=MBNet,
     layers=_layers,
-    definitions=lambda net: (PLAIN,),
+    definition=lambda net: PLAIN,
     explain=explain,
     # GluonCV follows the first version of the paper in the Small network.
     models=(("mobilenet_v3_large", {}), ("mobilenet_v3_small", {"head_hidden": 1280})),
     tensor_names={},
     lacks=_hidden_bias,
+    # Trained with the recipe whose numbers are our default.
+    preprocessing=lambda net, definition: Preprocessing(),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import mxnet as mx
@@ -24,6 +25,8 @@ from .timm import TIMM, TIMM_TF
 from .torchvision import TORCHVISION
 
 __all__ = ["SOURCES", "Loaded", "find_source", "load", "load_official", "official_state"]
+
+log = logging.getLogger(__name__)
 
 # A new importer is a module with a `Source`, and its entry here.
 SOURCES = (
@@ -78,16 +81,18 @@ def load_official(net: ClassificationNet, state: Mapping[str, Any], source: Opti
     Args:
         net: A network of this package, initialized or not, hybridized or not.
         state: Official key -> array (NumPy, MXNet or PyTorch), for example from `read_checkpoint`.
-        source: A name of docs/weights.md, such as 'timm' or 'torchvision'; None: recognized by the keys. 'timm_tf' must
-            be named: timm's tf_* networks have its usual keys, but another BN epsilon and padding.
+        source: A name of docs/weights.md, such as 'timm' or 'torchvision'; None: recognized by the keys. Where two
+            sources have the same keys, as timm's own and its tf_* networks, with another BN epsilon and padding,
+            explicit options of the network or the architecture that `read_checkpoint` found tell, or you must.
 
     Returns:
         The name of the source.
 
     Raises:
-        ValueError: With the network as it was, if the keys or shapes do not fit, a number is not finite, a mask or
-            index is wrong, the source is unknown, or an option contradicts it. Another number of classes does not fit
-            either: build the network with the classes of the checkpoint and call `reset_class` afterwards.
+        ValueError: With the network as it was, if the keys or shapes do not fit or have two meanings, a number is not
+            finite, a mask or index is wrong, the source is unknown, or an option contradicts it. Another number of
+            classes does not fit either: build the network with the classes of the checkpoint and call `reset_class`
+            afterwards.
 
     Example:
         >>> load_official(get_model("efficientnet_b0"), read_checkpoint("efficientnet_b0_rwightman-7f5810bc.pth"))
@@ -98,12 +103,11 @@ def load_official(net: ClassificationNet, state: Mapping[str, Any], source: Opti
 
 def load(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str] = None) -> Loaded:
     """`load_official` that also returns the options of the source. Same parameters and errors."""
-    state = official_state(state)
+    checkpoint, state = state, official_state(state)
     chosen = find_source(net, state, source)
     misfit = _compare(net, chosen, state)
     if any(misfit):
         raise ValueError(_describe(net, chosen, state, misfit))
-    definition = _definition(net, chosen)
     numbers = {key: _numbers(key, value) for key, value in state.items() if not key.startswith(chosen.ignores)}
     broken = [key for key, value in numbers.items() if not np.isfinite(value).all()]
     if broken:
@@ -111,6 +115,7 @@ def load(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str]
             f"the {chosen.name} weights are damaged: not all numbers of {_some(broken)} are finite (inf or nan).\n"
             "Get the file again, or another one of the same network."
         )
+    chosen, definition = _read_as(net, chosen, checkpoint, is_named=source is not None)
     translations = chosen.translations(net)
     values = {
         param: translations[key].ours(numbers) if key in translations else numbers[key]
@@ -220,20 +225,58 @@ def _advice(net: ClassificationNet, source: Source, state: Mapping[str, Any], mi
     return f"They are incomplete, of another source, or of none of the models known of {source.name} ({names})."
 
 
+def _read_as(
+    net: ClassificationNet, chosen: Source, checkpoint: Mapping[str, Any], is_named: bool
+) -> Tuple[Source, Dict[str, Any]]:
+    """The source, and the definition of the network, that a checkpoint is of, out of those with the same keys."""
+    readings = [
+        candidate
+        for candidate in SOURCES
+        if isinstance(net, candidate.network)
+        and candidate.mark == chosen.mark
+        and not isinstance(net, candidate.not_for)
+    ]
+    architecture = getattr(checkpoint, "architecture", None)
+    told = [candidate for candidate in readings if architecture and candidate.is_of(architecture)]
+    if is_named:
+        if told and chosen not in told:
+            log.warning(
+                "the checkpoint says that it is %s, of %s; it is read as %s", architecture, told[0].name, chosen.name
+            )
+        return chosen, _definition(net, chosen)
+    if len(readings) == 1 or len(told) == 1:
+        chosen = (told or readings)[0]
+        return chosen, _definition(net, chosen)
+    # Whoever set options of the network knows.
+    definitions, explicit = [candidate.definition(net) for candidate in readings], getattr(net, "fixed_options", {})
+    fitting = [
+        candidate
+        for candidate, definition in zip(readings, definitions)
+        if explicit and all(explicit.get(key, value) == value for key, value in definition.items())
+    ]
+    if len(fitting) == 1:
+        return fitting[0], dict(fitting[0].definition(net))
+    if all(key in explicit for key in definitions[0]):
+        return chosen, dict(explicit)
+    choice = " or ".join(
+        f"source={candidate.name!r} ({_arguments(definition)})" for candidate, definition in zip(readings, definitions)
+    )
+    path = getattr(checkpoint, "path", None)
+    raise ValueError(
+        f"the keys do not tell whose weights{f' {path.name}' if path else ''} are; a wrong reading changes all answers:"
+        f"\n{choice}.\nSay which: --source NAME of convert, source=NAME in Python."
+    )
+
+
 def _definition(net: ClassificationNet, source: Source) -> Dict[str, Any]:
-    variants = source.definitions(net)
-    explicit = getattr(net, "fixed_options", {})
+    official, explicit = source.definition(net), getattr(net, "fixed_options", {})
     # All is decided when the network is built, but epsilon and padding of those that can adapt.
     open_ones = PLAIN if hasattr(net, "fixed_options") else ()
-    built = {key: value for key, value in net.definition().items() if key in variants[0] and key not in open_ones}
+    built = {key: value for key, value in net.definition().items() if key in official and key not in open_ones}
     fixed = {**built, **explicit}
-    for variant in variants:
-        if all(fixed.get(key, value) == value for key, value in variant.items()):
-            return dict(variant)
-    if len(variants) > 1:
-        # The keys do not tell which definition it is; whoever set the options knows.
-        return {**variants[0], **fixed}
-    right = {key: value for key, value in variants[0].items() if fixed.get(key, value) != value}
+    right = {key: value for key, value in official.items() if fixed.get(key, value) != value}
+    if not right:
+        return dict(official)
     without = f", or leave {' and '.join(right)} out" if right.keys() <= explicit.keys() else ""
     raise ValueError(
         f"the {source.name} weights need {_arguments(right)}, but {_name(net)} was built with "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..models.mbnet import MBNet
 from .mbnet import TENSORFLOW, Named, conv_bn, explain, layers
-from .source import Source
+from .source import BICUBIC, Source
 
 __all__ = ["LUKEMELAS"]
 
@@ -30,7 +30,9 @@ LUKEMELAS = Source(
     mark="_conv_stem.weight",
     network=MBNet,
     layers=_layers,
-    definitions=lambda net: (TENSORFLOW,),
+    definition=lambda net: TENSORFLOW,
     explain=explain,
     models=(("efficientnet_b0", {}),),
+    # The repository's evaluation resizes the shorter side to the image's own size.
+    preprocessing=lambda net, definition: BICUBIC._replace(crop=1.0),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Iterator
 
 from ..models.mobilenext import MobileNeXt
+from ..models.preprocessing import TORCH_IMAGENET
 from ..nn import ConvBN, ConvChain
 from .mbnet import PLAIN, TENSORFLOW, Named, conv_bn
 from .source import Source, explain_ends
@@ -67,7 +68,7 @@ MOBILENEXT = Source(
     mark="features.0.0.weight",
     network=MobileNeXt,
     layers=_layers_by(_flat, "none", "classifier.1"),
-    definitions=lambda net: (PLAIN,),
+    definition=lambda net: PLAIN,
     explain=explain_ends,
     models=tuple((f"mobilenext_{name}", {}) for name in ("x1_0", "x0_75", "x0_5", "x0_35", "x1_4", "fig4a", "fig4b")),
 )
@@ -75,10 +76,11 @@ MOBILENEXT_SE = MOBILENEXT._replace(
     name="mobilenext_se",
     mark="_conv_stem.weight",
     layers=_layers_se,
-    definitions=lambda net: (TENSORFLOW,),
+    definition=lambda net: TENSORFLOW,
     models=(("mobilenext_s", {}), ("mobilenext_l", {})),
     # A BN that the official networks create behind the last block, and never use.
     ignores=("_bn1.",),
+    preprocessing=lambda net, definition: TORCH_IMAGENET,
 )
 MOBILENEXT_FIG4C = MOBILENEXT._replace(
     name="mobilenext_fig4c",

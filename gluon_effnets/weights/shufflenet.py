@@ -66,7 +66,7 @@ def _torchvision(net: ShuffleNet) -> Named:
 def _shuffled(net: ShuffleNet):
     # No key tells a network without shuffle from one with it; whoever set the option knows.
     shuffles = net.definition().get("shuffle") != "none"
-    return ({**PLAIN, "shuffle": "official" if shuffles else "none"},)
+    return {**PLAIN, "shuffle": "official" if shuffles else "none"}
 
 
 def _no_bias(net: ShuffleNet) -> Tuple[Parameter, ...]:
@@ -78,7 +78,7 @@ MEGVII_V1 = Source(
     mark="features.0.branch_main_1.0.weight",
     network=ShuffleNet,
     layers=_megvii,
-    definitions=_shuffled,
+    definition=_shuffled,
     explain=explain_ends,
     models=tuple((f"shufflenet_v1_g{groups}_{scale}", {}) for groups in (3, 8) for scale in SCALES),
     lacks=_no_bias,
@@ -87,7 +87,7 @@ MEGVII_V1 = Source(
 MEGVII_V2 = MEGVII_V1._replace(
     name="megvii_v2",
     mark="features.0.branch_main.0.weight",
-    definitions=lambda net: ({**PLAIN, "definition": "megvii"},),
+    definition=lambda net: {**PLAIN, "definition": "megvii"},
     models=tuple((f"shufflenet_v2_{scale}", {}) for scale in SCALES),
 )
 TORCHVISION_SHUFFLENET = Source(
@@ -95,7 +95,7 @@ TORCHVISION_SHUFFLENET = Source(
     mark="stage2.0.branch2.0.weight",
     network=ShuffleNet,
     layers=_torchvision,
-    definitions=lambda net: ({**PLAIN, "definition": "torchvision"},),
+    definition=lambda net: {**PLAIN, "definition": "torchvision"},
     explain=explain_ends,
     models=tuple((f"shufflenet_v2_{scale}", {"definition": "torchvision"}) for scale in SCALES),
 )

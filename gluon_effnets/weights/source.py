@@ -9,9 +9,13 @@ from mxnet.gluon import Parameter
 from mxnet.gluon.block import HybridBlock
 
 from ..models import ClassificationNet
-from ..models.preprocessing import Preprocessing
+from ..models.preprocessing import TORCH_IMAGENET, Preprocessing
 
-__all__ = ["PYTORCH", "Source", "Translation", "explain_ends"]
+__all__ = ["BICUBIC", "BILINEAR", "PYTORCH", "Source", "Translation", "explain_ends"]
+
+# How repositories in PyTorch evaluate on ImageNet: 256 pixels on the shorter side by Pillow's filter, the central 224.
+BILINEAR = TORCH_IMAGENET._replace(interpolation="pillow_bilinear", crop=0.875, image_size=224)
+BICUBIC = BILINEAR._replace(interpolation="pillow_bicubic")
 
 # Our names of a layer's tensors -> PyTorch's; those that are not here are the same.
 PYTORCH = {"gamma": "weight", "beta": "bias"}
@@ -26,7 +30,11 @@ def _as_they_are(net: ClassificationNet) -> Dict[str, Translation]:
 
 
 def _usual(net: ClassificationNet, definition: Mapping[str, Any]) -> Preprocessing:
-    return Preprocessing()
+    return BILINEAR
+
+
+def _tells_nothing(architecture: str) -> bool:
+    return False
 
 
 def explain_ends(net: ClassificationNet, wrong: Mapping[Parameter, Tuple[int, ...]]) -> Optional[Dict[str, Any]]:
@@ -61,12 +69,12 @@ class Translation(NamedTuple):
 class Source(NamedTuple):
     """An official repository, and how its checkpoints name the layers of one type of our networks.
 
-    mark : a key by which its checkpoints are recognized; None: the user must name the source.
-    network : the type of the networks.
+    mark : a key by which its checkpoints are recognized. Where two sources of a network have the same, options of the
+        network, the checkpoint's architecture or the user must tell which it is.
+    network : the type of the networks, or several.
     layers : net -> pairs (official layer name, our convolution, BN or dense layer, or some of its tensors by our name).
-    definitions : net -> what the official code fixes without a parameter, as constructor options of ours: `bn_epsilon`,
-        `padding`, and what `net.definition()` has to say. More than one if the same keys serve several definitions, the
-        usual one first.
+    definition : net -> what the official code fixes without a parameter, as constructor options of ours: `bn_epsilon`,
+        `padding`, and what `net.definition()` has to say.
     explain : (net, {parameter: official shape}) -> constructor options that give these shapes, or None.
     models : (name, options) of our models that the repository has weights of.
     tensor_names : our tensor name -> official tensor name.
@@ -74,14 +82,16 @@ class Source(NamedTuple):
     translations : net -> {official key: how its tensor becomes ours}, for those that are not equal.
     ignores : beginnings of keys that the official network has and never uses.
     implied : last parts of keys that no parameter of ours holds, as others tell the same.
-    preprocessing : (net, the one of `definitions` that it is) -> what the weights want done to images.
+    preprocessing : (net, its definition) -> what the weights want done to images.
+    not_for : types among `network` that the repository has no weights of, but for those who name the source.
+    is_of : architecture that a checkpoint names -> whether it is of this source, where another one has the same keys.
     """
 
     name: str
-    mark: Optional[str]
-    network: type
+    mark: str
+    network: Union[type, Tuple[type, ...]]
     layers: Callable[[Any], Iterator[Tuple[str, Union[HybridBlock, Dict[str, Parameter]]]]]
-    definitions: Callable[[Any], Tuple[Dict[str, Any], ...]]
+    definition: Callable[[Any], Dict[str, Any]]
     explain: Callable[[Any, Mapping[Parameter, Tuple[int, ...]]], Optional[Dict[str, Any]]]
     models: Tuple[Tuple[str, Dict[str, Any]], ...]
     tensor_names: Mapping[str, str] = PYTORCH
@@ -90,6 +100,8 @@ class Source(NamedTuple):
     ignores: Tuple[str, ...] = ()
     implied: Tuple[str, ...] = ()
     preprocessing: Callable[[Any, Mapping[str, Any]], Preprocessing] = _usual
+    not_for: Tuple[type, ...] = ()
+    is_of: Callable[[str], bool] = _tells_nothing
 
     def keys(self, net: ClassificationNet) -> Dict[str, Parameter]:
         """Return {official key: our parameter} in the order of the network."""

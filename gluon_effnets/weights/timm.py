@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from ..models.mbnet import MBNet
+from ..models.mobilenetv2 import MobileNetV2
 from ..models.preprocessing import Preprocessing
 from .mbnet import BASELINES, MOBILENET_V2, PLAIN, TENSORFLOW, Named, conv_bn, explain, layers, staged
-from .source import Source
+from .source import BICUBIC, BILINEAR, Source
 
 __all__ = ["TIMM", "TIMM_TF"]
 
@@ -40,18 +41,26 @@ def _layers(net: MBNet) -> Named:
 def _preprocessing(net: MBNet, definition: Mapping[str, Any]) -> Preprocessing:
     # tf_mobilenetv3_* see images on the scale -1..1, but tf_efficientnet_b0 the usual ones.
     half = (127.5, 127.5, 127.5)
-    return Preprocessing(half, half) if definition == TENSORFLOW and net.arch.head_hidden else Preprocessing()
+    scaled = definition == TENSORFLOW and net.arch.head_hidden
+    return BILINEAR._replace(mean=half, std=half) if scaled else BICUBIC
 
 
-# timm's conversions of the TensorFlow weights (tf_*) have the same keys.
 TIMM = Source(
     name="timm",
     mark="conv_stem.weight",
     network=MBNet,
     layers=_layers,
-    definitions=lambda net: (PLAIN, TENSORFLOW),
+    definition=lambda net: PLAIN,
     explain=explain,
     models=BASELINES + MOBILENET_V2,
     preprocessing=_preprocessing,
+    is_of=lambda architecture: architecture.startswith(("mobilenetv", "efficientnet_")),
 )
-TIMM_TF = TIMM._replace(name="timm_tf", mark=None, definitions=lambda net: (TENSORFLOW,))
+# timm's conversions of the TensorFlow weights (tf_*) have the same keys. There are none of MobileNetV2.
+TIMM_TF = TIMM._replace(
+    name="timm_tf",
+    definition=lambda net: TENSORFLOW,
+    models=BASELINES,
+    is_of=lambda architecture: architecture.startswith("tf_"),
+    not_for=(MobileNetV2,),
+)

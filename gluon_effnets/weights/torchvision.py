@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, Mapping
+
 from ..models.mbnet import MBNet
 from ..models.mobilenetv2 import MobileNetV2
+from ..models.preprocessing import Preprocessing
 from ..nn import MBBlock
 from .mbnet import BASELINES, MOBILENET_V2, PLAIN, Named, conv_bn, explain, layers, staged
-from .source import Source
+from .source import BICUBIC, BILINEAR, Source
 
 __all__ = ["TORCHVISION"]
 
@@ -50,9 +53,14 @@ def _block(path: str, block: MBBlock) -> Named:
         position += 1
 
 
-def _definitions(net: MBNet):
+def _definition(net: MBNet):
     # torchvision took epsilon 1e-3 over from TensorFlow for MobileNetV3 alone.
-    return ({**PLAIN, "bn_epsilon": 1e-3} if net.arch.head_hidden else PLAIN,)
+    return {**PLAIN, "bn_epsilon": 1e-3} if net.arch.head_hidden else PLAIN
+
+
+def _preprocessing(net: MBNet, definition: Mapping[str, Any]) -> Preprocessing:
+    # Of the first weights (IMAGENET1K_V1); the second ones have the same keys, and resize to 232 pixels.
+    return BILINEAR if net.arch.head_hidden or isinstance(net, MobileNetV2) else BICUBIC
 
 
 TORCHVISION = Source(
@@ -60,7 +68,8 @@ TORCHVISION = Source(
     mark="features.0.0.weight",
     network=MBNet,
     layers=_layers,
-    definitions=_definitions,
+    definition=_definition,
     explain=explain,
     models=BASELINES + MOBILENET_V2,
+    preprocessing=_preprocessing,
 )

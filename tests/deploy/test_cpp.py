@@ -69,7 +69,7 @@ def predict_java(tmp_path_factory):
 
 def classified(net, image):
     """The five likeliest classes of an image in the network's own order of channels, with their probabilities."""
-    mean, std, order = net.preprocessing
+    mean, std, order = net.preprocessing[:3]
     x = (cv2.imread(str(image))[..., ::-1] - np.array(mean)) / std
     x = x[..., ::-1] if order == "bgr" else x
     [probabilities] = net(mx.nd.array(x.transpose(2, 0, 1)[None])).softmax().asnumpy()

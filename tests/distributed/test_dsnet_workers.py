@@ -45,7 +45,7 @@ CODE = """
         arrays = {key: param.data().asnumpy() for key, param in params.items()}
         np.savez(out / f"{state.stage.name}.{workers.rank}.npz", **arrays)
 
-    def report(state, recipe):
+    def report(state, recipe, hooks):
         # What a stage leaves to the next one; the rest has tests of its own.
         state.net.save_parameters(str(state.out / f"{recipe.model}.params"))
         (state.out / "result.json").write_text(json.dumps({"updates": state.update}))

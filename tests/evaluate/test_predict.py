@@ -103,7 +103,7 @@ def test_validate_follows_the_mark_and_says_so(images, tmp_path, caplog):
     path, source = marked(tmp_path / "bgr.params", RAW_BGR), f"folder:{images}"
     overrides = ["data.image_size=32", "data.batch_size=8"]
     _, data = open_pair("idle_tiny", path, source, overrides)
-    assert data.settings.preprocessing == RAW_BGR
+    assert data.settings.preprocessing.normalization == RAW_BGR
     [line] = caplog.messages
     assert line.endswith("gets the preprocessing that it is marked with: BGR 0..255, not normalized") and path in line
     caplog.clear()
@@ -122,7 +122,7 @@ def test_what_the_user_sets_goes_before_the_mark(images, tmp_path, caplog):
     path = marked(tmp_path / "bgr.params", RAW_BGR)
     overrides = ["data.image_size=32", "data.channel_order=rgb"]
     _, data = open_pair("idle_tiny", path, f"folder:{images}", overrides)
-    assert data.settings.preprocessing == RAW_BGR._replace(channel_order="rgb")
+    assert data.settings.preprocessing.normalization == RAW_BGR._replace(channel_order="rgb")
     assert "RGB 0..255, not normalized" in caplog.text
 
 

@@ -40,7 +40,7 @@ def one_thread():
 def test_graph_gives_the_official_logits(name):
     reference, data = REFERENCES[name], references.read(name)
     net = get_model(reference.model, **reference.options)
-    load_official(net, references.official(name), "timm_tf" if reference.source == "timm_tf" else None)
+    load_official(net, references.official(name), reference.source if reference.source.startswith("timm") else None)
     dtype = torch.float64 if data.get("precision") == "float64" else torch.float32
     with torch.no_grad():
         logits = torch_graph.run(net, detrand.images(**data["input"]), dtype)

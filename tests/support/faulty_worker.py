@@ -72,7 +72,7 @@ def main() -> int:
         return build(*args, extra_hooks=[Fault(name, int(rank), int(update), marker)])
 
     # The report has its own tests, in test_run.py.
-    report = mock.patch.object(run, "write_report", lambda state, recipe: print("reported", flush=True))
+    report = mock.patch.object(run, "write_report", lambda *arguments: print("reported", flush=True))
     with report, mock.patch.object(run, "build", build_faulty):
         return train()
 

@@ -96,7 +96,7 @@ def compare(reference: Reference, data: Dict[str, Any]) -> None:
     dtype = "float64" if exact or reference.tolerance > 1e-4 else "float32"
 
     net = get_model(reference.model, **reference.options)
-    source = None if reference.source != "timm_tf" else "timm_tf"
+    source = reference.source if reference.source.startswith("timm") else None
     assert load_official(net, detrand.state(data), source) == reference.source
     net.cast(dtype)
     net.hybridize()

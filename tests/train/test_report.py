@@ -21,5 +21,6 @@ def test_a_network_that_mxnet_cannot_fuse_gets_its_report(start, capsys):
     run.state.net, run.state.scores = Misfused(), {"top1": 0.5}
     write_report(run.state, dataclasses.replace(run.recipe, model="misfused"))
     result = json.loads((run.state.out / RESULT).read_text())
+    assert result["weights"] == "last"
     assert result["latency_ms"].keys() == {"plain"} and result["fusion_refused"].startswith("fused fails: ")
     assert " ms (minimum of 20); fused fails: MXNetError: " in capsys.readouterr().out

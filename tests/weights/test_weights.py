@@ -80,17 +80,14 @@ def test_every_source_of_the_modules_is_known():
     assert defined == {source.name for source in SOURCES}, "an importer is used once it is in SOURCES (weights/load.py)"
 
 
-@pytest.mark.parametrize(
-    "source, model",
-    [("timm", "mobilenet_v3_large"), ("torchvision", "mobilenet_v3_small"), ("lukemelas", "efficientnet_b0")],
-)
+@pytest.mark.parametrize("source, model", [("torchvision", "mobilenet_v3_small"), ("lukemelas", "efficientnet_b0")])
 def test_the_repository_is_recognised_by_its_keys(states, source, model):
     assert load_official(get_model(model), states[source]) == source
 
 
 def test_every_tensor_arrives_where_it_belongs(states):
     net = get_model("mobilenet_v3_large")
-    load_official(net, states["timm"])
+    load_official(net, states["timm"], "timm")
     for ours, key in {
         "features.0.0.bn.running_var": "bn1.running_var",
         "features.0.1.project.conv.weight": "blocks.0.0.conv_pw.weight",
@@ -193,7 +190,7 @@ def test_another_number_of_classes_says_how_to_keep_both(states):
     text = refused(get_model("mobilenet_v3_large", classes=10), states["timm"])
     assert "classes=1000; net.reset_class(10)" in text
     net = get_model("mobilenet_v3_large", classes=1000)
-    load_official(net, states["timm"])
+    load_official(net, states["timm"], "timm")
     net.reset_class(10)
     assert forward(net).shape == (1, 10)
 
@@ -282,7 +279,7 @@ def test_a_second_import_adapts_again():
     net = get_model("mobilenet_v3_small")
     state = made_up("timm", net)
     load_official(net, state, "timm_tf")
-    load_official(net, state)
+    load_official(net, state, "timm")
     plain = get_model("mobilenet_v3_small", bn_epsilon=1e-5, padding="symmetric")
     load_official(plain, state)
     assert epsilons(net) == {1e-5}
@@ -314,18 +311,26 @@ def test_an_explicit_option_against_the_source_is_refused(states, source, model,
 
 
 @pytest.mark.parametrize(
-    "options, epsilon",
+    "options, epsilon, source",
     [
-        ({"bn_epsilon": 1e-3, "padding": "same"}, 1e-3),
-        ({"padding": "same"}, 1e-3),  # no weights of timm have it with 1e-5
-        ({"bn_epsilon": 1e-5}, 1e-5),
-        ({"bn_epsilon": 2e-5}, 2e-5),
+        ({"bn_epsilon": 1e-3, "padding": "same"}, 1e-3, "timm_tf"),
+        ({"padding": "same"}, 1e-3, "timm_tf"),  # no weights of timm have it with 1e-5
+        ({"bn_epsilon": 1e-5}, 1e-5, "timm"),
+        ({"bn_epsilon": 2e-5, "padding": "symmetric"}, 2e-5, "timm"),
     ],
 )
-def test_explicit_options_tell_which_of_timms_definitions_it_is(states, options, epsilon):
+def test_explicit_options_tell_which_of_timms_definitions_it_is(states, options, epsilon, source):
     net = get_model("mobilenet_v3_large", **options)
-    assert load_official(net, states["timm"]) == "timm"
+    assert load_official(net, states["timm"]) == source
     assert epsilons(net) == {epsilon}
+
+
+@pytest.mark.parametrize("options", [{}, {"bn_epsilon": 2e-5}])
+def test_keys_with_two_readings_are_a_question(states, options):
+    text = refused(get_model("mobilenet_v3_large", **options), states["timm"])
+    for reading in ("'timm' (bn_epsilon=1e-05, padding='symmetric')", "'timm_tf' (bn_epsilon=0.001, padding='same')"):
+        assert f"source={reading}" in text
+    assert "--source NAME" in text
 
 
 def test_the_missing_bias_of_gluoncv_becomes_zero():
@@ -532,7 +537,7 @@ def test_convert_writes_what_load_official_gives(states, tmp_path):
 def test_convert_takes_the_classes_of_the_checkpoint(tmp_path):
     state = made_up("timm", get_model("mobilenet_v3_small", classes=7))
     np.savez(str(tmp_path / "x.npz"), **state)
-    report = convert("mobilenet_v3_small", tmp_path / "x.npz", tmp_path / "x.params")
+    report = convert("mobilenet_v3_small", tmp_path / "x.npz", tmp_path / "x.params", source="timm")
     assert report.options == {"classes": 7}
     assert get_model("mobilenet_v3_small", str(tmp_path / "x.params"), classes=7).num_classes == 7
     with pytest.raises(ValueError, match="classes=7"):
@@ -548,7 +553,7 @@ def test_convert_reports_the_options_it_was_given(tmp_path):
     np.savez(str(tmp_path / "x.npz"), **state)
     report = convert("mobilenet_v3_large", tmp_path / "x.npz", tmp_path / "z.params", source="timm_tf")
     assert (report.source, report.options) == ("timm_tf", {"bn_epsilon": 1e-3, "padding": "same"})
-    plain = convert("mobilenet_v3_large", tmp_path / "x.npz", tmp_path / "z.params")
+    plain = convert("mobilenet_v3_large", tmp_path / "x.npz", tmp_path / "z.params", source="timm")
     assert plain.options == {} and "these options" not in str(plain)
 
 

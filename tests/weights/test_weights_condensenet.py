@@ -247,14 +247,14 @@ def test_the_moving_average_comes_with_its_copied_masks(states, tmp_path, monkey
     "model, source, mean, std",
     [
         ("cifar_condensenet_50", "condensenet", (125.307, 123.012, 113.9085), (63.0105, 62.0925, 66.708)),
-        ("condensenet_74_c8", "condensenet", None, None),
-        (V2, "condensenetv2", None, None),
+        ("condensenet_74_c8", "condensenet", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+        (V2, "condensenetv2", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     ],
 )
 def test_images_are_prepared_as_by_the_authors(model, source, mean, std):
     net = get_model(model)
     load_official(net, made_up(source, model))
-    assert net.preprocessing == (Preprocessing(mean, std) if mean else Preprocessing())
+    assert net.preprocessing.normalization == Preprocessing(mean, std)
 
 
 def test_classes_tell_the_two_data_sets_of_cifar():

@@ -15,6 +15,7 @@ from gluon_effnets.models import params
 from gluon_effnets.models.preprocessing import RAW_BGR, Preprocessing
 from gluon_effnets.weights import convert, load_official
 from gluon_effnets.weights.load import SOURCES
+from gluon_effnets.weights.source import BILINEAR
 
 pytestmark = pytest.mark.fast
 
@@ -51,7 +52,7 @@ def states():
         (G3, "shufflenet_v1_g3_x1_0", {}, "megvii_v1", RAW_BGR),
         (G3, "shufflenet_v1_g3_x1_0", {"shuffle": "none"}, "megvii_v1", RAW_BGR),
         (V2, "shufflenet_v2_x1_0", {}, "megvii_v2", RAW_BGR),
-        (V2_TORCHVISION, "shufflenet_v2_x1_0", {"definition": "torchvision"}, "torchvision", Preprocessing()),
+        (V2_TORCHVISION, "shufflenet_v2_x1_0", {"definition": "torchvision"}, "torchvision", BILINEAR),
     ],
 )
 def test_keys_tell_the_source_and_weights_their_preprocessing(states, name, model, options, source, preprocessing):
@@ -198,31 +199,15 @@ def test_the_file_of_convert_keeps_the_preprocessing(states, tmp_path):
 def test_weights_of_another_preprocessing_replace_the_mark(states, tmp_path):
     np.savez(str(tmp_path / "v2.npz"), **states[V2_TORCHVISION])
     done = convert("shufflenet_v2_x1_0", tmp_path / "v2.npz", tmp_path / "v2.params", definition="torchvision")
-    assert done.options == {"definition": "torchvision"} and "Images" not in str(done)
-    assert params.read(done.path).preprocessing is None
+    assert done.options == {"definition": "torchvision"} and "minus mean 123.675, 116.28, 103.53" in str(done)
+    assert params.read(done.path).preprocessing == BILINEAR
     net = get_model("shufflenet_v2_x1_0", definition="torchvision")
     net.preprocessing = RAW_BGR
     net.load_parameters(done.path)
-    assert net.preprocessing == Preprocessing()
+    assert net.preprocessing == BILINEAR
     net.preprocessing = RAW_BGR
     load_official(net, states[V2_TORCHVISION])
-    assert net.preprocessing == Preprocessing()
-
-
-@pytest.mark.parametrize(
-    "model, options, source, mean",
-    [
-        ("mobilenet_v3_large", {}, "timm_tf", 127.5),
-        ("mobilenet_v3_small", {"padding": "same"}, "timm", 127.5),
-        ("mobilenet_v3_small", {}, "timm", 123.68),
-        ("efficientnet_b0", {}, "timm_tf", 123.68),
-    ],
-)
-def test_the_tensorflow_weights_of_mobilenetv3_want_a_scale_of_their_own(model, options, source, mean):
-    net = get_model(model, **options)
-    load_official(net, made_up("timm", net), source)
-    assert net.preprocessing.mean[0] == mean
-    assert mean == 123.68 or net.preprocessing == Preprocessing((mean,) * 3, (mean,) * 3)
+    assert net.preprocessing == BILINEAR
 
 
 def test_the_usual_preprocessing_leaves_no_mark_in_files(tmp_path):

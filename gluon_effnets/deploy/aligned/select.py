@@ -55,7 +55,7 @@ def aligned(net: ClassificationNet, form: str = "auto", format: str = "mxnet") -
         blocks = condensenet_blocks(net) if isinstance(net, CondenseNet) else shufflenet_blocks(net, form, format)
         for block in blocks:
             result.add(block)
-    result.in_channels, result.preprocessing = net.in_channels, net.preprocessing
+    result.in_channels, result.card = net.in_channels, net.card
     return result
 
 

@@ -85,7 +85,7 @@ class Normalization(NamedTuple):
     @classmethod
     def of(cls, net) -> Normalization:
         """Read a network's preprocessing."""
-        mean, std, order = net.preprocessing
+        mean, std, order = net.card.preprocessing[:3]
         if len(mean) != net.in_channels:
             # The preprocessing of other channels than these; any scale serves the comparison.
             mean, std = ((float(np.mean(values)),) * net.in_channels for values in (mean, std))

@@ -12,7 +12,7 @@ import numpy as np
 from ...complexity import count
 from ...models.slimmable import SlimmableNet
 from ..compare import Findings, Judgement, Question
-from ..description import Description, Route, sha256
+from ..description import Description, Route, as_metadata, facts_of, sha256
 from ..formats import FORMATS, Content, Format
 from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, static_block
 from ..to_mxnet.variants import fused_where_right
@@ -158,15 +158,16 @@ class RoutedExport:
         """Write all graphs."""
         image = (self.net.in_channels, self.size, self.size)
         head, tails = self.graphs
+        metadata = as_metadata(facts_of(self.net, self.size))
         if self.single_file:
-            path = write_routed_onnx_file(head, list(tails.values()), prefix, image)
+            path = write_routed_onnx_file(head, list(tails.values()), prefix, image, metadata)
             return RoutedWritten((path,), dict.fromkeys(tails, ()))
 
         def write(name: str, content: Content) -> Files:
             return self.format.write(content, prefix.with_name(f"{prefix.name}-{name}")).files
 
         map_shape = head.symbol.infer_shape(data=(1, *image))[1][0][1:]
-        before = write("head", Content(head, image, outputs=("map", "place")))
+        before = write("head", Content(head, image, outputs=("map", "place"), metadata=metadata))
         behind = {width: write(f"width{width}", Content(tail, map_shape)) for width, tail in tails.items()}
         return RoutedWritten(before, behind)
 

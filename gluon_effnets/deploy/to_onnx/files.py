@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
+from types import MappingProxyType
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -32,6 +33,7 @@ def write_onnx_file(
     batch: Optional[int] = None,
     outputs: Sequence[str] = ("logits",),
     blocks: bool = True,
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write <prefix>.onnx, checked: `data` (N, *image) -> `logits` (N, classes).
 
@@ -44,6 +46,7 @@ def write_onnx_file(
     batch : a fixed N; None: any.
     outputs : names of the graph's outputs.
     blocks : runs of IdleBlocks become those of `block_idle_runs`.
+    metadata : the file's `metadata_props`.
 
     Raises ValueError naming the operator that ONNX cannot express, ImportError without the package onnx.
     """
@@ -51,11 +54,15 @@ def write_onnx_file(
     entries = dict(zip(outputs, block_idle_runs(ends) if blocks else ends))
     made = OnnxNodes(entries)
     results = [_value(name, entry) for name, entry in entries.items()]
-    return _write(prefix, made.nodes, made.initializers, [batch, *image], results)
+    return _write(prefix, made, [batch, *image], results, metadata)
 
 
 def write_routed_onnx_file(
-    head: StaticGraph, tails: Sequence[StaticGraph], prefix: Path, image: Tuple[int, int, int]
+    head: StaticGraph,
+    tails: Sequence[StaticGraph],
+    prefix: Path,
+    image: Tuple[int, int, int],
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write <prefix>.onnx, checked: `data` (1, *image) -> `logits` (1, classes) and `place` (1,) int64 in `tails`.
 
@@ -66,6 +73,7 @@ def write_routed_onnx_file(
     ----------
     head, tails : as in `RoutedGraphs`.
     image : (C, H, W).
+    metadata : the file's `metadata_props`.
 
     Raises as `write_onnx_file` does.
     """
@@ -82,7 +90,8 @@ def write_routed_onnx_file(
         branches.append(graph)
     nodes = [*before.nodes, *_choice(branches, 0, "logits", logits)]
     results = [_value("logits", logits), _value("place", place)]
-    return _write(prefix, nodes, before.initializers, [1, *image], results)
+    content = OnnxContent(nodes, before.initializers)
+    return _write(prefix, content, [1, *image], results, metadata)
 
 
 def _choice(branches: Sequence[Any], first: int, name: str, result: Entry) -> List[Any]:
@@ -113,15 +122,23 @@ def _value(name: str, entry: Entry):
     return onnx.helper.make_tensor_value_info(name, kind, ["N" if n is None else n for n in entry.shape])
 
 
-def _write(prefix: Path, nodes, initializers, shape, results) -> Path:
+class OnnxContent(NamedTuple):
+    """The nodes of a graph, and its constants."""
+
+    nodes: List[Any]
+    initializers: List[Any]
+
+
+def _write(prefix: Path, made: Union[OnnxContent, OnnxNodes], shape, results, metadata: Mapping[str, str]) -> Path:
     """Write a graph with the input `data` of a shape, None: any number."""
     onnx = _onnx()
     helper = onnx.helper
     data = helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, ["N" if n is None else n for n in shape])
-    content = helper.make_graph(nodes, prefix.name, [data], results, initializers)
+    content = helper.make_graph(made.nodes, prefix.name, [data], results, made.initializers)
     producer = {"producer_name": "gluon_effnets", "producer_version": __version__}
     model = helper.make_model(content, opset_imports=[helper.make_opsetid("", OPSET)], **producer)
     model.ir_version = IR_VERSION
+    helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     path = prefix.with_name(f"{prefix.name}.onnx")
     onnx.save(model, str(path))

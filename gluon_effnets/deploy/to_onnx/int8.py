@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+from types import MappingProxyType
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -81,7 +82,11 @@ def quantize_onnx_to_target(
 
 
 def write_int8_onnx_file(
-    graph: StaticGraph, images: np.ndarray, prefix: Path, batch: Optional[int] = None
+    graph: StaticGraph,
+    images: np.ndarray,
+    prefix: Path,
+    batch: Optional[int] = None,
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> Tuple[Path, List[str]]:
     """Write <prefix>.onnx of a graph in 8 bits; return it and the names of the nodes left in float32.
 
@@ -89,10 +94,11 @@ def write_int8_onnx_file(
     ----------
     images : (N, C, H, W) as the graph takes them; they fix the ranges.
     batch : the file's N; None: any.
+    metadata : the file's `metadata_props`.
     """
     path = prefix.with_name(f"{prefix.name}.onnx")
     with tempfile.TemporaryDirectory() as folder:
-        exact = write_onnx_file(*graph, Path(folder) / prefix.name, images.shape[1:], batch)
+        exact = write_onnx_file(*graph, Path(folder) / prefix.name, images.shape[1:], batch, metadata=metadata)
         return path, quantize_onnx_to_target(exact, path, [images])
 
 

@@ -10,13 +10,14 @@ import mxnet as mx
 import numpy as np
 
 from ..._requirements import optional_import
+from ...models.preprocessing import Preprocessing
 from . import augment as aug
 from .base import Data, Shard, to_batch
 from .decode import to_input
 from .labels import read_class_names
 from .records import RecordFile, read_images, scan_records
 from .sampling import AUGMENT, epoch_order, private_random, step_positions, val_share
-from .settings import Batch, DataSettings, missing_path_message
+from .settings import PLAIN, Batch, DataSettings, missing_path_message
 
 # Mean and standard deviation of the digits of the training part, resized to 32 pixels, on the scale 0..255.
 DIGITS_MEAN, DIGITS_STD = (77.9,), (82.5,)
@@ -58,7 +59,7 @@ class ArrayData(Data):
         for step in range(first_step, self.steps_per_epoch):
             chosen = order[step_positions(step, size, self.rank, self.world)]
             random = private_random(AUGMENT, self.seed, epoch, step, self.rank)
-            pixels = self._pixels(self._augment(self._train.images[chosen], random))
+            pixels = self._pixels(self._augment(self._train.images[chosen], random), self._train_interpolation)
             for image in pixels:
                 aug.erase(image, self.settings, random)
             yield to_batch(pixels, self._train.labels[chosen], size)
@@ -67,20 +68,29 @@ class ArrayData(Data):
         share = val_share(self.num_val, self.rank, self.world)
         for start in range(0, len(share), self.eval_batch_size):
             chosen = share[start : start + self.eval_batch_size]
-            yield to_batch(self._pixels(self._val.images[chosen]), self._val.labels[chosen], self.eval_batch_size)
+            pixels = self._pixels(self._val.images[chosen], self.settings.eval_interpolation)
+            yield to_batch(pixels, self._val.labels[chosen], self.eval_batch_size)
 
     def _augment(self, images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
         settings = self.settings
         if settings.augment == "imagenet":
             return np.stack([aug.augment_imagenet(image, settings, random) for image in images])
-        if settings.augment == "none":
+        if settings.augment in PLAIN:
             return images
         return aug.augment_small(images, settings, random)
 
-    def _pixels(self, images: np.ndarray) -> np.ndarray:
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.settings.preprocessing._replace(crop=1.0)
+
+    @property
+    def _train_interpolation(self) -> str:
+        return self.settings.eval_interpolation if self.settings.augment == "evaluation" else "bilinear"
+
+    def _pixels(self, images: np.ndarray, interpolation: str) -> np.ndarray:
         side = self.image_size
         if images.shape[1:3] != (side, side):
-            images = np.stack([aug.resize(image, side, side) for image in images])
+            images = np.stack([aug.resize(image, side, side, interpolation) for image in images])
         return to_input(images, self.settings)
 
 
@@ -105,8 +115,9 @@ def open_digits(shard: Shard) -> ArrayData:
         held_out[random.permutation(members)[: round(_DIGITS_HELD_OUT * len(members))]] = True
     if len(settings.mean) != 1:
         settings = replace(settings, mean=DIGITS_MEAN, std=DIGITS_STD)
-    if settings.augment != "none":
+    if settings.augment not in PLAIN:
         settings = replace(settings, augment="shift")
+    settings = replace(settings, eval_interpolation="bilinear")  # as they have just been resized
     train, val = (ImageArray(images[part], labels[part]) for part in (~held_out, held_out))
     return ArrayData(replace(shard, settings=settings), train, val, 10, [str(digit) for digit in range(10)])
 

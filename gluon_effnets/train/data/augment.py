@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..._requirements import optional_import
 from .rand_augment import rand_augment, to_pillow
-from .settings import DataSettings
+from .settings import PLAIN, DataSettings
 
 # Principal components of ImageNet's RGB values (Krizhevsky et al. 2012, section 4.1) on the scale 0..255.
 _PCA_SCALE = np.array([55.46, 4.794, 1.148], np.float32)
@@ -76,7 +76,7 @@ def erase(pixels: np.ndarray, settings: DataSettings, random: np.random.RandomSt
 
     The box (random erasing, arXiv 1708.04896) has 2 % to a third of the area and an aspect of 0.3 to 3.3.
     """
-    if settings.augment == "none" or not settings.random_erasing or random.uniform() >= settings.random_erasing:
+    if settings.augment in PLAIN or not settings.random_erasing or random.uniform() >= settings.random_erasing:
         return
     window = _fitting_window(pixels.shape[1], pixels.shape[2], ERASED_AREA, ERASED_ASPECT, random)
     if window:
@@ -177,10 +177,17 @@ def center_crop(image: np.ndarray, size: int, shorter: int, interpolation: str =
     return image[top : top + size, left : left + size]
 
 
+def evaluation_crop(image: np.ndarray, settings: DataSettings) -> np.ndarray:
+    """What an evaluation shows of a decoded image: (h, w, c) uint8 -> (image_size, image_size, c)."""
+    return center_crop(image, settings.image_size, eval_resize(settings), settings.eval_interpolation)
+
+
 def augment_photo(image: np.ndarray, settings: DataSettings, random: np.random.RandomState) -> np.ndarray:
     """The training transform of one decoded image of any size: (h, w, c) uint8 -> (s, s, c)."""
     if settings.augment == "imagenet":
         return augment_imagenet(image, settings, random)
+    if settings.augment == "evaluation":
+        return evaluation_crop(image, settings)
     image = center_crop(image, settings.image_size, settings.image_size)
     if settings.augment == "none":
         return image

@@ -8,6 +8,7 @@ from typing import Iterator
 import mxnet as mx
 import numpy as np
 
+from ...models.preprocessing import Preprocessing
 from .settings import Batch, DataSettings
 
 
@@ -88,6 +89,11 @@ class Data:
     def num_replaced(self) -> int:
         """How many training images of this worker in this epoch were unreadable, and replaced by others."""
         return 0
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the evaluation does to an image."""
+        return self.settings.preprocessing
 
     @property
     def steps_per_epoch(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import os
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 
@@ -18,7 +18,10 @@ UNSET = "???"
 EVALUATION_PARTS = ("val", "valid", "validation", "test")
 IMAGENET_VARIABLE = "GLUON_EFFNETS_IMAGENET"
 KINDS = ("digits", "cifar10", "folder", "recordio", "synthetic")
-AUGMENTATIONS = ("imagenet", "small", "shift", "none")
+PLAIN = ("none", "evaluation")  # without chance
+# Their images show the object in full, and are not cropped in the evaluation.
+UNCROPPED = ("digits", "cifar10", "synthetic")
+AUGMENTATIONS = ("imagenet", "small", "shift", *PLAIN)
 EVAL_INTERPOLATIONS = ("bilinear", "pillow_bilinear", "pillow_bicubic")
 INTERPOLATIONS = (*EVAL_INTERPOLATIONS, "pillow_random")
 
@@ -56,25 +59,25 @@ class DataSettings:
         image_size: Side of the square network input, in pixels.
         batch_size, eval_batch_size: Images per worker and step; evaluation uses `batch_size` unless told.
         eval_crop: Evaluation resizes the shorter side to ``ceil(image_size / eval_crop)`` and takes the
-            centre.
+            center.
         classes: None counts the classes in the data; a number is checked against the data.
         num_threads: Decoding threads per worker.
-        augment: ``imagenet`` (random resized crop, mirror, colour jitter, PCA noise), ``small`` (pad, random
-            crop, mirror), ``shift`` (pad, random crop) or ``none``.
+        augment: ``imagenet`` (random resized crop, mirror, color jitter, PCA noise), ``small`` (pad, random
+            crop, mirror), ``shift`` (pad, random crop), ``none``, or ``evaluation`` (as evaluation images).
         crop_area, crop_aspect: Ranges of the random resized crop: part of the image's area, width /
             height.
         mirror: Whether ``imagenet`` and ``small`` mirror half of the images.
         color_jitter: Strength of brightness, contrast and saturation changes of ``imagenet``.
         pca_noise: Standard deviation of the lighting noise of ``imagenet``.
         pad: Black border of ``small`` and ``shift``, in pixels.
-        rand_augment: Random operations after crop and mirror, unless `augment` is ``none``.
-        random_erasing: Probability that a box of the normalised image becomes noise, unless `augment` is
-            ``none``.
+        rand_augment: Random operations after crop and mirror, unless `augment` is ``none`` or
+            ``evaluation``.
+        random_erasing: Probability that a box of the normalized image becomes noise, with the same exceptions.
         interpolation, eval_interpolation: Of the crops of ``imagenet``, and of the evaluation: ``bilinear``
             (OpenCV's, without a low-pass filter), ``pillow_bilinear``, ``pillow_bicubic``; of the crops also
             ``pillow_random``, one of the latter two by chance.
-        mean, std: Normalisation on the scale 0..255, of red, green and blue in this sequence.
-        channel_order: ``rgb`` or ``bgr``: how the normalised channels are handed to the network.
+        mean, std: Normalization on the scale 0..255, of red, green and blue in this sequence.
+        channel_order: ``rgb`` or ``bgr``: how the normalized channels are handed to the network.
         on_error: ``raise`` or ``skip``: what an unreadable image does.
     """
 
@@ -126,8 +129,22 @@ class DataSettings:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What these settings do to the pixels."""
-        return Preprocessing(self.mean, self.std, self.channel_order)
+        """What these settings do to an image in the evaluation."""
+        resizing = (self.eval_interpolation, self.eval_crop, self.image_size)
+        return Preprocessing(self.mean, self.std, self.channel_order, *resizing)
+
+
+# The settings that a preprocessing decides, by its fields.
+SETTING_OF = {
+    **{name: name for name in ("mean", "std", "channel_order", "image_size")},
+    "interpolation": "eval_interpolation",
+    "crop": "eval_crop",
+}
+
+
+def settings_for(preprocessing: Preprocessing) -> Dict[str, Any]:
+    """The settings that a preprocessing decides, without those that it leaves open."""
+    return {SETTING_OF[key]: value for key, value in preprocessing._asdict().items() if value is not None}
 
 
 @dataclass

@@ -89,12 +89,10 @@ class ThreadedData(Data):
     def _val_batches(self) -> Iterator[Batch]:
         settings = self.settings
         skipped: Skipped = {}
-        shorter = aug.eval_resize(settings)
 
         def load(index: int):
             try:
-                image = aug.center_crop(self._val.read(index), self.image_size, shorter, settings.eval_interpolation)
-                pixels = to_input(image, settings)
+                pixels = to_input(aug.evaluation_crop(self._val.read(index), settings), settings)
             except UnreadableImageError as error:
                 if settings.on_error == "raise":
                     raise

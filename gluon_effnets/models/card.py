@@ -1,0 +1,79 @@
+"""Card: what belongs to trained weights and is no number of theirs, and how class names are compared."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+from .info import ModelInfo
+from .preprocessing import Preprocessing
+
+__all__ = ["Card", "compare_names", "complete_preprocessing", "usual_size"]
+
+_CLASSES, _PREPROCESSING = "classes", "preprocessing"
+
+
+class Card(NamedTuple):
+    """What travels with trained weights: the names of the classes, None if unknown, and the preprocessing.
+
+    Training sets it, files of parameters, checkpoints and exports hold it, and whatever shows images to a network
+    applies it.
+    """
+
+    classes: Optional[List[str]] = None
+    preprocessing: Preprocessing = Preprocessing()
+
+    def marks(self) -> Dict[str, Any]:
+        """Return what differs from the default, as JSON takes it."""
+        found: Dict[str, Any] = {}
+        if self.classes is not None:
+            found[_CLASSES] = self.classes
+        if self.preprocessing != Preprocessing():
+            values = self.preprocessing._asdict().items()
+            found[_PREPROCESSING] = {key: value for key, value in values if value is not None}
+        return found
+
+    @classmethod
+    def taken_from(cls, marks: Dict[str, Any]) -> Card:
+        """Return the card of which `marks` gives the entries, taking them out of a dictionary with others."""
+        names, values = marks.pop(_CLASSES, None), dict(marks.pop(_PREPROCESSING, {}))
+        for key in values.keys() & {"mean", "std"}:
+            values[key] = tuple(values[key])
+        return cls(names, Preprocessing(**values))
+
+
+def complete_preprocessing(net) -> Preprocessing:
+    """Return the preprocessing of a network, with what is usual for its model where it leaves something open."""
+    info, own = net.info or ModelInfo, net.card.preprocessing
+    usual = {"interpolation": info.interpolation, "crop": info.crop, "image_size": info.input_size}
+    return own._replace(**{key: value for key, value in usual.items() if getattr(own, key) is None})
+
+
+def usual_size(net) -> int:
+    """Return the side of the images of a network: that of its preprocessing, or of its model."""
+    size = complete_preprocessing(net).image_size
+    assert size is not None, "a complete preprocessing has a size"
+    return size
+
+
+def compare_names(before: Optional[Sequence[str]], now: Optional[Sequence[str]]) -> Optional[str]:
+    """Return how two lists of class names differ, as the end of a sentence; None if they do not, or one is unknown.
+
+    Example: `compare_names(["ant", "bee"], ["bee", "wasp"])` is "'ant' is gone, 'wasp' is new".
+    """
+    if before is None or now is None or list(before) == list(now):
+        return None
+    gone, new = _without(before, now), _without(now, before)
+    if gone or new:
+        return ", ".join([f"{_some(names)} {what}" for names, what in ((gone, "gone"), (new, "new")) if names])
+    place = next(place for place, (old, name) in enumerate(zip(before, now)) if old != name)
+    return f"they stand in another order (class {place} was {before[place]!r}, now it is {now[place]!r})"
+
+
+def _without(names: Sequence[str], others: Sequence[str]) -> List[str]:
+    known = set(others)
+    return [name for name in names if name not in known]
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"{shown} {'is' if len(names) == 1 else 'are'}"
