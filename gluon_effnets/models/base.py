@@ -85,8 +85,9 @@ class ClassificationNet(CompiledTraining):
     def in_channels(self) -> int:
         """The channels of an image; what was asked for while the first layer does not know them."""
         first = next(_layers(self.__dict__.get("features")), None)
-        groups = getattr(first, "_kwargs", {}).get("num_group", 1)
-        return (first.weight.shape[1] * groups if first is not None else 0) or self._in_channels
+        if first is None or len(first.weight.shape) < 3:  # no convolution
+            return self._in_channels
+        return first.weight.shape[1] * getattr(first, "_kwargs", {}).get("num_group", 1) or self._in_channels
 
     @property
     def classes(self) -> Optional[List[str]]:
@@ -114,7 +115,7 @@ class ClassificationNet(CompiledTraining):
         if name == "output" and isinstance(value, Block):
             # Gluon takes no block of another type in place of one, which a condensed classifier would be.
             self.__dict__.pop(name, None)
-            _fill_in_units(value, self.num_features)
+            _fill_in_units(value, getattr(self, "num_features", 0))
         super().__setattr__(name, value)
 
     def _make_output(self) -> None:

@@ -65,6 +65,8 @@ def compare_names(before: Optional[Sequence[str]], now: Optional[Sequence[str]])
     gone, new = _without(before, now), _without(now, before)
     if gone or new:
         return ", ".join([f"{_some(names)} {what}" for names, what in ((gone, "gone"), (new, "new")) if names])
+    if len(before) != len(now):
+        return f"there were {len(before)}, now there are {len(now)}"
     place = next(place for place, (old, name) in enumerate(zip(before, now)) if old != name)
     return f"they stand in another order (class {place} was {before[place]!r}, now it is {now[place]!r})"
 

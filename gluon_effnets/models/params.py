@@ -128,7 +128,9 @@ def _of_type(array: mx.nd.NDArray, param, what: str) -> mx.nd.NDArray:
     wanted, given = np.dtype(param.dtype), np.dtype(array.dtype)
     if wanted == given:
         return array
-    values = array.astype("float32").asnumpy() if given.kind == "V" else array.asnumpy()  # bfloat16 is NumPy's V
+    if wanted.kind == "V":  # bfloat16, to NumPy
+        return array.astype(param.dtype)
+    values = array.astype("float32").asnumpy() if given.kind == "V" else array.asnumpy()
     with np.errstate(over="ignore", invalid="ignore"):
         cast = values.astype(wanted)
     both_floats = values.dtype.kind == wanted.kind == "f"

@@ -103,6 +103,7 @@ def test_reordered_classes_are_the_same_answers_by_name(name, options):
         (["a", "b"], ["b", "a"], "they stand in another order (class 0 was 'a', now it is 'b')"),
         (["ant", "bee"], ["bee", "wasp"], "'ant' is gone, 'wasp' is new"),
         (["a"], ["a", "b", "c", "d", "e"], "'b', 'c', 'd' and 1 more are new"),
+        (["crane", "maillot"], ["crane", "maillot", "crane"], "there were 2, now there are 3"),
     ],
 )
 def test_lists_of_names_are_compared_by_name(before, now, text):
