@@ -1,0 +1,73 @@
+"""Every task trains in mixed precision, and a run whose updates are all skipped does not end as if it had trained."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from recipes import TINY
+from waiting import PATIENCE_S
+
+from gluon_effnets.train.tasks import TASKS
+
+DSNET = ["model=ds_mobilenet_tiny"]
+OVERRIDES = {
+    "classification": [],
+    "gate": [*DSNET, "task_options.noise=true"],
+    "recalibrate": DSNET,
+    "slimmable": [*DSNET, "task_options.targets=ensemble", "hooks.ema.decay=0.9"],
+}
+
+TASK = """
+    import sys
+    from gluon_effnets.commands.train import main
+
+    recipe, out, *overrides = sys.argv[1:]
+    settings = [word for override in ["precision=bfloat16", *overrides] for word in ("--set", override)]
+    sys.exit(main(["--config", recipe, "--out", out, *settings]))
+"""
+SKIPPED = """
+    import math, sys
+    from gluon_effnets.commands.train import main
+    from gluon_effnets.train.hooks.watched import Watched
+
+    ordinary = Watched.before_update
+
+    def poisoned(self, state):
+        next(p for p in state.net.collect_params().values() if p.grad_req != "null").grad()[:] = math.inf
+        ordinary(self, state)
+
+    Watched.before_update = poisoned
+    recipe, out = sys.argv[1:]
+    words = ("precision=bfloat16", "duration=8it", "max_skipped_updates=5", "checkpoint_every=2it")
+    sys.exit(main(["--config", recipe, "--out", out, *(word for override in words for word in ("--set", override))]))
+"""
+
+
+def run(code: str, tmp_path, *overrides: str):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(TINY)
+    command = [sys.executable, "-c", textwrap.dedent(code), str(recipe), str(tmp_path / "run"), *overrides]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+
+
+def test_every_task_is_here():
+    assert set(OVERRIDES) == set(TASKS), "enter the task, with what makes it run"
+
+
+@pytest.mark.parametrize("task", sorted(OVERRIDES))
+def test_a_task_trains_in_bfloat16(tmp_path, task):
+    done = run(TASK, tmp_path, f"task={task}", *OVERRIDES[task])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["updates"] == 4
+
+
+def test_a_run_that_never_updates_says_so_and_ends(tmp_path):
+    done = run(SKIPPED, tmp_path)
+    assert done.returncode != 0 and "the last 5 updates, up to number 5, were skipped" in done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert any(line.get("skipped_updates", 0) > 0 for line in lines)
