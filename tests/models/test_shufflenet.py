@@ -389,7 +389,9 @@ def test_all_published_rows_of_the_paper_are_in_a_table():
         for key, value in row.items()
         if value and (key == "published MAdds" or any(word in key for word in ("error", "COCO", "Snapdragon")))
     )
-    assert printed == sum("1707.01083, table" in row["source"] for row in PUBLISHED)
+    assert printed == sum(
+        "1707.01083, table" in row["source"] for row in PUBLISHED if row["model"] != "ShuffleNet"
+    )  # no ranges
 
 
 def test_table_1_leaves_the_classifier_out_and_table_5_counts_it():

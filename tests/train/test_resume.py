@@ -48,6 +48,7 @@ SERVICE_CASES = {
     "Checkpoint": Case(True, ("evaluate_every=1it", "checkpoint_every=1it", "duration=6it")),
     "JsonLines": Case(True),
     "Progress": Case(False),
+    "SkippedUpdates": Case(False),
     "Unpruned": Case(False, ("model=condensenet_tiny",)),
     "Watched": Case(False),
 }
@@ -152,7 +153,7 @@ def assert_entered(cases, known):
 def our_hooks(kind=Hook):
     for hook in kind.__subclasses__():
         yield from our_hooks(hook)
-        if hook.__module__.startswith("gluon_effnets."):
+        if hook.__module__.startswith("gluon_effnets.train."):
             yield hook
 
 
@@ -455,7 +456,7 @@ def test_old_checkpoints_go_and_the_best_stays(start, tmp_path):
     run.train()
     names = [path.name for path in list_checkpoints(tmp_path / "run")]
     assert names == ["update-00000004", "update-00000007", "update-00000008"]
-    assert run.hooks[-1].best == {"score": 0.9, "which": "top1", "update": 4}
+    assert run.hooks[-1].best == {"score": 0.9, "which": "top1", "update": 4, "updates_per_epoch": 4}
 
 
 def disk_full(*args, **kwargs):
@@ -531,12 +532,12 @@ def test_kill_during_a_save(start, recipe_file, tmp_path, file):
         from gluon_effnets.train import checkpoint
         from gluon_effnets.commands.train import main
         out, recipe, file = sys.argv[1:]
-        sync = checkpoint._sync
+        sync = checkpoint.sync
         def kill_in_second_save(path):
             sync(path)
             if "update-00000004.tmp" in str(path) and path.name == file:
                 os.kill(os.getpid(), signal.SIGKILL)
-        checkpoint._sync = kill_in_second_save
+        checkpoint.sync = kill_in_second_save
         main(["--config", recipe, "--out", out])
     """
     done = run_python(code, tmp_path / "run", recipe_file, file)

@@ -92,6 +92,7 @@ def test_a_step_of_the_first_stage_is_the_authors(monkeypatch):
     drawn = [which for kind, mode, which in step["passes"] if (kind, mode) == ("student", "uniform")]
     monkeypatch.setattr(slimmable, "draw_widths", lambda *_: ([(index,) for index in drawn], []))
     task.prepare(state, [ema])
+    ema.train_begin(state)
     add_gradients(net)
     losses = []
 
@@ -386,6 +387,7 @@ def test_noise_is_for_gumbel_and_for_training_alone(start, monkeypatch):
     for options, noisy in (({}, False), ({"targets": "gumbel"}, True), ({"targets": "none"}, False),
                            ({"noise": True}, True), ({"targets": "gumbel", "noise": False}, False)):  # fmt: skip
         task = Gate(**options)
+        task.prepare(run.state, run.hooks.recipe)
         scalars = task.step(run.state, batch, lambda loss: loss.backward())
         assert (noises[-1] is not None) == noisy, options
         assert ("loss_gate" in scalars) == (options.get("targets", "sgs") == "sgs")
