@@ -13,6 +13,7 @@ from gluon_effnets.models.condense import condense
 # Families of many networks that differ in widths and depths: what takes seconds is done with one of every kind by
 # default. A test checks that no other network has an operator that these lack.
 KINDS = {
+    "alexnet": ["alexnet_caffe"],  # alexnet_owt is a plain chain of the same, without groups and LRN
     "condensenet": ["condensenet_74_c8", "cifar_condensenet_50"],
     "condensenetv2": ["condensenet_v2_a", "cifar_condensenet_v2_110"],
     "idle": [

@@ -165,8 +165,11 @@ def test_the_share_kept_counts_weights_not_layers(start):
     assert run.state.scalars["kept"] == pytest.approx(1 - layer.weight.data().size / 4 / sum(sizes))
 
 
-@pytest.mark.parametrize("hooks", ["ema: {}, sparsify: {}", "sparsify: {group_lasso: 1.0e-3}, ema: {warmup: false}"])
-@pytest.mark.parametrize("saved", [3, 4, 5])
+AVERAGED, PULLED = "ema: {}, sparsify: {}", "sparsify: {group_lasso: 1.0e-3}, ema: {warmup: false}"
+
+
+# Before, at and behind a stage; the other order of the hooks and the pull at a stage, where they have most to restore.
+@pytest.mark.parametrize(("hooks", "saved"), [(AVERAGED, 3), (AVERAGED, 4), (AVERAGED, 5), (PULLED, 4)])
 def test_resume_between_and_at_stages(start, hooks, saved):
     overrides = [MODEL, f"hooks={{{hooks}}}", "duration=12it", f"checkpoint_every={saved}it", "evaluate_every=12it"]
     assert_resumes(start, *overrides, killed_after=saved + 1, saved=saved)
