@@ -99,7 +99,7 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path):
         import os, signal, sys, threading, types
         from gluon_effnets.train import signals
 
-        now, looked = 0.0, threading.Semaphore(0)
+        now, looked, heard = 0.0, threading.Semaphore(0), threading.Event()
 
         def monotonic():
             seen = now
@@ -107,11 +107,11 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path):
             return seen
 
         signals.time = types.SimpleNamespace(monotonic=monotonic)
-        with signals.stop_signals(lambda signum: print("asked", flush=True)):
+        with signals.stop_signals(lambda signum: (print("asked", flush=True), heard.set())):
             for now in (0.0, 0.9, 1.1):  # 0.9 s later it is the same wish, delivered twice
                 print(now, flush=True)
                 os.kill(os.getpid(), signal.SIGTERM)
-                assert looked.acquire(timeout=PATIENCE)
+                assert looked.acquire(timeout=PATIENCE) and heard.wait(PATIENCE)
             threading.Event().wait(PATIENCE)
         sys.exit(3)
     """
