@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import mxnet as mx
 
 from .. import _foreign, _resources
+from .._gluoncv import import_gluoncv
 from . import params
 from .base import ClassificationNet
 from .info import Deployment, ModelInfo, TorchCounterpart
@@ -328,8 +329,7 @@ def register_with_gluoncv() -> List[str]:
 
     Returns the registered names. None of them is a name of GluonCV's own; our aliases, which are, stay GluonCV's.
     """
-    from gluoncv.model_zoo import model_zoo
-
+    model_zoo = import_gluoncv("model_zoo.model_zoo")
     models = {name: functools.partial(get_model, name) for name in list_models()}
     model_zoo._models.update(models)
     return list(models)

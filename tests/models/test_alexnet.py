@@ -6,6 +6,7 @@ import pytest
 from mxnet import autograd
 
 from gluon_effnets import get_model, list_models, model_info
+from gluon_effnets._gluoncv import import_gluoncv
 from gluon_effnets.complexity import count
 from gluon_effnets.models.alexnet import LocalResponseNorm
 
@@ -44,8 +45,7 @@ def test_gluoncvs_name_is_an_alias():
 
 
 def test_with_equal_weights_the_logits_are_gluoncvs():
-    from gluoncv.model_zoo import get_model as gluoncv_model
-
+    gluoncv_model = import_gluoncv("model_zoo").get_model
     theirs, ours = gluoncv_model("alexnet", pretrained=False, classes=10), get_model("alexnet", classes=10)
     for net in (theirs, ours):
         net.initialize()

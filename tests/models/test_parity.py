@@ -11,6 +11,7 @@ from mxnet.gluon import nn
 from references import OF_LIBRARIES, deviation
 
 from gluon_effnets import get_model
+from gluon_effnets._gluoncv import import_gluoncv
 from gluon_effnets.nn import ShuffleUnit, shuffle
 from gluon_effnets.weights import load_official
 
@@ -77,8 +78,7 @@ def test_every_known_mistake_is_far_above_the_tolerance(mistake, least, monkeypa
     ],
 )
 def test_logits_equal_those_of_gluoncv(theirs, model, options, tmp_path):
-    from gluoncv.model_zoo import get_model as gluoncv_model
-
+    gluoncv_model = import_gluoncv("model_zoo").get_model
     from gluon_effnets.weights import read_checkpoint
 
     official = gluoncv_model(theirs, pretrained=False)

@@ -1,5 +1,7 @@
 """get_model, list_models, model_info and the parameter files, as a user of GluonCV's model zoo meets them."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 import gluon_effnets
 from gluon_effnets import get_model, list_models, model_info, register_with_gluoncv
+from gluon_effnets._gluoncv import import_gluoncv
 from gluon_effnets.benchmarks.profile.run import REPRESENTATIVES
 from gluon_effnets.models import Deployment, SlimmableNet, families, register_model, small_model
 from gluon_effnets.models.registry import _entries
@@ -62,15 +65,27 @@ def test_model_functions_take_gluoncvs_arguments(tmp_path):
 
 
 def test_gluoncv_knows_our_models_after_one_call():
-    from gluoncv.model_zoo import get_model as gluoncv_get_model
-    from gluoncv.model_zoo import model_zoo
-
+    gluoncv_get_model, model_zoo = import_gluoncv("model_zoo").get_model, import_gluoncv("model_zoo.model_zoo")
     before = dict(model_zoo._models)
     names = register_with_gluoncv()
     assert names == list_models() and not set(names) & before.keys()  # GluonCV keeps what is its own
     assert register_with_gluoncv() == names  # twice does no harm
     net = gluoncv_get_model("idle_mbv3", pretrained=False, classes=12, ctx=mx.cpu())
     assert net.num_classes == 12 and net.info.name == "idle_mbv3"
+
+
+@pytest.mark.parametrize("first", ["", "import torch; "])
+def test_gluoncv_is_imported_beside_a_newer_pytorch(first, tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("__version__ = '2.13.0'\n")
+    code = (
+        f"{first}import gluon_effnets as g; g.register_with_gluoncv(); import gluoncv, torch; print(torch.__version__)"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert run.stdout.split() == ["2.13.0"], run.stderr
 
 
 def test_saved_weights_come_back_with_what_shapes_do_not_show(tmp_path):

@@ -13,6 +13,7 @@ from networks import HE, initialized
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.__main__ import main
+from gluon_effnets._gluoncv import import_gluoncv
 from gluon_effnets.complexity import count, layer_costs
 from gluon_effnets.models.shufflenetv1 import ARCH2_UNITS, SHALLOW_UNITS, Widths, shufflenet_v1
 from gluon_effnets.models.structure_units import UNIT_OF, equal_cost_net
@@ -414,8 +415,7 @@ def test_alexnet_has_about_18_times_the_cost():
 
 @pytest.mark.parametrize("width", ["1_0", "0_75", "0_5", "0_25"])
 def test_mobilenet_is_gluoncvs(width):
-    from gluoncv.model_zoo import get_model as gluoncv_model
-
+    gluoncv_model = import_gluoncv("model_zoo").get_model
     theirs, ours = (
         gluoncv_model(f"mobilenet{width.replace('_', '.')}", pretrained=False),
         get_model(f"mobilenet{width}"),

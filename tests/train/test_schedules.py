@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from gluon_effnets._gluoncv import import_gluoncv
 from gluon_effnets.train.config import ScheduleSettings
 from gluon_effnets.train.durations import to_updates
 from gluon_effnets.train.schedules import SCHEDULES, make_schedule
@@ -22,13 +23,12 @@ def test_rates_logged_by_gluoncv():
 
 
 def test_equals_gluoncv_scheduler_at_every_update():
-    from gluoncv.utils import LRScheduler, LRSequential
-
+    utils = import_gluoncv("utils")
     epochs, per_epoch = 12, 10
-    theirs = LRSequential(
+    theirs = utils.LRSequential(
         [
-            LRScheduler("linear", base_lr=0, target_lr=RATE, nepochs=2, iters_per_epoch=per_epoch),
-            LRScheduler("cosine", base_lr=RATE, target_lr=0, nepochs=epochs - 2, iters_per_epoch=per_epoch),
+            utils.LRScheduler("linear", base_lr=0, target_lr=RATE, nepochs=2, iters_per_epoch=per_epoch),
+            utils.LRScheduler("cosine", base_lr=RATE, target_lr=0, nepochs=epochs - 2, iters_per_epoch=per_epoch),
         ]
     )
     schedule = make_schedule(ScheduleSettings("cosine", warmup="2ep"), per_epoch, epochs * per_epoch)
@@ -141,9 +141,9 @@ def test_staircase_takes_effect_in_the_update_after_and_may_be_smooth():
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 3.5])
 def test_poly_by_the_formula_of_gluoncv(power):
-    from gluoncv.utils import LRScheduler
-
-    theirs = LRScheduler("poly", base_lr=1.0, target_lr=0.1, nepochs=10, iters_per_epoch=10, power=power)
+    theirs = import_gluoncv("utils").LRScheduler(
+        "poly", base_lr=1.0, target_lr=0.1, nepochs=10, iters_per_epoch=10, power=power
+    )
     schedule = make_schedule(ScheduleSettings("poly", final=0.1, power=power), 10, 100)
     for number in range(1, 100):
         assert schedule(number) == pytest.approx(theirs(number), abs=1e-9)
