@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
-import pickle
-import re
 import zipfile
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
@@ -16,6 +13,7 @@ import mxnet as mx
 import numpy as np
 
 from .._requirements import optional_import
+from .torch_file import ForeignObjectError, read_torch_file
 
 __all__ = ["Checkpoint", "read_checkpoint", "to_array"]
 
@@ -62,7 +60,7 @@ def read_checkpoint(path, ema: bool = False) -> Checkpoint:
     metadata name is kept (`Checkpoint.architecture`).
 
     Args:
-        path: A file of PyTorch (`.pth`, `.pt`, `.bin`, `.pth.tar`) or `.safetensors`, with the extra `torch`; `.npz` or
+        path: A file of PyTorch (`.pth`, `.pt`, `.bin`, `.pth.tar`), `.safetensors`, with the extra `torch`, `.npz` or
             `.params`.
         ema: Take the weights in `state_dict_ema` or `model_ema`, the moving average that many recipes evaluate.
 
@@ -126,23 +124,16 @@ def _unwrap(path: Path, content: Mapping, ema: bool) -> Mapping:
 
 
 def _read_torch(path: Path):
-    torch = optional_import("torch", extra="torch", why=f"read {path.name}")
-    # The arguments that training scripts of timm and torchvision store beside the weights; plain data.
-    safe_globals = getattr(torch.serialization, "safe_globals", None)
-    with safe_globals([argparse.Namespace]) if safe_globals else contextlib.nullcontext():
-        try:
-            return torch.load(str(path), map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            wanted = re.search(r"GLOBAL (\S+)", str(error))
-            if wanted is None:
-                raise _damaged(path, "PyTorch", error) from None
-            raise ValueError(
-                f"{path} is refused: besides tensors it holds {wanted.group(1)}, and a pickle can run code.\n"
-                "If you trust its author, load it in PyTorch and save the tensors alone: "
-                "torch.save(model.state_dict(), ...)"
-            ) from None
-        except (RuntimeError, EOFError, ValueError, KeyError) as error:
-            raise _damaged(path, "PyTorch", error) from None
+    try:
+        return read_torch_file(path)
+    except ForeignObjectError as error:
+        raise ValueError(
+            f"{path} is refused: besides tensors it holds {error}, and a pickle can run code.\n"
+            "If you trust its author, load it in PyTorch and save the tensors alone: "
+            "torch.save(model.state_dict(), path)"
+        ) from None
+    except ValueError as error:
+        raise _damaged(path, "PyTorch", error) from None
 
 
 def _read_safetensors(path: Path):
