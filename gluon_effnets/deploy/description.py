@@ -48,6 +48,7 @@ class Description:
     aligned : whether the graph is the aligned one.
     normalized_inside : mean and std that the graph applies, or None.
     names : of the classes, or None.
+    crop_first : whether an image's centre, `crop` times its shorter side, is cut out before it is resized.
     folded : whether BN is part of the convolutions before it.
     fused, milliseconds : whether MXNet's files run faster with oneDNN's fused operators (None: it was not measured),
         and how long one image took as 'plain' and as 'fused', the latter only if its logits were right.
@@ -78,6 +79,7 @@ class Description:
     aligned: bool = False
     normalized_inside: Optional[Dict[str, Tuple[float, ...]]] = None
     names: Optional[Tuple[str, ...]] = None
+    crop_first: bool = False
     folded: Optional[bool] = None
     fused: Optional[bool] = None
     milliseconds: Optional[Dict[str, float]] = None
@@ -95,7 +97,7 @@ class Description:
     @property
     def preprocessing(self) -> Preprocessing:
         """What is to be done to an image."""
-        resizing = (self.interpolation, self.crop, self.image_size)
+        resizing = (self.interpolation, self.crop, self.image_size, self.crop_first)
         return Preprocessing(self.mean, self.std, self.channel_order, *resizing)
 
     @property
@@ -124,7 +126,7 @@ class Description:
             content = {"kind": PLAIN, **{key: values[key] for key in _PLAIN_KEYS}}
         # Versions without these keys refuse them, though they can run the files.
         newer = _NEWER_ROUTED_KEYS if self.routes else _NEWER_KEYS
-        content.update((key, values[key]) for key in newer if values[key] is not None)
+        content.update((key, values[key]) for key in newer if values[key] not in (None, False))
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
@@ -178,12 +180,12 @@ _PLAIN_KEYS = (
     *("versions", "folded", "fused", "milliseconds", "int8"),
 )
 _LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
-_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused")
+_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "crop_first")
 _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
     *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),
 )
-_NEWER_ROUTED_KEYS = ("names",)
+_NEWER_ROUTED_KEYS = ("names", "crop_first")
 
 
 def facts_of(net, image_size: int) -> Dict[str, Any]:

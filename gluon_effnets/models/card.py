@@ -29,7 +29,7 @@ class Card(NamedTuple):
             found[_CLASSES] = self.classes
         if self.preprocessing != Preprocessing():
             values = self.preprocessing._asdict().items()
-            found[_PREPROCESSING] = {key: value for key, value in values if value is not None}
+            found[_PREPROCESSING] = {key: value for key, value in values if value not in (None, False)}
         return found
 
     @classmethod

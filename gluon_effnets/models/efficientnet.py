@@ -107,7 +107,7 @@ def efficientnet_b0(*, se_rounding: str = "exact", **options) -> MBNet:
     return MBNet(B0._replace(rows=unroll(B0.stem, TABLE_1, se_rounding)), **options)
 
 
-def _lite(width: float, depth: float, dropout: float, options: Dict[str, Any]) -> MBNet:
+def _lite(width: float, depth: float, side: int, dropout: float, options: Dict[str, Any]) -> MBNet:
     """An EfficientNet-Lite, all of whose weights are TensorFlow's."""
     rows, in_channels = [], 32
     for number, stage in enumerate(TABLE_1):
@@ -119,7 +119,8 @@ def _lite(width: float, depth: float, dropout: float, options: Dict[str, Any]) -
             rows.append(Row(stage.kernel, hidden, out, None, "relu6", stride, stage.ratio > 1))
             in_channels = out
     arch = Architecture(stem=32, rows=tuple(rows), head=1280, head_hidden=None, act="relu6")
-    return MBNet(arch, **{"bn_epsilon": 1e-3, "padding": "same", "dropout": dropout, **options})
+    tensorflow = {"bn_epsilon": 1e-3, "padding": "same", "padding_side": side}
+    return MBNet(arch, **{**tensorflow, "dropout": dropout, **options})
 
 
 LITE = "EfficientNet-Lite, github.com/tensorflow/tpu, models/official/efficientnet/lite"
@@ -127,29 +128,29 @@ LITE = "EfficientNet-Lite, github.com/tensorflow/tpu, models/official/efficientn
 
 @register_model(family="efficientnet", paper=LITE, interpolation="pillow_bicubic")
 def efficientnet_lite0(**options) -> MBNet:
-    """EfficientNet-Lite0: 4.65 M parameters, 0 M MAdds. Options: those of `MBNet`."""
-    return _lite(1.0, 1.0, 0.2, options)
+    """EfficientNet-Lite0: 4.65 M parameters, 385.2 M MAdds. Options: those of `MBNet`."""
+    return _lite(1.0, 1.0, 224, 0.2, options)
 
 
 @register_model(family="efficientnet", paper=LITE, interpolation="pillow_bicubic", input_size=240)
 def efficientnet_lite1(**options) -> MBNet:
-    """EfficientNet-Lite1: 0 M parameters, 0 M MAdds. Options: those of `MBNet`."""
-    return _lite(1.0, 1.1, 0.2, options)
+    """EfficientNet-Lite1: 5.42 M parameters, 600.2 M MAdds. Options: those of `MBNet`."""
+    return _lite(1.0, 1.1, 240, 0.2, options)
 
 
 @register_model(family="efficientnet", paper=LITE, interpolation="pillow_bicubic", input_size=260)
 def efficientnet_lite2(**options) -> MBNet:
-    """EfficientNet-Lite2: 0 M parameters, 0 M MAdds. Options: those of `MBNet`."""
-    return _lite(1.1, 1.2, 0.3, options)
+    """EfficientNet-Lite2: 6.09 M parameters, 859.7 M MAdds. Options: those of `MBNet`."""
+    return _lite(1.1, 1.2, 260, 0.3, options)
 
 
 @register_model(family="efficientnet", paper=LITE, interpolation="pillow_bicubic", input_size=280)
 def efficientnet_lite3(**options) -> MBNet:
-    """EfficientNet-Lite3: 0 M parameters, 0 M MAdds. Options: those of `MBNet`."""
-    return _lite(1.2, 1.4, 0.3, options)
+    """EfficientNet-Lite3: 8.20 M parameters, 1383.3 M MAdds. Options: those of `MBNet`."""
+    return _lite(1.2, 1.4, 280, 0.3, options)
 
 
 @register_model(family="efficientnet", paper=LITE, interpolation="pillow_bicubic", input_size=300)
 def efficientnet_lite4(**options) -> MBNet:
-    """EfficientNet-Lite4: 0 M parameters, 0 M MAdds. Options: those of `MBNet`."""
-    return _lite(1.4, 1.8, 0.3, options)
+    """EfficientNet-Lite4: 13.01 M parameters, 2553.0 M MAdds. Options: those of `MBNet`."""
+    return _lite(1.4, 1.8, 300, 0.3, options)

@@ -1,8 +1,11 @@
-"""Names of lukemelas/EfficientNet-PyTorch: efficientnet-b0, converted from TensorFlow's weights."""
+"""Names of lukemelas/EfficientNet-PyTorch, and of the EfficientNet-Lites in its form: TensorFlow's weights."""
 
 from __future__ import annotations
 
+from typing import Any, Mapping
+
 from ..models.mbnet import MBNet
+from ..models.preprocessing import Preprocessing
 from .mbnet import TENSORFLOW, Named, conv_bn, explain, layers
 from .source import BICUBIC, Source
 
@@ -25,6 +28,16 @@ def _layers(net: MBNet) -> Named:
     yield "_fc", parts.classifier
 
 
+def _preprocessing(net: MBNet, definition: Mapping[str, Any]) -> Preprocessing:
+    if net.arch.act == "relu6":
+        # efficientnet/lite of tensorflow/tpu: a margin of 32 pixels, cut off before the resizing.
+        size = net.info.input_size if net.info else 224
+        crop = size / (size + 32)
+        return Preprocessing((127.0,) * 3, (128.0,) * 3, "rgb", "pillow_bicubic", crop, size, crop_first=True)
+    # The repository's evaluation resizes the shorter side to the image's own size.
+    return BICUBIC._replace(crop=1.0)
+
+
 LUKEMELAS = Source(
     name="lukemelas",
     mark="_conv_stem.weight",
@@ -32,7 +45,6 @@ LUKEMELAS = Source(
     layers=_layers,
     definition=lambda net: TENSORFLOW,
     explain=explain,
-    models=(("efficientnet_b0", {}),),
-    # The repository's evaluation resizes the shorter side to the image's own size.
-    preprocessing=lambda net, definition: BICUBIC._replace(crop=1.0),
+    models=(("efficientnet_b0", {}), *((f"efficientnet_lite{number}", {}) for number in range(5))),
+    preprocessing=_preprocessing,
 )

@@ -179,7 +179,13 @@ def center_crop(image: np.ndarray, size: int, shorter: int, interpolation: str =
 
 def evaluation_crop(image: np.ndarray, settings: DataSettings) -> np.ndarray:
     """What an evaluation shows of a decoded image: (h, w, c) uint8 -> (image_size, image_size, c)."""
-    return center_crop(image, settings.image_size, eval_resize(settings), settings.eval_interpolation)
+    if not settings.eval_crop_first:
+        return center_crop(image, settings.image_size, eval_resize(settings), settings.eval_interpolation)
+    # Rounded as TensorFlow's EfficientNet code does.
+    side = max(1, int(settings.eval_crop * min(image.shape[:2]) + 1e-6))
+    top, left = (image.shape[0] - side + 1) // 2, (image.shape[1] - side + 1) // 2
+    window = image[top : top + side, left : left + side]
+    return resize(window, settings.image_size, settings.image_size, settings.eval_interpolation)
 
 
 def augment_photo(image: np.ndarray, settings: DataSettings, random: np.random.RandomState) -> np.ndarray:
