@@ -49,6 +49,7 @@ class Description:
     normalized_inside : mean and std that the graph applies, or None.
     names : of the classes, or None.
     crop_first : whether an image's centre, `crop` times its shorter side, is cut out before it is resized.
+    origin : of weights that others trained: `source`, `licence`, ...; else None.
     folded : whether BN is part of the convolutions before it.
     fused, milliseconds : whether MXNet's files run faster with oneDNN's fused operators (None: it was not measured),
         and how long one image took as 'plain' and as 'fused', the latter only if its logits were right.
@@ -80,6 +81,7 @@ class Description:
     normalized_inside: Optional[Dict[str, Tuple[float, ...]]] = None
     names: Optional[Tuple[str, ...]] = None
     crop_first: bool = False
+    origin: Optional[Dict[str, str]] = None
     folded: Optional[bool] = None
     fused: Optional[bool] = None
     milliseconds: Optional[Dict[str, float]] = None
@@ -180,19 +182,20 @@ _PLAIN_KEYS = (
     *("versions", "folded", "fused", "milliseconds", "int8"),
 )
 _LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
-_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "crop_first")
+_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "crop_first", "origin")
 _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
     *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),
 )
-_NEWER_ROUTED_KEYS = ("names", "crop_first")
+_NEWER_ROUTED_KEYS = ("names", "crop_first", "origin")
 
 
 def facts_of(net, image_size: int) -> Dict[str, Any]:
     """Return the fields of a description that a network tells of itself, for images of a size."""
-    options, (names, _), wanted = dict(net.identity), net.card, complete_preprocessing(net)
+    options, names, wanted = dict(net.identity), net.classes, complete_preprocessing(net)
     facts = {"model": options.pop("model"), "options": options, "num_classes": net.num_classes}
     facts["names"] = None if names is None else tuple(names)
+    facts["origin"] = dict(net.origin) or None
     return {**facts, **wanted._replace(image_size=image_size)._asdict()}
 
 

@@ -6,7 +6,7 @@ from typing import Any, Mapping
 
 from ..models.mbnet import MBNet
 from ..models.preprocessing import Preprocessing
-from .mbnet import TENSORFLOW, Named, conv_bn, explain, layers
+from .mbnet import LITES, TENSORFLOW, Named, conv_bn, explain, layers, lite_preprocessing
 from .source import BICUBIC, Source
 
 __all__ = ["LUKEMELAS"]
@@ -29,11 +29,8 @@ def _layers(net: MBNet) -> Named:
 
 
 def _preprocessing(net: MBNet, definition: Mapping[str, Any]) -> Preprocessing:
-    if net.arch.act == "relu6":
-        # efficientnet/lite of tensorflow/tpu: a margin of 32 pixels, cut off before the resizing.
-        size = net.info.input_size if net.info else 224
-        crop = size / (size + 32)
-        return Preprocessing((127.0,) * 3, (128.0,) * 3, "rgb", "pillow_bicubic", crop, size, crop_first=True)
+    if net.padding_side is not None:
+        return lite_preprocessing(net.padding_side)
     # The repository's evaluation resizes the shorter side to the image's own size.
     return BICUBIC._replace(crop=1.0)
 
@@ -45,6 +42,6 @@ LUKEMELAS = Source(
     layers=_layers,
     definition=lambda net: TENSORFLOW,
     explain=explain,
-    models=(("efficientnet_b0", {}), *((f"efficientnet_lite{number}", {}) for number in range(5))),
+    models=(("efficientnet_b0", {}), *LITES),
     preprocessing=_preprocessing,
 )
