@@ -137,8 +137,8 @@ def _what_can_be_had(model: str, out: Path, rows: Sequence[PublishedWeights]) ->
         return f"no weights at {out}. Of {model} there are\n{ways}"
     others = ", ".join(sorted({row.model for row in published_weights()}))
     return (
-        f"no weights at {out}, and none of {model} are known that are published under a free licence "
-        f"(they are of {others}).\nTrain them, or convert an official checkpoint:\n"
+        f"no weights at {out}, and none of {model} in the table of published weights "
+        f"(which are of {others}).\nTrain them, or convert an official checkpoint:\n"
         f"  python -m gluon_effnets convert --model {model} CHECKPOINT {out}"
     )
 
