@@ -69,7 +69,7 @@ class Network:
         """
         if batch < 1:
             raise ValueError(f"the number of images in a batch is {batch}; it must be at least 1")
-        found = [self._probabilities(part) for part in self._batches(images, batch)]
+        found = [self.probabilities(part) for part in self._batches(images, batch)]
         return np.concatenate(found) if found else np.empty((0, self.num_classes), np.float32)
 
     def top(self, image: Picture, number: int = 5) -> List[Tuple[str, float]]:
@@ -123,6 +123,12 @@ class Network:
             raise ValueError(f"the logits of {self._where} are not finite (nan or inf): its weights are damaged")
         return logits
 
+    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the probabilities (n, classes) of inputs, as `input` makes them. Raises as `logits` does."""
+        logits = self.logits(inputs)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
     def _shown(self, image: Picture, where: str) -> np.ndarray:
         mean, std, order, interpolation, crop, size = self.preprocessing
         assert interpolation is not None and crop is not None and size is not None, "checked when it was read"
@@ -139,11 +145,6 @@ class Network:
             if not part:
                 return
             yield np.stack(part)
-
-    def _probabilities(self, inputs: np.ndarray) -> np.ndarray:
-        logits = self.logits(inputs)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def load(path, threads: Optional[int] = None) -> Network:

@@ -22,8 +22,9 @@ def shorter_side(image_size: int, crop: float) -> int:
     return math.ceil(image_size / crop - 1e-6)
 
 
-def size_with_shorter(height: int, width: int, shorter: int) -> Tuple[int, int]:
-    """Return (height, width) with another shorter side; the longer one is rounded down."""
+def size_with_shorter(shape: Sequence[int], shorter: int) -> Tuple[int, int]:
+    """Return (height, width) of an image of a shape with another shorter side; the longer one is rounded down."""
+    height, width = shape[:2]
     return (shorter * height // width, shorter) if height > width else (shorter, shorter * width // height)
 
 
@@ -35,7 +36,7 @@ def evaluation_crop(image: np.ndarray, image_size: int, crop: float, interpolati
         image_size, crop: The shorter side gets `image_size` / `crop` pixels, and the center is cut out.
         interpolation: 'pillow_bilinear', 'pillow_bicubic', or 'bilinear': as OpenCV does it, without low-pass filter.
     """
-    height, width = size_with_shorter(*image.shape[:2], shorter_side(image_size, crop))
+    height, width = size_with_shorter(image.shape, shorter_side(image_size, crop))
     top, left = (height - image_size) // 2, (width - image_size) // 2
     rows, columns = slice(top, top + image_size), slice(left, left + image_size)
     if image.shape[:2] == (height, width):

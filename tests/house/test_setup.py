@@ -33,7 +33,8 @@ def run_python(*arguments, path=(), cwd=None):
 
 def import_error(path=(), before=""):
     """Return the lines of the ImportError that the first name of the package raises; importing it alone does not."""
-    code = f"import sys\n{before}\nimport gluon_effnets\ntry:\n  gluon_effnets.get_model\nexcept ImportError as error:\n  print(error)"
+    use = "try:\n  gluon_effnets.get_model\nexcept ImportError as error:\n  print(error)"
+    code = f"import sys\n{before}\nimport gluon_effnets\n{use}"
     done = run_python("-c", code, path=path)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -156,7 +156,7 @@ def shift_and_mirror(images: np.ndarray, pad: int, mirror: bool, random: np.rand
 
 def resize_shorter(image: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
     """Resizes so that the shorter side has `size` pixels (the longer one rounded down)."""
-    return resize(image, *size_with_shorter(*image.shape[:2], size), interpolation)
+    return resize(image, *size_with_shorter(image.shape, size), interpolation)
 
 
 def eval_resize(settings: DataSettings) -> int:
