@@ -18,7 +18,7 @@ __all__ = ["FORMATS", "Picture", "decode", "is_one", "pixels_of"]
 Picture = Union[str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray]
 
 # Those that OpenCV reads, too.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "PPM", "JPEG2000")
 _ORIENTATION = 0x0112  # EXIF's tag
 _BYTES = (bytes, bytearray, memoryview)
 
