@@ -12,6 +12,7 @@ pytestmark = pytest.mark.fast
 PACKAGE = Path(__file__).parents[2] / "gluon_effnets"
 # A module may import from its own layer and those before it in this list.
 LAYERS = [
+    ["runtime"],
     ["_requirements", "_mxnet", "_resources", "_foreign", "_gluoncv", "class_names", "pictures", "progress", "tables"],
     ["native"],
     ["nn"],
@@ -174,6 +175,12 @@ def test_modules_without_mxnet_raise_one_sentence(module):
     code = f"import sys; sys.modules['mxnet'] = None; import gluon_effnets.{module}"
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True)
     assert done.stderr.splitlines()[-2] == "ImportError: gluon_effnets needs MXNet 1.9.1, which is not installed."
+
+
+def test_the_runtime_needs_numpy_pillow_and_onnx_runtime_alone():
+    foreign = {name.split(".")[0] for path, room in rooms() if room == "runtime" for name in imported(path)}
+    assert {"numpy", "PIL", "onnxruntime"} <= foreign
+    assert not foreign & {*OPTIONAL, "mxnet", "cv2", "scipy", "yaml", "tqdm", "packaging"} - {"onnxruntime"}
 
 
 def test_every_file_says_what_it_holds():
