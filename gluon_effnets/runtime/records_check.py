@@ -6,7 +6,7 @@ import itertools
 import os
 from collections import Counter
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -154,6 +154,11 @@ def check(path, decode: bool = False) -> Report:
     Raises:
         FileNotFoundError: There is no such file.
     """
+    return _inspect(path, decode, lambda found: None)
+
+
+def _inspect(path, decode: bool, keep: Callable[[Found], None]) -> Report:
+    """What `check` does; `keep` gets every record that can be read."""
     records, damages, offsets = 0, [], {}
     labels: Counter = Counter()
     formats: Counter = Counter()
@@ -166,6 +171,7 @@ def check(path, decode: bool = False) -> Report:
         except ValueError as error:
             damages.append(Damage(found.number, found.offset, str(error)))
             continue
+        keep(found)
         records += 1
         labels[len(record.labels)] += 1
         formats[header.format] += 1
@@ -201,18 +207,16 @@ def repair(path, target, decode: bool = False) -> Report:
         if key not in used and offset not in keys:
             keys[offset] = key
             used.add(key)
-    report = check(path, decode)
-    if not report.records:
-        raise ValueError(f"{path} has no record that can be read")
+    unused = itertools.count(max(used, default=-1) + 1)
     with Writer(target) as writer:
-        unused = itertools.count(max(used, default=-1) + 1)
-        for found in survey(path):
-            try:
-                found.read(decode)
-            except ValueError:
-                continue
-            kept = keys.get(found.offset)
-            writer.append_payload(next(unused) if kept is None else kept, found.payload)
+
+        def keep(found: Found) -> None:
+            key = keys.get(found.offset)
+            writer.append_payload(next(unused) if key is None else key, found.payload)
+
+        report = _inspect(path, decode, keep)
+        if not report.records:
+            raise ValueError(f"{path} has no record that can be read")
     return report
 
 

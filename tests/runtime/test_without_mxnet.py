@@ -27,11 +27,12 @@ ABSENT = "import sys; sys.modules.update(dict.fromkeys(['mxnet', 'gluoncv', 'yam
 # Whatever runs it, the answers are the same.
 CLASSIFY = """
 import json, numpy, sys
+from pathlib import Path
 from gluon_effnets.runtime import load
 from gluon_effnets.runtime.recordio import Reader, Writer
 description, image, folder = sys.argv[1:]
 with Writer(folder + "/a.rec") as writer:
-    writer.append(open(image, "rb").read(), [2, 5, 0, 0.1, 0.2, 0.3, 0.4])
+    writer.append(Path(image).read_bytes(), [2, 5, 0, 0.1, 0.2, 0.3, 0.4])
 with Reader(folder + "/a.rec") as reader:
     [record] = reader
 net = load(description, threads=1)
