@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -167,6 +169,22 @@ def test_an_onnx_file_describes_itself(description, net, tmp_path):
     assert load(alone).facts == net.facts
     assert net.facts.license == "CC BY 4.0" and net.facts.model == "idle_tiny"
     assert same(load(alone, threads=1)(photo(1)), net(photo(1)))
+
+
+def test_the_license_stands_where_it_was_given_and_nowhere_else(tmp_path):
+    from networks import trained
+
+    from gluon_effnets.__main__ import main
+    from gluon_effnets.deploy.description import Description
+
+    trained("idle_tiny").save_parameters(str(tmp_path / "w.params"))
+    for name, options in (("free", ["--license", "CC0-1.0"]), ("silent", [])):
+        words = ["export", "idle_tiny", str(tmp_path / "w.params"), str(tmp_path / name), "--image-size", "32"]
+        assert main([*words, "--format", "onnx", *options]) == 0
+    assert Description.read(tmp_path / "free.json").license == "CC0-1.0" == load(tmp_path / "free.onnx").facts.license
+    assert load(tmp_path / "free.json").facts == load(tmp_path / "free.onnx").facts
+    assert "license" not in json.loads((tmp_path / "silent.json").read_text())
+    assert load(tmp_path / "silent.onnx").facts.license is None
 
 
 @pytest.mark.parametrize("form", [{"batch": 3}, {"raw_input": True}])
