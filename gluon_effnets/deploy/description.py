@@ -58,6 +58,7 @@ class Description:
         `sha256`.
     routes : what a gate chooses from; the head's second output is a place in it. Empty for a network without a gate.
     sha256 : of every file of a routed export, else None.
+    license : of the weights, as it was given to the export, or None.
     """
 
     format: str
@@ -86,6 +87,7 @@ class Description:
     fusion_refused: Optional[str] = None
     routes: Tuple[Route, ...] = ()
     sha256: Optional[Dict[str, str]] = None
+    license: Optional[str] = None
 
     @classmethod
     def of(cls, net, image_size: int, **rest: Any) -> Description:
@@ -178,7 +180,7 @@ _PLAIN_KEYS = (
     *("versions", "folded", "fused", "milliseconds", "int8"),
 )
 _LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
-_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused")
+_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "license")
 _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
     *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),
