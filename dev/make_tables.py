@@ -241,7 +241,7 @@ def profile_table() -> str:
 
 def weights_table() -> str:
     """Published weights, and what dev/measure_weights.py measured."""
-    header = ["weights", "model", "published top-1", "photographs: top-1", "top-5", "same answer", "licence", "from"]
+    header = ["weights", "model", "published top-1", "photographs: top-1", "top-5", "same answer", "license", "from"]
     rows = []
     for row in results("weights")["weights"]:
         here, parity = (row["here"] or [{}])[-1], row["parity"]
@@ -249,7 +249,7 @@ def weights_table() -> str:
                     ((here, "top1"), (here, "top5"), (parity, "agreement"))]  # fmt: skip
         told = f"{row['published'][0]['top1']} %" if row["published"] else ""
         place = f"`{row['package']}`" if row["package"] else f"[{row['file']}]({row['url']})"
-        rows.append([row["name"], f"`{row['model']}`", told, *measured, row["licence"], place])
+        rows.append([row["name"], f"`{row['model']}`", told, *measured, row["license"], place])
     return Table(header, rows).markdown()
 
 

@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--names", metavar="FILE", help="The names of the classes, one per line (default: as in the weights)."
     )
+    parser.add_argument("--license", metavar="TEXT", help="The license of the weights, to stand in the files.")
     parser.add_argument("--classes", type=int, metavar="N", help="Number of classes (default: as in the weights).")
     parser.add_argument(
         "--width",
@@ -123,6 +124,7 @@ def run(args: argparse.Namespace) -> None:
         fold=args.fold,
         blocks=args.blocks,
         int8=images,
+        license=args.license,
     )
     print("\n".join(map(str, [*exported.files, exported.description])))
     print(f"input: {'pixels of 0..255, then inside ' if args.raw_input else ''}{net.preprocessing}")
@@ -187,7 +189,7 @@ def _export_routed(net, args) -> None:
     from ..deploy import export_routed
     from ..deploy.description import Description
 
-    others = ("aligned", "condense", "condense_classifier", "raw_input", "batch")
+    others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "license")
     if not (args.fold and args.blocks) or args.width is not None or any(getattr(args, name) for name in others):
         raise ValueError(
             "--routed goes with --format, --single-file, --image-size, --names, --classes and --option alone"

@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> None:
     for row in rows:
         here = row.here[-1] if row.here else {}
         published = row.published[0]["top1"] if row.published else ""
-        shown.append((row.name, row.model, published, here.get("top1", ""), here.get("top5", ""), row.licence))
-    columns = ["weights", "model", "published top-1", "1,000 photographs", "top-5", "licence"]
+        shown.append((row.name, row.model, published, here.get("top1", ""), here.get("top5", ""), row.license))
+    columns = ["weights", "model", "published top-1", "1,000 photographs", "top-5", "license"]
     print(Table(columns, shown).written(args.format))
     if args.model:
         for row in rows:

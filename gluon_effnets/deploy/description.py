@@ -49,7 +49,7 @@ class Description:
     normalized_inside : mean and std that the graph applies, or None.
     names : of the classes, or None.
     crop_first : whether an image's centre, `crop` times its shorter side, is cut out before it is resized.
-    origin : of weights that others trained: `source`, `licence`, ...; else None.
+    origin : of weights that others trained: `source`, `license`, ...; else None.
     folded : whether BN is part of the convolutions before it.
     fused, milliseconds : whether MXNet's files run faster with oneDNN's fused operators (None: it was not measured),
         and how long one image took as 'plain' and as 'fused', the latter only if its logits were right.
@@ -60,6 +60,7 @@ class Description:
         `sha256`.
     routes : what a gate chooses from; the head's second output is a place in it. Empty for a network without a gate.
     sha256 : of every file of a routed export, else None.
+    license : of the weights, as it was given to the export, or None.
     """
 
     format: str
@@ -90,6 +91,7 @@ class Description:
     fusion_refused: Optional[str] = None
     routes: Tuple[Route, ...] = ()
     sha256: Optional[Dict[str, str]] = None
+    license: Optional[str] = None
 
     @classmethod
     def of(cls, net, image_size: int, **rest: Any) -> Description:
@@ -182,7 +184,7 @@ _PLAIN_KEYS = (
     *("versions", "folded", "fused", "milliseconds", "int8"),
 )
 _LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
-_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "crop_first", "origin")
+_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "license", "crop_first", "origin")
 _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
     *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),

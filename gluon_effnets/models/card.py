@@ -22,7 +22,7 @@ class Card(NamedTuple):
     Attributes:
         classes: None if they are unknown.
         preprocessing: What is done to images.
-        origin: Of weights that others trained: `source`, `licence`, `sha256` of their file, ...; empty for one's own.
+        origin: Of weights that others trained: `source`, `license`, `sha256` of their file, ...; empty for one's own.
     """
 
     classes: Optional[List[str]] = None

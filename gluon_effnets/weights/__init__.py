@@ -1,5 +1,6 @@
 """Importers of official checkpoints: `load_official`, `read_checkpoint`, `convert`."""
 
+from .. import _mxnet  # noqa: F401  before all that needs it
 from .conversion import Conversion, convert
 from .files import read_checkpoint
 from .load import load_official

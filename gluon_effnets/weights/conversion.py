@@ -127,13 +127,13 @@ def obtain(model: str, out: Path) -> None:
         raise FileNotFoundError(_what_can_be_had(model, out, rows))
     if known_file(found) != meant:
         raise ValueError(f"{found} is not the file that {meant.package} is known to have; install it anew")
-    log.warning("the weights of %s (%s) are written to %s", found, meant.licence, out)
+    log.warning("the weights of %s (%s) are written to %s", found, meant.license, out)
     convert(meant.model, found, out, source=meant.source, **meant.options)
 
 
 def _what_can_be_had(model: str, out: Path, rows: Sequence[PublishedWeights]) -> str:
     if rows:
-        ways = "\n".join(f"{row.name} ({row.licence}, {row.trained_by}): {row.how}" for row in rows)
+        ways = "\n".join(f"{row.name} ({row.license}, {row.trained_by}): {row.how}" for row in rows)
         return f"no weights at {out}. Of {model} there are\n{ways}"
     others = ", ".join(sorted({row.model for row in published_weights()}))
     return (

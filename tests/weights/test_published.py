@@ -28,7 +28,7 @@ def test_every_row_can_be_followed():
     assert len({row.name for row in rows}) == len({row.sha256 for row in rows}) == len(rows) > 4
     for row in rows:
         assert row.model in list_models() and row.source in {source.name for source in SOURCES}
-        assert re.fullmatch("[0-9a-f]{64}", row.sha256) and row.licence and row.trained_by
+        assert re.fullmatch("[0-9a-f]{64}", row.sha256) and row.license and row.trained_by
         assert bool(row.package) != bool(row.url) and (row.package or row.url) in row.how
         assert get_model(row.model, **row.options).num_classes == 1000
         assert row.name == row.model or not row.package  # what pretrained=True means
@@ -68,7 +68,7 @@ def test_pretrained_builds_and_keeps_what_a_package_holds(installed, tmp_path, c
     x = mx.nd.array(np.random.RandomState(0).standard_normal((1, 3, 64, 64)))
     assert np.array_equal(net(x).asnumpy(), direct(x).asnumpy())
     assert net.classes[0] == "n01440764 tench" and net.preprocessing.crop_first
-    assert net.origin["licence"] == "Apache-2.0" and "some-weights==1.0" in net.origin["source"]
+    assert net.origin["license"] == "Apache-2.0" and "some-weights==1.0" in net.origin["source"]
     # The second time the package is not needed.
     installed.unlink()
     assert get_model(LITE, pretrained=True).origin == net.origin
@@ -119,7 +119,7 @@ def test_commands_understand_the_word_pretrained(installed, tmp_path, capsys):
     assert main(["export", LITE, "pretrained", str(tmp_path / "lite"), "--format", "onnx", "--image-size", "64"]) == 0
     about = json.loads((tmp_path / "lite.json").read_text())
     assert about["names"][999] == "n15075141 toilet tissue" and about["crop_first"] is True
-    assert about["origin"]["licence"] == "Apache-2.0"
+    assert about["origin"]["license"] == "Apache-2.0"
 
 
 def test_imagenets_classes_are_compared_by_their_number():

@@ -162,7 +162,7 @@ def test_without_the_package_the_command_is_told(tmp_path):
 
 
 def test_a_published_file_is_read_whole(tmp_path):
-    """The smallest real one: 470,072 parameters, its names and its licence."""
+    """The smallest real one: 470,072 parameters, its names and its license."""
     folder = Path(os.environ.get("GLUON_EFFNETS_WEIGHTS", "nowhere"))
     path = folder / "mobilenet_v1_0.25_128_quant.tflite"
     if not path.is_file():
@@ -171,4 +171,4 @@ def test_a_published_file_is_read_whole(tmp_path):
     assert done.num_parameters == 470_072
     assert done.options == {"act": "relu6", "bn_epsilon": 1e-3, "padding": "same"}
     net = get_model(SMALL, pretrained=tmp_path / "x.params")
-    assert net.classes[207] == "n02099601 golden retriever" and net.origin["licence"] == "Apache-2.0"
+    assert net.classes[207] == "n02099601 golden retriever" and net.origin["license"] == "Apache-2.0"
