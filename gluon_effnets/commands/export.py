@@ -11,7 +11,7 @@ import numpy as np
 
 from ..models import ClassificationNet, get_model
 from .command import Command
-from .options import condensing_options, data_options, network_options, read_options
+from .options import condensing_options, data_options, network_options, read_options, weights_help
 
 __all__ = ["COMMAND"]
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `export`."""
     parser.add_argument("name", help="The model, see python -m gluon_effnets list.")
-    parser.add_argument("weights", help="Its .params file.")
+    parser.add_argument("weights", help=weights_help("Its .params file"))
     parser.add_argument("out", help="How the names of the files begin.")
     parser.add_argument(
         "--format",
@@ -98,7 +98,9 @@ def run(args: argparse.Namespace) -> None:
     from ..deploy import export, export_subnet
     from ..deploy.description import Description
     from ..models.condense import condense
+    from ..weights.conversion import weights_path
 
+    args.weights = weights_path(args.name, args.weights)
     net, images = _net_and_images(args)
     _replace_card(net, args)
     if args.routed:

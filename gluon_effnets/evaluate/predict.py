@@ -42,7 +42,7 @@ class _ImageClassifier:
         self, logits: Callable[[np.ndarray], np.ndarray], card: Card, image_size: Optional[int], where: Union[str, Path]
     ):
         self._logits, self._where = logits, where
-        self.names, preprocessing = card
+        self.names, preprocessing = card.classes, card.preprocessing
         if image_size not in (None, preprocessing.image_size):
             log.warning("images are %s x %s as asked; %s is for %d", *[image_size] * 2, where, preprocessing.image_size)
             preprocessing = preprocessing._replace(image_size=image_size)

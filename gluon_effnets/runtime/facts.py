@@ -125,6 +125,7 @@ def _facts(values: Mapping[str, Any], where) -> Facts:
         found["interpolation"],
         float(found["crop"]),
         found["image_size"],
+        bool(found["crop_first"]),
     )
     return Facts(
         found["model"], found["num_classes"], preprocessing, None if names is None else tuple(names), found["license"]
@@ -154,6 +155,7 @@ _KEYS: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "image_size": (_is_whole(_MOST_PIXELS), f"a whole number of 1 to {_MOST_PIXELS}"),
     "crop": (lambda value: _is_number(value) and 0.01 <= value <= 1, "a number of 0.01 to 1"),
     "interpolation": (INTERPOLATIONS.__contains__, f"one of {', '.join(INTERPOLATIONS)}"),
+    "crop_first": (lambda value: value is None or isinstance(value, bool), "true or false"),
     "mean": (lambda value: _is_list(value, _is_number, (1, 3)), "a number for each of 1 or 3 channels"),
     "std": (lambda value: _is_list(value, lambda n: _is_number(n) and n > 0, (1, 3)), "above 0 for 1 or 3 channels"),
     "channel_order": (CHANNEL_ORDERS.__contains__, f"one of {', '.join(CHANNEL_ORDERS)}"),

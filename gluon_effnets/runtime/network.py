@@ -130,9 +130,9 @@ class Network:
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
     def _shown(self, image: Picture, where: str) -> np.ndarray:
-        mean, std, order, interpolation, crop, size = self.preprocessing
+        mean, std, order, interpolation, crop, size, first = self.preprocessing
         assert interpolation is not None and crop is not None and size is not None, "checked when it was read"
-        pixels = evaluation_crop(pixels_of(image, where), size, crop, interpolation)
+        pixels = evaluation_crop(pixels_of(image, where), size, crop, interpolation, first)
         if len(mean) == 1:
             pixels = luminance(pixels)
         step = -1 if order == "bgr" else 1

@@ -8,7 +8,15 @@ from typing import Sequence, Tuple
 import numpy as np
 from PIL import Image
 
-__all__ = ["evaluation_crop", "luminance", "normalise", "resize_by_pillow", "shorter_side", "size_with_shorter"]
+__all__ = [
+    "central_square",
+    "evaluation_crop",
+    "luminance",
+    "normalise",
+    "resize_by_pillow",
+    "shorter_side",
+    "size_with_shorter",
+]
 
 PILLOW_FILTERS = {"pillow_bilinear": Image.Resampling.BILINEAR, "pillow_bicubic": Image.Resampling.BICUBIC}
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
@@ -28,14 +36,27 @@ def size_with_shorter(shape: Sequence[int], shorter: int) -> Tuple[int, int]:
     return (shorter * height // width, shorter) if height > width else (shorter, shorter * width // height)
 
 
-def evaluation_crop(image: np.ndarray, image_size: int, crop: float, interpolation: str) -> np.ndarray:
+def central_square(image: np.ndarray, crop: float) -> np.ndarray:
+    """Return the central square of `crop` times the shorter side, rounded as TensorFlow's EfficientNet code does."""
+    height, width = image.shape[:2]
+    side = max(1, int(crop * min(height, width) + 1e-6))
+    top, left = (height - side + 1) // 2, (width - side + 1) // 2
+    return image[top : top + side, left : left + side]
+
+
+def evaluation_crop(
+    image: np.ndarray, image_size: int, crop: float, interpolation: str, crop_first: bool = False
+) -> np.ndarray:
     """Return what a network is shown of an image, (h, w, 3) uint8 -> (image_size, image_size, 3).
 
     Args:
         image: RGB pixels.
         image_size, crop: The shorter side gets `image_size` / `crop` pixels, and the center is cut out.
+        crop_first: The central square of `crop` times the shorter side is cut out and resized instead.
         interpolation: 'pillow_bilinear', 'pillow_bicubic', or 'bilinear': as OpenCV does it, without low-pass filter.
     """
+    if crop_first:
+        image, crop = central_square(image, crop), 1.0
     height, width = size_with_shorter(image.shape, shorter_side(image_size, crop))
     top, left = (height - image_size) // 2, (width - image_size) // 2
     rows, columns = slice(top, top + image_size), slice(left, left + image_size)

@@ -19,6 +19,8 @@ class Preprocessing(NamedTuple):
         interpolation: How an image is resized; None: as is usual for the model (`ModelInfo`).
         crop: The shorter side gets `image_size` / `crop` pixels; None: as is usual for the model.
         image_size: Side of the central square that is left, in pixels; None: as is usual for the model.
+        crop_first: Whether the central square of `crop` times the shorter side is cut out first and then resized, as
+            TensorFlow's EfficientNets do it.
     """
 
     mean: Tuple[float, ...] = (123.68, 116.779, 103.939)
@@ -27,13 +29,14 @@ class Preprocessing(NamedTuple):
     interpolation: Optional[str] = None
     crop: Optional[float] = None
     image_size: Optional[int] = None
+    crop_first: bool = False
 
     def __str__(self) -> str:
         scaled = any(self.mean) or any(value != 1 for value in self.std)
         scale = f"minus mean {_numbers(self.mean)}, by std {_numbers(self.std)}" if scaled else "not normalized"
         parts = [f"{'grey' if len(self.mean) == 1 else self.channel_order.upper()} 0..255", scale]
         parts += [f"{self.image_size} pixels"] if self.image_size else []
-        parts += [f"crop {self.crop:g}"] if self.crop else []
+        parts += [f"crop {self.crop:g}{' before resizing' * self.crop_first}"] if self.crop else []
         return ", ".join(parts + ([self.interpolation] if self.interpolation else []))
 
     @property

@@ -8,7 +8,7 @@ from typing import Sequence
 import numpy as np
 
 from ..._requirements import optional_import
-from ...runtime.pixels import PILLOW_FILTERS, resize_by_pillow, shorter_side, size_with_shorter
+from ...runtime.pixels import PILLOW_FILTERS, central_square, resize_by_pillow, shorter_side, size_with_shorter
 from .rand_augment import rand_augment
 from .settings import PLAIN, DataSettings
 
@@ -173,7 +173,10 @@ def center_crop(image: np.ndarray, size: int, shorter: int, interpolation: str =
 
 def evaluation_crop(image: np.ndarray, settings: DataSettings) -> np.ndarray:
     """What an evaluation shows of a decoded image: (h, w, c) uint8 -> (image_size, image_size, c)."""
-    return center_crop(image, settings.image_size, eval_resize(settings), settings.eval_interpolation)
+    if not settings.eval_crop_first:
+        return center_crop(image, settings.image_size, eval_resize(settings), settings.eval_interpolation)
+    window = central_square(image, settings.eval_crop)
+    return resize(window, settings.image_size, settings.image_size, settings.eval_interpolation)
 
 
 def augment_photo(image: np.ndarray, settings: DataSettings, random: np.random.RandomState) -> np.ndarray:
