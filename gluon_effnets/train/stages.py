@@ -56,8 +56,10 @@ def run_stages(recipe: Recipe, out: Path, workers: Workers, build: Callable[...,
 
 
 def _is_finished(folder: Path, recipe: Recipe) -> bool:
-    """Whether a stage has left all that it should, the next one's weights among it; an empty result is none."""
-    return bool(read_json(folder / RESULT)) and (folder / f"{recipe.file_name}.params").is_file()
+    """Whether a stage has left all that it should, the next one's weights among it; another run's result is none."""
+    result = read_json(folder / RESULT) or {}
+    complete = result.get("model") == recipe.model and "updates" in result
+    return complete and (folder / f"{recipe.file_name}.params").is_file()
 
 
 def _check(name: str, stage: Recipe, workers: Workers, build: Callable[..., Built]) -> int:
