@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
+import os
+import platform
+import socket
 import subprocess
 import sys
 import textwrap
+from importlib import metadata
 from pathlib import Path
 
 import mxnet as mx
@@ -43,6 +49,11 @@ def no_data_by_environment(monkeypatch):
     monkeypatch.delenv("GLUON_EFFNETS_IMAGENET", raising=False)
 
 
+def installed(package):
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+
+
 def test_files_of_a_run(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
@@ -69,7 +80,13 @@ def test_records_of_a_run(finished):
     )
     assert load_recipe(finished / "recipe.yaml").as_dict() == recipe, "a run can be repeated from its own recipe"
     circumstances = json.loads((finished / "run.json").read_text())
-    assert circumstances["versions"]["mxnet"] == mx.__version__
+    versions = {"gluon_effnets": gluon_effnets.__version__, "python": platform.python_version()}
+    versions.update(mxnet=mx.__version__, numpy=np.__version__, horovod=installed("horovod"))
+    assert circumstances["versions"] == versions
+    assert circumstances["host"] == socket.gethostname()
+    assert circumstances["processors"] == os.cpu_count() and len(circumstances["processor"]) > 2
+    date = datetime.datetime.fromisoformat(circumstances["date"])
+    assert abs(date.timestamp() - (finished / "run.json").stat().st_mtime) < 60
     assert (circumstances["workers"], circumstances["global_batch"]) == (1, 8)
     assert circumstances["lr"] == recipe["optimizer"]["lr"]
     result = json.loads((finished / "result.json").read_text())
