@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import faulthandler
 import functools
@@ -16,7 +17,7 @@ import sys
 import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Callable, Dict, Iterator, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -45,6 +46,8 @@ __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
+_RECIPE, _CIRCUMSTANCES = "recipe.yaml", "run.json"
+
 
 def read_recipe(args: argparse.Namespace) -> Tuple[Recipe, Path]:
     """Find and load the recipe the arguments name."""
@@ -70,7 +73,7 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
     if "stem_stride" in model_options(recipe, state.data).keys() - recipe.model_options.keys():
         say(state, f"          stem stride 1, for images of {recipe.data.image_size} pixels")
     say(state, f"data      {state.data.description}")
-    say(state, f"recipe    {path} -> {state.out / 'recipe.yaml'}")
+    say(state, f"recipe    {path} -> {state.out / _RECIPE}")
     say(
         state,
         f"batch     {batch} = {recipe.data.batch_size} x {world} worker(s) x {recipe.accumulate} accumulated",
@@ -86,7 +89,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
     """Write the resolved recipe and the circumstances into the run folder."""
     if not state.workers.is_writer:
         return
-    write_whole(state.out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    write_whole(state.out / _RECIPE, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     circumstances = {
         "command": sys.argv,
         "commit": _resources.commit(),
@@ -100,7 +103,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
         "lr": state.base_lr,
         "global_batch": recipe.data.batch_size * state.workers.size * recipe.accumulate,
     }
-    write_whole(state.out / "run.json", json.dumps(circumstances, indent=1) + "\n")
+    write_whole(state.out / _CIRCUMSTANCES, json.dumps(circumstances, indent=1) + "\n")
 
 
 def _versions() -> Dict[str, Optional[str]]:
@@ -124,16 +127,36 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
     recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
     out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
-    if workers.is_writer:
-        out.mkdir(parents=True, exist_ok=True)
-        if args.fresh:
-            for name in recipe.split():
+
+    def begin() -> None:
+        # Not before the recipe has been found right: a mistake must neither leave an empty folder nor cost checkpoints.
+        if workers.is_writer:
+            out.mkdir(parents=True, exist_ok=True)
+            for name in recipe.split() if args.fresh else ():
                 _remove_checkpoints(out / name)
-    if recipe.stages:
-        run_stages(recipe, out, workers, build, functools.partial(_train, path=path))
-    else:
-        _train(recipe, out, workers, path=path)
+
+    with _no_empty_folder(out) if workers.is_writer else contextlib.nullcontext():
+        if recipe.stages:
+            run_stages(recipe, out, workers, build, begin, functools.partial(_train, path=path))
+        else:
+            _train(recipe, out, workers, path=path, begin=begin)
     workers.finish()
+
+
+@contextlib.contextmanager
+def _no_empty_folder(out: Path) -> Iterator[None]:
+    """Remove folders made within, after a user's mistake before anything was trained: hooks may refuse it late."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        yield
+    except (ValueError, OSError, ImportError):
+        if made and all(path.name in (_RECIPE, _CIRCUMSTANCES) for path in out.rglob("*") if path.is_file()):
+            shutil.rmtree(out, ignore_errors=True)
+            for folder in made[1:]:
+                # Another run may have begun beside this one.
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        raise
 
 
 def _train(
@@ -144,10 +167,12 @@ def _train(
     start: Optional[Path] = None,
     *,
     path: Path,
+    begin: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run one recipe, or one stage, in its folder."""
+    """Run one recipe, or one stage, in its folder, which is there after `begin`."""
     state, task, hooks = build(recipe, out, workers, stage, start)
     _introduce(state, recipe, path)
+    begin()
     resume(state, hooks, recipe)
     _record(state, recipe)
     try:

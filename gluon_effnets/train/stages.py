@@ -24,17 +24,26 @@ __all__ = ["run_stages"]
 log = logging.getLogger(__name__)
 
 
-def run_stages(recipe: Recipe, out: Path, workers: Workers, build: Callable[..., Built], train: Callable) -> None:
+def run_stages(
+    recipe: Recipe,
+    out: Path,
+    workers: Workers,
+    build: Callable[..., Built],
+    begin: Callable[[], None],
+    train: Callable[..., None],
+) -> None:
     """Train the stages of a recipe one after the other, in the folders `out`/<name of the stage>.
 
     All are built before the first begins, so that a mistake in the last one shows at once. A stage that is finished is
     passed over: the same command goes on with the one that was interrupted.
-    `build(recipe, folder, workers)` makes what a stage needs, `train(recipe, folder, workers, place, start)` runs it.
+    `build(recipe, folder, workers)` makes what a stage needs, `begin()` the folder, and
+    `train(recipe, folder, workers, place, start)` runs a stage.
     Raises what they raise, naming the stage.
     """
     stages = recipe.split()
     checked = {name: _check(name, stage, workers, build) for name, stage in stages.items()}
     _compare_classes(checked)
+    begin()
     if workers.is_writer:
         write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     # Once for all: Horovod mixes up exchanges of the same name that follow each other at once.

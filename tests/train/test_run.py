@@ -181,8 +181,9 @@ def test_training_learns_the_synthetic_classes(tmp_path):
     ],
 )
 def test_mistakes_in_what_to_run(tmp_path, capsys, arguments, message):
-    assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
+    assert main([*arguments, "--out", str(tmp_path / "a" / "out")]) == 1
     assert_message(capsys, message, lines=6)
+    assert not list(tmp_path.iterdir()), "no empty folder"
 
 
 @pytest.mark.parametrize(
@@ -204,11 +205,30 @@ def test_mistakes_in_what_to_run(tmp_path, capsys, arguments, message):
         ("data.batch_size=64", "Set data.batch_size to at most 16"),
         ("precision=float16", "precision float16 needs a GPU"),
         ("pretrained=/nowhere.params", "no weights at /nowhere.params"),
+        ("hooks.sparsify.until=0.3", "hooks.sparsify: idle_tiny has no masked layers"),
     ],
 )
 def test_mistakes_in_the_recipe(tmp_path, capsys, override, message):
-    assert main(command(tmp_path / "out", "--set", override)) == 1
+    assert main(command(tmp_path / "a" / "out", "--set", override)) == 1
     assert_message(capsys, message, lines=3)
+    assert not list(tmp_path.iterdir()), "no empty folder"
+
+
+def test_a_mistake_with_fresh_keeps_the_checkpoints(tmp_path, capsys):
+    assert main(command(tmp_path)) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(command(tmp_path, "--fresh", "--set", "optimizer.name=sgdd")) == 1
+    assert_message(capsys, "unknown optimizer 'sgdd'", lines=3)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_mistake_found_late_leaves_the_folders_of_others(tmp_path, capsys):
+    (tmp_path / "runs" / "other").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    mistake = ("--set", "hooks.sparsify.until=0.3")
+    assert main(command(tmp_path / "runs" / "out", *mistake)) == main(command(tmp_path / "mine", *mistake)) == 1
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["other"]
+    assert (tmp_path / "mine").is_dir(), "it was there before"
 
 
 def assert_message(capsys, message, lines):

@@ -198,6 +198,13 @@ def test_fresh_starts_over(recipe, whole, tmp_path, capsys):
     assert json.loads((tmp_path / "again" / "supernet" / "result.json").read_text())["updates"] == 6
 
 
+def test_a_mistake_with_fresh_keeps_the_checkpoints_of_all_stages(recipe, whole, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path / "again")
+    assert main([*command(recipe, tmp_path / "again", "stages.gate.optimizer.name=sgdd"), "--fresh"]) == 1
+    assert "stage gate: unknown optimizer 'sgdd'" in capsys.readouterr().err
+    assert_equal(whole, tmp_path / "again")
+
+
 def test_a_signal_stops_the_stage_that_runs(recipe, whole, tmp_path, monkeypatch):
     train = loop.train
 
@@ -249,8 +256,7 @@ def test_a_mistake_in_the_last_stage_shows_before_the_first_begins(recipe, tmp_p
     assert main(command(recipe, tmp_path / "run", override)) == 1
     told = capsys.readouterr().err
     assert re.search(message, told), told
-    assert not list_checkpoints(tmp_path / "run" / "supernet")
-    assert not (tmp_path / "run" / "supernet").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_settings_common_to_all_stages_can_be_changed(recipe):
