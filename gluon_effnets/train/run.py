@@ -17,7 +17,7 @@ import sys
 import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -25,6 +25,7 @@ import yaml
 
 from .. import __version__, _resources, native
 from ..complexity import count
+from ..files.folders import not_left_empty
 from ..timing import machine
 from . import loop
 from .build import build, model_options, resume, say
@@ -135,28 +136,14 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
             for name in recipe.split() if args.fresh else ():
                 _remove_checkpoints(out / name)
 
-    with _no_empty_folder(out) if workers.is_writer else contextlib.nullcontext():
+    # Hooks may refuse a recipe when all has been written down.
+    tidy = not_left_empty(out, but_for=(_RECIPE, _CIRCUMSTANCES)) if workers.is_writer else contextlib.nullcontext()
+    with tidy:
         if recipe.stages:
             run_stages(recipe, out, workers, build, begin, functools.partial(_train, path=path))
         else:
             _train(recipe, out, workers, path=path, begin=begin)
     workers.finish()
-
-
-@contextlib.contextmanager
-def _no_empty_folder(out: Path) -> Iterator[None]:
-    """Remove folders made within, after a user's mistake before anything was trained: hooks may refuse it late."""
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    try:
-        yield
-    except (ValueError, OSError, ImportError):
-        if made and all(path.name in (_RECIPE, _CIRCUMSTANCES) for path in out.rglob("*") if path.is_file()):
-            shutil.rmtree(out, ignore_errors=True)
-            for folder in made[1:]:
-                # Another run may have begun beside this one.
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-        raise
 
 
 def _train(
