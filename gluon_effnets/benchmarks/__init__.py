@@ -1,1 +1,1 @@
-"""Measurements of speed and size, and the forms and libraries that networks are compared with."""
+"""Measurements of speed and size, and the variants and libraries that networks are compared with."""

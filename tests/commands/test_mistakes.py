@@ -20,7 +20,6 @@ def weights(tmp_path_factory):
     return files
 
 
-EXPORT, CONVERT = "export {name} W new/x", "convert --model {name} W new/x.params"
 DATA = "--data synthetic:96 --set data.image_size=16"
 MISTAKES = [
     ("idle_tiny", "export idle_tinyy W new/x"),
