@@ -240,7 +240,7 @@ class _Target:
     def checked(
         cls, net: ClassificationNet, image_size: Optional[int], align: Optional[bool], format: Format, options: Options
     ) -> _Target:
-        """Raises ValueError for what cannot be exported so, ImportError if a package is missing."""
+        """Check that it can be done. Raises ValueError if it cannot, ImportError if a package is missing."""
         format.check(options)
         channels = len(net.card.preprocessing.mean)
         if options.raw_input and channels != net.in_channels:
