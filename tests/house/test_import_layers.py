@@ -13,7 +13,9 @@ PACKAGE = Path(__file__).parents[2] / "gluon_effnets"
 # A module may import from its own layer and those before it in this list.
 LAYERS = [
     ["runtime"],
-    ["_requirements", "_mxnet", "_resources", "_foreign", "_gluoncv", "class_names", "pictures", "progress", "tables"],
+    ["_requirements", "_mxnet", "_resources", "_gluoncv", "progress", "tables"],
+    ["files"],
+    ["_foreign", "class_names", "pictures"],
     ["native"],
     ["nn"],
     ["models"],
