@@ -87,6 +87,7 @@ def _compilable(exported: Path):
     from ..deploy.description import Description
 
     about = Description.read(exported)
+    about.files_in(exported.parent)
     if about.format != "onnx" or about.input_shape[0] is None or about.int8 is not None:
         raise ValueError(
             f"TVM compiles float ONNX files for a fixed number of images; {exported} describes another export.\n"
@@ -117,6 +118,7 @@ def _describe(about, made, library: Path, threads: int):
         compared_on=("ONNX Runtime on random input",),
         versions={**about.versions, "tvm": made.tvm},
         tvm={"processor": made.processor, "threads": threads, "sha256": sha256(library)},
+        sha256={library.name: sha256(library)},
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..complexity import count
 from ..deploy import export
 from ..deploy.export import Exported
 from ..deploy.to_mxnet.variants import time_variants
+from ..files.write import write_text
 from ..models import params
 from ..models.condense import condense
 from ..nn import masked_layers
@@ -18,8 +19,9 @@ from ..tables import Table
 from .config import Recipe
 from .final_weights import LAST, FinalWeights, final_weights, find_average, in_network
 from .hooks import Hook
+from .hooks.logs import read_log
 from .hooks.sparsify import SPARSITY
-from .run_folder import RESULT, write_whole
+from .run_folder import RESULT
 from .slimmable_report import Rows, evaluates_widths, slimmable_figures, width_figures
 from .state import TrainState
 
@@ -51,11 +53,11 @@ def write_report(state: TrainState, recipe: Recipe, hooks: Sequence[Hook] = ()) 
 
 def _write_report(state: TrainState, recipe: Recipe, chosen: FinalWeights) -> dict:
     size = recipe.data.image_size
-    _draw(state, recipe)
+    undrawn = _draw(state, recipe)
     if evaluates_widths(state):
         figures = slimmable_figures(state, recipe)
         result = {**_circumstances(state, recipe), **figures.values, **state.scores, "weights": chosen.name}
-        _finish(state, result, [*_scores_of(result), ("weights exported", chosen.description), *figures.rows])
+        _finish(state, result, [*_scores_of(result), ("weights exported", chosen.description), *figures.rows], undrawn)
         return result
     net, layers = state.net, masked_layers(state.net)
     if layers and all(layer.finished for layer in layers.values()):
@@ -73,7 +75,7 @@ def _write_report(state: TrainState, recipe: Recipe, chosen: FinalWeights) -> di
         **({"fusion_refused": fusion_refused} if fusion_refused else {}),
         "export_difference": exported.difference,
     }
-    _finish(state, result, _scores_of(result) + _costs_of(result, exported, chosen.description))
+    _finish(state, result, _scores_of(result) + _costs_of(result, exported, chosen.description), undrawn)
     return result
 
 
@@ -83,13 +85,13 @@ def write_stage_result(state: TrainState, recipe: Recipe) -> dict:
     Nothing is exported: it is the last stage that makes the network for use. Returns the values of result.json.
     """
     state.net.save_parameters(str(state.out / f"{recipe.file_name}.params"))
-    _draw(state, recipe)
+    undrawn = _draw(state, recipe)
     result = {**_circumstances(state, recipe), **state.scores}
     if evaluates_widths(state):
         result["widths"] = width_figures(state, recipe.data.image_size)
     else:
         result["madds"] = count(state.net, recipe.data.image_size).madds
-    _finish(state, result, _scores_of(result))
+    _finish(state, result, _scores_of(result), undrawn)
     return result
 
 
@@ -103,20 +105,27 @@ def _circumstances(state: TrainState, recipe: Recipe) -> Dict[str, Any]:
     }
 
 
-def _draw(state: TrainState, recipe: Recipe) -> None:
+def _draw(state: TrainState, recipe: Recipe) -> Optional[OSError]:
+    """Draw the pictures, or return why they cannot be written, which is told when all else is done."""
     title = f"{recipe.model} on {recipe.data.source}"
-    draw_curves(state.out / "log.jsonl", state.out / "curves.png", title)
-    if (state.out / SPARSITY).exists():
-        draw_sparsity(state.out / SPARSITY, state.out / "sparsity.png", title)
+    try:
+        draw_curves(state.out / "log.jsonl", state.out / "curves.png", title)
+        if (state.out / SPARSITY).exists():
+            draw_sparsity(state.out / SPARSITY, state.out / "sparsity.png", title)
+    except OSError as error:
+        return error
+    return None
 
 
-def _finish(state: TrainState, result: dict, rows: Rows) -> None:
-    """Write result.json, by which a run counts as finished, and print the table."""
-    write_whole(state.out / RESULT, json.dumps(result, indent=1) + "\n")
+def _finish(state: TrainState, result: dict, rows: Rows, undrawn: Optional[OSError]) -> None:
+    """Write result.json, by which a run counts as finished, and print the table; then raise what kept from drawing."""
+    write_text(state.out / RESULT, json.dumps(result, indent=1) + "\n")
     rows = [*rows, ("curves, log", f"{state.out / 'curves.png'}, {state.out / 'log.jsonl'}")]
     lines = Table(["", ""], rows).text(header=False)
     rule = "-" * max(map(len, lines.splitlines()))
     print(f"{rule}\n{lines}\n{rule}")
+    if undrawn is not None:
+        raise undrawn
 
 
 def _scores_of(result: dict) -> Rows:
@@ -155,7 +164,7 @@ def _costs_of(result: dict, exported: Exported, weights: str) -> Rows:
 def draw_curves(log: Path, picture: Path, title: str = "") -> None:
     """Draw training loss, evaluation scores and learning rate of a log.jsonl over epochs, as a PNG."""
     pyplot = load_pyplot("the pictures of a run")
-    lines: List[dict] = [json.loads(line) for line in log.read_text().splitlines()]
+    lines: List[dict] = read_log(log)
     training = [line for line in lines if line["kind"] == "train"]
     evaluations = [line for line in lines if line["kind"] == "eval"]
     figure, (losses, accuracy, rate) = pyplot.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)

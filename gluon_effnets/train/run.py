@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import faulthandler
 import functools
@@ -24,6 +25,8 @@ import yaml
 
 from .. import __version__, _resources, native
 from ..complexity import count
+from ..files.locks import alone_in
+from ..files.write import make_folder, write_text
 from ..timing import machine
 from . import loop
 from .build import build, model_options, resume, say
@@ -31,11 +34,10 @@ from .checkpoint import list_checkpoints
 from .config import Recipe, find_recipe, load_recipe
 from .data import parse_source
 from .dist import Workers, start_workers
-from .exit_codes import CRASHED, FINISHED, USER_ERROR, record_verdict, stopped
+from .exit_codes import CRASHED, FINISHED, USER_ERROR, is_supervised, record_verdict, stopped
 from .hooks.sparsify import SPARSITY
 from .not_finite import NotFinite
 from .report import RESULT, write_report, write_stage_result
-from .run_folder import write_whole
 from .signals import Stopped, stop_signals
 from .stages import run_stages
 from .state import StagePlace, TrainState
@@ -44,6 +46,8 @@ from .supervise import supervise
 __all__ = ["main"]
 
 log = logging.getLogger(__name__)
+
+_RESTART_PATIENCE_S = 20.0
 
 
 def read_recipe(args: argparse.Namespace) -> Tuple[Recipe, Path]:
@@ -86,7 +90,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
     """Write the resolved recipe and the circumstances into the run folder."""
     if not state.workers.is_writer:
         return
-    write_whole(state.out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    write_text(state.out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     circumstances = {
         "command": sys.argv,
         "commit": _resources.commit(),
@@ -100,7 +104,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
         "lr": state.base_lr,
         "global_batch": recipe.data.batch_size * state.workers.size * recipe.accumulate,
     }
-    write_whole(state.out / "run.json", json.dumps(circumstances, indent=1) + "\n")
+    write_text(state.out / "run.json", json.dumps(circumstances, indent=1) + "\n")
 
 
 def _versions() -> Dict[str, Optional[str]]:
@@ -124,16 +128,19 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
     recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
     out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
-    if workers.is_writer:
-        out.mkdir(parents=True, exist_ok=True)
-        if args.fresh:
-            for name in recipe.split():
-                _remove_checkpoints(out / name)
-    if recipe.stages:
-        run_stages(recipe, out, workers, build, functools.partial(_train, path=path))
-    else:
-        _train(recipe, out, workers, path=path)
-    workers.finish()
+    with contextlib.ExitStack() as stack:
+        if workers.is_writer:
+            make_folder(out)
+            # What a supervisor starts again may be there before the last of its processes is gone.
+            stack.enter_context(alone_in(out, _RESTART_PATIENCE_S if is_supervised() else 0))
+            if args.fresh:
+                for name in recipe.split():
+                    _remove_checkpoints(out / name)
+        if recipe.stages:
+            run_stages(recipe, out, workers, build, functools.partial(_train, path=path))
+        else:
+            _train(recipe, out, workers, path=path)
+        workers.finish()
 
 
 def _train(

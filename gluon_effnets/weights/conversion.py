@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from ..complexity import count_params
+from ..files.write import make_folder
 from ..models import ClassificationNet, get_model, params
 from ..models.condense import condense as condense_net
 from ..models.preprocessing import Preprocessing
@@ -83,7 +84,7 @@ def convert(
         net = condense_net(net, classifier=condense_classifier)
         options = {**options, "condensed": True, **({"condensed_classifier": True} if condense_classifier else {})}
     out = Path(out).expanduser()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     net.save_parameters(str(out))
     return Conversion(net.identity["model"], source, count_params(net), options, str(out), net.preprocessing)
 
