@@ -229,9 +229,8 @@ def _last_usable(out: Path) -> Optional[Path]:
             _read(folder)
             return folder
         # Also what was damaged before its sums were written.
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, mx.base.MXNetError) as error:
-            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            log.warning("checkpoint %s cannot be used (%s); trying an older one", folder, reason[0])
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            log.warning("checkpoint %s cannot be used (%s); trying an older one", folder, error)
     return None
 
 
@@ -392,7 +391,10 @@ def _unflatten(tree, arrays):
 
 
 def _load_arrays(path: Path) -> Dict[str, mx.nd.NDArray]:
-    return mx.nd.load(str(path)) or {}
+    try:
+        return mx.nd.load(str(path)) or {}
+    except mx.base.MXNetError:
+        raise ValueError(f"{path.name} is damaged") from None
 
 
 def _digest(path: Path) -> str:
