@@ -14,7 +14,7 @@ import mxnet as mx
 import numpy as np
 
 from ..files.locks import require_same
-from ..files.write import CannotWrite, replacing_folder, write_arrays, write_text
+from ..files.write import CannotWrite, replacing_folder, telling, write_arrays, write_text
 from ..models import Card, ClassificationNet
 from ..models.card import compare_names
 from ..models.params import Stored, check_identity
@@ -108,8 +108,9 @@ class Checkpoint(Hook):
         self._saved = state.update
         if state.workers.is_writer:
             save(state, self._hooks, self._recipe)
-            set_aside(state.out, state.update)
-            prune(state.out, self.keep, self.best)
+            with telling(state.out):
+                set_aside(state.out, state.update)
+                prune(state.out, self.keep, self.best)
 
     def state_dict(self):
         return {"best": self.best}
