@@ -186,10 +186,10 @@ def main(args: argparse.Namespace) -> int:
     # MXNet's own handler of a crash says nothing about where it was.
     if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
-    if args.restarts:
-        return _supervise(args)
     workers = Workers()
     try:
+        if args.restarts:
+            return _supervise(args)
         workers = start_workers(args.hvd)
         with stop_signals(workers.ask_to_stop):
             run(args, workers)
