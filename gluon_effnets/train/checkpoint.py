@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import tempfile
@@ -13,6 +12,7 @@ from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
+from ..deploy.description import sha256
 from ..files.locks import require_same
 from ..files.write import CannotWrite, replacing_folder, telling, write_arrays, write_text
 from ..models import Card, ClassificationNet
@@ -173,7 +173,7 @@ def _write(folder: Path, state: TrainState, hooks: Sequence[Hook], recipe: dict)
     run["hooks"], arrays = _flatten({name: hook.state_dict() for name, hook in _named(hooks).items()})
     write_arrays(folder / "hooks.params", arrays)
     write_text(folder / "run.json", json.dumps(run, indent=1))
-    write_text(folder / _SUMS, "".join(f"{_digest(path)}  {path.name}\n" for path in sorted(folder.iterdir())))
+    write_text(folder / _SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())))
 
 
 def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
@@ -258,7 +258,7 @@ def _check(folder: Path) -> None:
     sums = [line.split("  ", 1) for line in (folder / _SUMS).read_text().splitlines()]
     expected = {name: digest for digest, name in sums}
     for name in sorted({"run.json", *expected, *(path.name for path in folder.iterdir())} - {_SUMS}):
-        if expected.get(name) != _digest(folder / name):
+        if expected.get(name) != sha256(folder / name):
             raise ValueError(f"{name} is damaged")
 
 
@@ -396,7 +396,3 @@ def _load_arrays(path: Path) -> Dict[str, mx.nd.NDArray]:
         return mx.nd.load(str(path)) or {}
     except mx.base.MXNetError:
         raise ValueError(f"{path.name} is damaged") from None
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
