@@ -72,6 +72,7 @@ def export(
     fold: bool = True,
     blocks: bool = True,
     int8: Optional[Sequence[np.ndarray]] = None,
+    license: Optional[str] = None,
 ) -> Exported:
     """Write a network for use without this package, load it in its runtime and compare.
 
@@ -97,6 +98,8 @@ def export(
         with. False: as they are, for runtimes that multiply with those zeros, such as TVM.
     int8 : batches (N, in_channels, H, W) of normalized training images: files in 8 bits, calibrated with three quarters
         of the images. With the rest they are compared; <prefix>.json says how often the classes are the same.
+    license : of the weights, for the JSON file and the metadata of an ONNX file; that of the weights' origin if it
+        is not given.
 
     Raises ValueError for what cannot be exported so, ExportError if a logit is not finite, or differs from that of
     the network in float64 by more than 2e-5 of the logits' standard deviation (where float32 alone does more to the
@@ -105,7 +108,7 @@ def export(
 
     Example: `export(get_model("idle_mbv3", pretrained="w.params"), "out/net", format="onnx", batch=1)`
     """
-    options = Options(batch, raw_input, names, fold, blocks)
+    options = Options(batch, raw_input, names, fold, blocks, license)
     target = _Target.checked(net, image_size, align, find_format(format, int8 is not None), options)
     return _write(_ways(target, net, int8), prefix)
 
@@ -260,6 +263,9 @@ class _Target:
         facts, names = facts_of(self.net, self.size), self.options.names
         if names is not None:
             facts["names"] = tuple(names)
+        license = self.options.license or self.net.origin.get("license")
+        if license is not None:
+            facts["license"] = license
         if self.options.raw_input:
             facts["normalized_inside"] = {key: facts[key] for key in ("mean", "std")}
             channels = len(facts["mean"])

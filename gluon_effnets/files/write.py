@@ -15,10 +15,12 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-import mxnet as mx
 import numpy as np
+
+if TYPE_CHECKING:
+    import mxnet as mx
 
 __all__ = [
     "CannotWrite",
@@ -230,6 +232,8 @@ def write_arrays(path, arrays: Dict[str, mx.nd.NDArray]) -> None:
 
     MXNet itself does not say what a full disk took from a file.
     """
+    from .._mxnet import mx
+
     with replacing(path) as temporary:
         lost = _lost()
         try:

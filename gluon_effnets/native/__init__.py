@@ -18,8 +18,7 @@ import warnings
 from pathlib import Path
 from typing import List, Optional
 
-import mxnet as mx
-
+from .._mxnet import mx
 from ..files.write import CannotWrite, make_folder, replacing
 
 __all__ = ["build", "library", "load", "switched_off"]
