@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     # A process of its own: TVM in another environment, and its threads apart from MXNet's.
     with scratch_beside(library) as folder:
         path, expected, draft = exported.parent / about.files[0], folder / "expected.npz", folder / library.name
-        _write_question_and_answer(path, about.input_shape, expected)
+        _write_question_and_answer(path, about, expected)
         arguments = [str(path), str(draft), "--trials", str(args.trials), "--expected", str(expected)]
         arguments += ["--threads", str(args.threads)]
         if args.database:
@@ -98,14 +97,14 @@ def _compilable(exported: Path):
     return about
 
 
-def _write_question_and_answer(path: Path, shape: Sequence[int], out: Path) -> None:
-    """Random input of a shape, and what ONNX Runtime makes of it, to the .npz file `out`."""
+def _write_question_and_answer(path: Path, about, out: Path) -> None:
+    """Random input, what ONNX Runtime makes of it, and the rounding that the export found, to the .npz file `out`."""
     from ..deploy.to_onnx.files import onnx_runner
 
     if not path.is_file():
         raise FileNotFoundError(f"the exported network lacks {path}")
-    data = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
-    np.savez(str(out), data=data, logits=onnx_runner(path)(data))
+    data = np.random.RandomState(0).standard_normal(about.input_shape).astype(np.float32)
+    np.savez(str(out), data=data, logits=onnx_runner(path)(data), rounding=about.difference)
 
 
 def _describe(about, made, library: Path, threads: int):

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tu
 
 import numpy as np
 
+from ..files.folders import not_left_empty
 from ..files.write import make_folder, move_together, scratch_beside
 from ..models import ClassificationNet
 from ..models.card import usual_size
@@ -110,7 +111,8 @@ def export(
     """
     options = Options(batch, raw_input, names, fold, blocks, license)
     target = _Target.checked(net, image_size, align, find_format(format, int8 is not None), options)
-    return _write(_ways(target, net, int8), prefix)
+    with not_left_empty(Path(prefix).parent):
+        return _write(_ways(target, net, int8), prefix)
 
 
 def export_subnet(
@@ -137,7 +139,8 @@ def export_subnet(
     """
     static, chosen = static_subnet(net, which), find_format(format, int8 is not None)
     target = _Target.checked(static, image_size, align, chosen, Options(**options))
-    return _write(_ways(target, net.subnet(which), int8), prefix)
+    with not_left_empty(Path(prefix).parent):
+        return _write(_ways(target, net.subnet(which), int8), prefix)
 
 
 def export_routed(
@@ -164,7 +167,8 @@ def export_routed(
         raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}, for a single file 'onnx'")
     chosen, size = FORMATS[format], image_size or usual_size(net)
     way = RoutedExport(net, routed_graphs(net), chosen, size, chosen.versions(), single_file)
-    return _write([way], prefix).description
+    with not_left_empty(Path(prefix).parent):
+        return _write([way], prefix).description
 
 
 class Way(Protocol):
@@ -238,7 +242,7 @@ class _Target:
     def checked(
         cls, net: ClassificationNet, image_size: Optional[int], align: Optional[bool], format: Format, options: Options
     ) -> _Target:
-        """Raises ValueError for what cannot be exported so, ImportError if a package is missing."""
+        """Check that it can be done. Raises ValueError if it cannot, ImportError if a package is missing."""
         format.check(options)
         channels = len(net.card.preprocessing.mean)
         if options.raw_input and channels != net.in_channels:

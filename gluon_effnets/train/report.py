@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from ..complexity import count
 from ..deploy import export
@@ -27,6 +28,8 @@ from .state import TrainState
 
 __all__ = ["RESULT", "draw_curves", "draw_sparsity", "write_report", "write_stage_result"]
 
+_log = logging.getLogger(__name__)
+
 
 def write_report(state: TrainState, recipe: Recipe, hooks: Sequence[Hook] = ()) -> dict:
     """Export the trained network, draw the curves, measure the latency, print the table; return its values.
@@ -36,6 +39,8 @@ def write_report(state: TrainState, recipe: Recipe, hooks: Sequence[Hook] = ()) 
     says which of these weights are exported. A network that was pruned completely leaves sparsity.png and
     <model>.condensed.params, too: there the exported network, its parameters, cost and latency are those of the
     condensed form. Of a slimmable network what was evaluated is exported: see `slimmable_figures`.
+
+    Raises ValueError if the files do not give the network's answers; the weights are there all the same.
     """
     prefix = str(state.out / recipe.file_name)
     state.net.save_parameters(f"{prefix}.params")
@@ -48,16 +53,19 @@ def write_report(state: TrainState, recipe: Recipe, hooks: Sequence[Hook] = ()) 
     if chosen.name == "best":
         params.save(state.net, f"{prefix}.best.params", chosen.arrays)
     with in_network(state.net, chosen.arrays):
-        return _write_report(state, recipe, chosen)
+        try:
+            return _write_report(state, recipe, chosen)
+        except ValueError as error:
+            raise ValueError(f"the network is trained, {prefix}.params has its weights, but {error}") from error
 
 
 def _write_report(state: TrainState, recipe: Recipe, chosen: FinalWeights) -> dict:
     size = recipe.data.image_size
-    undrawn = _draw(state, recipe)
+    _draw(state, recipe)
     if evaluates_widths(state):
-        figures = slimmable_figures(state, recipe)
+        figures = slimmable_figures(state, recipe, chosen)
         result = {**_circumstances(state, recipe), **figures.values, **state.scores, "weights": chosen.name}
-        _finish(state, result, [*_scores_of(result), ("weights exported", chosen.description), *figures.rows], undrawn)
+        _finish(state, result, [*_scores_of(result), ("weights exported", chosen.description), *figures.rows])
         return result
     net, layers = state.net, masked_layers(state.net)
     if layers and all(layer.finished for layer in layers.values()):
@@ -75,7 +83,7 @@ def _write_report(state: TrainState, recipe: Recipe, chosen: FinalWeights) -> di
         **({"fusion_refused": fusion_refused} if fusion_refused else {}),
         "export_difference": exported.difference,
     }
-    _finish(state, result, _scores_of(result) + _costs_of(result, exported, chosen.description), undrawn)
+    _finish(state, result, _scores_of(result) + _costs_of(result, exported, chosen.description))
     return result
 
 
@@ -85,13 +93,13 @@ def write_stage_result(state: TrainState, recipe: Recipe) -> dict:
     Nothing is exported: it is the last stage that makes the network for use. Returns the values of result.json.
     """
     state.net.save_parameters(str(state.out / f"{recipe.file_name}.params"))
-    undrawn = _draw(state, recipe)
+    _draw(state, recipe)
     result = {**_circumstances(state, recipe), **state.scores}
     if evaluates_widths(state):
         result["widths"] = width_figures(state, recipe.data.image_size)
     else:
         result["madds"] = count(state.net, recipe.data.image_size).madds
-    _finish(state, result, _scores_of(result), undrawn)
+    _finish(state, result, _scores_of(result))
     return result
 
 
@@ -105,27 +113,25 @@ def _circumstances(state: TrainState, recipe: Recipe) -> Dict[str, Any]:
     }
 
 
-def _draw(state: TrainState, recipe: Recipe) -> Optional[OSError]:
-    """Draw the pictures, or return why they cannot be written, which is told when all else is done."""
+def _draw(state: TrainState, recipe: Recipe) -> None:
     title = f"{recipe.model} on {recipe.data.source}"
     try:
         draw_curves(state.out / "log.jsonl", state.out / "curves.png", title)
         if (state.out / SPARSITY).exists():
             draw_sparsity(state.out / SPARSITY, state.out / "sparsity.png", title)
-    except OSError as error:
-        return error
-    return None
+    # Whatever a picture lacks, matplotlib or room on the disk, the trained weights are worth more than it.
+    except Exception as error:
+        _log.warning("the pictures of %s are not drawn: %s", state.out, error)
 
 
-def _finish(state: TrainState, result: dict, rows: Rows, undrawn: Optional[OSError]) -> None:
-    """Write result.json, by which a run counts as finished, and print the table; then raise what kept from drawing."""
+def _finish(state: TrainState, result: dict, rows: Rows) -> None:
+    """Write result.json, by which a run counts as finished, and print the table."""
     write_text(state.out / RESULT, json.dumps(result, indent=1) + "\n")
-    rows = [*rows, ("curves, log", f"{state.out / 'curves.png'}, {state.out / 'log.jsonl'}")]
+    files = [state.out / name for name in ("curves.png", "log.jsonl") if (state.out / name).exists()]
+    rows = [*rows, ("curves, log", ", ".join(map(str, files)))]
     lines = Table(["", ""], rows).text(header=False)
     rule = "-" * max(map(len, lines.splitlines()))
     print(f"{rule}\n{lines}\n{rule}")
-    if undrawn is not None:
-        raise undrawn
 
 
 def _scores_of(result: dict) -> Rows:

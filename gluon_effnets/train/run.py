@@ -17,7 +17,7 @@ import sys
 import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -25,6 +25,7 @@ import yaml
 
 from .. import __version__, _resources, native
 from ..complexity import count
+from ..files.folders import not_left_empty
 from ..files.locks import alone_in
 from ..files.write import make_folder, write_text
 from ..timing import machine
@@ -48,6 +49,7 @@ __all__ = ["main"]
 log = logging.getLogger(__name__)
 
 _RESTART_PATIENCE_S = 20.0
+_RECIPE, _CIRCUMSTANCES = "recipe.yaml", "run.json"
 
 
 def read_recipe(args: argparse.Namespace) -> Tuple[Recipe, Path]:
@@ -74,7 +76,7 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
     if "stem_stride" in model_options(recipe, state.data).keys() - recipe.model_options.keys():
         say(state, f"          stem stride 1, for images of {recipe.data.image_size} pixels")
     say(state, f"data      {state.data.description}")
-    say(state, f"recipe    {path} -> {state.out / 'recipe.yaml'}")
+    say(state, f"recipe    {path} -> {state.out / _RECIPE}")
     say(
         state,
         f"batch     {batch} = {recipe.data.batch_size} x {world} worker(s) x {recipe.accumulate} accumulated",
@@ -90,7 +92,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
     """Write the resolved recipe and the circumstances into the run folder."""
     if not state.workers.is_writer:
         return
-    write_text(state.out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    write_text(state.out / _RECIPE, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     circumstances = {
         "command": sys.argv,
         "commit": _resources.commit(),
@@ -104,7 +106,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
         "lr": state.base_lr,
         "global_batch": recipe.data.batch_size * state.workers.size * recipe.accumulate,
     }
-    write_text(state.out / "run.json", json.dumps(circumstances, indent=1) + "\n")
+    write_text(state.out / _CIRCUMSTANCES, json.dumps(circumstances, indent=1) + "\n")
 
 
 def _versions() -> Dict[str, Optional[str]]:
@@ -128,18 +130,26 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
     recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
     out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
+
     with contextlib.ExitStack() as stack:
         if workers.is_writer:
-            make_folder(out)
-            # What a supervisor starts again may be there before the last of its processes is gone.
-            stack.enter_context(alone_in(out, _RESTART_PATIENCE_S if is_supervised() else 0))
-            if args.fresh:
-                for name in recipe.split():
+            # Hooks may refuse a recipe when all has been written down.
+            stack.enter_context(not_left_empty(out, but_for=(_RECIPE, _CIRCUMSTANCES)))
+
+        def begin() -> None:
+            # Not before the recipe has been found right: a mistake must neither leave an empty folder nor cost
+            # checkpoints.
+            if workers.is_writer:
+                make_folder(out)
+                # What a supervisor starts again may be there before the last of its processes is gone.
+                stack.enter_context(alone_in(out, _RESTART_PATIENCE_S if is_supervised() else 0))
+                for name in recipe.split() if args.fresh else ():
                     _remove_checkpoints(out / name)
+
         if recipe.stages:
-            run_stages(recipe, out, workers, build, functools.partial(_train, path=path))
+            run_stages(recipe, out, workers, build, begin, functools.partial(_train, path=path))
         else:
-            _train(recipe, out, workers, path=path)
+            _train(recipe, out, workers, path=path, begin=begin)
         workers.finish()
 
 
@@ -151,10 +161,12 @@ def _train(
     start: Optional[Path] = None,
     *,
     path: Path,
+    begin: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run one recipe, or one stage, in its folder."""
+    """Run one recipe, or one stage, in its folder, which is there after `begin`."""
     state, task, hooks = build(recipe, out, workers, stage, start)
     _introduce(state, recipe, path)
+    begin()
     resume(state, hooks, recipe)
     _record(state, recipe)
     try:
