@@ -150,6 +150,7 @@ def _train(
     _introduce(state, recipe, path)
     resume(state, hooks, recipe)
     _record(state, recipe)
+    workers.progress("before its first update")
     try:
         loop.train(state, task, hooks)
     except Stopped:
