@@ -239,6 +239,22 @@ def profile_table() -> str:
     return f"{summary_table(measured['profiles'])}\n\n{line}"
 
 
+def worker_faults_table() -> str:
+    """What `dev/worker_faults.py --json results/worker_faults.json` measured: a line per phase, a column per fault."""
+    found = results("worker_faults")
+    seconds = {(row["phase"], row["fault"]): f"{row['s']:.0f}" if row["s"] >= 1 else "< 1" for row in found["rows"]}
+    phases, faults = (list(dict.fromkeys(row[key] for row in found["rows"])) for key in ("phase", "fault"))
+    names = {"import": "import of the package", "start": "before the first update", "report": "report and export"}
+    rows = [[names.get(phase, phase), *(seconds[phase, fault] for fault in faults)] for phase in phases]
+    equal, load = sum(row["restart_equal"] for row in found["rows"]), found["load_average"][2]
+    line = (
+        f"Measured on {found['date']} on {found['processors']} processors ({found['processor']}), with a load average of "
+        f"{load:.1f}.\nAfter {equal} of the {len(found['rows'])} jobs, the same command ended with the checkpoint of a "
+        "job without a fault, byte by byte."
+    )
+    return f"{Table(['', *faults], rows).markdown()}\n\n{line}"
+
+
 TABLES = {
     "models": lambda: models_table(without=COMPARED_ELSEWHERE),
     "idle": lambda: models_table("idle"),
@@ -262,6 +278,7 @@ TABLES = {
     "latency": latency_table,
     "memory": lambda: memory_table(results("memory")),
     "profile": profile_table,
+    "worker_faults": worker_faults_table,
 }
 
 
