@@ -246,12 +246,10 @@ def worker_faults_table() -> str:
     phases, faults = (list(dict.fromkeys(row[key] for row in found["rows"])) for key in ("phase", "fault"))
     names = {"import": "import of the package", "start": "before the first update", "report": "report and export"}
     rows = [[names.get(phase, phase), *(seconds[phase, fault] for fault in faults)] for phase in phases]
-    equal, load = sum(row["restart_equal"] for row in found["rows"]), found["load_average"][2]
-    line = (
-        f"Measured on {found['date']} on {found['processors']} processors ({found['processor']}), with a load average of "
-        f"{load:.1f}.\nAfter {equal} of the {len(found['rows'])} jobs, the same command ended with the checkpoint of a "
-        "job without a fault, byte by byte."
-    )
+    equal, jobs = sum(row["restart_equal"] for row in found["rows"]), len(found["rows"])
+    machine = f"{found['processors']} processors ({found['processor']}), load average {found['load_average'][2]:.1f}"
+    restarts = f"After {equal} of {jobs} jobs, the same command ended with the checkpoint of a job without a fault."
+    line = f"Measured on {found['date']}: {machine}.\n{restarts}"
     return f"{Table(['', *faults], rows).markdown()}\n\n{line}"
 
 

@@ -11,8 +11,9 @@ __all__ = ["Activity", "RunningClock", "list_threads"]
 
 # 2 % of a processor: far more than a process needs to wait, less than a busy machine leaves to one that works.
 _LEAST_S, _WINDOW_S = 0.1, 5.0
-# So much from or to a disk counts as much as a second of computing.
-_BYTES_PER_S = 20e6
+# So much from or to a disk counts as much as a second of computing, and so many short waits of the main thread do: for
+# the answers of a file server perhaps, of which a folder of many files takes one or more for each.
+_BYTES_PER_S, _WAITS_PER_S = 20e6, 5000
 
 _LONGEST_TICK_S = 5.0  # that a busy machine makes of half a second
 
@@ -44,8 +45,8 @@ def list_threads() -> FrozenSet[int]:
 class Activity:
     """The work of this process since it was asked last.
 
-    Work is time of processors and bytes from and to disks. While the main thread waits for a disk, as at the end of a
-    large file, it is what the machine writes, since nothing tells whose bytes these are.
+    Work is time of processors, bytes from and to disks, and short waits of the main thread. While this one waits for a
+    disk, as at the end of a large file, it is what the machine writes, since nothing tells whose bytes these are.
 
     Args:
         except_of: Threads that do not count: those of Horovod look for gradients all the time.
@@ -70,7 +71,7 @@ class Activity:
         return advanced
 
     def _work(self) -> float:
-        """Seconds of computing, and what was read from and written to disks in the same unit."""
+        """Seconds of computing, and all else in the same unit."""
         for thread in self._threads():
             # The time of a thread that has ended stays that of the process.
             self._excepted[thread] = _seconds_of(thread) or self._excepted.get(thread, 0.0)
@@ -78,7 +79,8 @@ class Activity:
         if _waits_for_disk():
             self._for_disk += machine - self._machine
         self._machine = machine
-        return time.process_time() - sum(self._excepted.values()) + (_bytes() + self._for_disk) / _BYTES_PER_S
+        computed = time.process_time() - sum(self._excepted.values())
+        return computed + (_bytes() + self._for_disk) / _BYTES_PER_S + _waits() / _WAITS_PER_S
 
     def _threads(self) -> Iterator[int]:
         yield from self._except
@@ -104,10 +106,22 @@ def _waits_for_disk() -> bool:
         return False
 
 
+def _waits() -> int:
+    """How often the main thread has given its processor away to wait."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/status") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt_switches")), 0)
+    except OSError:
+        return 0
+
+
 def _bytes() -> int:
-    """Read from and written to disks by this process; what it wrote may still be in memory."""
-    numbers = _numbers("/proc/self/io")
-    return numbers.get("read_bytes:", 0) + numbers.get("write_bytes:", 0)
+    """Read from and written to disks by this process, and all that its main thread has read and written as files.
+
+    What was written may still be in memory, and not every file system tells what came from elsewhere.
+    """
+    disks, files = _numbers("/proc/self/io"), _numbers(f"/proc/self/task/{os.getpid()}/io")
+    return sum(disks.get(f"{way}_bytes:", 0) + files.get(f"{way[0]}char:", 0) for way in ("read", "write"))
 
 
 def _written_by_machine() -> int:

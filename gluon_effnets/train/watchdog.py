@@ -160,12 +160,13 @@ class Coordinator:
             with self._lock:
                 if message is None:
                     self._lose(worker)
-                    return
+                    break
                 if message.get("bye"):
                     del self._workers[worker.rank]
                     self._left.notify_all()
-                    return
+                    break
                 self._hear(worker, message)
+        connection.close()
 
     def _hear(self, worker: _Worker, message: dict) -> None:
         worker.heard = self._clock.now
@@ -233,13 +234,16 @@ class Coordinator:
 
 def _find_hanging(workers: List[_Worker], timeout_s: float, now: float) -> Optional[str]:
     silent = [worker for worker in workers if now - worker.heard > timeout_s]
-    if silent:
-        names = ", ".join(f"{worker} (last seen {worker.place})" for worker in silent)
-        return f"no sign of life for {timeout_s:g} s from {names}: process stopped, or network down?"
     fewest = min(worker.exchanges for worker in workers)
     behind = [worker for worker in workers if worker.exchanges == fewest]
-    if any(worker.idle + now - worker.heard <= timeout_s for worker in behind):
+    if not silent and any(worker.idle + now - worker.heard <= timeout_s for worker in behind):
         return None
+    # One that was stopped may have waited before, and is not heard of for less than the limit.
+    silent = silent or [worker for worker in behind if now - worker.heard > timeout_s / 2]
+    if silent:
+        names = ", ".join(f"{worker} (last seen {worker.place})" for worker in silent)
+        silence = min(now - worker.heard for worker in silent)
+        return f"no sign of life for {silence:.0f} s from {names}: process stopped, or network down?"
     if len(behind) == len(workers) > 1:
         places = "; ".join(f"{worker} {worker.place}" for worker in workers[:4])
         return f"no worker has made progress for {timeout_s:g} s: {places}"
@@ -359,6 +363,7 @@ class Link:
         while True:
             message = self._connection.receive()
             if message is None:
+                self._connection.close()
                 self._lose_coordinator("ended without a word", "killed, or out of memory?")
                 return
             self._heard = self._clock.now

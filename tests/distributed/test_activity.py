@@ -18,7 +18,7 @@ pytestmark = pytest.mark.fast
 def no_work(monkeypatch):
     """A process that neither computes nor reads nor writes, on a machine that writes nothing."""
     monkeypatch.setattr(time, "process_time", lambda: 0.0)
-    for name in ("_bytes", "_written_by_machine"):
+    for name in ("_bytes", "_waits", "_written_by_machine"):
         monkeypatch.setattr(module, name, lambda: 0)
     monkeypatch.setattr(module, "_waits_for_disk", lambda: False)
 
@@ -47,6 +47,28 @@ def test_reading_and_writing_is_work(no_work, monkeypatch):
     activity = Activity()
     assert not activity.advanced()
     assert activity.advanced()
+
+
+@pytest.mark.parametrize(("each_s", "is_work"), [(0.005, True), (0.02, False)])
+def test_many_short_waits_are_work_and_polling_is_none(no_work, monkeypatch, each_s, is_work):
+    now = 0.0
+    monkeypatch.setattr(module, "_waits", lambda: int(now / each_s))
+    activity, worked = Activity(clock=lambda: now), []
+    for _ in range(40):
+        now += 0.5
+        worked.append(activity.advanced())
+    assert any(worked) == is_work
+
+
+@pytest.mark.skipif(not list_threads(), reason="this system does not tell")
+def test_waits_and_bytes_of_the_main_thread_are_seen(tmp_path):
+    path, waits, read = tmp_path / "file", module._waits(), module._bytes()
+    path.write_bytes(bytes(1_000_000))
+    path.read_bytes()
+    assert module._bytes() - read >= 2_000_000
+    for _ in range(50):
+        time.sleep(0.001)
+    assert module._waits() - waits >= 50
 
 
 @pytest.mark.parametrize("waits", [False, True])

@@ -228,7 +228,12 @@ def worker(rank, exchanges, idle, heard=100.0):
         ([worker(0, 8, 70), worker(1, 9, 70)], "worker 0 (host0) hangs at 8"),
         ([worker(0, 9, 70), worker(1, 8, 70), worker(2, 8, 70)], "worker 1 (host1) hangs at 8, worker 2 (host2)"),
         ([worker(0, 9, 70), worker(1, 9, 70)], "no worker has made progress for 60 s: worker 0 (host0) at 9; "),
-        ([worker(0, 9, 1), worker(1, 9, 1, heard=30)], "no sign of life for 60 s from worker 1 (host1)"),
+        (
+            [worker(0, 9, 1), worker(1, 9, 1, heard=30)],
+            "no sign of life for 70 s from worker 1 (host1) (last seen at 9)",
+        ),
+        ([worker(0, 9, 1), worker(1, 8, 25, heard=60)], "no sign of life for 40 s from worker 1 (host1)"),
+        ([worker(0, 9, 1), worker(1, 8, 15, heard=60)], None),
     ],
 )
 def test_who_hangs(workers, told):
