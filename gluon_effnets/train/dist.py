@@ -15,9 +15,10 @@ import mxnet as mx
 
 from .._requirements import install_command
 from .activity import Activity, list_threads
+from .connection import Address
 from .exit_codes import WORKER_LOST, record_verdict
 from .meeting import meeting
-from .watchdog import THREAD_NAME, TIMEOUT_S, Address, Coordinator, Link
+from .watchdog import THREAD_NAME, TIMEOUT_S, Coordinator, Link
 
 __all__ = ["HorovodWorkers", "ScaledFloat16", "Workers", "start_workers"]
 

@@ -16,18 +16,18 @@ Messages are lines of JSON; a random token, broadcast by Horovod, keeps stranger
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import socket
 import sys
 import threading
 import time
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional
 
 from .activity import Activity, RunningClock
+from .connection import CONNECT_S, Address, Connection, connect
 from .exit_codes import WORKER_LOST, record_verdict
 
-__all__ = ["THREAD_NAME", "TIMEOUT_S", "Address", "Coordinator", "Link"]
+__all__ = ["THREAD_NAME", "TIMEOUT_S", "Coordinator", "Link"]
 
 # Unless a recipe says otherwise: with the time that horovodrun takes, a job ends within a minute.
 TIMEOUT_S = 40.0
@@ -35,53 +35,13 @@ BUSY_FACTOR = 10
 
 THREAD_NAME = "watchdog"
 HEARTBEAT_S = 0.5
-CONNECT_S = 10.0
 _NEVER = 2**62
 
 _AGAIN = "The same command goes on from the last checkpoint."
 
 
-@dataclasses.dataclass
-class Address:
-    """Where the coordinator listens: `hosts` are names to try, the first that knows the token is right."""
-
-    hosts: List[str]
-    port: int
-    token: str
-
-
 def _say(text: str) -> None:
     print(f"\n{text}", file=sys.stderr, flush=True)
-
-
-class _Connection:
-    """A socket that carries JSON objects, one a line, in both directions."""
-
-    def __init__(self, sock: socket.socket):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket, self._lines, self._lock = sock, sock.makefile("rb"), threading.Lock()
-
-    def send(self, message: dict) -> None:
-        try:
-            with self._lock:
-                self._socket.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            pass  # who reads from it sees the end
-
-    def receive(self) -> Optional[dict]:
-        """The next message, or None at the end of the connection."""
-        try:
-            line = self._lines.readline()
-            return json.loads(line) if line.endswith(b"\n") else None
-        except (OSError, ValueError):
-            return None
-
-    def close(self) -> None:
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self._socket.close()
 
 
 def _start_thread(target: Callable, *args) -> None:
@@ -92,7 +52,7 @@ def _start_thread(target: Callable, *args) -> None:
 class _Worker:
     """What the coordinator knows of a worker."""
 
-    connection: _Connection
+    connection: Connection
     rank: int
     host: str
     heard: float  # when, by the coordinator's clock
@@ -142,7 +102,7 @@ class Coordinator:
 
     def _serve(self, sock: socket.socket) -> None:
         sock.settimeout(CONNECT_S)
-        connection = _Connection(sock)
+        connection = Connection(sock)
         hello = connection.receive() or {}
         if hello.get("token") != self._token:
             connection.close()
@@ -283,7 +243,7 @@ class Link:
         self._stop_at: Optional[int] = None
         self._signal = 0
         self._closing = False
-        self._connection, self._server = _connect(rank, address)
+        self._connection, self._server = connect(rank, address)
         self._place_of_server = "starting"
         _start_thread(self._listen)
         _start_thread(self._beat)
@@ -370,6 +330,7 @@ class Link:
             self._place_of_server = message.get("alive") or self._place_of_server
             if "end" in message:
                 self._closing = True
+                self._connection.close()
                 self._leave(message["end"])
                 return
             if "hold" in message:
@@ -389,22 +350,3 @@ class Link:
             _say(f"error: worker 0 ({self._server}) {what} (last seen {self._place_of_server}): {why}\n{_AGAIN}")
             record_verdict(WORKER_LOST)
         self._leave(WORKER_LOST)
-
-
-def _connect(rank: int, address: Address) -> Tuple[_Connection, str]:
-    for host in address.hosts:
-        try:
-            sock = socket.create_connection((host, address.port), timeout=CONNECT_S)
-        except OSError:
-            continue
-        connection = _Connection(sock)
-        connection.send({"token": address.token, "rank": rank, "host": socket.gethostname()})
-        welcome = connection.receive()
-        if welcome:
-            sock.settimeout(None)
-            return connection, welcome["welcome"]
-        connection.close()
-    raise OSError(
-        f"worker {rank} on {socket.gethostname()} cannot reach worker 0: tried port {address.port} of "
-        f"{', '.join(address.hosts)}.\nThe hosts must let each other's TCP connections through, on all high ports."
-    )

@@ -11,9 +11,10 @@ import time
 import pytest
 from waiting import PATIENCE_S, wait_until
 
-from gluon_effnets.train import watchdog
+from gluon_effnets.train import connection, watchdog
+from gluon_effnets.train.connection import Address
 from gluon_effnets.train.exit_codes import WORKER_LOST
-from gluon_effnets.train.watchdog import Address, Coordinator, Link, _find_hanging, _Worker
+from gluon_effnets.train.watchdog import Coordinator, Link, _find_hanging, _Worker
 
 pytestmark = pytest.mark.fast
 
@@ -252,7 +253,7 @@ def test_strangers_are_sent_away():
 
 
 def test_a_coordinator_out_of_reach(monkeypatch):
-    monkeypatch.setattr(watchdog, "CONNECT_S", 0.5)
+    monkeypatch.setattr(connection, "CONNECT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:  # listens, but knows nothing of us
         address = Address(["127.0.0.1"], other.getsockname()[1], "token")
         with pytest.raises(OSError, match="worker 3 on .* cannot reach worker 0: tried port .*\n.*high ports"):
