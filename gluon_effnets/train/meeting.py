@@ -16,7 +16,8 @@ from .exit_codes import WORKER_LOST, record_verdict
 __all__ = ["meeting"]
 
 _TIMEOUT = "HOROVOD_GLOO_TIMEOUT_SECONDS"
-_LATER_S = 20.0  # than our message, Horovod's own ends the process by a signal
+# Horovod's own limit ends a process by a signal, when it meets the others and in every exchange; we have better ones.
+_NO_LIMIT_S = 7 * 24 * 3600
 _REQUEST_S = 5.0
 
 
@@ -29,7 +30,7 @@ def meeting(environment: MutableMapping[str, str], timeout_s: float) -> Iterator
         timeout_s: The time for the slowest worker to import the package, from when the first one has done so.
     """
     limit_s = float(environment.get(_TIMEOUT) or timeout_s)
-    environment[_TIMEOUT] = str(round(limit_s + _LATER_S))
+    environment[_TIMEOUT] = str(_NO_LIMIT_S)
     _come(environment)
     timer = threading.Timer(limit_s, _leave, (environment, limit_s))
     timer.daemon = True
