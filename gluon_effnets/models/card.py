@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
+from ..class_names import identifier
 from .info import ModelInfo
 from .preprocessing import Preprocessing
 
 __all__ = ["Card", "compare_names", "complete_preprocessing", "usual_size"]
 
-_CLASSES, _PREPROCESSING = "classes", "preprocessing"
+_CLASSES, _PREPROCESSING, _ORIGIN = "classes", "preprocessing", "origin"
 
 
 class Card(NamedTuple):
-    """What travels with trained weights: the names of the classes, None if unknown, and the preprocessing.
+    """What travels with trained weights: names of the classes, preprocessing, and where the weights come from.
 
     Training sets it, files of parameters, checkpoints and exports hold it, and whatever shows images to a network
     applies it.
+
+    Attributes:
+        classes: None if they are unknown.
+        preprocessing: What is done to images.
+        origin: Of weights that others trained: `source`, `license`, `sha256` of their file, ...; empty for one's own.
     """
 
     classes: Optional[List[str]] = None
     preprocessing: Preprocessing = Preprocessing()
+    origin: Mapping[str, str] = {}
 
     def marks(self) -> Dict[str, Any]:
         """Return what differs from the default, as JSON takes it."""
@@ -29,7 +36,9 @@ class Card(NamedTuple):
             found[_CLASSES] = self.classes
         if self.preprocessing != Preprocessing():
             values = self.preprocessing._asdict().items()
-            found[_PREPROCESSING] = {key: value for key, value in values if value is not None}
+            found[_PREPROCESSING] = {key: value for key, value in values if value not in (None, False)}
+        if self.origin:
+            found[_ORIGIN] = dict(self.origin)
         return found
 
     @classmethod
@@ -38,7 +47,7 @@ class Card(NamedTuple):
         names, values = marks.pop(_CLASSES, None), dict(marks.pop(_PREPROCESSING, {}))
         for key in values.keys() & {"mean", "std"}:
             values[key] = tuple(values[key])
-        return cls(names, Preprocessing(**values))
+        return cls(names, Preprocessing(**values), marks.pop(_ORIGIN, {}))
 
 
 def complete_preprocessing(net) -> Preprocessing:
@@ -58,22 +67,24 @@ def usual_size(net) -> int:
 def compare_names(before: Optional[Sequence[str]], now: Optional[Sequence[str]]) -> Optional[str]:
     """Return how two lists of class names differ, as the end of a sentence; None if they do not, or one is unknown.
 
+    Of names that begin with WordNet's numbers, these are compared.
+
     Example: `compare_names(["ant", "bee"], ["bee", "wasp"])` is "'ant' is gone, 'wasp' is new".
     """
-    if before is None or now is None or list(before) == list(now):
+    if before is None or now is None or [*map(identifier, before)] == [*map(identifier, now)]:
         return None
     gone, new = _without(before, now), _without(now, before)
     if gone or new:
         return ", ".join([f"{_some(names)} {what}" for names, what in ((gone, "gone"), (new, "new")) if names])
     if len(before) != len(now):
         return f"there were {len(before)}, now there are {len(now)}"
-    place = next(place for place, (old, name) in enumerate(zip(before, now)) if old != name)
+    place = next(place for place, pair in enumerate(zip(before, now)) if len({*map(identifier, pair)}) > 1)
     return f"they stand in another order (class {place} was {before[place]!r}, now it is {now[place]!r})"
 
 
 def _without(names: Sequence[str], others: Sequence[str]) -> List[str]:
-    known = set(others)
-    return [name for name in names if name not in known]
+    known = {*map(identifier, others)}
+    return [name for name in names if identifier(name) not in known]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -19,9 +19,9 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 import mxnet as mx
 import numpy as np
 
+from ...runtime.header import Header, read_header, upright
 from .augment import cv2_module
 from .decode import UnreadableImageError
-from .header import Header, read_header, upright
 from .records import RecordFile, decode_all, find_index, progress, scan_records
 
 __all__ = ["CheckedRecords", "open_checked"]

@@ -5,19 +5,24 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import struct
 from typing import Iterator, NamedTuple
 
 import numpy as np
 
 from ...progress import progress_bar
+from ...runtime.recordio import (
+    IMAGE_HEADER,
+    LENGTH_BITS,
+    MAGIC,
+    RECORD_HEADER,
+    join_parts,
+    offsets_of,
+    padded,
+    read_index,
+)
 from .decode import UnreadableImageError, decode_image, named, ordered_map
 from .settings import missing_path_message
 
-_MAGIC = 0xCED7230A
-_LENGTH_BITS = 29
-# Magic and length of the record (8 bytes); flag, label and two 64-bit numbers of the image header (24 bytes).
-_RECORD_HEADER, _IMAGE_HEADER = 8, 24
 _CHUNK = 1 << 16
 _PER_TASK = 64
 _log = logging.getLogger("gluon_effnets")
@@ -52,8 +57,8 @@ class RecordFile(NamedTuple):
         """The encoded image of one record; of the file only what is looked at is read."""
         start, end = int(self.starts[position]), int(self.ends[position])
         if end < 0:
-            header = start - int(self.offsets[position]) - _RECORD_HEADER
-            return memoryview(_read_parts(self.content, int(self.offsets[position])))[header:]
+            header = start - int(self.offsets[position]) - RECORD_HEADER
+            return memoryview(join_parts(self.content, int(self.offsets[position])))[header:]
         return memoryview(self.content.data)[start : max(start, end)]
 
     def encoded(self, position: int) -> bytes:
@@ -93,7 +98,7 @@ def scan_records(path: str) -> RecordFile:
     if index_path:
         keys, offsets = _read_index(index_path, path, size)
     else:
-        offsets = _walk(words, path)
+        offsets = offsets_of(path)
         keys = np.arange(len(offsets))
     return _check_records(path, index_path, words, keys, offsets)
 
@@ -154,22 +159,14 @@ def progress(items, total: int, text: str):
 
 
 def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    rows = []
-    with open(index_path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                key, offset = (int(part) for part in line.split())
-            except ValueError:
-                raise ValueError(
-                    f"{index_path}, line {number} is not 'key<TAB>offset'.\nDelete the file, it is rebuilt from {path}."
-                ) from None
-            rows.append((key, offset))
-    if not rows:
-        raise ValueError(f"{index_path} is empty; delete it, it is rebuilt from {path}.")
+    try:
+        rows = read_index(index_path)
+    except ValueError as error:
+        raise ValueError(f"{error}\nDelete the file, it is rebuilt from {path}.") from None
     keys, offsets = np.array(rows, np.int64).T
     ascending = np.argsort(offsets, kind="stable")
     keys, offsets = keys[ascending], offsets[ascending]
-    outside = offsets + _RECORD_HEADER + _IMAGE_HEADER > size
+    outside = offsets + RECORD_HEADER + IMAGE_HEADER > size
     if outside.any():
         raise ValueError(
             f"{index_path} names record {keys[outside][0]} at byte {offsets[outside][0]}, but {path} ends "
@@ -180,48 +177,26 @@ def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.n
     return keys, offsets
 
 
-def _walk(words: np.ndarray, path: str) -> np.ndarray:
-    """Offsets of all records, found by stepping from one to the next."""
-    offsets, at, size = [], 0, len(words) * 4
-    with open(path, "rb") as file:
-        while at < size:
-            file.seek(at)
-            head = file.read(_RECORD_HEADER)
-            if len(head) < _RECORD_HEADER:
-                raise ValueError(f"{path} was cut short within the record at byte {at}; copy it again.")
-            magic, length = struct.unpack("<II", head)
-            if magic != _MAGIC:
-                raise ValueError(f"{path} is damaged at byte {at}: no record begins there; copy or make it again.")
-            if length >> _LENGTH_BITS in (0, 1):
-                offsets.append(at)
-            at += _RECORD_HEADER + _padded(length & ((1 << _LENGTH_BITS) - 1))
-    return np.array(offsets, np.int64)
-
-
-def _padded(length):
-    return (length + 3) // 4 * 4
-
-
 def _check_records(
     path: str, index_path: str | None, words: np.ndarray, keys: np.ndarray, offsets: np.ndarray
 ) -> RecordFile:
     """Checks magic, length and label of every record at `offsets`."""
     size = len(words) * 4
-    if offsets[-1] + _RECORD_HEADER + _IMAGE_HEADER > size:
+    if offsets[-1] + RECORD_HEADER + IMAGE_HEADER > size:
         raise ValueError(f"{path} was cut short within record {keys[-1]} at byte {offsets[-1]}; copy it again.")
     part, lengths, labels, extra = (np.empty(len(offsets), np.int64) for _ in range(4))
     chunks = range(0, len(offsets), _CHUNK)
     for first in progress(chunks, len(chunks), f"checking {path} (x{_CHUNK:,})"):
         span = slice(first, first + _CHUNK)
         at = offsets[span] // 4
-        damaged = words[at] != _MAGIC
+        damaged = words[at] != MAGIC
         if damaged.any():
             bad = first + int(np.argmax(damaged))
             raise ValueError(
                 f"{path}, record {keys[bad]}: no record begins at byte {offsets[bad]}.\n"
                 "The file is damaged, or its .idx belongs to another file: delete the .idx, it is rebuilt."
             )
-        part[span], lengths[span] = words[at + 1] >> _LENGTH_BITS, words[at + 1] & ((1 << _LENGTH_BITS) - 1)
+        part[span], lengths[span] = words[at + 1] >> LENGTH_BITS, words[at + 1] & ((1 << LENGTH_BITS) - 1)
         num_labels = words[at + 2].astype(np.int64)
         if (num_labels > 1).any():
             bad = first + int(np.argmax(num_labels > 1))
@@ -229,12 +204,12 @@ def _check_records(
                 f"{path}, record {keys[bad]} has {num_labels[bad - first]} labels; one class index is needed."
             )
         # A label packed as a list of one number stands behind the header instead of in it.
-        label_at = np.where(num_labels == 1, at + (_RECORD_HEADER + _IMAGE_HEADER) // 4, at + 3)
+        label_at = np.where(num_labels == 1, at + (RECORD_HEADER + IMAGE_HEADER) // 4, at + 3)
         labels[span] = _class_indices(words[np.minimum(label_at, len(words) - 1)], path, keys[span])
         extra[span] = 4 * num_labels
-    ends = offsets + _RECORD_HEADER + lengths
-    _check_ends(path, keys, offsets, part, offsets + _RECORD_HEADER + _padded(lengths), size)
-    starts = offsets + _RECORD_HEADER + _IMAGE_HEADER + extra
+    ends = offsets + RECORD_HEADER + lengths
+    _check_ends(path, keys, offsets, part, offsets + RECORD_HEADER + padded(lengths), size)
+    starts = offsets + RECORD_HEADER + IMAGE_HEADER + extra
     ends = np.where(part == 0, ends, -1)
     return RecordFile(path, index_path, words.view(np.uint8), keys, offsets, starts, ends, labels.astype(np.int32))
 
@@ -264,17 +239,3 @@ def _check_ends(
             f"{path}, record {keys[bad]} ends at byte {ends[bad]}, but the next record of the .idx begins at "
             f"{following[bad]}.\nThe .idx lacks records or belongs to another file: delete it, it is rebuilt."
         )
-
-
-def _read_parts(content: np.ndarray, at: int) -> bytes:
-    """A record stored in parts, because its bytes contain the magic number, which stands between them."""
-    parts = []
-    while at + _RECORD_HEADER <= len(content):
-        _, length = struct.unpack("<II", content[at : at + _RECORD_HEADER].tobytes())
-        kind, length = length >> _LENGTH_BITS, length & ((1 << _LENGTH_BITS) - 1)
-        at += _RECORD_HEADER
-        parts.append(content[at : at + length].tobytes())
-        if kind in (0, 3):
-            break
-        at += _padded(length)
-    return struct.pack("<I", _MAGIC).join(parts)
