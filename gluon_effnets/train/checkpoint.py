@@ -102,6 +102,7 @@ class Checkpoint(Hook):
 
     def _save(self, state):
         average_statistics(state)
+        state.workers.progress(f"saving the checkpoint of update {state.update}")
         for hook in self._hooks:
             hook.save_begin(state)
         _refuse_non_finite(state)

@@ -169,6 +169,7 @@ def _train(
     begin()
     resume(state, hooks, recipe)
     _record(state, recipe)
+    workers.progress("before its first update")
     try:
         loop.train(state, task, hooks)
     except Stopped:
