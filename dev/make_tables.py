@@ -20,6 +20,7 @@ from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.latency import latency_tables, memory_table
 from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
 from gluon_effnets.complexity import RULES, condensed_options, count
+from gluon_effnets.files.write import write_text
 from gluon_effnets.models import SlimmableNet
 from gluon_effnets.tables import Table
 
@@ -302,7 +303,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     if args.count:
-        (ROOT / "results" / "computed.json").write_text(json.dumps(count_all(), indent=1) + "\n")
+        write_text(ROOT / "results" / "computed.json", json.dumps(count_all(), indent=1) + "\n")
     stale = []
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = path.read_text()
@@ -310,7 +311,7 @@ def main() -> int:
         if new != text:
             stale.append(path.name)
             if not args.check:
-                path.write_text(new)
+                write_text(path, new)
     print("\n".join(f"{'stale' if args.check else 'written'}: {name}" for name in stale) or "all tables are up to date")
     return 1 if args.check and stale else 0
 
