@@ -19,12 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print or write the card."""
     from ..deploy.model_card import model_card
+    from ..files.write import write_text
 
     text = model_card(args.description)
     if args.out is None:
         print(text, end="")
     else:
-        Path(args.out).expanduser().write_text(text, encoding="utf-8")
+        write_text(Path(args.out).expanduser(), text)
         print(args.out)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 import numpy as np
 
 from .._requirements import optional_import
+from ..files.write import make_folder, replacing
 from ..models import ClassificationNet
 from .load import SOURCES
 from .source import Source
@@ -113,7 +114,7 @@ def write_official(net: ClassificationNet, path, target: str) -> Written:
         raise ValueError(f"{path}: files for others end in {', '.join(_ENDINGS)}")
     state = official_weights(net, target)
     compared = _compare(net, target, state)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     _write(path, state, _metadata(net, target))
     return Written(str(path), target, len(state), compared)
 
@@ -130,8 +131,7 @@ def _metadata(net: ClassificationNet, target: str) -> Dict[str, str]:
 
 
 def _write(path: Path, state: Mapping[str, np.ndarray], metadata: Dict[str, str]) -> None:
-    temporary = path.with_name(f"{path.name}.tmp{path.suffix}")
-    try:
+    with replacing(path) as temporary:
         if path.suffix == ".npz":
             np.savez(temporary, **state)
         elif path.suffix == ".pth":
@@ -140,9 +140,6 @@ def _write(path: Path, state: Mapping[str, np.ndarray], metadata: Dict[str, str]
         else:
             numpy = optional_import("safetensors.numpy", extra="torch", why=f"write {path.name}")
             numpy.save_file({key: np.ascontiguousarray(value) for key, value in state.items()}, temporary, metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _compare(net: ClassificationNet, target: str, state: Mapping[str, np.ndarray]) -> str:
