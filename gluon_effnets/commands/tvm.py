@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     library = Path(args.library) if args.library else exported.with_suffix(".so")
     # A process of its own: TVM in another environment, and its threads apart from MXNet's.
     with tempfile.TemporaryDirectory() as folder:
-        path, expected = exported.parent / about.files[0], Path(folder) / "expected.npz"
+        [path], expected = about.paths(exported.parent, exported), Path(folder) / "expected.npz"
         _write_question_and_answer(path, about.input_shape, expected)
         arguments = [str(path), str(library), "--trials", str(args.trials), "--expected", str(expected)]
         arguments += ["--threads", str(args.threads)]
@@ -99,8 +99,6 @@ def _write_question_and_answer(path: Path, shape: Sequence[int], out: Path) -> N
     """Random input of a shape, and what ONNX Runtime makes of it, to the .npz file `out`."""
     from ..deploy.to_onnx.files import onnx_runner
 
-    if not path.is_file():
-        raise FileNotFoundError(f"the exported network lacks {path}")
     data = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
     np.savez(str(out), data=data, logits=onnx_runner(path)(data))
 

@@ -204,40 +204,37 @@ class ExportedNet:
     ----------
     description : of files without routes.
     folder : where the files are.
+    trust : as of `open_exported`.
 
     Raises what `open_exported` raises.
     """
 
-    def __init__(self, description: Description, folder: Path):
+    def __init__(self, description: Description, folder: Path, trust: bool = False):
         formats = {**FORMATS, _TVM.name: _TVM}
-        if description.format not in formats:
-            raise ValueError(f"format is {description.format!r}; this version runs {', '.join(formats)}")
-        files = [folder / name for name in description.files]
-        missing = [str(path) for path in files if not path.is_file()]
-        if missing:
-            raise FileNotFoundError(f"the exported network lacks {' and '.join(missing)}")
+        files = description.paths(folder, f"the description in {folder}")
         self.description = description
         how: Dict[str, Any] = {"variant": "fused"} if description.fused else {}
         if description.tvm:
             # Loading half a library ends the process.
             if sha256(files[0]) != description.tvm["sha256"]:
                 raise ValueError(f"{files[0]} is cut short, or not the library that was described; compile it again")
-            how["processor"] = description.tvm["processor"]
+            how.update(processor=description.tvm["processor"], trust=trust)
         self._run = formats[description.format].open(files, description.input_shape[0], **how)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return self._run(images)
 
 
-def open_exported(path) -> ExportedNet:
+def open_exported(path, trust: bool = False) -> ExportedNet:
     """Load the exported network that a JSON file of `export`, or of the command `tvm`, describes.
 
     Parameters
     ----------
     path : <prefix>.json; the files that it names lie beside it.
+    trust : whether a library of TVM may be loaded, which runs the code in it: you made it, or trust who did.
 
     Raises FileNotFoundError or ValueError if a file is missing, cut short, something else or for another processor,
-    ImportError if the runtime of its format is missing.
+    or a library that is not trusted, ImportError if the runtime of its format is missing.
 
     Example: `logits = open_exported("net.json")(images)`
     """
@@ -245,4 +242,4 @@ def open_exported(path) -> ExportedNet:
     description = Description.read(path)
     if description.routes:
         raise ValueError(f"{path} describes a routed export, which load_routed loads")
-    return ExportedNet(description, path.parent)
+    return ExportedNet(description, path.parent, trust)

@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 
 from ...complexity import count
+from ...files.regular import beside
 from ...models.slimmable import SlimmableNet
 from ..compare import Findings, Judgement, Question
 from ..description import Description, Route, as_metadata, facts_of, sha256
@@ -103,10 +104,11 @@ def load_routed(path, variant: str = "fused") -> Union[RoutedNet, RoutedFile]:
             f"{path} is no manifest of a routed network, or is cut short; export_routed writes <prefix>.json"
         )
     for name, digest in digests.items():
-        if not (path.parent / name).is_file():
+        if not beside(path.parent, name, path).is_file():
             raise FileNotFoundError(f"the manifest {path} names {name}, which is not beside it")
         if sha256(path.parent / name) != digest:
             raise ValueError(f"{name} beside {path} is cut short or from another export: export again")
+    # Of all files that it names there are digests.
     head = tuple(path.parent / name for name in description.files)
     if not routes[0].files:
         return RoutedFile(head[0], description)
