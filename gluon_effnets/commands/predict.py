@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-library",
         action="store_true",
-        help="Load the library of TVM that EXPORTED.json names, which runs the code in it.",
+        help="Load what runs code: the library of TVM, or the graph with foreign operators, that EXPORTED.json names.",
     )
     table_format(parser, exact="all but text are one table, written at the end")
     network_options(parser)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ..class_names import read_lines
-from ..files.regular import beside, opened
+from ..files.regular import beside, sha256
 from ..files.schema import Check, flag, list_of, number, one_of, optional, record, table_of, text, whole
 from ..files.side_json import read_json
 from ..models import Preprocessing
@@ -19,7 +18,6 @@ from ..models.preprocessing import CHANNEL_ORDERS
 __all__ = ["Description", "Route", "as_metadata", "facts_of", "read_names", "sha256"]
 
 PLAIN, ROUTED = "gluon_effnets export", "gluon_effnets routed export"
-_MOST_FILE = 1 << 32  # bytes of a file whose digest is computed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,15 +287,6 @@ def as_metadata(facts: Mapping[str, Any]) -> Dict[str, str]:
     """Return what is known of facts as texts, for files that hold texts by name: a text itself, all else as JSON."""
     known = {key: value for key, value in facts.items() if value is not None}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in known.items()}
-
-
-def sha256(path: Path) -> str:
-    """Return the digest of a regular file. Raises FileNotFoundError, or ValueError for a pipe, a device or a folder."""
-    digest = hashlib.sha256()
-    with opened(path, "file", _MOST_FILE) as file:
-        for part in iter(lambda: file.read(1 << 20), b""):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def read_names(path, num_classes: int) -> List[str]:

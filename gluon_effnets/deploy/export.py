@@ -282,7 +282,7 @@ class _Target:
 
     def load(self, written: Written, **how: Any) -> Runner:
         """Load what was written."""
-        return self.format.open(written.files, self.options.batch, **how)
+        return self.format.open(written.files, self.options.batch, trust=True, **how)
 
     def describe(self, written: Written, found: Findings, folded: bool) -> Description:
         """Describe files that have been compared."""

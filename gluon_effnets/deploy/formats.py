@@ -92,6 +92,7 @@ class Format:
     folds : whether writing folds BN by itself.
     has_variants : whether `load` takes one of MXNet's variants.
     takes_any_size : whether the files take images of any size.
+    asks_for_trust : whether `load` takes `trust`, since what it loads may run code.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Format:
     folds: bool = True
     has_variants: bool = False
     takes_any_size: bool = False
+    asks_for_trust: bool = False
 
     def check(self, options: Options) -> None:
         """Raise ValueError for options that these files cannot have."""
@@ -117,12 +119,17 @@ class Format:
         own = {"gluon_effnets": __version__, "mxnet": mx.__version__}
         return {**own, **{name: optional_import(name, "onnx", why).__version__ for name, why in self.packages.items()}}
 
-    def open(self, files: Sequence[Path], batch: Optional[int] = None, **how: Any) -> Runner:
+    def load_files(self, files: Sequence[Path], trust: bool = False, **how: Any) -> Callable[[Any], Any]:
+        """Return the function of files, as `load` makes it. Raises what that raises."""
+        return self.load(*files, **({"trust": trust} if self.asks_for_trust else {}), **how)
+
+    def open(self, files: Sequence[Path], batch: Optional[int] = None, trust: bool = False, **how: Any) -> Runner:
         """Return the function of files for any number of images, also if the files take a fixed `batch` of them.
 
-        `how` : of `load`. Raises ValueError for files that cannot be loaded, ImportError without the runtime.
+        `trust` : whether what runs code may be loaded. `how` : of `load`.
+        Raises ValueError for files that cannot be loaded, ImportError without the runtime.
         """
-        load = self.load(*files, **how)
+        load = self.load_files(files, trust, **how)
 
         def run(images: np.ndarray) -> np.ndarray:
             if batch is None:
@@ -169,6 +176,7 @@ _MXNET = Format(
     folds=False,
     has_variants=True,
     takes_any_size=True,
+    asks_for_trust=True,
 )
 _ONNX = Format(
     "onnx",
@@ -177,7 +185,7 @@ _ONNX = Format(
     refuses={"fold": "ONNX files always have BN folded in; a graph with BN is for format 'mxnet'"},
     packages={"onnx": "export to ONNX", "onnxruntime": "compare what is exported to ONNX"},
 )
-_TVM = Format("tvm", tvm_runner, _write_library)
+_TVM = Format("tvm", tvm_runner, _write_library, asks_for_trust=True)
 
 FORMATS: Dict[str, Format] = {"mxnet": _MXNET, "onnx": _ONNX}  # that `export` writes
 INT8_FORMATS: Dict[str, Format] = {
@@ -218,8 +226,10 @@ class ExportedNet:
             # Loading half a library ends the process.
             if sha256(files[0]) != description.tvm["sha256"]:
                 raise ValueError(f"{files[0]} is cut short, or not the library that was described; compile it again")
-            how.update(processor=description.tvm["processor"], trust=trust)
-        self._run = formats[description.format].open(files, description.input_shape[0], **how)
+            how["processor"] = description.tvm["processor"]
+        if description.format == _MXNET.name:
+            how["image"] = (description.in_channels, description.image_size, description.image_size)
+        self._run = formats[description.format].open(files, description.input_shape[0], trust, **how)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return self._run(images)
@@ -231,7 +241,8 @@ def open_exported(path, trust: bool = False) -> ExportedNet:
     Parameters
     ----------
     path : <prefix>.json; the files that it names lie beside it.
-    trust : whether a library of TVM may be loaded, which runs the code in it: you made it, or trust who did.
+    trust : whether what runs code may be loaded, since you made it, or trust who did: a library of TVM, and a graph for
+        MXNet with operators that no network of this package has.
 
     Raises FileNotFoundError or ValueError if a file is missing, cut short, something else or for another processor,
     or a library that is not trusted, ImportError if the runtime of its format is missing.

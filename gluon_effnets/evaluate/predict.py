@@ -141,7 +141,7 @@ class ExportedClassifier(_ImageClassifier):
     Args:
         path: The JSON file that `export`, `export_routed` or the command `tvm` wrote; it says what is done to images.
         image_size: Side of the network's input; None: as it was exported. Only MXNet's form takes another.
-        trust: Whether a library of TVM may be loaded, as in `open_exported`.
+        trust: Whether what runs code may be loaded, as in `open_exported`.
 
     `names` are those of the classes, or None.
 
@@ -153,7 +153,7 @@ class ExportedClassifier(_ImageClassifier):
 
     def __init__(self, path, image_size: int | None = None, trust: bool = False):
         about = Description.read(path)
-        logits = load_routed(path).logits if about.routes else open_exported(path, trust)
+        logits = load_routed(path, trust=trust).logits if about.routes else open_exported(path, trust)
         _require_images(about.in_channels, about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import BinaryIO, Iterator
 
 from .text import shortened, shown
 
-__all__ = ["MOST_TEXT", "MOST_WEIGHTS", "UnreadableFileError", "beside", "opened", "read_bytes", "read_text"]
+__all__ = ["MOST_TEXT", "MOST_WEIGHTS", "UnreadableFileError", "beside", "opened", "read_bytes", "read_text", "sha256"]
 
 MOST_TEXT = 1 << 24  # bytes of a file that people may write
 MOST_WEIGHTS = (1 << 31) - 1  # bytes of a file of arrays
+_MOST_HASHED = 1 << 32
 _WHY = {
     errno.ELOOP: "is a link in a circle",
     errno.EACCES: "may not be read (permission denied)",
@@ -90,6 +92,15 @@ def read_text(path, what: str = "file", most: int = MOST_TEXT) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UnreadableFileError(path, f"is no text in UTF-8: line {line} has the byte 0x{content[error.start]:02x}") from None
+
+
+def sha256(path) -> str:
+    """Return the digest of a regular file. Raises as `opened` does."""
+    digest = hashlib.sha256()
+    with opened(path, "file", _MOST_HASHED) as file:
+        for part in iter(lambda: file.read(1 << 20), b""):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def beside(folder, name: str, whose) -> Path:

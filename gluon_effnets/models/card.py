@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+from ..files.schema import list_of, number, one_of, optional, record, table_of, text, whole
 from .info import ModelInfo
-from .preprocessing import Preprocessing
+from .preprocessing import CHANNEL_ORDERS, Preprocessing
 
-__all__ = ["Card", "compare_names", "complete_preprocessing", "usual_size"]
+__all__ = ["Card", "check_marks", "compare_names", "complete_preprocessing", "usual_size"]
 
 _CLASSES, _PREPROCESSING = "classes", "preprocessing"
 
@@ -33,12 +34,34 @@ class Card(NamedTuple):
         return found
 
     @classmethod
-    def taken_from(cls, marks: Dict[str, Any]) -> Card:
-        """Return the card of which `marks` gives the entries, taking them out of a dictionary with others."""
+    def taken_from(cls, marks: Dict[str, Any], where: str) -> Card:
+        """Return the card of which `marks` gives the entries, taking them out of a dictionary with others.
+
+        `where` : what the marks are, for the text of the error. Raises ValueError for what is no card.
+        """
+        _MARKS(marks, where)
         names, values = marks.pop(_CLASSES, None), dict(marks.pop(_PREPROCESSING, {}))
+        _CARD({_CLASSES: names, _PREPROCESSING: values}, where)
         for key in values.keys() & {"mean", "std"}:
             values[key] = tuple(values[key])
         return cls(names, Preprocessing(**values))
+
+
+def check_marks(identity: Dict[str, Any], where: str) -> None:
+    """Raise ValueError for what is no identity of a network: its name as `model`, and options."""
+    _MARKS(identity, where)
+    text(1000)(identity.get("model"), f"{where}: model")
+
+
+_SCALE = {"mean": list_of(number(-1e6, 1e6), 1, 64), "std": list_of(number(0, 1e6, above=0), 1, 64)}
+_MARKS = table_of(lambda value, where: None)
+_RESIZING = {"interpolation": text(100), "crop": number(0, 1, above=0), "image_size": whole(1, 1 << 14)}
+_CARD = record(
+    {
+        _CLASSES: optional(list_of(text())),
+        _PREPROCESSING: record({}, {**_SCALE, "channel_order": one_of(*CHANNEL_ORDERS), **_RESIZING}),
+    }
+)
 
 
 def complete_preprocessing(net) -> Preprocessing:

@@ -12,12 +12,14 @@ from typing import Any, Collection, Dict, List, NamedTuple, Optional
 import mxnet as mx
 import numpy as np
 
-from .card import Card
+from ..files.params_header import blank_digest, load_arrays, seal
+from ..files.side_json import parse_json
+from .card import Card, check_marks
 from .preprocessing import Preprocessing
 
 __all__ = ["Stored", "assign", "check_identity", "classifier_in", "read", "require_finite", "save"]
 
-# The one array of a file that is no parameter: JSON, as bytes, of what shapes do not show (model, padding, ...). The
+# Beside the digest the one array of a file that is no parameter: JSON, as bytes, of what shapes do not show (model, padding, ...). The
 # card's entries are in it, and no part of the identity, as any network can take weights of any card.
 IDENTITY = "gluon_effnets.identity"
 
@@ -43,29 +45,30 @@ def save(net, path, arrays: Optional[Dict[str, mx.nd.NDArray]] = None) -> None:
     if arrays is None:
         arrays = {key: param._reduce() for key, param in net._collect_params_with_prefix().items()}
     text = json.dumps({**net.identity, **net.card.marks()}, sort_keys=True).encode()
-    arrays = {**arrays, IDENTITY: mx.nd.array(np.frombuffer(text, np.uint8), dtype="uint8")}
+    arrays = {**arrays, IDENTITY: mx.nd.array(np.frombuffer(text, np.uint8), dtype="uint8"), **blank_digest()}
     temporary = Path(f"{path}.tmp")
     try:
         mx.nd.save(str(temporary), arrays)
+        seal(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read(path) -> Stored:
-    """Read a `.params` file. Raises FileNotFoundError, or ValueError if it is cut short or no such file."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {path}")
-    try:
-        arrays = mx.nd.load(str(path))
-    except mx.base.MXNetError:
-        raise ValueError(f"{path} is not a .params file, or it is cut short") from None
-    if not isinstance(arrays, dict):
-        raise ValueError(f"{path} holds arrays without names, not the parameters of a network")
+    """Read a `.params` file.
+
+    Raises FileNotFoundError, or ValueError if it is no such file, cut short, or not as it was written.
+    """
+    arrays = load_arrays(path)
     if IDENTITY not in arrays:
         return Stored(arrays, {})
-    identity = json.loads(arrays.pop(IDENTITY).asnumpy().tobytes())
-    card = Card.taken_from(identity)
+    where = f"the identity in {path}"
+    identity = parse_json(arrays.pop(IDENTITY).asnumpy().tobytes(), where)
+    card = Card.taken_from(identity, where)
+    if not identity:
+        return Stored(arrays, {}, card)
+    check_marks(identity, where)
     return Stored(arrays, identity, card)
 
 

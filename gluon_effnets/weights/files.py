@@ -16,6 +16,7 @@ import mxnet as mx
 import numpy as np
 
 from .._requirements import optional_import
+from ..files.params_header import load_arrays
 
 __all__ = ["Checkpoint", "read_checkpoint", "to_array"]
 
@@ -172,10 +173,7 @@ def _read_npz(path: Path):
 
 
 def _read_params(path: Path):
-    try:
-        return mx.nd.load(str(path))
-    except mx.base.MXNetError as error:
-        raise _damaged(path, ".params", error) from None
+    return load_arrays(path, "checkpoint")
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
