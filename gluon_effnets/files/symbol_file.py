@@ -49,9 +49,9 @@ def load_symbol(path, trust: bool = False) -> mx.sym.Symbol:
         FileNotFoundError: It is not there.
         ValueError: It is no such file, cut short, or holds what is not allowed.
     """
-    content = parse_json(read_bytes(path, "graph", _MOST_BYTES), path)
+    content = read_bytes(path, "graph", _MOST_BYTES)
     try:
-        graph = check_graph(content, trust)
+        graph = check_graph(parse_json(content, "it"), trust)
     except ForeignOperatorError as error:
         remedy = "if you made it yourself, or trust who did, add --trust-library or trust=True"
         raise UnreadableFileError(path, f"is refused as a graph for MXNet: {error}; {remedy}") from None

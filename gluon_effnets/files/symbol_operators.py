@@ -213,7 +213,6 @@ OPERATORS: Dict[str, Operator] = {
     "clip": Operator(_exactly(1), _CLIP, ("a_min", "a_max")),
     "expand_dims": Operator(_exactly(1), {"axis": _AXIS}, ("axis",)),
     "hard_sigmoid": Operator(_exactly(1), {"alpha": _real(), "beta": _real()}),
-    "ones_like": _ONE,
     "reshape_like": Operator(_exactly(2), _PLACES),
     "slice_axis": Operator(_exactly(1), _SLICE, ("axis", "begin", "end")),
     "take": Operator(_exactly(2), {"axis": _AXIS, "mode": _choice("clip")}),
@@ -234,6 +233,7 @@ OPERATORS: Dict[str, Operator] = {
     "_sg_mkldnn_conv": Operator(_exactly(0), {**_FUSED, **_RANGE}, outputs=_quantized_outputs),
     "_sg_mkldnn_fully_connected": Operator(_exactly(0), {**_QUANTIZED_DENSE, **_RANGE}, outputs=_quantized_outputs),
     **dict.fromkeys(("broadcast_add", "broadcast_div", "broadcast_mul", "broadcast_sub"), _TWO),
+    **dict.fromkeys(("ones_like", "zeros_like"), _ONE),
     **dict.fromkeys(("elemwise_add", "elemwise_mul"), _TWO),
 }
 WITH_SUBGRAPH = ("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected")

@@ -394,8 +394,8 @@ def written(tmp_path_factory):
     ("damaged", "message"),
     [
         ("onnx.onnx", "no ONNX file that ONNX Runtime can load, or it is cut short"),
-        ("mxnet-symbol.json", "no graph with its parameters, or are cut short"),
-        ("mxnet-0000.params", "no graph with its parameters, or are cut short"),
+        ("mxnet-symbol.json", "is no graph for MXNet, or is cut short"),
+        ("mxnet-0000.params", "is not a .params file"),
         ("onnx.json", "does not describe an exported network, or is cut short"),
     ],
 )
