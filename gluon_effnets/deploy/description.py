@@ -165,12 +165,9 @@ class Description:
 
     def _check_counts(self) -> None:
         """Raises ValueError for fields that do not go together."""
-        wanted = 2 if self.format == "mxnet" else 1
-        every = [self.files, *(route.files for route in self.routes if route.files)]
-        if any(len(files) != wanted for files in every) or (
-            self.routes and len({bool(route.files) for route in self.routes}) > 1
-        ):
-            raise ValueError(f"an export for {self.format} has {wanted} file(s) for a graph")
+        every = [self.files, *(route.files for route in self.routes)]
+        if len({bool(route.files) for route in self.routes}) > 1:
+            raise ValueError("some of its routes have no files")
         if len({route.width for route in self.routes}) < len(self.routes):
             raise ValueError("two of its routes have the same width")
         if len(self.mean) != len(self.std):

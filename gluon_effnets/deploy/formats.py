@@ -93,6 +93,7 @@ class Format:
     has_variants : whether `load` takes one of MXNet's variants.
     takes_any_size : whether the files take images of any size.
     asks_for_trust : whether `load` takes `trust`, since what it loads may run code.
+    num_files : of a graph.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Format:
     has_variants: bool = False
     takes_any_size: bool = False
     asks_for_trust: bool = False
+    num_files: int = 1
 
     def check(self, options: Options) -> None:
         """Raise ValueError for options that these files cannot have."""
@@ -120,7 +122,9 @@ class Format:
         return {**own, **{name: optional_import(name, "onnx", why).__version__ for name, why in self.packages.items()}}
 
     def load_files(self, files: Sequence[Path], trust: bool = False, **how: Any) -> Callable[[Any], Any]:
-        """Return the function of files, as `load` makes it. Raises what that raises."""
+        """Return the function of files, as `load` makes it. Raises what that raises, ValueError for too many files."""
+        if len(files) != self.num_files:
+            raise ValueError(f"{', '.join(map(str, files))}: a graph for {self.name} has {self.num_files} file(s)")
         return self.load(*files, **({"trust": trust} if self.asks_for_trust else {}), **how)
 
     def open(self, files: Sequence[Path], batch: Optional[int] = None, trust: bool = False, **how: Any) -> Runner:
@@ -177,6 +181,7 @@ _MXNET = Format(
     has_variants=True,
     takes_any_size=True,
     asks_for_trust=True,
+    num_files=2,
 )
 _ONNX = Format(
     "onnx",

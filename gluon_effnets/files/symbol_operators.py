@@ -192,6 +192,7 @@ OPERATORS: Dict[str, Operator] = {
     ),
     "Flatten": _ONE,
     "FullyConnected": _DENSE,
+    "GroupNorm": Operator(_exactly(3), {"eps": _real(1e-12, 10), "num_groups": _CHANNELS}, ("num_groups",)),
     "LRN": Operator(
         _exactly(1), {"alpha": _real(), "beta": _real(), "knorm": _real(1e-6), "nsize": _whole(1, 99)}, ("nsize",)
     ),
@@ -209,6 +210,7 @@ OPERATORS: Dict[str, Operator] = {
         lambda attrs: attrs["num_outputs"],
     ),
     "SwapAxis": Operator(_exactly(1), {"dim1": _whole(0, 6), "dim2": _whole(0, 6)}),
+    "add_n": Operator(lambda attrs: attrs["num_args"], {"num_args": _whole(1, 1000)}, ("num_args",)),
     "argmax": Operator(_exactly(1), {"axis": _AXIS, "keepdims": _truth}, ("axis",)),
     "clip": Operator(_exactly(1), _CLIP, ("a_min", "a_max")),
     "expand_dims": Operator(_exactly(1), {"axis": _AXIS}, ("axis",)),

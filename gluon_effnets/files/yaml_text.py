@@ -90,6 +90,9 @@ def parse_yaml(text: str, where) -> Any:
         raise ValueError(f"{where} has {len(text):,} characters; at most {_MOST:,} are read")
     try:
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        reason = shown(" ".join(str(error).split()), 300)
-        raise ValueError(f"{where} is not valid YAML: {reason}") from None
+    # A tag such as !!bool makes the constructors of others meet texts that they do not expect.
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        reason = shown(" ".join(str(getattr(error, "problem", None) or error).split()), 300)
+        raise ValueError(f"{where} is not valid YAML: {place}{reason}") from None

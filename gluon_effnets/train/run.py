@@ -24,6 +24,7 @@ import yaml
 
 from .. import __version__, _resources, native
 from ..complexity import count
+from ..files.mistakes import as_mistakes, sentence
 from ..timing import machine
 from . import loop
 from .build import build, model_options, resume, say
@@ -121,7 +122,8 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
     Raises:
         Stopped: A signal ended it in between.
     """
-    recipe, path = read_recipe(args)
+    with as_mistakes("the recipe cannot be read"):
+        recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
     out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
     if workers.is_writer:
@@ -146,10 +148,11 @@ def _train(
     path: Path,
 ) -> None:
     """Run one recipe, or one stage, in its folder."""
-    state, task, hooks = build(recipe, out, workers, stage, start)
-    _introduce(state, recipe, path)
-    resume(state, hooks, recipe)
-    _record(state, recipe)
+    with as_mistakes(f"{path}, in {out}"):
+        state, task, hooks = build(recipe, out, workers, stage, start)
+        _introduce(state, recipe, path)
+        resume(state, hooks, recipe)
+        _record(state, recipe)
     try:
         loop.train(state, task, hooks)
     except Stopped:
@@ -189,7 +192,7 @@ def main(args: argparse.Namespace) -> int:
     except (Stopped, KeyboardInterrupt) as end:
         return _end_stopped(workers, end)
     except (ValueError, OSError, ImportError, NotFinite) as error:
-        return workers.fail(str(error), USER_ERROR, error)
+        return workers.fail(sentence(error), USER_ERROR, error)
     except Exception as error:
         return workers.fail(traceback.format_exc(), CRASHED, error)
     return FINISHED

@@ -17,6 +17,7 @@ import numpy as np
 
 from .._requirements import optional_import
 from ..files.params_header import load_arrays
+from ..files.regular import UnreadableFileError
 
 __all__ = ["Checkpoint", "read_checkpoint", "to_array"]
 
@@ -173,7 +174,10 @@ def _read_npz(path: Path):
 
 
 def _read_params(path: Path):
-    return load_arrays(path, "checkpoint")
+    try:
+        return load_arrays(path, "checkpoint")
+    except UnreadableFileError as error:
+        raise _damaged(path, ".params", error) from None
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
