@@ -41,7 +41,7 @@ def read_options(pairs: Sequence[str]) -> Dict[str, Any]:
         key, separator, text = pair.partition("=")
         if not separator:
             raise ValueError(f"--option {shortened(pair)} is not of the form name=value")
-        value = parse_yaml(text, f"--option {shown(key)}: {shortened(text)}")
+        value = parse_yaml(text, f"--option {shown(pair)}")
         try:
             # YAML 1.1 takes 1e-3 for a text.
             number = float(value) if isinstance(value, str) else value

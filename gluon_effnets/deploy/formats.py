@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import __version__
 from .._requirements import optional_import
+from ..files.mistakes import sentence
 from .description import Description, sha256
 from .graph.inference import Array, StaticGraph, as_numpy
 from .to_mxnet.files import symbol_block, write_symbol_files
@@ -225,7 +226,7 @@ class ExportedNet:
     def __init__(self, description: Description, folder: Path, trust: bool = False):
         formats = {**FORMATS, _TVM.name: _TVM}
         files = description.paths(folder, f"the description in {folder}")
-        self.description = description
+        self.description, self._files = description, files
         how: Dict[str, Any] = {"variant": "fused"} if description.fused else {}
         if description.tvm:
             # Loading half a library ends the process.
@@ -237,7 +238,10 @@ class ExportedNet:
         self._run = formats[description.format].open(files, description.input_shape[0], trust, **how)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return self._run(images)
+        try:
+            return self._run(images)
+        except mx.base.MXNetError as error:
+            raise ValueError(f"{self._files[0]} cannot run on images of the shape {images.shape}: {sentence(error)}") from None
 
 
 def open_exported(path, trust: bool = False) -> ExportedNet:

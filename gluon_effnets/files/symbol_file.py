@@ -72,7 +72,8 @@ def check_memory(symbol: mx.sym.Symbol, path, image: Sequence[int]) -> None:
         image: The shape of one image, (channels, height, width), or of a map.
     """
     try:
-        _, shapes, _ = symbol.get_internals().infer_shape(data=(1, *image))
+        # The public function prints what it was given.
+        _, shapes, _ = symbol.get_internals()._infer_shape_impl(False, data=(1, *image))
     except (mx.base.MXNetError, ValueError):
         raise UnreadableFileError(path, f"is no graph for images of {' x '.join(map(str, image))}") from None
     if any(not all(shape) or math.prod(shape) > _MOST_VALUES for shape in shapes or ()):

@@ -16,7 +16,7 @@ import mxnet as mx
 from .. import _foreign, _resources
 from .._gluoncv import import_gluoncv
 from ..files.mistakes import as_mistakes
-from ..files.schema import check_type, number, optional, text, whole
+from ..files.schema import check_type, number, text, whole
 from ..files.text import shortened, shown
 from . import params
 from .base import ClassificationNet
@@ -233,6 +233,13 @@ _TRAINING_OPTIONS = {
 
 
 _MOST_PARAMETERS = 1 << 29
+_RANGES = {
+    "prefix": text(100),
+    "bn_epsilon": number(0, 10, above=0),
+    "bn_momentum": number(0, 1),
+    "dropout": number(0, 0.999),
+    "drop_connect": number(0, 0.999),
+}
 _LARGEST = 10_000_000  # number among the options; the number of classes is one of them
 
 
@@ -251,7 +258,9 @@ def _check_options(name: str, classes: Any, options: Dict[str, Any]) -> None:
                 raise ValueError(f"{where} is {shortened(value)}; it must have fewer values")
             values = value.values() if isinstance(value, dict) else value
             waiting += [(where, inner, depth + 1) for inner in values]
-    optional(text(100))(options.get("prefix"), f"{name}: option prefix")
+    for key, check in _RANGES.items():
+        if options.get(key) is not None:
+            check(options[key], f"{name}: option {key}")
 
 
 def _build(name: str, classes: int, options: Dict[str, Any]) -> ClassificationNet:

@@ -269,7 +269,7 @@ def _set(tree: dict, override: str) -> None:
             raise ValueError(f"--set {shown(override)}: {shortened(section)} is a value, not a section")
     if not isinstance(tree, dict):
         raise ValueError(f"--set {shown(override)} is not of the form stages.NAME.key=value")
-    tree[leaf] = parse_yaml(text, f"--set {shown(key)}: {shortened(text)}")
+    tree[leaf] = parse_yaml(text, f"--set {shown(override)}")
 
 
 def _parts(key: str) -> List[str]:

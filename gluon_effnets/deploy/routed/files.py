@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 
 from ...complexity import count
+from ...files.mistakes import sentence
 from ...files.regular import beside
 from ...models.slimmable import SlimmableNet
 from ..compare import Findings, Judgement, Question
@@ -40,7 +41,11 @@ class RoutedNet(Router):
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return the logits of NumPy's arrays in either runtime."""
-        return as_numpy(self(FORMATS[self.description.format].array(images)).logits)
+        try:
+            return as_numpy(self(FORMATS[self.description.format].array(images)).logits)
+        except (mx.base.MXNetError, IndexError) as error:
+            what = f"the routed export of {self.description.model}"
+            raise ValueError(f"{what} cannot run on images of the shape {images.shape}: {sentence(error)}") from None
 
 
 class _SingleFile:
