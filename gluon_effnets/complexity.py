@@ -10,6 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
+from .files.schema import check_type, whole
 from .models import ClassificationNet
 from .nn.variants import inference_variants
 
@@ -46,7 +47,14 @@ class Complexity(NamedTuple):
 
 
 def count(net: HybridBlock, image_size: int = 224, rule: str = "conv_fc") -> Complexity:
-    """Count a network at one input size. Raises ValueError for an unknown rule (see `RULES`)."""
+    """Count a network at one input size.
+
+    Raises TypeError for what is no network or no size, ValueError for an unknown rule (see `RULES`), or a size that the
+    network cannot take.
+    """
+    check_type("net", net, HybridBlock, words="a network")
+    check_type("image_size", image_size, int, words="a whole number of pixels")
+    whole(1, 1 << 14)(image_size, "image_size")
     madds = sum(layer.madds for layer in layer_costs(net, image_size, rule))
     return Complexity(count_params(net), madds, image_size, rule)
 

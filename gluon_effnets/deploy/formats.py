@@ -13,6 +13,8 @@ import numpy as np
 from .. import __version__
 from .._requirements import optional_import
 from ..files.mistakes import sentence
+from ..files.schema import check_type
+from ..files.text import shortened
 from .description import Description, sha256
 from .graph.inference import Array, StaticGraph, as_numpy
 from .to_mxnet.files import symbol_block, write_symbol_files
@@ -114,8 +116,11 @@ class Format:
         for field in dataclasses.fields(options):
             if field.name in self.refuses and getattr(options, field.name) != field.default:
                 raise ValueError(self.refuses[field.name])
+        check_type("batch", options.batch, int, type(None), words="a whole number, or None")
         if options.batch is not None and options.batch < 1:
             raise ValueError(f"batch is {options.batch}; it must be at least 1")
+        if options.names is not None and not all(isinstance(name, str) for name in options.names):
+            raise TypeError(f"names is {shortened(options.names)}; it must be a list of texts")
 
     def versions(self) -> Dict[str, str]:
         """Return the versions of the packages that write the files. Raises ImportError if one is missing."""
@@ -204,8 +209,8 @@ INT8_FORMATS: Dict[str, Format] = {
 
 def find_format(name: str, int8: bool = False) -> Format:
     """Return a format that `export` writes. Raises ValueError for another name."""
-    if name not in FORMATS:
-        raise ValueError(f"format is {name!r}; choose one of {', '.join(FORMATS)}")
+    if not isinstance(name, str) or name not in FORMATS:
+        raise ValueError(f"format is {shortened(name)}; choose one of {', '.join(FORMATS)}")
     return (INT8_FORMATS if int8 else FORMATS)[name]
 
 
@@ -241,7 +246,9 @@ class ExportedNet:
         try:
             return self._run(images)
         except mx.base.MXNetError as error:
-            raise ValueError(f"{self._files[0]} cannot run on images of the shape {images.shape}: {sentence(error)}") from None
+            raise ValueError(
+                f"{self._files[0]} cannot run on images of the shape {images.shape}: {sentence(error)}"
+            ) from None
 
 
 def open_exported(path, trust: bool = False) -> ExportedNet:

@@ -39,6 +39,8 @@ class _ImageClassifier:
     where : the file that the network comes from.
     """
 
+    num_classes: int
+
     def __init__(
         self, logits: Callable[[np.ndarray], np.ndarray], card: Card, image_size: Optional[int], where: Union[str, Path]
     ):
@@ -100,12 +102,15 @@ class _ImageClassifier:
 
     def _probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         logits = self._logits(np.stack(images))
+        if logits.shape != (len(images), self.num_classes):
+            raise ValueError(f"{self._where} answers {logits.shape}, not {self.num_classes} classes for each image")
         if not np.isfinite(logits).all():
             raise ValueError(
                 f"the logits of {self._where} are not finite (nan or inf): its weights are damaged, or they do not go "
                 "with these images"
             )
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        with np.errstate(over="ignore"):  # beyond all numbers is 0 as well
+            exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 

@@ -12,7 +12,6 @@ import struct
 from typing import Dict, List, NamedTuple, Tuple, Union
 
 import mxnet as mx
-import numpy as np
 
 from .regular import MOST_WEIGHTS, UnreadableFileError, read_bytes
 from .text import shortened
@@ -142,7 +141,9 @@ def _names(reader: _Reader, count: int) -> List[str]:
         except UnicodeDecodeError:
             raise _Damaged("has a name that is no text") from None
         if not name.isprintable() or name in names:
-            raise _Damaged(f"has the name {shortened(name)} twice" if name in names else f"has the name {shortened(name)}")
+            raise _Damaged(
+                f"has the name {shortened(name)} twice" if name in names else f"has the name {shortened(name)}"
+            )
         names[name] = None
     return list(names)
 
@@ -161,6 +162,8 @@ def load_arrays(path, what: str = "weights") -> Dict[str, mx.nd.NDArray]:
     content = read_bytes(path, what, MOST_WEIGHTS)
     entries = read_header(content, path)
     digest = next((entry for entry in entries if entry.name == DIGEST), None)
+    if digest is None and any(_resembles(entry.name) for entry in entries):
+        raise UnreadableFileError(path, "is damaged: even the name of the digest in it is; copy it again")
     if digest is not None and not _is_sealed(content, digest):
         raise UnreadableFileError(path, "is damaged: it is not as it was written, by the digest in it; copy it again")
     if not entries:
@@ -172,6 +175,11 @@ def load_arrays(path, what: str = "weights") -> Dict[str, mx.nd.NDArray]:
     if digest is not None:
         del arrays[DIGEST]
     return arrays
+
+
+def _resembles(name: str) -> bool:
+    """Whether a name is the digest's with a few characters changed."""
+    return len(name) == len(DIGEST) and sum(one != other for one, other in zip(name, DIGEST)) <= 2
 
 
 def blank_digest() -> Dict[str, mx.nd.NDArray]:

@@ -91,7 +91,9 @@ def read_text(path, what: str = "file", most: int = MOST_TEXT) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UnreadableFileError(path, f"is no text in UTF-8: line {line} has the byte 0x{content[error.start]:02x}") from None
+        raise UnreadableFileError(
+            path, f"is no text in UTF-8: line {line} has the byte 0x{content[error.start]:02x}"
+        ) from None
 
 
 def sha256(path) -> str:
@@ -115,11 +117,15 @@ def beside(folder, name: str, whose) -> Path:
         ValueError: The name is a path, or a link that leads out of the folder.
     """
     if name != os.path.basename(name) or name in ("", ".", "..") or "\\" in name or not name.isprintable():
-        raise ValueError(f"{whose} names {shortened(name)}; it may name files beside itself alone, without their folder")
+        raise ValueError(
+            f"{whose} names {shortened(name)}; it may name files beside itself alone, without their folder"
+        )
     path = Path(folder) / name
     try:
         if os.path.islink(path) and path.resolve().parent != Path(folder).resolve():
-            raise ValueError(f"{whose} names {shortened(name)}, a link that leads out of its folder; copy the file itself")
+            raise ValueError(
+                f"{whose} names {shortened(name)}, a link that leads out of its folder; copy the file itself"
+            )
     except (OSError, RuntimeError):
         raise ValueError(f"{whose} names {shortened(name)}, a link in a circle") from None
     return path

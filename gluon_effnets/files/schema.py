@@ -7,7 +7,19 @@ from typing import Any, Callable, Mapping, Optional
 
 from .text import shortened
 
-__all__ = ["Check", "check_type", "flag", "list_of", "number", "one_of", "optional", "record", "table_of", "text", "whole"]
+__all__ = [
+    "Check",
+    "check_type",
+    "flag",
+    "list_of",
+    "number",
+    "one_of",
+    "optional",
+    "record",
+    "table_of",
+    "text",
+    "whole",
+]
 
 # Takes a value and its place. Raises ValueError, naming the place, for a value that it does not allow.
 Check = Callable[[Any, str], None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence
 
 import mxnet as mx
 
@@ -140,7 +140,9 @@ def _nodes(rows: Sequence[Dict[str, Any]], place: str, inside: str = "") -> List
 def _node(row: Dict[str, Any], before: Sequence[Node], where: str, inside: str) -> Node:
     operator = OPERATORS.get(row["op"])
     if operator is None:
-        raise ForeignOperatorError(f"{where} is the operator {shortened(row['op'])}, which no export of this package has")
+        raise ForeignOperatorError(
+            f"{where} is the operator {shortened(row['op'])}, which no export of this package has"
+        )
     attrs = operator.read(row.get("attrs", {}), where)
     sources = tuple((entry[0], entry[1]) for entry in row["inputs"])
     node = Node(row["op"], row["name"], sources, attrs, operator.outputs(attrs))
@@ -185,5 +187,3 @@ def _written(node: Node, row: Dict[str, Any]) -> Dict[str, Any]:
             }
         ]
     return written
-
-

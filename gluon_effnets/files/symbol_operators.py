@@ -183,12 +183,11 @@ OPERATORS: Dict[str, Operator] = {
     "Activation": Operator(_exactly(1), _ACTIVATION, ("act_type",)),
     "BatchNorm": Operator(_exactly(5), _BN, variables=(1, 2, 3, 4)),
     "Cast": Operator(_exactly(1), {"dtype": _choice("int32", "float32")}, ("dtype",)),
-    "Concat": Operator(
-        lambda attrs: attrs["num_args"], {"dim": _AXIS, "num_args": _whole(1, 1000)}, ("num_args",)
-    ),
+    "Concat": Operator(lambda attrs: attrs["num_args"], {"dim": _AXIS, "num_args": _whole(1, 1000)}, ("num_args",)),
     "Convolution": _CONVOLUTION,
     "Dropout": Operator(
-        _exactly(1), {"p": _real(0, 0.999), "axes": _wholes(0, 6, 0, 6), "cudnn_off": _truth, "mode": _choice("training")}
+        _exactly(1),
+        {"p": _real(0, 0.999), "axes": _wholes(0, 6, 0, 6), "cudnn_off": _truth, "mode": _choice("training")},
     ),
     "Flatten": _ONE,
     "FullyConnected": _DENSE,

@@ -45,7 +45,9 @@ class _Shortener(reprlib.Repr):
 
     def repr_int(self, value: int, level: int) -> str:
         # Python takes minutes for the digits of a large one, or refuses.
-        return super().repr_int(value, level) if value.bit_length() <= _BITS else f"a number of {value.bit_length()} bits"
+        return (
+            super().repr_int(value, level) if value.bit_length() <= _BITS else f"a number of {value.bit_length()} bits"
+        )
 
     def repr_instance(self, value: Any, level: int) -> str:
         try:

@@ -129,7 +129,9 @@ class Recipe:
         if self.max_skipped_updates < 0:
             raise ValueError(f"max_skipped_updates is {self.max_skipped_updates}; it must be at least 0 (0: no limit)")
         if self.export_weights not in (None, *EXPORTED_WEIGHTS):
-            raise ValueError(f"export_weights is {shortened(self.export_weights)}; choose {', '.join(EXPORTED_WEIGHTS)}")
+            raise ValueError(
+                f"export_weights is {shortened(self.export_weights)}; choose {', '.join(EXPORTED_WEIGHTS)}"
+            )
         names = [_stage_name(stage) for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"the stages are called {', '.join(names)}; give each a name of its own")

@@ -7,7 +7,7 @@ import json
 import logging
 import tempfile
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable
 
 import mxnet as mx
 import yaml

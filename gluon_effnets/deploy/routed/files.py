@@ -123,7 +123,11 @@ def load_routed(path, variant: str = "fused", trust: bool = False) -> Union[Rout
 
 
 def _loaded(
-    format: Format, head: Sequence[Path], tails: Mapping[int, Sequence[Path]], variant: str = "fused", trust: bool = False
+    format: Format,
+    head: Sequence[Path],
+    tails: Mapping[int, Sequence[Path]],
+    variant: str = "fused",
+    trust: bool = False,
 ) -> Tuple[Run, Dict[int, Run]]:
     """The functions of files, as a `Router` takes them."""
 

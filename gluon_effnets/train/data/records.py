@@ -10,6 +10,7 @@ from typing import Iterator, NamedTuple
 
 import numpy as np
 
+from ...files.regular import opened
 from ...progress import progress_bar
 from .decode import UnreadableImageError, decode_image, named, ordered_map
 from .settings import missing_path_message
@@ -20,6 +21,7 @@ _LENGTH_BITS = 29
 _RECORD_HEADER, _IMAGE_HEADER = 8, 24
 _CHUNK = 1 << 16
 _PER_TASK = 64
+_MOST_BYTES, _MOST_LINE = 1 << 46, 100  # of a file of records, and of a line of its index
 _log = logging.getLogger("gluon_effnets")
 
 
@@ -83,7 +85,8 @@ def scan_records(path: str) -> RecordFile:
     """
     if not os.path.exists(path):
         raise FileNotFoundError(missing_path_message(path, os.path.dirname(path) or "."))
-    size = os.path.getsize(path)
+    with opened(path, "record file", _MOST_BYTES) as file:
+        size = os.fstat(file.fileno()).st_size
     if not size:
         raise ValueError(f"{path} is empty; make or copy it again.")
     if size % 4:
@@ -155,10 +158,15 @@ def progress(items, total: int, text: str):
 
 def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     rows = []
-    with open(index_path, encoding="utf-8", errors="replace") as file:
+    # A record has at least 32 bytes, and a line fewer than twice as many.
+    with opened(index_path, "index", 2 * size + 64) as file:
         for number, line in enumerate(file, 1):
             try:
+                if len(line) > _MOST_LINE:
+                    raise ValueError
                 key, offset = (int(part) for part in line.split())
+                if not 0 <= key < 1 << 62 or not -1 << 62 < offset < 1 << 62:
+                    raise ValueError
             except ValueError:
                 raise ValueError(
                     f"{index_path}, line {number} is not 'key<TAB>offset'.\nDelete the file, it is rebuilt from {path}."
@@ -234,6 +242,13 @@ def _check_records(
         extra[span] = 4 * num_labels
     ends = offsets + _RECORD_HEADER + lengths
     _check_ends(path, keys, offsets, part, offsets + _RECORD_HEADER + _padded(lengths), size)
+    for position in np.flatnonzero(part):
+        end = int(offsets[position + 1]) if position + 1 < len(offsets) else size
+        if not _has_all_parts(words, int(offsets[position]) // 4, end // 4):
+            raise ValueError(
+                f"{path}, record {keys[position]} at byte {offsets[position]} is stored in parts, of which some are "
+                "missing; copy or make the file again."
+            )
     starts = offsets + _RECORD_HEADER + _IMAGE_HEADER + extra
     ends = np.where(part == 0, ends, -1)
     return RecordFile(path, index_path, words.view(np.uint8), keys, offsets, starts, ends, labels.astype(np.int32))
@@ -264,6 +279,20 @@ def _check_ends(
             f"{path}, record {keys[bad]} ends at byte {ends[bad]}, but the next record of the .idx begins at "
             f"{following[bad]}.\nThe .idx lacks records or belongs to another file: delete it, it is rebuilt."
         )
+
+
+def _has_all_parts(words: np.ndarray, at: int, end: int) -> bool:
+    """Whether the parts from one word of a file to another are a first one, others, and a last one that ends there."""
+    first = True
+    while at + 2 <= end and words[at] == _MAGIC:
+        kind, length = int(words[at + 1]) >> _LENGTH_BITS, int(words[at + 1]) & ((1 << _LENGTH_BITS) - 1)
+        if (kind == 1) != first or kind not in (1, 2, 3):
+            return False
+        at += (_RECORD_HEADER + _padded(length)) // 4
+        if kind == 3:
+            return at == end
+        first = False
+    return False
 
 
 def _read_parts(content: np.ndarray, at: int) -> bytes:

@@ -114,7 +114,9 @@ class DataSettings:
         choices_of.update(interpolation=INTERPOLATIONS, eval_interpolation=EVAL_INTERPOLATIONS)
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"data.{name} is {shortened(getattr(self, name))}; it must be one of {', '.join(choices)}.")
+                raise ValueError(
+                    f"data.{name} is {shortened(getattr(self, name))}; it must be one of {', '.join(choices)}."
+                )
         for name in ("image_size", "batch_size", "num_threads", "eval_batch_size", "classes"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -145,8 +147,8 @@ class DataSettings:
 
 
 _LARGEST = {
-    **{"image_size": 1 << 14, "batch_size": 1 << 20, "eval_batch_size": 1 << 20, "classes": 10_000_000},
-    **{"num_threads": 1024, "pad": 1 << 12},
+    "image_size": 1 << 14, "batch_size": 1 << 20, "eval_batch_size": 1 << 20, "classes": 10_000_000,
+    "num_threads": 1024, "pad": 1 << 12,
 }
 # The settings that a preprocessing decides, by its fields.
 SETTING_OF = {
