@@ -132,8 +132,8 @@ def scores_of(
     wrong = [key for key, value in scores.items() if not math.isfinite(value)]
     if wrong:
         raise ValueError(
-            f"the {wrong[0]} of {weights} is {scores[wrong[0]]}, no finite number: its weights are damaged, or they do not "
-            "go with these images"
+            f"the {wrong[0]} of {weights} is {scores[wrong[0]]}, no finite number: its weights are damaged, or they do "
+            "not go with these images"
         )
     return scores
 

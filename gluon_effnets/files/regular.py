@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, Iterator
+from typing import BinaryIO, Iterator, Optional
 
 from .text import shortened, shown
 
@@ -60,13 +60,19 @@ def opened(path, what: str = "file", most: int = MOST_TEXT) -> Iterator[BinaryIO
         raise UnreadableFileError(path, reason) from error
     except ValueError:  # a zero byte, or half a character
         raise UnreadableFileError(path, "is no name that a file can have") from None
+    reason = _refused(os.fstat(descriptor), most)
+    if reason:
+        os.close(descriptor)
+        raise UnreadableFileError(path, reason)
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableFileError(path, "is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file")
-        if status.st_size > most:
-            raise UnreadableFileError(path, f"has {status.st_size:,} bytes; at most {most:,} are read")
         yield file
+
+
+def _refused(status: os.stat_result, most: int) -> Optional[str]:
+    """Why a file is not read, or None."""
+    if not stat.S_ISREG(status.st_mode):
+        return "is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file"
+    return f"has {status.st_size:,} bytes; at most {most:,} are read" if status.st_size > most else None
 
 
 def read_bytes(path, what: str = "file", most: int = MOST_TEXT) -> bytes:

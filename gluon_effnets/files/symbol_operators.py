@@ -18,7 +18,7 @@ class ForeignOperatorError(ValueError):
 
 
 class Node(NamedTuple):
-    """One operator of a graph: its sources are (node, output), `attrs` the settings as values, `outputs` their number."""
+    """One operator of a graph: its sources are (node, output), `attrs` its settings as values."""
 
     op: str
     name: str

@@ -28,10 +28,7 @@ def shortened(value: Any, most: int = _MOST) -> str:
 
 
 def shown(text: str, most: int = 2 * _MOST) -> str:
-    """Return a text for a message: without characters that a terminal obeys, and with the middle left out if it is long.
-
-    Line ends stay.
-    """
+    """Return a text for a message: without what a terminal obeys but line ends, the middle left out if it is long."""
     if len(text) > most:
         half = (most - 3) // 2
         text = f"{text[:half]}...{text[-half:]}"

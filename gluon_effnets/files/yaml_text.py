@@ -66,7 +66,8 @@ _Loader.yaml_constructors = {
 }
 _Loader.add_constructor(f"{_TAG}int", _Loader.construct_number)
 _Loader.add_constructor(f"{_TAG}float", _Loader.construct_number)
-_Loader.add_constructor(None, _Loader.refuse)
+_Loader.yaml_multi_constructors = {}
+_Loader.add_multi_constructor("", lambda loader, suffix, node: loader.refuse(node))
 # A date, which is no value of ours, stays a text; "<<" and "=" are keys as any other.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in forms if tag[len(_TAG) :] in ("null", "bool", "int", "float")]
@@ -85,7 +86,7 @@ def read_yaml(path, what: str = "file") -> Any:
 
 
 def parse_yaml(text: str, where) -> Any:
-    """Return the value that a YAML text stands for. Raises ValueError, which names `where` it stands, as `read_yaml`."""
+    """Return what a YAML text stands for. Raises ValueError, which names `where` it stands, as `read_yaml` does."""
     if len(text) > _MOST:
         raise ValueError(f"{where} has {len(text):,} characters; at most {_MOST:,} are read")
     try:

@@ -19,8 +19,8 @@ from .preprocessing import Preprocessing
 
 __all__ = ["Stored", "assign", "check_identity", "classifier_in", "read", "require_finite", "save"]
 
-# Beside the digest the one array of a file that is no parameter: JSON, as bytes, of what shapes do not show (model, padding, ...). The
-# card's entries are in it, and no part of the identity, as any network can take weights of any card.
+# Beside the digest the one array of a file that is no parameter: JSON, as bytes, of what shapes do not show (model,
+# padding, ...). The card's entries are in it, and no part of the identity, as any network can take weights of any card.
 IDENTITY = "gluon_effnets.identity"
 
 
