@@ -60,10 +60,10 @@ def opened(path, what: str = "file", most: int = MOST_TEXT) -> Iterator[BinaryIO
         raise UnreadableFileError(path, reason) from error
     except ValueError:  # a zero byte, or half a character
         raise UnreadableFileError(path, "is no name that a file can have") from None
-    reason = _refused(os.fstat(descriptor), most)
-    if reason:
+    refused = _refused(os.fstat(descriptor), most)
+    if refused:
         os.close(descriptor)
-        raise UnreadableFileError(path, reason)
+        raise UnreadableFileError(path, refused)
     with open(descriptor, "rb") as file:
         yield file
 

@@ -286,7 +286,9 @@ _COUNT = whole(0, 1 << 50)
 _OBJECT = table_of(_anything)
 _RECORD = record(
     {
-        "format": whole(FORMAT, FORMAT), "update": _COUNT, "workers": _COUNT,
+        "format": whole(FORMAT, FORMAT),
+        "update": _COUNT,
+        "workers": _COUNT,
         **dict.fromkeys(("recipe", "identity", "trainer", "hooks"), _OBJECT),
     },
     {"updates_per_epoch": _COUNT, "scores": _OBJECT, "operators": optional(text()), "card": _OBJECT},

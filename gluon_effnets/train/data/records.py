@@ -190,7 +190,7 @@ def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.n
 
 def _walk(words: np.ndarray, path: str) -> np.ndarray:
     """Offsets of all records, found by stepping from one to the next."""
-    offsets, at, size = [], 0, len(words) * 4
+    offsets, at, size, within_parts = [], 0, len(words) * 4, False
     with open(path, "rb") as file:
         while at < size:
             file.seek(at)
@@ -198,9 +198,11 @@ def _walk(words: np.ndarray, path: str) -> np.ndarray:
             if len(head) < _RECORD_HEADER:
                 raise ValueError(f"{path} was cut short within the record at byte {at}; copy it again.")
             magic, length = struct.unpack("<II", head)
-            if magic != _MAGIC:
+            kind = length >> _LENGTH_BITS
+            if magic != _MAGIC or kind > 3 or (kind in (2, 3)) != within_parts:
                 raise ValueError(f"{path} is damaged at byte {at}: no record begins there; copy or make it again.")
-            if length >> _LENGTH_BITS in (0, 1):
+            within_parts = kind in (1, 2)
+            if kind in (0, 1):
                 offsets.append(at)
             at += _RECORD_HEADER + _padded(length & ((1 << _LENGTH_BITS) - 1))
     return np.array(offsets, np.int64)

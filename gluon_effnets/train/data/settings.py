@@ -147,8 +147,12 @@ class DataSettings:
 
 
 _LARGEST = {
-    "image_size": 1 << 14, "batch_size": 1 << 20, "eval_batch_size": 1 << 20, "classes": 10_000_000,
-    "num_threads": 1024, "pad": 1 << 12,
+    "image_size": 1 << 14,
+    "batch_size": 1 << 20,
+    "eval_batch_size": 1 << 20,
+    "classes": 10_000_000,
+    "num_threads": 1024,
+    "pad": 1 << 12,
 }
 # The settings that a preprocessing decides, by its fields.
 SETTING_OF = {
