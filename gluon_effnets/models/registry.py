@@ -201,7 +201,9 @@ def load_stored(
     `path` : where the content comes from, for the texts of errors.
     """
     if stored.identity.get("model", name) != name:
-        raise ValueError(f"{path} holds the weights of {stored.identity['model']}, not of {name}")
+        raise ValueError(f"{path} holds the weights of {shown(str(stored.identity['model']))}, not of {name}")
+    if name not in _entries:
+        raise ValueError(f"{path} is of the model {shortened(name)}, which is not known here")
     stored_options = {key: value for key, value in stored.identity.items() if key != "model"}
     held = params.classifier_in(stored)
     num_classes = held.num_classes if held else classes or _entries[name].info.classes
