@@ -71,6 +71,8 @@ class Registry(Dict[str, Callable[..., T]]):
                 others = ", ".join(key for key in accepted if key not in given)
                 raise ValueError(f"{where}: no option {shortened(option)}; it takes {others or 'none'}")
         numbers = {key: _number(value, parameters.get(key)) for key, value in options.items()}
+        for key, value in numbers.items():
+            _require_number(value, parameters.get(key), f"{where}: {key}")
         try:
             return maker(**given, **numbers)
         except TypeError as error:
@@ -84,6 +86,17 @@ def _number(value: Any, parameter: Optional[inspect.Parameter]) -> Any:
         return float(value) if isinstance(value, str) and not texts else value
     except ValueError:
         return value
+
+
+def _require_number(value: Any, parameter: Optional[inspect.Parameter], where: str) -> None:
+    """Raise ValueError for what is no number where the maker's default is a fraction: MXNet asks at the first update."""
+    wants = parameter is not None and type(parameter.default) is float and parameter.annotation in _NUMBERS
+    if wants and (isinstance(value, bool) or not isinstance(value, (int, float, type(None)))):
+        raise ValueError(f"{where} is {shortened(value)}; it must be a number")
+
+
+# Of the makers' own annotations, and of MXNet's, which have none.
+_NUMBERS = (float, "float", inspect.Parameter.empty)
 
 
 def _nearest(word: str, words: Mapping[str, Any]) -> str:

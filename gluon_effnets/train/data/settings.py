@@ -44,7 +44,7 @@ class RandAugment:
 
     def __post_init__(self):
         for name, valid, rule in (
-            ("num", self.num >= 1, "at least 1"),
+            ("num", 1 <= self.num <= 100, "at least 1, and at most 100"),
             ("magnitude", 0 <= self.magnitude <= 10, "0 to 10"),
             ("std", self.std >= 0, "at least 0"),
         ):
@@ -121,6 +121,8 @@ class DataSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"data.{name} is {value}; it must be at least 1.")
+        if self.pad < 0:
+            raise ValueError(f"data.pad is {self.pad}; it must be at least 0.")
         for name, most in _LARGEST.items():
             value = getattr(self, name)
             if value is not None and value > most:
