@@ -165,7 +165,8 @@ def load_arrays(path, what: str = "weights") -> Dict[str, mx.nd.NDArray]:
     if digest is None and any(_resembles(entry.name) for entry in entries):
         raise UnreadableFileError(path, "is damaged: even the name of the digest in it is; copy it again")
     if digest is not None and not _is_sealed(content, digest):
-        raise UnreadableFileError(path, "is damaged: it is not as it was written, by the digest in it; copy it again")
+        remedy = f"copy it again, or if a program of yours changed it, let that leave out the array {DIGEST}"
+        raise UnreadableFileError(path, f"is damaged: it is not as it was written, by the digest in it; {remedy}")
     if not entries:
         return {}
     try:

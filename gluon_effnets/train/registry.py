@@ -89,7 +89,7 @@ def _number(value: Any, parameter: Optional[inspect.Parameter]) -> Any:
 
 
 def _require_number(value: Any, parameter: Optional[inspect.Parameter], where: str) -> None:
-    """Raise ValueError for what is no number where the maker's default is a fraction: MXNet asks at the first update."""
+    """Raise ValueError for what is no number where the maker's default is one: MXNet asks in the first update."""
     wants = parameter is not None and type(parameter.default) is float and parameter.annotation in _NUMBERS
     if wants and (isinstance(value, bool) or not isinstance(value, (int, float, type(None)))):
         raise ValueError(f"{where} is {shortened(value)}; it must be a number")
