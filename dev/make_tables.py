@@ -239,7 +239,22 @@ def profile_table() -> str:
     return f"{summary_table(measured['profiles'])}\n\n{line}"
 
 
+def weights_table() -> str:
+    """Published weights, and what dev/measure_weights.py measured."""
+    header = ["weights", "model", "published top-1", "photographs: top-1", "top-5", "same answer", "license", "from"]
+    rows = []
+    for row in results("weights")["weights"]:
+        here, parity = (row["here"] or [{}])[-1], row["parity"]
+        measured = [f"{found[key]:.1f} %" if key in found else "" for found, key in
+                    ((here, "top1"), (here, "top5"), (parity, "agreement"))]  # fmt: skip
+        told = f"{row['published'][0]['top1']} %" if row["published"] else ""
+        place = f"`{row['package']}`" if row["package"] else f"[{row['file']}]({row['url']})"
+        rows.append([row["name"], f"`{row['model']}`", told, *measured, row["license"], place])
+    return Table(header, rows).markdown()
+
+
 TABLES = {
+    "weights": weights_table,
     "models": lambda: models_table(without=COMPARED_ELSEWHERE),
     "idle": lambda: models_table("idle"),
     "rules": rules_table,

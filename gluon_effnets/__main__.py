@@ -20,6 +20,7 @@ from .commands import (
     train,
     tvm,
     validate,
+    weights,
 )
 from .commands.command import run_command
 
@@ -28,6 +29,7 @@ COMMANDS = (
     info.COMMAND,
     paper_table.COMMAND,
     classes.COMMAND,
+    weights.COMMAND,
     train.COMMAND,
     validate.COMMAND,
     predict.COMMAND,

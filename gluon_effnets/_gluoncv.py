@@ -15,9 +15,9 @@ _lock = threading.Lock()
 def import_gluoncv(module: str = "") -> ModuleType:
     """Import GluonCV, or one of its modules, whatever PyTorch lies beside it.
 
-    GluonCV 0.10.5 ends its own import with a RuntimeError where PyTorch 2 or newer is installed, although its MXNet half
-    needs none. It is therefore imported as if there were no PyTorch; what has imported PyTorch before keeps it, and
-    later imports of both work as usual.
+    GluonCV 0.10.5 ends its own import with a RuntimeError where PyTorch 2 or newer is installed, although its half for
+    MXNet needs none. It is therefore imported as if there were no PyTorch; what has imported PyTorch before keeps it,
+    and later imports of both work as usual.
 
     Args:
         module: Name below `gluoncv`, such as "model_zoo"; empty for GluonCV itself.

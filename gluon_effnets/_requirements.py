@@ -28,6 +28,7 @@ EXTRAS: Dict[str, List[str]] = {
         "onnxruntime>=1.18",
     ],
     "torch": ["torch>=1.10", "torchvision", "timm", "safetensors>=0.4"],
+    "tflite": ["tflite>=2.10", "flatbuffers>=2"],
     "tensorboard": ["tensorboardX>=2.5"],
     "dev": ["pytest>=7", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.14", "types-PyYAML", "pre-commit"],
 }
@@ -40,6 +41,7 @@ _MXNET_IMPORT_WARNINGS = (
 )
 # The programs of this package, by sys.argv[0]; "-m" while Python imports the package of the module that it will run.
 _PROGRAMS = ("-m", "gluon-effnets", "train_imagenet.py")
+_MAIN = Path(__file__).resolve().with_name("__main__.py")  # of python -m gluon_effnets
 _COMMANDS = {
     # Horovod compiles itself for the frameworks that it sees. An isolated build sees none, and a wheel in pip's cache
     # may be of such a build. The policy variable lets CMake 4 read the old CMake files of Horovod.
@@ -119,7 +121,8 @@ def install_command(extra: str, python: str = sys.executable) -> str:
 
 def end_command(error: ImportError) -> None:
     """End this process with the text of an error if it is a command of the package; any other program goes on."""
-    if sys.argv and Path(sys.argv[0]).name in _PROGRAMS:
+    program = Path(sys.argv[0] if sys.argv else "")
+    if program.name in _PROGRAMS or program.resolve() == _MAIN:
         raise SystemExit(f"error: {error}") from None
 
 

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional
 
+from ._gluoncv import import_gluoncv
 from .files.regular import read_bytes
 
-__all__ = ["names_of_folder", "names_of_list", "read_lines", "write_names"]
+__all__ = ["identifier", "imagenet_names", "names_of_folder", "names_of_list", "read_lines", "write_names"]
 
 log = logging.getLogger("gluon_effnets")
+
+_WORDNET = re.compile(r"n\d{8}\b")
 
 # The endings that im2rec packs if it is not told others.
 _IM2REC_SUFFIXES = (".jpeg", ".jpg", ".png")
 _MOST = 1 << 30  # bytes; a list of ImageNet has 70 million
 _UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def identifier(name: str) -> str:
+    """Return what tells a class from others: WordNet's number if the name begins with it, else the name.
+
+    Example: `identifier("n02123045 tabby")` is 'n02123045', the usual name of ImageNet's folder for this class.
+    """
+    found = _WORDNET.match(name)
+    return found.group() if found else name
+
+
+def imagenet_names() -> List[str]:
+    """Return the names of ImageNet's 1000 classes, from 'n01440764 tench' on, as GluonCV has them.
+
+    Raises ModuleNotFoundError if GluonCV is not installed.
+    """
+    table = import_gluoncv("data.imagenet.classification").ImageNet1kAttr()
+    return [f"{number} {name}" for number, name in zip(table.synset, table.classes)]
 
 
 def read_lines(path, what: str = "file") -> List[str]:

@@ -7,9 +7,7 @@ import math
 from ast import literal_eval
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-import mxnet as mx
-from mxnet.gluon.block import HybridBlock
-
+from ._mxnet import mx
 from .files.schema import check_type, whole
 from .models import ClassificationNet
 from .nn.variants import inference_variants
@@ -46,20 +44,20 @@ class Complexity(NamedTuple):
     rule: str
 
 
-def count(net: HybridBlock, image_size: int = 224, rule: str = "conv_fc") -> Complexity:
+def count(net: mx.gluon.HybridBlock, image_size: int = 224, rule: str = "conv_fc") -> Complexity:
     """Count a network at one input size.
 
     Raises TypeError for what is no network or no size, ValueError for an unknown rule (see `RULES`), or a size that the
     network cannot take.
     """
-    check_type("net", net, HybridBlock, words="a network")
+    check_type("net", net, mx.gluon.HybridBlock, words="a network")
     check_type("image_size", image_size, int, words="a whole number of pixels")
     whole(1, 1 << 14)(image_size, "image_size")
     madds = sum(layer.madds for layer in layer_costs(net, image_size, rule))
     return Complexity(count_params(net), madds, image_size, rule)
 
 
-def count_params(net: HybridBlock) -> int:
+def count_params(net: mx.gluon.HybridBlock) -> int:
     """Number of trained values: weights, biases, BN gamma and beta, but no running statistics.
 
     Of a width of a slimmable network only what that width uses.
@@ -81,7 +79,7 @@ def condensed_options(net: ClassificationNet) -> Dict[str, Any]:
     return {"condensed": True, **({"condensed_classifier": True} if half else {})}
 
 
-def layer_costs(net: HybridBlock, image_size: int = 224, rule: str = "conv_fc") -> List[LayerCost]:
+def layer_costs(net: mx.gluon.HybridBlock, image_size: int = 224, rule: str = "conv_fc") -> List[LayerCost]:
     """Cost of every operator that has one, in the order in which the forward pass executes them.
 
     `net.in_channels` gives the input's channels (3 if there is no such attribute).

@@ -8,8 +8,9 @@ import platform
 import time
 from typing import Any, Callable, Dict, Hashable, List, Mapping, NamedTuple, TypeVar
 
-import mxnet as mx
 import numpy as np
+
+from ._mxnet import mx
 
 __all__ = ["Latency", "conditions", "conditions_line", "machine", "time_interleaved"]
 

@@ -1,4 +1,4 @@
-"""What `nn` chooses from, timed: oneDNN's layout and the plain one, forms of inference and training, compiled ones."""
+"""What `nn` chooses from, timed: variants of training and inference, compiled ones, and oneDNN's blocks throughout."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ..tables import Table
 from ..timing import time_interleaved
 from .steps import inference_step, train_step
 
-__all__ = ["LAYOUTS", "LayoutRow", "compare_layouts", "layouts_table"]
+__all__ = ["VARIANTS", "VariantRow", "compare_layouts", "variants_table"]
 
-LAYOUTS = ("blocked", "inference", "plain", "compiled")
+VARIANTS = ("blocked", "inference", "plain", "compiled")
 
 
-class LayoutRow(NamedTuple):
-    """Milliseconds of processor time (minimum) of a network in one of `LAYOUTS`."""
+class VariantRow(NamedTuple):
+    """Milliseconds of processor time (minimum) of a network in one of `VARIANTS`."""
 
     name: str
-    layout: str
+    variant: str
     train: float
     hybridized: float
     fused: float
 
 
-def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
+def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[VariantRow]:
     """Time networks as they are without compiled operators ('plain') and with them, where they are compiled.
 
-    Beside these: with the forms of inference ('inference'), and never leaving oneDNN's blocks ('blocked').
+    Beside these: with the variants of inference ('inference'), and never leaving oneDNN's blocks ('blocked').
     Training: forward and backward of 16 images of 96 pixels. Inference: one image of 224 pixels, hybridized and with
     oneDNN's fusions. Processor time is counted, which other processes disturb less; set OMP_NUM_THREADS=1.
     """
@@ -43,21 +43,21 @@ def compare_layouts(names: Sequence[str], repeats: int = 5) -> List[LayoutRow]:
     steps: Dict[Tuple[str, str], Callable[[], object]] = {}
     inference: Dict[Tuple[str, str, str], Callable[[], object]] = {}
     for name in names:
-        for layout in LAYOUTS if native.load() else LAYOUTS[:-1]:
+        for variant in VARIANTS if native.load() else VARIANTS[:-1]:
             net = get_model(name)
-            net.trains_compiled = layout == "compiled"
-            if layout == "blocked":
+            net.trains_compiled = variant == "compiled"
+            if variant == "blocked":
                 net.apply(_stay_blocked)
             initialize_like_trained(net)
             for kind, block in graph_blocks(net, image).items():
-                inference[name, layout, kind] = inference_step(block, image)
-            steps[name, layout] = train_step(net, batch)
-            with inference_variants(layout == "inference"):
-                steps[name, layout]()
+                inference[name, variant, kind] = inference_step(block, image)
+            steps[name, variant] = train_step(net, batch)
+            with inference_variants(variant == "inference"):
+                steps[name, variant]()
     times = time_interleaved(inference, repeats, time.process_time)
     training = time_interleaved(steps, repeats, time.process_time)
     return [
-        LayoutRow(*key, training[key].minimum, *(times[(*key, kind)].minimum for kind in ("plain", "fused")))
+        VariantRow(*key, training[key].minimum, *(times[(*key, kind)].minimum for kind in ("plain", "fused")))
         for key in steps
     ]
 
@@ -67,7 +67,7 @@ def _stay_blocked(block) -> None:
         block._unblock = (False, False)
 
 
-def layouts_table(rows: List[LayoutRow]) -> str:
+def variants_table(rows: List[VariantRow]) -> str:
     """The rows as a Markdown table."""
-    columns = ["model", "layout", ("training step, ms", ".0f"), ("inference, ms", ".1f"), ("fused, ms", ".1f")]
+    columns = ["model", "variant", ("training step, ms", ".0f"), ("inference, ms", ".1f"), ("fused, ms", ".1f")]
     return Table(columns, rows).markdown()

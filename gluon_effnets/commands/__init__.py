@@ -3,3 +3,5 @@
 Every module declares what it has as a `Command` or `Group` (command.py): a name, a sentence of help, a function that
 adds the arguments and one that runs. What only running needs is imported there.
 """
+
+from .. import _mxnet  # noqa: F401  before all that needs it

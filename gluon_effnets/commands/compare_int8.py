@@ -6,14 +6,16 @@ import argparse
 
 from ..tables import Table
 from .command import Command
-from .options import data_options, table_format
+from .options import data_options, table_format, weights_help
 
 __all__ = ["COMMAND"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `compare-int8`."""
-    parser.add_argument("networks", nargs="+", metavar="NAME=WEIGHTS", help="Models and their .params files.")
+    parser.add_argument(
+        "networks", nargs="+", metavar="NAME=WEIGHTS", help=weights_help("Models and their .params files")
+    )
     data_options(parser)
     parser.add_argument(
         "--images",
@@ -41,8 +43,10 @@ def run(args: argparse.Namespace) -> None:
     """Print a row per network, runtime and granularity."""
     from ..evaluate.int8_accuracy import QuantizedRow, int8_table
     from ..evaluate.validate import validate_in_8_bits
+    from ..weights.conversion import weights_path
 
     files = dict(pair.partition("=")[::2] for pair in args.networks)
+    files = {name: weights_path(name, weights) for name, weights in files.items()}
     rows = validate_in_8_bits(files, args.data, args.overrides, args.images, args.mode, args.runtimes)
     exact = args.format in ("csv", "json")
     print((Table(QuantizedRow._fields, rows) if exact else int8_table(rows)).written(args.format))

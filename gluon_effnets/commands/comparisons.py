@@ -58,10 +58,10 @@ def _add_layout(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_layout(args: argparse.Namespace) -> None:
-    from ..benchmarks.memory_layouts import compare_layouts, layouts_table
+    from ..benchmarks.memory_layouts import compare_layouts, variants_table
     from ..timing import conditions, conditions_line
 
-    print(f"{layouts_table(compare_layouts(args.names, args.repeats))}\n\n{conditions_line(conditions())}")
+    print(f"{variants_table(compare_layouts(args.names, args.repeats))}\n\n{conditions_line(conditions())}")
 
 
 def _add_shortcut(parser: argparse.ArgumentParser) -> None:
@@ -163,7 +163,7 @@ COMMANDS = (
     ),
     Command(
         "layout",
-        f"Time memory layouts, and the forms of training and inference {_ONE_THREAD}.",
+        f"Time the variants of training and inference, and oneDNN's layout throughout {_ONE_THREAD}.",
         _add_layout,
         _run_layout,
     ),

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..models import ClassificationNet, get_model
 from .command import Command
-from .options import condensing_options, data_options, network_options, read_options
+from .options import condensing_options, data_options, network_options, read_options, weights_help
 
 __all__ = ["COMMAND"]
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `export`."""
     parser.add_argument("name", help="The model, see python -m gluon_effnets list.")
-    parser.add_argument("weights", help="Its .params file.")
+    parser.add_argument("weights", help=weights_help("Its .params file"))
     parser.add_argument("out", help="How the names of the files begin.")
     parser.add_argument(
         "--format",
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--names", metavar="FILE", help="The names of the classes, one per line (default: as in the weights)."
     )
+    parser.add_argument("--license", metavar="TEXT", help="The license of the weights, to stand in the files.")
     parser.add_argument("--classes", type=int, metavar="N", help="Number of classes (default: as in the weights).")
     parser.add_argument(
         "--width",
@@ -97,7 +98,9 @@ def run(args: argparse.Namespace) -> None:
     from ..deploy import export, export_subnet
     from ..deploy.description import Description
     from ..models.condense import condense
+    from ..weights.conversion import weights_path
 
+    args.weights = weights_path(args.name, args.weights)
     net, images = _net_and_images(args)
     _replace_card(net, args)
     if args.routed:
@@ -121,6 +124,7 @@ def run(args: argparse.Namespace) -> None:
         fold=args.fold,
         blocks=args.blocks,
         int8=images,
+        license=args.license,
     )
     print("\n".join(map(str, [*exported.files, exported.description])))
     print(f"input: {'pixels of 0..255, then inside ' if args.raw_input else ''}{net.preprocessing}")
@@ -185,7 +189,7 @@ def _export_routed(net, args) -> None:
     from ..deploy import export_routed
     from ..deploy.description import Description
 
-    others = ("aligned", "condense", "condense_classifier", "raw_input", "batch")
+    others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "license")
     if not (args.fold and args.blocks) or args.width is not None or any(getattr(args, name) for name in others):
         raise ValueError(
             "--routed goes with --format, --single-file, --image-size, --names, --classes and --option alone"

@@ -20,9 +20,15 @@ __all__ = [
     "network_options",
     "read_options",
     "table_format",
+    "weights_help",
 ]
 
 DATA_KINDS = "recordio:DIR, folder:DIR, cifar10:DIR, digits or synthetic"
+
+
+def weights_help(text: str) -> str:
+    """The help of an argument that `weights_path` understands."""
+    return f"{text}, or the word pretrained for published weights (see the command weights)."
 
 
 def network_options(parser: argparse.ArgumentParser) -> None:

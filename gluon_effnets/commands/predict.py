@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="NAME WEIGHTS | EXPORTED.json",
-        help="A model and its .params file, or the JSON file that export or tvm wrote.",
+        help="A model and its .params file or the word pretrained, or the JSON file that export or tvm wrote.",
     )
     parser.add_argument(
         "paths", nargs="+", metavar="IMAGE|FOLDER", help="JPEG, PNG, BMP or WebP files, or folders of them."
@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
 def _classifier(args: argparse.Namespace) -> Tuple[Union[Classifier, ExportedClassifier], List[str]]:
     """What classifies, and the paths of the images."""
     from ..evaluate.predict import Classifier, ExportedClassifier
+    from ..weights.conversion import weights_path
 
     if args.model.endswith((".json", ".onnx", ".so")):
         if args.option:
@@ -89,7 +90,9 @@ def _classifier(args: argparse.Namespace) -> Tuple[Union[Classifier, ExportedCla
     weights, *images = args.paths
     if not images:
         raise ValueError("no images: give NAME WEIGHTS IMAGE..., or EXPORTED.json IMAGE...")
-    return Classifier(args.model, weights, args.image_size, **read_options(args.option)), images
+    return Classifier(
+        args.model, weights_path(args.model, weights), args.image_size, **read_options(args.option)
+    ), images
 
 
 COMMAND = Command(

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     # A process of its own: TVM in another environment, and its threads apart from MXNet's.
     with tempfile.TemporaryDirectory() as folder:
         [path], expected = about.paths(exported.parent, exported), Path(folder) / "expected.npz"
-        _write_question_and_answer(path, about.input_shape, expected)
+        _write_question_and_answer(path, about, expected)
         arguments = [str(path), str(library), "--trials", str(args.trials), "--expected", str(expected)]
         arguments += ["--threads", str(args.threads)]
         if args.database:
@@ -95,12 +94,12 @@ def _compilable(exported: Path):
     return about
 
 
-def _write_question_and_answer(path: Path, shape: Sequence[int], out: Path) -> None:
-    """Random input of a shape, and what ONNX Runtime makes of it, to the .npz file `out`."""
+def _write_question_and_answer(path: Path, about, out: Path) -> None:
+    """Random input, what ONNX Runtime makes of it, and the rounding that the export found, to the .npz file `out`."""
     from ..deploy.to_onnx.files import onnx_runner
 
-    data = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
-    np.savez(str(out), data=data, logits=onnx_runner(path)(data))
+    data = np.random.RandomState(0).standard_normal(about.input_shape).astype(np.float32)
+    np.savez(str(out), data=data, logits=onnx_runner(path)(data), rounding=about.difference)
 
 
 def _describe(about, made, library: Path, threads: int):

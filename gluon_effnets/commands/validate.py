@@ -8,7 +8,7 @@ from typing import Any
 from .. import model_info
 from ..tables import Table
 from .command import Command
-from .options import data_options, network_options, read_options, table_format
+from .options import data_options, network_options, read_options, table_format, weights_help
 
 __all__ = ["COMMAND"]
 
@@ -16,7 +16,7 @@ __all__ = ["COMMAND"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `validate`."""
     parser.add_argument("name", help="The model, see python -m gluon_effnets list.")
-    parser.add_argument("weights", help="Its .params file.")
+    parser.add_argument("weights", help=weights_help("Its .params file"))
     data_options(parser)
     parser.add_argument(
         "--widths",
@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the scores, and on ImageNet what was published beside them."""
     from ..evaluate.validate import is_imagenet, open_pair, scores_of
+    from ..weights.conversion import weights_path
 
+    args.weights = weights_path(args.name, args.weights)
     net, data = open_pair(args.name, args.weights, args.data, args.overrides, read_options(args.option))
     scores = scores_of(net, data, args.weights, args.widths)
     if args.format in ("csv", "json"):

@@ -1,5 +1,6 @@
 """Ways out of training: files for MXNet, ONNX and TVM, networks cut at a gate, and graphs that run faster."""
 
+from .. import _mxnet  # noqa: F401  before all that needs it
 from ..models.condense import condense
 from ..nn.init import initialize_like_trained
 from ..timing import Latency

@@ -51,6 +51,8 @@ class Description:
     aligned : whether the graph is the aligned one.
     normalized_inside : mean and std that the graph applies, or None.
     names : of the classes, or None.
+    crop_first : whether an image's centre, `crop` times its shorter side, is cut out before it is resized.
+    origin : of weights that others trained: `source`, `license`, ...; else None.
     folded : whether BN is part of the convolutions before it.
     fused, milliseconds : whether MXNet's files run faster with oneDNN's fused operators (None: it was not measured),
         and how long one image took as 'plain' and as 'fused', the latter only if its logits were right.
@@ -61,6 +63,7 @@ class Description:
         `sha256`.
     routes : what a gate chooses from; the head's second output is a place in it. Empty for a network without a gate.
     sha256 : of every file of a routed export, else None.
+    license : of the weights, as it was given to the export, or None.
     """
 
     format: str
@@ -81,6 +84,8 @@ class Description:
     aligned: bool = False
     normalized_inside: Optional[Dict[str, Tuple[float, ...]]] = None
     names: Optional[Tuple[str, ...]] = None
+    crop_first: bool = False
+    origin: Optional[Dict[str, str]] = None
     folded: Optional[bool] = None
     fused: Optional[bool] = None
     milliseconds: Optional[Dict[str, float]] = None
@@ -89,6 +94,7 @@ class Description:
     fusion_refused: Optional[str] = None
     routes: Tuple[Route, ...] = ()
     sha256: Optional[Dict[str, str]] = None
+    license: Optional[str] = None
 
     @classmethod
     def of(cls, net, image_size: int, **rest: Any) -> Description:
@@ -98,7 +104,7 @@ class Description:
     @property
     def preprocessing(self) -> Preprocessing:
         """What is to be done to an image."""
-        resizing = (self.interpolation, self.crop, self.image_size)
+        resizing = (self.interpolation, self.crop, self.image_size, self.crop_first)
         return Preprocessing(self.mean, self.std, self.channel_order, *resizing)
 
     @property
@@ -127,7 +133,7 @@ class Description:
             content = {"kind": PLAIN, **{key: values[key] for key in _PLAIN_KEYS}}
         # Versions without these keys refuse them, though they can run the files.
         newer = _NEWER_ROUTED_KEYS if self.routes else _NEWER_KEYS
-        content.update((key, values[key]) for key in newer if values[key] is not None)
+        content.update((key, values[key]) for key in newer if values[key] not in (None, False))
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
@@ -207,12 +213,12 @@ _PLAIN_KEYS = (
     *("versions", "folded", "fused", "milliseconds", "int8"),
 )
 _LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
-_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused")
+_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "license", "crop_first", "origin")
 _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
     *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),
 )
-_NEWER_ROUTED_KEYS = ("names",)
+_NEWER_ROUTED_KEYS = ("names", "crop_first", "origin")
 
 
 def _anything(value: Any, where: str) -> None:
@@ -250,6 +256,9 @@ _CHECKS: Dict[str, Check] = {
     "int8": optional(_is_object),
     "tvm": optional(record({"processor": text(100), "threads": whole(1, 10_000), "sha256": text(64)})),
     "fusion_refused": optional(text()),
+    "license": optional(text()),
+    "crop_first": flag,
+    "origin": optional(table_of(text())),
     "routes": list_of(record(_ROUTE), 1, 1000),
     "sha256": optional(table_of(text(64))),
 }
@@ -268,9 +277,10 @@ _ROUTED_FILE = record(
 
 def facts_of(net, image_size: int) -> Dict[str, Any]:
     """Return the fields of a description that a network tells of itself, for images of a size."""
-    options, (names, _), wanted = dict(net.identity), net.card, complete_preprocessing(net)
+    options, names, wanted = dict(net.identity), net.classes, complete_preprocessing(net)
     facts = {"model": options.pop("model"), "options": options, "num_classes": net.num_classes}
     facts["names"] = None if names is None else tuple(names)
+    facts["origin"] = dict(net.origin) or None
     return {**facts, **wanted._replace(image_size=image_size)._asdict()}
 
 

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tu
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
+from ..files.folders import not_left_empty
 from ..files.schema import check_type, whole
 from ..files.text import shortened
 from ..models import ClassificationNet
@@ -76,6 +77,7 @@ def export(
     fold: bool = True,
     blocks: bool = True,
     int8: Optional[Sequence[np.ndarray]] = None,
+    license: Optional[str] = None,
 ) -> Exported:
     """Write a network for use without this package, load it in its runtime and compare.
 
@@ -101,6 +103,8 @@ def export(
         with. False: as they are, for runtimes that multiply with those zeros, such as TVM.
     int8 : batches (N, in_channels, H, W) of normalized training images: files in 8 bits, calibrated with three quarters
         of the images. With the rest they are compared; <prefix>.json says how often the classes are the same.
+    license : of the weights, for the JSON file and the metadata of an ONNX file; that of the weights' origin if it
+        is not given.
 
     Raises ValueError for what cannot be exported so, ExportError if a logit is not finite, or differs from that of
     the network in float64 by more than 2e-5 of the logits' standard deviation (where float32 alone does more to the
@@ -109,9 +113,10 @@ def export(
 
     Example: `export(get_model("idle_mbv3", pretrained="w.params"), "out/net", format="onnx", batch=1)`
     """
-    options = Options(batch, raw_input, names, fold, blocks)
+    options = Options(batch, raw_input, names, fold, blocks, license)
     target = _Target.checked(net, image_size, align, find_format(format, int8 is not None), options)
-    return _write(_ways(target, net, int8), prefix)
+    with not_left_empty(Path(prefix).parent):
+        return _write(_ways(target, net, int8), prefix)
 
 
 def export_subnet(
@@ -139,7 +144,8 @@ def export_subnet(
     _require_weights(net)
     static, chosen = static_subnet(net, which), find_format(format, int8 is not None)
     target = _Target.checked(static, image_size, align, chosen, Options(**options))
-    return _write(_ways(target, net.subnet(which), int8), prefix)
+    with not_left_empty(Path(prefix).parent):
+        return _write(_ways(target, net.subnet(which), int8), prefix)
 
 
 def export_routed(
@@ -167,7 +173,8 @@ def export_routed(
         raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}, for a single file 'onnx'")
     chosen, size = FORMATS[format], image_size or usual_size(net)
     way = RoutedExport(net, routed_graphs(net), chosen, size, chosen.versions(), single_file)
-    return _write([way], prefix).description
+    with not_left_empty(Path(prefix).parent):
+        return _write([way], prefix).description
 
 
 class Way(Protocol):
@@ -241,7 +248,7 @@ class _Target:
     def checked(
         cls, net: ClassificationNet, image_size: Optional[int], align: Optional[bool], format: Format, options: Options
     ) -> _Target:
-        """Raises ValueError for what cannot be exported so, ImportError if a package is missing."""
+        """Check that it can be done. Raises ValueError if it cannot, ImportError if a package is missing."""
         _require_weights(net)
         check_type("image_size", image_size, int, type(None), words="a whole number of pixels, or None")
         if image_size is not None:
@@ -270,6 +277,9 @@ class _Target:
         facts, names = facts_of(self.net, self.size), self.options.names
         if names is not None:
             facts["names"] = tuple(names)
+        license = self.options.license or self.net.origin.get("license")
+        if license is not None:
+            facts["license"] = license
         if self.options.raw_input:
             facts["normalized_inside"] = {key: facts[key] for key in ("mean", "std")}
             channels = len(facts["mean"])

@@ -48,6 +48,7 @@ class Options:
     names: Optional[Sequence[str]] = None
     fold: bool = True
     blocks: bool = True
+    license: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,17 +14,16 @@ from ..deploy.description import Description
 from ..models import Card, Preprocessing, get_model
 from ..models.card import complete_preprocessing
 from ..models.params import require_finite
+from ..runtime.image_files import SUFFIXES, PassedOver, images_below
+from ..runtime.pixels import luminance
 from ..train.data import DataSettings
 from ..train.data.augment import evaluation_crop
 from ..train.data.decode import UnreadableImageError, decode_image, read_image_file, to_input
-from ..train.data.image_files import SUFFIXES, PassedOver, images_below
 from ..train.data.settings import settings_for
 
 __all__ = ["Classifier", "ExportedClassifier", "best", "find_images"]
 
 log = logging.getLogger(__name__)
-
-_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
 
 
 class _ImageClassifier:
@@ -45,7 +44,7 @@ class _ImageClassifier:
         self, logits: Callable[[np.ndarray], np.ndarray], card: Card, image_size: Optional[int], where: Union[str, Path]
     ):
         self._logits, self._where = logits, where
-        self.names, preprocessing = card
+        self.names, preprocessing = card.classes, card.preprocessing
         if image_size not in (None, preprocessing.image_size):
             log.warning("images are %s x %s as asked; %s is for %d", *[image_size] * 2, where, preprocessing.image_size)
             preprocessing = preprocessing._replace(image_size=image_size)
@@ -97,7 +96,7 @@ class _ImageClassifier:
             raise OSError(f"{path} {error.reason}") from None
         image = evaluation_crop(image, self.settings)
         if len(self.settings.mean) == 1:
-            image = (image @ _LUMINANCE)[..., np.newaxis]
+            image = luminance(image)
         return to_input(image, self.settings)
 
     def _probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:

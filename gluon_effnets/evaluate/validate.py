@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import mxnet as mx
 
 from .. import _resources
+from ..class_names import identifier
 from ..models import ClassificationNet, Preprocessing, get_model, model_info, params
 from ..models.card import compare_names
 from ..train.build import model_options
@@ -162,7 +163,7 @@ def is_imagenet(name: str, data: Data) -> bool:
     names = data.class_names
     if names is None:
         return data.num_val == 50_000
-    by_identifier = all(re.fullmatch(r"n\d{8}", text) for text in names)
+    by_identifier = all(re.fullmatch(r"n\d{8}", identifier(text)) for text in names)
     return by_identifier or (names[0].lower().startswith("tench") and names[-1].lower().startswith("toilet"))
 
 

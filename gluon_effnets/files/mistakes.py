@@ -7,8 +7,6 @@ import os
 import re
 from typing import Iterator, Tuple, Type
 
-import mxnet as mx
-
 from .text import shown
 
 __all__ = ["TRACE_VARIABLE", "as_mistakes", "sentence"]
@@ -24,12 +22,17 @@ def sentence(error: BaseException) -> str:
         return "there is not enough memory for this"
     if isinstance(error, RecursionError):
         return "this is nested too deeply"
-    if isinstance(error, mx.base.MXNetError):
+    if _is_of_mxnet(error):
         return f"MXNet refuses this: {_of_mxnet(str(error))}"
     text = shown(str(error).strip(), _MOST)
     if isinstance(error, (*_FORESEEN, TypeError)) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _is_of_mxnet(error: BaseException) -> bool:
+    """Whether MXNet raised it, which need not be there."""
+    return any(kind.__name__ == "MXNetError" for kind in type(error).__mro__)
 
 
 def _of_mxnet(text: str) -> str:
@@ -55,14 +58,13 @@ def as_mistakes(where: str) -> Iterator[None]:
             raise ValueError(f"{where}: {sentence(error)}") from error
         raise
     except (
-        mx.base.MXNetError,
         TypeError,
         LookupError,
         ArithmeticError,
         AttributeError,
         AssertionError,
         MemoryError,
-        RuntimeError,
+        RuntimeError,  # MXNet's errors, too
         EOFError,
     ) as error:
         if os.environ.get(TRACE_VARIABLE):

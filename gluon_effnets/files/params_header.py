@@ -11,8 +11,7 @@ import os
 import struct
 from typing import Dict, List, NamedTuple, Tuple, Union
 
-import mxnet as mx
-
+from .._mxnet import mx
 from .regular import MOST_WEIGHTS, UnreadableFileError, read_bytes
 from .text import shortened
 

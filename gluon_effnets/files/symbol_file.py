@@ -12,8 +12,7 @@ import json
 import math
 from typing import Any, Dict, List, Sequence
 
-import mxnet as mx
-
+from .._mxnet import mx
 from .regular import UnreadableFileError, read_bytes
 from .schema import Check, list_of, one_of, record, table_of, text, whole
 from .side_json import parse_json

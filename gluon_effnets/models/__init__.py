@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 
+from .. import _mxnet  # noqa: F401  before all that needs it
 from .base import ClassificationNet, StageInfo
 from .card import Card
 from .info import Deployment, ModelInfo

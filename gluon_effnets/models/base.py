@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
 
+from ..class_names import identifier
 from . import params
 from .card import Card
 from .info import ModelInfo
@@ -50,7 +51,8 @@ class ClassificationNet(CompiledTraining):
         classes: Names of the classes, as in GluonCV, or None; another `output` has none.
         info: ModelInfo of the registered model, None for a network built by hand.
         preprocessing: Preprocessing that the weights want.
-        card: Card of names and preprocessing; it comes and goes with the weights, through files too.
+        origin: Of weights that others trained, see `Card`.
+        card: Card of these three; it comes and goes with the weights, through files too.
         trains_compiled: See `CompiledTraining`.
 
     Raises:
@@ -65,6 +67,7 @@ class ClassificationNet(CompiledTraining):
 
     info: Optional[ModelInfo] = None
     preprocessing = Preprocessing()
+    origin: Mapping[str, str] = {}
     classifier_bias = True
     options: Dict[str, Any] = {}  # of the constructor, as given; those of training alone left out
 
@@ -104,12 +107,12 @@ class ClassificationNet(CompiledTraining):
 
     @property
     def card(self) -> Card:
-        """Names of the classes and preprocessing together."""
-        return Card(self.classes, self.preprocessing)
+        """Names of the classes, preprocessing and origin together."""
+        return Card(self.classes, self.preprocessing, self.origin)
 
     @card.setter
     def card(self, card: Card) -> None:
-        self.classes, self.preprocessing = card.classes, card.preprocessing
+        self.classes, self.preprocessing, self.origin = card
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "output" and isinstance(value, Block):
@@ -165,9 +168,11 @@ class ClassificationNet(CompiledTraining):
         Returns whether they are the names of `classes`, each of them once; if not, nothing changes.
         """
         own = self.classes
-        if own is None or sorted(own) != sorted(names) or len(set(own)) < len(own):
+        places = {identifier(name): place for place, name in enumerate(own or ())}
+        wanted = [identifier(name) for name in names]
+        if own is None or sorted(places) != sorted(wanted) or len(places) < len(own):
             return False
-        order = mx.nd.array([own.index(name) for name in names], dtype="int32")
+        order = mx.nd.array([places[name] for name in wanted], dtype="int32")
         last = list(_layers(self.output))[-1]
         for name in last._reg_params.keys() & {"weight", "bias"}:
             param = last._reg_params[name]

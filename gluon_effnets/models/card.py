@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-from ..files.schema import list_of, number, one_of, optional, record, table_of, text, whole
+from ..class_names import identifier
+from ..files.schema import flag, list_of, number, one_of, optional, record, table_of, text, whole
 from .info import ModelInfo
 from .preprocessing import CHANNEL_ORDERS, Preprocessing
 
 __all__ = ["Card", "check_marks", "compare_names", "complete_preprocessing", "usual_size"]
 
-_CLASSES, _PREPROCESSING = "classes", "preprocessing"
+_CLASSES, _PREPROCESSING, _ORIGIN = "classes", "preprocessing", "origin"
 
 
 class Card(NamedTuple):
-    """What travels with trained weights: the names of the classes, None if unknown, and the preprocessing.
+    """What travels with trained weights: names of the classes, preprocessing, and where the weights come from.
 
     Training sets it, files of parameters, checkpoints and exports hold it, and whatever shows images to a network
     applies it.
+
+    Attributes:
+        classes: None if they are unknown.
+        preprocessing: What is done to images.
+        origin: Of weights that others trained: `source`, `license`, `sha256` of their file, ...; empty for one's own.
     """
 
     classes: Optional[List[str]] = None
     preprocessing: Preprocessing = Preprocessing()
+    origin: Mapping[str, str] = {}
 
     def marks(self) -> Dict[str, Any]:
         """Return what differs from the default, as JSON takes it."""
@@ -30,7 +37,9 @@ class Card(NamedTuple):
             found[_CLASSES] = self.classes
         if self.preprocessing != Preprocessing():
             values = self.preprocessing._asdict().items()
-            found[_PREPROCESSING] = {key: value for key, value in values if value is not None}
+            found[_PREPROCESSING] = {key: value for key, value in values if value not in (None, False)}
+        if self.origin:
+            found[_ORIGIN] = dict(self.origin)
         return found
 
     @classmethod
@@ -40,11 +49,12 @@ class Card(NamedTuple):
         `where` : what the marks are, for the text of the error. Raises ValueError for what is no card.
         """
         _MARKS(marks, where)
-        names, values = marks.pop(_CLASSES, None), dict(marks.pop(_PREPROCESSING, {}))
-        _CARD({_CLASSES: names, _PREPROCESSING: values}, where)
+        found = {key: marks.pop(key, usual) for key, usual in ((_CLASSES, None), (_PREPROCESSING, {}), (_ORIGIN, {}))}
+        _CARD(found, where)
+        names, values, origin = found[_CLASSES], dict(found[_PREPROCESSING]), found[_ORIGIN]
         for key in values.keys() & {"mean", "std"}:
             values[key] = tuple(values[key])
-        return cls(names, Preprocessing(**values))
+        return cls(names, Preprocessing(**values), origin)
 
 
 def check_marks(identity: Dict[str, Any], where: str) -> None:
@@ -55,11 +65,17 @@ def check_marks(identity: Dict[str, Any], where: str) -> None:
 
 _SCALE = {"mean": list_of(number(-1e6, 1e6), 1, 64), "std": list_of(number(0, 1e6, above=0), 1, 64)}
 _MARKS = table_of(lambda value, where: None)
-_RESIZING = {"interpolation": text(100), "crop": number(0, 1, above=0), "image_size": whole(1, 1 << 14)}
+_RESIZING = {
+    "interpolation": text(100),
+    "crop": number(0, 1, above=0),
+    "image_size": whole(1, 1 << 14),
+    "crop_first": flag,
+}
 _CARD = record(
     {
         _CLASSES: optional(list_of(text())),
         _PREPROCESSING: record({}, {**_SCALE, "channel_order": one_of(*CHANNEL_ORDERS), **_RESIZING}),
+        _ORIGIN: table_of(text()),
     }
 )
 
@@ -81,22 +97,24 @@ def usual_size(net) -> int:
 def compare_names(before: Optional[Sequence[str]], now: Optional[Sequence[str]]) -> Optional[str]:
     """Return how two lists of class names differ, as the end of a sentence; None if they do not, or one is unknown.
 
+    Of names that begin with WordNet's numbers, these are compared.
+
     Example: `compare_names(["ant", "bee"], ["bee", "wasp"])` is "'ant' is gone, 'wasp' is new".
     """
-    if before is None or now is None or list(before) == list(now):
+    if before is None or now is None or [*map(identifier, before)] == [*map(identifier, now)]:
         return None
     gone, new = _without(before, now), _without(now, before)
     if gone or new:
         return ", ".join([f"{_some(names)} {what}" for names, what in ((gone, "gone"), (new, "new")) if names])
     if len(before) != len(now):
         return f"there were {len(before)}, now there are {len(now)}"
-    place = next(place for place, (old, name) in enumerate(zip(before, now)) if old != name)
+    place = next(place for place, pair in enumerate(zip(before, now)) if len({*map(identifier, pair)}) > 1)
     return f"they stand in another order (class {place} was {before[place]!r}, now it is {now[place]!r})"
 
 
 def _without(names: Sequence[str], others: Sequence[str]) -> List[str]:
-    known = set(others)
-    return [name for name in names if name not in known]
+    known = {*map(identifier, others)}
+    return [name for name in names if identifier(name) not in known]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -16,16 +16,40 @@ Stem 32, head 1x1 to 1280, swish everywhere (also inside squeeze-and-excitation,
 whose width is a quarter of the block's *input*). timm and torchvision use BN epsilon 1e-5 and symmetric padding (the
 default here), the TensorFlow code and lukemelas' port 1e-3 and SAME padding: `bn_epsilon=1e-3, padding='same'`.
 Drop-connect (0.2 in the TensorFlow code) is off by default: `drop_connect=0.2`.
+
+EfficientNet-Lite (tensorflow/tpu, efficientnet/lite) is the same table without squeeze-and-excitation and with ReLU6:
+
+=====  =====  =====  ====  =======
+name   width  depth  size  dropout
+=====  =====  =====  ====  =======
+lite0  1.0    1.0    224   0.2
+lite1  1.0    1.1    240   0.2
+lite2  1.1    1.2    260   0.3
+lite3  1.2    1.4    280   0.3
+lite4  1.4    1.8    300   0.3
+=====  =====  =====  ====  =======
+
+Widths are rounded to the nearest multiple of 8, repeats up; stem, head, and the repeats of the first and the last
+stage are the same for all.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Tuple
+import math
+from typing import Any, Dict, NamedTuple, Tuple
 
 from .mbnet import Architecture, MBNet, Row, round_channels
 from .registry import register_model
 
-__all__ = ["B0", "efficientnet_b0"]
+__all__ = [
+    "B0",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "efficientnet_lite3",
+    "efficientnet_lite4",
+]
 
 PAPER = "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, arXiv 1905.11946"
 
@@ -81,3 +105,52 @@ B0 = Architecture(
 def efficientnet_b0(*, se_rounding: str = "exact", **options) -> MBNet:
     """EfficientNet-B0: 5.29 M parameters, 385.8 M MAdds. Options: those of `MBNet`."""
     return MBNet(B0._replace(rows=unroll(B0.stem, TABLE_1, se_rounding)), **options)
+
+
+def _lite(width: float, depth: float, side: int, dropout: float, options: Dict[str, Any]) -> MBNet:
+    """An EfficientNet-Lite, all of whose weights are TensorFlow's."""
+    rows, in_channels = [], 32
+    for number, stage in enumerate(TABLE_1):
+        out = round_channels(stage.out * width)
+        is_end = number in (0, len(TABLE_1) - 1)
+        for repeat in range(stage.repeats if is_end else math.ceil(stage.repeats * depth)):
+            stride = stage.stride if repeat == 0 else 1
+            hidden = in_channels * stage.ratio
+            rows.append(Row(stage.kernel, hidden, out, None, "relu6", stride, stage.ratio > 1))
+            in_channels = out
+    arch = Architecture(stem=32, rows=tuple(rows), head=1280, head_hidden=None, act="relu6")
+    tensorflow = {"bn_epsilon": 1e-3, "padding": "same", "padding_side": side}
+    return MBNet(arch, **{**tensorflow, "dropout": dropout, **options})
+
+
+LITE = "EfficientNet-Lite, github.com/tensorflow/tpu, models/official/efficientnet/lite"
+
+
+@register_model(family="efficientnet", paper=LITE, interpolation="pillow_bicubic")
+def efficientnet_lite0(**options) -> MBNet:
+    """EfficientNet-Lite0: 4.65 M parameters, 385.2 M MAdds. Options: those of `MBNet`."""
+    return _lite(1.0, 1.0, 224, 0.2, options)
+
+
+@register_model(family="efficientnet", paper=LITE, interpolation="pillow_bicubic", input_size=240)
+def efficientnet_lite1(**options) -> MBNet:
+    """EfficientNet-Lite1: 5.42 M parameters, 600.2 M MAdds. Options: those of `MBNet`."""
+    return _lite(1.0, 1.1, 240, 0.2, options)
+
+
+@register_model(family="efficientnet", paper=LITE, interpolation="pillow_bicubic", input_size=260)
+def efficientnet_lite2(**options) -> MBNet:
+    """EfficientNet-Lite2: 6.09 M parameters, 859.7 M MAdds. Options: those of `MBNet`."""
+    return _lite(1.1, 1.2, 260, 0.3, options)
+
+
+@register_model(family="efficientnet", paper=LITE, interpolation="pillow_bicubic", input_size=280)
+def efficientnet_lite3(**options) -> MBNet:
+    """EfficientNet-Lite3: 8.20 M parameters, 1383.3 M MAdds. Options: those of `MBNet`."""
+    return _lite(1.2, 1.4, 280, 0.3, options)
+
+
+@register_model(family="efficientnet", paper=LITE, interpolation="pillow_bicubic", input_size=300)
+def efficientnet_lite4(**options) -> MBNet:
+    """EfficientNet-Lite4: 13.01 M parameters, 2553.0 M MAdds. Options: those of `MBNet`."""
+    return _lite(1.4, 1.8, 300, 0.3, options)

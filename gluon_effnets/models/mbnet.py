@@ -6,8 +6,9 @@ import functools
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import mxnet as mx
+from mxnet.gluon.block import Block
 
-from ..nn import BlockStyle, FanOutNormal, IdleBlock, IdleRun, MBBlock
+from ..nn import BlockStyle, ConvBN, FanOutNormal, IdleBlock, IdleRun, MBBlock
 from .staged import StagedNet
 
 __all__ = ["Architecture", "MBNet", "Row", "round_channels", "row_madds", "table_madds"]
@@ -66,15 +67,41 @@ class MBNet(StagedNet):
 
     carry_idle : join the halves once per run of IdleBlocks instead of once per block (equal results).
     merged_concat : see `gluon_effnets.nn.concat_channels`.
+    padding_side : side of the images at which padding='same' is TensorFlow's in every layer; None: a multiple of 32.
+        At any other side the network works, too.
     """
 
-    def __init__(self, arch: Architecture, *args, carry_idle: bool = True, merged_concat: bool = True, **options):
+    def __init__(
+        self,
+        arch: Architecture,
+        *args,
+        carry_idle: bool = True,
+        merged_concat: bool = True,
+        padding_side: Optional[int] = None,
+        **options,
+    ):
         super().__init__(arch, functools.partial(_blocks, arch, carry_idle, merged_concat), *args, **options)
-        self.arch = arch
+        self.arch, self.padding_side = arch, padding_side
+        if padding_side is not None:
+            _set_odd_inputs(self, padding_side)
+
+    def definition(self) -> Dict[str, Any]:
+        side = {} if self.padding_side is None else {"padding_side": self.padding_side}
+        return {**super().definition(), **side}
 
     def default_initializer(self) -> mx.init.Initializer:
         """EfficientNet's own for swish networks, else MSRAPrelu as in GluonCV's MobileNetV3 recipe."""
         return FanOutNormal() if self.arch.act == "swish" else mx.init.MSRAPrelu()
+
+
+def _set_odd_inputs(block: Block, side: int) -> int:
+    """Tell the convolutions within a block, of images or maps of this side, whether it is odd; return the last side."""
+    if isinstance(block, ConvBN):
+        block.set_odd_input(side % 2 == 1)
+        return -(-side // block.stride)
+    for child in block._children.values():
+        side = _set_odd_inputs(child, side)
+    return side
 
 
 def _blocks(arch: Architecture, carry: bool, merged_concat: bool, style: BlockStyle, drop_connect: float):

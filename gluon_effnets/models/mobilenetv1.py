@@ -46,18 +46,22 @@ class Stage(NamedTuple):
 STAGES = (Stage(64, 1, 1), Stage(128, 2, 2), Stage(256, 2, 2), Stage(512, 6, 2), Stage(1024, 2, 2))
 
 
-def mobilenet_v1(width: float = 1.0, **options) -> BlockNet:
-    """Build a MobileNetV1 with all widths times `width`; options are those of `StagedNet`, dropout 0 if not given."""
+def mobilenet_v1(width: float = 1.0, act: str = "relu", **options) -> BlockNet:
+    """Build a MobileNetV1 with all widths times `width`; options are those of `StagedNet`, dropout 0 if not given.
+
+    `act` : 'relu' as in the text, or 'relu6' as in TensorFlow's own weights.
+    """
     stem = in_channels = int(STEM * width)
     rows = []
     for stage in STAGES:
         out = int(stage.out * width)
         for index in range(stage.units):
             stride = stage.stride if index == 0 else 1
-            units = (Unit(in_channels, 3, stride, "relu", depthwise=True), Unit(out, act="relu"))
+            units = (Unit(in_channels, 3, stride, act, depthwise=True), Unit(out, act=act))
             rows.append(BlockRow(functools.partial(ConvChain, units=units, residual=False), out, stride))
             in_channels = out
-    return BlockNet(Table(stem, tuple(rows), "relu"), **{"dropout": 0.0, **options})
+    definition = {} if act == "relu" else {"act": act}  # older files of weights do not name it
+    return BlockNet(Table(stem, tuple(rows), act, definition=definition), **{"dropout": 0.0, **options})
 
 
 @register_model(

@@ -31,6 +31,7 @@ __all__ = [
     "register_model",
     "register_with_gluoncv",
     "small_model",
+    "stored_weights",
 ]
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def register_model(
         _aliases.update(dict.fromkeys(aliases, name))
 
         @functools.wraps(build)
-        def model(pretrained=False, classes=None, ctx=mx.cpu(), root=_ROOT, **options):
+        def model(pretrained=False, classes=None, ctx=mx.cpu(), root=None, **options):
             return get_model(name, pretrained, classes, ctx, root, **options)
 
         return model
@@ -124,7 +125,8 @@ def register_model(
     return decorate
 
 
-_ROOT = "~/.mxnet/models"
+# What makes the file of published weights of a model, by name, as it stands above this room; read when it is needed.
+_OBTAIN = "gluon_effnets.weights.conversion:obtain"
 
 
 def _resolve(name: str) -> str:
@@ -160,26 +162,28 @@ def _foreign_entry(name: str) -> _Entry:
 
 
 def get_model(
-    name: str, pretrained=False, classes: Optional[int] = None, ctx=mx.cpu(), root: str = _ROOT, **kwargs
+    name: str, pretrained=False, classes: Optional[int] = None, ctx=mx.cpu(), root: Optional[str] = None, **kwargs
 ) -> ClassificationNet:
     """Build a network by name.
 
     Args:
         name: As in `list_models()`; GluonCV's spellings, dots and upper case are understood. Or 'module:name' of what
             makes a ClassificationNet outside of the package; the module is imported.
-        pretrained: False; a path of a `.params` file; or True for the file `<root>/<name>.params`. Options that decide
+        pretrained: False; a path of a `.params` file; or True for the file `<root>/<name>.params`, which is made of
+            published weights if they are installed (`python -m gluon_effnets weights`). Options that decide
             the outputs but show in no shape (BN epsilon, padding, ...) are taken from the file unless they are given,
             and `net.card` says what the file wants done to images, and what its classes are called.
         classes: Number of classes; None: that of the file, or `ModelInfo.classes` without one. If the file has another
             number, everything but the classifier is taken from it.
         ctx: Context of the loaded weights. Without `pretrained` the network is not initialized.
-        root: Folder of the files for `pretrained=True`.
+        root: Folder of the files for `pretrained=True`; None: `models` in the folder that the variable MXNET_HOME
+            names, by default ~/.mxnet.
         kwargs: Options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`.
 
     Raises:
         ValueError: For an unknown name, or weights of another network.
         TypeError: For an unknown option.
-        FileNotFoundError: If `pretrained` finds no file.
+        FileNotFoundError: If `pretrained` finds no file; the text says what can be had, and how.
 
     Example:
         >>> net = get_model("idle_mbv3", classes=10, dropout=0.1)
@@ -285,15 +289,32 @@ def _build(name: str, classes: int, options: Dict[str, Any]) -> ClassificationNe
     return net
 
 
-def _weights_path(name: str, pretrained, root: str) -> Path:
-    path = Path(root if pretrained is True else pretrained).expanduser()
-    path = path / f"{name.rpartition(':')[2]}.params" if pretrained is True else path
+def _weights_path(name: str, pretrained, root: Optional[str]) -> Path:
+    if pretrained is not True:
+        path = Path(pretrained).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no weights at {path}: train them, or convert an official checkpoint:\n"
+                f"  python -m gluon_effnets convert --model {name} CHECKPOINT {path}"
+            )
+        return path
+    return stored_weights(name, root)
+
+
+def stored_weights(name: str, root: Optional[str] = None) -> Path:
+    """Return the file that `pretrained=True` means, which is made of published weights if need be.
+
+    Args:
+        name: Full name of a model.
+        root: See `get_model`.
+
+    Raises:
+        FileNotFoundError: There is none; the text says what can be had, and how.
+    """
+    folder = Path(mx.base.data_dir()) / "models" if root is None else Path(root)
+    path = folder.expanduser() / f"{name.rpartition(':')[2]}.params"
     if not path.is_file():
-        hint = "no weights of this model are published by us; " if pretrained is True else ""
-        raise FileNotFoundError(
-            f"no weights at {path}: {hint}train them, or convert an official checkpoint:\n"
-            f"  python -m gluon_effnets convert --model {name} CHECKPOINT {path}"
-        )
+        _foreign.load_foreign(_OBTAIN, "published weights")(name, path)
     return path
 
 

@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 from typing import List, Optional
 
-import mxnet as mx
+from .._mxnet import mx
 
 __all__ = ["build", "library", "load", "switched_off"]
 

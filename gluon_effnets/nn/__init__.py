@@ -1,5 +1,6 @@
 """Blocks that know no network: activations, convolutions, squeeze-and-excitation, and the units of the papers."""
 
+from .. import _mxnet  # noqa: F401  before all that needs it
 from .activations import HardSigmoid, HardSwish, ReLU6, Swish, make_activation
 from .channels import ChannelShuffle, concat_channels, select_channels
 from .condensed import CondensedConv, CondensedLinear, CondensedReactivation

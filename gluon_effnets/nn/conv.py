@@ -65,8 +65,7 @@ class ConvBN(HybridBlock):
         act: Name for `make_activation`; None: without activation.
         norm: How the BN layer is made.
         padding: 'symmetric', or 'same', which reproduces TensorFlow at stride 2: for an even input the one extra pixel
-            lies right and below. (For an odd input TensorFlow pads symmetrically; such sizes do not occur when the side
-            of the image is a multiple of 32.)
+            lies right and below. For an odd input TensorFlow pads symmetrically: `set_odd_input`.
 
     Raises:
         ValueError: For channels that `groups` does not divide, another padding or an unknown activation.
@@ -94,7 +93,7 @@ class ConvBN(HybridBlock):
         super().__init__(**kwargs)
         check_divisors("inputs", in_channels, groups)
         check_divisors("outputs", channels, groups)
-        self._kernel, self._stride = kernel, stride
+        self._kernel, self._stride, self._odd_input = kernel, stride, False
         with self.name_scope():
             self.conv = nn.Conv2D(
                 channels, kernel, stride, kernel // 2, groups=groups, use_bias=False, in_channels=in_channels
@@ -103,6 +102,11 @@ class ConvBN(HybridBlock):
             self.act = make_activation(act) if act else None
         self._unblock = unblocking(in_channels, channels, groups)
         self.set_padding(padding)
+
+    @property
+    def stride(self) -> int:
+        """Of the convolution."""
+        return self._stride
 
     def set_padding(self, padding: str) -> None:
         """Choose the padding. Call it before the first hybridized forward, or hybridize again.
@@ -116,10 +120,19 @@ class ConvBN(HybridBlock):
         if padding not in PADDINGS:
             raise ValueError(f"padding is {padding!r}; choose one of {', '.join(PADDINGS)}")
         self.padding = padding
-        self._pad_end = padding == "same" and self._stride == 2 and self._kernel > 1
+        self._pad_end = padding == "same" and self._stride == 2 and self._kernel > 1 and not self._odd_input
         before = (self._kernel - 2) // 2 if self._pad_end else self._kernel // 2
         self.conv._kwargs["pad"] = (0, 0) if self._pad_end else (before, before)
         self._pad_width = (0, 0, 0, 0, before, before + 1, before, before + 1)
+
+    def set_odd_input(self, odd: bool) -> None:
+        """Say whether the side of the input is odd, which decides what 'same' is at stride 2. Call it as `set_padding`.
+
+        Args:
+            odd: False until this is called.
+        """
+        self._odd_input = odd
+        self.set_padding(self.padding)
 
     def with_mean(self, F, x):
         """The result, and its means (N, channels, 1, 1) where they cost nothing, else None."""

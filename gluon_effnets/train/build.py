@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 
@@ -13,6 +13,7 @@ from .._foreign import is_foreign
 from ..complexity import count_params
 from ..models import Card, ClassificationNet, get_model
 from ..models.card import compare_names
+from ..weights.conversion import weights_path
 from .checkpoint import Checkpoint, load_last
 from .config import Recipe, differences
 from .data import Data, open_data
@@ -110,7 +111,7 @@ def build(
         difference = compare_names(net.classes, data.class_names)
         if difference:
             raise ValueError(f"{start} was trained with other classes: {difference}; --fresh starts over")
-        net.card = _card(data)
+        net.card = _card(data, net.origin)
     workers.broadcast_([p.data() for _, p in sorted(net._collect_params_with_prefix().items())], "weights")
 
     per_epoch = data.steps_per_epoch // recipe.accumulate
@@ -169,22 +170,24 @@ def model_options(recipe: Recipe, data: Data) -> Dict[str, Any]:
 def _make_net(recipe: Recipe, data: Data, ctx: mx.Context) -> ClassificationNet:
     # Initializers draw from MXNet's global generator.
     mx.random.seed(recipe.seed)
+    pretrained = recipe.pretrained and weights_path(recipe.model, recipe.pretrained)
     try:
-        net = get_model(recipe.model, pretrained=recipe.pretrained or False, ctx=ctx, **model_options(recipe, data))
+        net = get_model(recipe.model, pretrained=pretrained or False, ctx=ctx, **model_options(recipe, data))
     except TypeError as error:
         raise ValueError(f"model_options: {error}") from None
     if not recipe.pretrained:
         net.initialize(ctx=ctx)
     _take_classes(net, data, recipe.pretrained)
     # Whatever pretrained weights wanted, those of this run see these images.
-    net.card = _card(data)
+    net.card = _card(data, net.origin)
     # Of static shapes MXNet's engine does not know when they change running statistics; on a CPU the loop waits for it.
     net.hybridize(static_alloc=True, static_shape=ctx.device_type == "cpu")
     return net
 
 
-def _card(data: Data) -> Card:
-    return Card(data.class_names, data.preprocessing)
+def _card(data: Data, origin: Mapping[str, str]) -> Card:
+    changed = {**origin, "changed": "trained further"} if origin else {}
+    return Card(data.class_names, data.preprocessing, changed)
 
 
 def _take_classes(net: ClassificationNet, data: Data, pretrained: Optional[str]) -> None:

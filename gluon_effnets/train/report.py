@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -25,6 +26,8 @@ from .state import TrainState
 
 __all__ = ["RESULT", "draw_curves", "draw_sparsity", "write_report", "write_stage_result"]
 
+_log = logging.getLogger(__name__)
+
 
 def write_report(state: TrainState, recipe: Recipe, hooks: Sequence[Hook] = ()) -> dict:
     """Export the trained network, draw the curves, measure the latency, print the table; return its values.
@@ -34,6 +37,8 @@ def write_report(state: TrainState, recipe: Recipe, hooks: Sequence[Hook] = ()) 
     says which of these weights are exported. A network that was pruned completely leaves sparsity.png and
     <model>.condensed.params, too: there the exported network, its parameters, cost and latency are those of the
     condensed form. Of a slimmable network what was evaluated is exported: see `slimmable_figures`.
+
+    Raises ValueError if the files do not give the network's answers; the weights are there all the same.
     """
     prefix = str(state.out / recipe.file_name)
     state.net.save_parameters(f"{prefix}.params")
@@ -46,14 +51,17 @@ def write_report(state: TrainState, recipe: Recipe, hooks: Sequence[Hook] = ()) 
     if chosen.name == "best":
         params.save(state.net, f"{prefix}.best.params", chosen.arrays)
     with in_network(state.net, chosen.arrays):
-        return _write_report(state, recipe, chosen)
+        try:
+            return _write_report(state, recipe, chosen)
+        except ValueError as error:
+            raise ValueError(f"the network is trained, {prefix}.params has its weights, but {error}") from error
 
 
 def _write_report(state: TrainState, recipe: Recipe, chosen: FinalWeights) -> dict:
     size = recipe.data.image_size
     _draw(state, recipe)
     if evaluates_widths(state):
-        figures = slimmable_figures(state, recipe)
+        figures = slimmable_figures(state, recipe, chosen)
         result = {**_circumstances(state, recipe), **figures.values, **state.scores, "weights": chosen.name}
         _finish(state, result, [*_scores_of(result), ("weights exported", chosen.description), *figures.rows])
         return result
@@ -105,15 +113,20 @@ def _circumstances(state: TrainState, recipe: Recipe) -> Dict[str, Any]:
 
 def _draw(state: TrainState, recipe: Recipe) -> None:
     title = f"{recipe.model} on {recipe.data.source}"
-    draw_curves(state.out / "log.jsonl", state.out / "curves.png", title)
-    if (state.out / SPARSITY).exists():
-        draw_sparsity(state.out / SPARSITY, state.out / "sparsity.png", title)
+    try:
+        draw_curves(state.out / "log.jsonl", state.out / "curves.png", title)
+        if (state.out / SPARSITY).exists():
+            draw_sparsity(state.out / SPARSITY, state.out / "sparsity.png", title)
+    # Whatever a picture lacks, matplotlib or room on the disk, the trained weights are worth more than it.
+    except Exception as error:
+        _log.warning("the pictures of %s are not drawn: %s", state.out, error)
 
 
 def _finish(state: TrainState, result: dict, rows: Rows) -> None:
     """Write result.json, by which a run counts as finished, and print the table."""
     write_whole(state.out / RESULT, json.dumps(result, indent=1) + "\n")
-    rows = [*rows, ("curves, log", f"{state.out / 'curves.png'}, {state.out / 'log.jsonl'}")]
+    files = [state.out / name for name in ("curves.png", "log.jsonl") if (state.out / name).exists()]
+    rows = [*rows, ("curves, log", ", ".join(map(str, files)))]
     lines = Table(["", ""], rows).text(header=False)
     rule = "-" * max(map(len, lines.splitlines()))
     print(f"{rule}\n{lines}\n{rule}")

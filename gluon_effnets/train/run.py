@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import faulthandler
 import functools
@@ -16,7 +17,7 @@ import sys
 import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -24,6 +25,7 @@ import yaml
 
 from .. import __version__, _resources, native
 from ..complexity import count
+from ..files.folders import not_left_empty
 from ..files.mistakes import as_mistakes, sentence
 from ..timing import machine
 from . import loop
@@ -45,6 +47,8 @@ from .supervise import supervise
 __all__ = ["main"]
 
 log = logging.getLogger(__name__)
+
+_RECIPE, _CIRCUMSTANCES = "recipe.yaml", "run.json"
 
 
 def read_recipe(args: argparse.Namespace) -> Tuple[Recipe, Path]:
@@ -71,7 +75,7 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
     if "stem_stride" in model_options(recipe, state.data).keys() - recipe.model_options.keys():
         say(state, f"          stem stride 1, for images of {recipe.data.image_size} pixels")
     say(state, f"data      {state.data.description}")
-    say(state, f"recipe    {path} -> {state.out / 'recipe.yaml'}")
+    say(state, f"recipe    {path} -> {state.out / _RECIPE}")
     say(
         state,
         f"batch     {batch} = {recipe.data.batch_size} x {world} worker(s) x {recipe.accumulate} accumulated",
@@ -87,7 +91,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
     """Write the resolved recipe and the circumstances into the run folder."""
     if not state.workers.is_writer:
         return
-    write_whole(state.out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    write_whole(state.out / _RECIPE, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     circumstances = {
         "command": sys.argv,
         "commit": _resources.commit(),
@@ -101,7 +105,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
         "lr": state.base_lr,
         "global_batch": recipe.data.batch_size * state.workers.size * recipe.accumulate,
     }
-    write_whole(state.out / "run.json", json.dumps(circumstances, indent=1) + "\n")
+    write_whole(state.out / _CIRCUMSTANCES, json.dumps(circumstances, indent=1) + "\n")
 
 
 def _versions() -> Dict[str, Optional[str]]:
@@ -126,15 +130,21 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
         recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
     out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
-    if workers.is_writer:
-        out.mkdir(parents=True, exist_ok=True)
-        if args.fresh:
-            for name in recipe.split():
+
+    def begin() -> None:
+        # Not before the recipe has been found right: a mistake must neither leave an empty folder nor cost checkpoints.
+        if workers.is_writer:
+            out.mkdir(parents=True, exist_ok=True)
+            for name in recipe.split() if args.fresh else ():
                 _remove_checkpoints(out / name)
-    if recipe.stages:
-        run_stages(recipe, out, workers, build, functools.partial(_train, path=path))
-    else:
-        _train(recipe, out, workers, path=path)
+
+    # Hooks may refuse a recipe when all has been written down.
+    tidy = not_left_empty(out, but_for=(_RECIPE, _CIRCUMSTANCES)) if workers.is_writer else contextlib.nullcontext()
+    with tidy:
+        if recipe.stages:
+            run_stages(recipe, out, workers, build, begin, functools.partial(_train, path=path))
+        else:
+            _train(recipe, out, workers, path=path, begin=begin)
     workers.finish()
 
 
@@ -146,11 +156,13 @@ def _train(
     start: Optional[Path] = None,
     *,
     path: Path,
+    begin: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run one recipe, or one stage, in its folder."""
+    """Run one recipe, or one stage, in its folder, which is there after `begin`."""
     with as_mistakes(f"{path}, in {out}"):
         state, task, hooks = build(recipe, out, workers, stage, start)
         _introduce(state, recipe, path)
+        begin()
         resume(state, hooks, recipe)
         _record(state, recipe)
     try:

@@ -15,6 +15,7 @@ from ..deploy.to_mxnet.variants import fusion_is_available, time_variants
 from ..models.slimmable import SlimmableNet
 from ..timing import time_interleaved
 from .config import Recipe
+from .final_weights import LAST, FinalWeights
 from .state import TrainState
 
 __all__ = ["Rows", "SlimmableFigures", "evaluates_widths", "slimmable_figures", "width_figures"]
@@ -49,17 +50,30 @@ def _which(width: str):
     return width if width.isalpha() else ast.literal_eval(width)
 
 
-def width_figures(state: TrainState, size: int) -> Dict[str, Dict[str, Any]]:
+def width_figures(state: TrainState, size: int, weights: FinalWeights = LAST) -> Dict[str, Dict[str, Any]]:
     """Accuracy and multiply-adds of every width that was evaluated."""
     figures: Dict[str, Dict[str, Any]] = {}
     for width in _widths(state):
         madds = count(state.net.subnet(_which(width)), size).madds
-        figures[width] = {"top1": state.scores[_TOP1 + width], "madds": madds}
+        figures[width] = {"top1": _score(state, weights, _TOP1 + width), "madds": madds}
     return figures
 
 
-def slimmable_figures(state: TrainState, recipe: Recipe) -> SlimmableFigures:
+def _score(state: TrainState, weights: FinalWeights, key: str) -> float:
+    """A score of the weights that are exported; of those of the best checkpoint that of the last ones."""
+    own = state.scores[key]
+    return state.scores.get(f"ema_{key}", own) if weights.name == "ema" else own
+
+
+def _scored_with(weights: FinalWeights) -> str:
+    """What the table adds where the scores are not those of the exported weights."""
+    return ", with the weights of the last update" if weights.name == "best" else ""
+
+
+def slimmable_figures(state: TrainState, recipe: Recipe, weights: FinalWeights) -> SlimmableFigures:
     """Export and time what was evaluated: the routed network, or every width as a network of its own.
+
+    `weights` says which ones the network has: the figures are theirs.
 
     Files in the run folder: of a routed network those of `export_routed`, with <model>.json as its manifest; of widths
     <model>.width<i>-symbol.json and so on, and <model>-symbol.json of the largest network.
@@ -68,12 +82,12 @@ def slimmable_figures(state: TrainState, recipe: Recipe) -> SlimmableFigures:
     """
     prefix, size = state.out / recipe.file_name, recipe.data.image_size
     if _is_routed(state) and state.net.num_choices == 1:
-        return _routed(state, prefix, size)
-    return _separate(state, prefix, size)
+        return _routed(state, prefix, size, weights)
+    return _separate(state, prefix, size, weights)
 
 
-def _separate(state: TrainState, prefix: Path, size: int) -> SlimmableFigures:
-    widths, rows = width_figures(state, size), []
+def _separate(state: TrainState, prefix: Path, size: int, weights: FinalWeights) -> SlimmableFigures:
+    widths, rows = width_figures(state, size, weights), []
     for width, figures in widths.items():
         which = _which(width)
         if which == "largest":
@@ -87,7 +101,7 @@ def _separate(state: TrainState, prefix: Path, size: int) -> SlimmableFigures:
         figures["files"], figures["export_difference"] = [path.name for path in exported.files], exported.difference
         rows.append((f"width {width}", f"{_width_line(figures)}, {exported.symbol.name}"))
     if _is_routed(state):
-        scored, madds = "the routed network", round(state.scores["mean_madds"])
+        scored, madds = "the routed network", round(_score(state, weights, "mean_madds"))
         rows.insert(0, ("MAdds (conv + fc)", f"{madds:,} in the mean of the routed network's images"))
         costs: Dict[str, Any] = {"madds": madds}
         belongs = {"madds": "the routed network, in the mean of the held-out images"}
@@ -96,23 +110,23 @@ def _separate(state: TrainState, prefix: Path, size: int) -> SlimmableFigures:
         scored, costs = f"width {first}", {key: widths[first][key] for key in ("madds", "latency_ms")}
         costs["export_difference"] = max(figures["export_difference"] for figures in widths.values())
         belongs = {"madds": scored, "latency_ms": scored, "export_difference": "the width with the largest"}
-    belongs = {"top1, top5, loss": scored, "params": "all widths together", **belongs}
+    belongs = {"top1, top5, loss": scored + _scored_with(weights), "params": "all widths together", **belongs}
     return SlimmableFigures({**costs, "widths": widths, "figures_of": belongs}, rows)
 
 
-def _routed(state: TrainState, prefix: Path, size: int) -> SlimmableFigures:
+def _routed(state: TrainState, prefix: Path, size: int, weights: FinalWeights) -> SlimmableFigures:
     manifest = export_routed(state.net, prefix, size)
-    description, widths = load_routed(manifest).description, width_figures(state, size)
+    description, widths = load_routed(manifest).description, width_figures(state, size, weights)
     latency = _route_latency(manifest, [route.width for route in description.routes], state.net.in_channels, size)
     routes: Dict[str, Dict[str, Any]] = {}
     for number, route in enumerate(description.routes):
-        share = state.scores[f"route_{number}"]
+        share = _score(state, weights, f"route_{number}")
         routes[str(route.width)] = {"share": share, "madds": route.madds, "latency_ms": latency[route.width]}
     mean = {
         variant: sum(route["share"] * route["latency_ms"][variant] for route in routes.values())
         for variant in next(iter(latency.values()))
     }
-    madds, scored = round(state.scores["mean_madds"]), "the routed network"
+    madds, scored = round(_score(state, weights, "mean_madds")), "the routed network"
     values = {
         "madds": madds,
         "latency_ms": mean,
@@ -121,7 +135,7 @@ def _routed(state: TrainState, prefix: Path, size: int) -> SlimmableFigures:
         "routes": routes,
         "widths": widths,
         "figures_of": {
-            "top1, top5, loss": scored,
+            "top1, top5, loss": scored + _scored_with(weights),
             "params": "all widths together",
             "madds, latency_ms": "the routed network, in the mean of the held-out images",
             "export_difference": "the route with the largest",

@@ -7,12 +7,13 @@ import json
 import logging
 import tempfile
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 import yaml
 
 from ..files.yaml_text import read_yaml
+from ..models.card import compare_names
 from .build import Built
 from .config import Recipe, differences
 from .dist import Workers
@@ -24,16 +25,26 @@ __all__ = ["run_stages"]
 log = logging.getLogger(__name__)
 
 
-def run_stages(recipe: Recipe, out: Path, workers: Workers, build: Callable[..., Built], train: Callable) -> None:
+def run_stages(
+    recipe: Recipe,
+    out: Path,
+    workers: Workers,
+    build: Callable[..., Built],
+    begin: Callable[[], None],
+    train: Callable[..., None],
+) -> None:
     """Train the stages of a recipe one after the other, in the folders `out`/<name of the stage>.
 
     All are built before the first begins, so that a mistake in the last one shows at once. A stage that is finished is
     passed over: the same command goes on with the one that was interrupted.
-    `build(recipe, folder, workers)` makes what a stage needs, `train(recipe, folder, workers, place, start)` runs it.
+    `build(recipe, folder, workers)` makes what a stage needs, `begin()` the folder, and
+    `train(recipe, folder, workers, place, start)` runs a stage.
     Raises what they raise, naming the stage.
     """
     stages = recipe.split()
-    totals = {name: _check(name, stage, workers, build) for name, stage in stages.items()}
+    checked = {name: _check(name, stage, workers, build) for name, stage in stages.items()}
+    _compare_classes(checked)
+    begin()
     if workers.is_writer:
         write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     # Once for all: Horovod mixes up exchanges of the same name that follow each other at once.
@@ -50,19 +61,45 @@ def run_stages(recipe: Recipe, out: Path, workers: Workers, build: Callable[...,
         if name not in finished:
             train(stage, folder, workers, StagePlace(name, updates_before, is_last), start)
             _let_go()
-        updates_before, start = updates_before + totals[name], folder / f"{recipe.file_name}.params"
+        updates_before, start = updates_before + checked[name].updates, folder / f"{recipe.file_name}.params"
     if workers.is_writer:
         results = {name: read_json(out / name / RESULT) for name in stages}
         write_whole(out / RESULT, json.dumps({"model": recipe.model, "stages": results}, indent=1) + "\n")
 
 
 def _is_finished(folder: Path, recipe: Recipe) -> bool:
-    """Whether a stage has left all that it should, the next one's weights among it; an empty result is none."""
-    return bool(read_json(folder / RESULT)) and (folder / f"{recipe.file_name}.params").is_file()
+    """Whether a stage has left all that it should, the next one's weights among it; another run's result is none."""
+    result = read_json(folder / RESULT) or {}
+    complete = result.get("model") == recipe.model and "updates" in result
+    return complete and (folder / f"{recipe.file_name}.params").is_file()
 
 
-def _check(name: str, stage: Recipe, workers: Workers, build: Callable[..., Built]) -> int:
-    """Build a stage for its errors, and return its number of updates."""
+class _Checked(NamedTuple):
+    """What is known of a stage before it begins: its number of updates, and the classes of its data."""
+
+    updates: int
+    num_classes: int
+    class_names: Optional[List[str]]
+
+
+def _compare_classes(checked: Dict[str, _Checked]) -> None:
+    """Raise ValueError, naming the stage, where the data of two stages have other classes, or their names swapped."""
+    (first, known), *others = checked.items()
+    for name, stage in others:
+        difference = compare_names(known.class_names, stage.class_names)
+        if difference is None and known.num_classes != stage.num_classes:
+            difference = f"there were {known.num_classes}, now there are {stage.num_classes}"
+        if difference:
+            raise ValueError(
+                f"stage {name}: the classes of its data are others than in stage {first}: {difference}; "
+                "all stages train one network, give all of them the same classes in the same order"
+            )
+        if known.class_names is None:
+            first, known = name, stage
+
+
+def _check(name: str, stage: Recipe, workers: Workers, build: Callable[..., Built]) -> _Checked:
+    """Build a stage for its errors."""
     with tempfile.TemporaryDirectory(prefix="gluon_effnets-") as folder:
         try:
             built = build(stage, Path(folder), workers)
@@ -70,10 +107,11 @@ def _check(name: str, stage: Recipe, workers: Workers, build: Callable[..., Buil
                 hook.train_begin(built.state)
         except (ValueError, OSError, ImportError) as error:
             raise type(error)(f"stage {name}: {error}") from error
-    total = built.state.total_updates
-    del built
+    data = built.state.data
+    found = _Checked(built.state.total_updates, data.num_classes, data.class_names)
+    del built, data
     _let_go()
-    return total
+    return found
 
 
 def _let_go() -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from ..complexity import count_params
-from ..models import ClassificationNet, get_model, params
+from ..models import ClassificationNet, get_model, model_info, params
 from ..models.condense import condense as condense_net
 from ..models.preprocessing import Preprocessing
+from ..models.registry import stored_weights
 from .files import read_checkpoint
 from .load import find_source, load, official_state
 from .mbnet import PLAIN
+from .published import PublishedWeights, find_packaged, known_file, published_weights, stamp
 
-__all__ = ["Conversion", "convert"]
+__all__ = ["Conversion", "convert", "obtain", "weights_path"]
+
+log = logging.getLogger(__name__)
 
 
 class Conversion(NamedTuple):
@@ -84,8 +89,58 @@ def convert(
         options = {**options, "condensed": True, **({"condensed_classifier": True} if condense_classifier else {})}
     out = Path(out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
+    published = None if condense else known_file(Path(checkpoint).expanduser())
+    if published:
+        stamp(net, published)
     net.save_parameters(str(out))
     return Conversion(net.identity["model"], source, count_params(net), options, str(out), net.preprocessing)
+
+
+def weights_path(model: str, text: str) -> str:
+    """Return the path of a file of weights that a user named, which is `text` itself or stands for published weights.
+
+    Args:
+        model: A name of `list_models()`.
+        text: A path, or 'pretrained' for what `pretrained=True` means.
+
+    Raises:
+        FileNotFoundError: There are no such weights; the text says what can be had, and how.
+    """
+    return str(stored_weights(model_info(model).name)) if text == "pretrained" else text
+
+
+def obtain(model: str, out: Path) -> None:
+    """Write the published weights of a model that `pretrained=True` means, if the package with them is installed.
+
+    Args:
+        model: A name of `list_models()`.
+        out: The file to write.
+
+    Raises:
+        FileNotFoundError: They are not installed, or there are none; the text says what can be had and how.
+        ValueError: The installed file is not the one that is known.
+    """
+    rows = published_weights(model)
+    meant = next((row for row in rows if row.name == model and row.package), None)
+    found = meant and find_packaged(meant)
+    if meant is None or found is None:
+        raise FileNotFoundError(_what_can_be_had(model, out, rows))
+    if known_file(found) != meant:
+        raise ValueError(f"{found} is not the file that {meant.package} is known to have; install it anew")
+    log.warning("the weights of %s (%s) are written to %s", found, meant.license, out)
+    convert(meant.model, found, out, source=meant.source, **meant.options)
+
+
+def _what_can_be_had(model: str, out: Path, rows: Sequence[PublishedWeights]) -> str:
+    if rows:
+        ways = "\n".join(f"{row.name} ({row.license}, {row.trained_by}): {row.how}" for row in rows)
+        return f"no weights at {out}. Of {model} there are\n{ways}"
+    others = ", ".join(sorted({row.model for row in published_weights()}))
+    return (
+        f"no weights at {out}, and none of {model} in the table of published weights "
+        f"(which are of {others}).\nTrain them, or convert an official checkpoint:\n"
+        f"  python -m gluon_effnets convert --model {model} CHECKPOINT {out}"
+    )
 
 
 def _is_ours(checkpoint) -> bool:
@@ -99,6 +154,10 @@ def _official(
     """The network with the weights, their source, and the options with those that the checkpoint decides."""
     state = read_checkpoint(checkpoint, ema)
     net = get_model(model, **options)
+    needed = find_source(net, official_state(state), source).builds(model_info(model).name)
+    if not needed.items() <= options.items():
+        options = {**needed, **options}
+        net = get_model(model, **options)
     if "classes" not in options:
         classes = _num_classes(net, official_state(state), source)
         if classes and classes != net.num_classes:

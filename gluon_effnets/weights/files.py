@@ -1,13 +1,10 @@
-"""Reading checkpoint files of PyTorch, safetensors, NumPy and MXNet, without running code that they carry."""
+"""Reading files of weights, without running code in them: PyTorch, safetensors, NumPy, MXNet, TensorFlow Lite."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import math
-import pickle
-import re
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
@@ -22,8 +19,11 @@ from ..files.regular import MOST_WEIGHTS, UnreadableFileError, opened, read_byte
 from ..files.schema import table_of, text
 from ..files.side_json import parse_json
 from ..files.text import shown
+from .checkpoint import Checkpoint
+from .tflite_file import read_tflite_file
+from .torch_file import ForeignObjectError, read_torch_file
 
-__all__ = ["Checkpoint", "read_checkpoint", "to_array"]
+__all__ = ["read_checkpoint", "to_array"]
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,6 @@ _SAFETENSORS_TYPES = {
 }
 
 
-class Checkpoint(Dict[str, np.ndarray]):
-    """Tensors by name, the `path` of their file, and the `architecture` that the file says it is of, or None."""
-
-    path: Optional[Path] = None
-    architecture: Optional[str] = None
-
-
 def to_array(value: Any) -> np.ndarray:
     """Return a NumPy, MXNet or PyTorch array as NumPy's; every floating type becomes float32."""
     if isinstance(value, mx.nd.NDArray):
@@ -70,8 +63,8 @@ def read_checkpoint(path, ema: bool = False) -> Checkpoint:
     metadata name is kept (`Checkpoint.architecture`).
 
     Args:
-        path: A file of PyTorch (`.pth`, `.pt`, `.bin`, `.pth.tar`) or `.safetensors`, with the extra `torch`; `.npz` or
-            `.params`.
+        path: A file of PyTorch (`.pth`, `.pt`, `.bin`, `.pth.tar`), `.safetensors`, with the extra `torch`, `.tflite`,
+            with the extra `tflite`, `.npz` or `.params`.
         ema: Take the weights in `state_dict_ema` or `model_ema`, the moving average that many recipes evaluate.
 
     Raises:
@@ -103,6 +96,8 @@ def read_checkpoint(path, ema: bool = False) -> Checkpoint:
     with as_mistakes(f"{path} has tensors that are no plain arrays"):
         checkpoint = Checkpoint({str(key): to_array(value) for key, value in tensors.items()})
     checkpoint.path, checkpoint.architecture = path, _architecture(path, content)
+    if isinstance(content, Checkpoint):
+        checkpoint.preprocessing = content.preprocessing
     return checkpoint
 
 
@@ -144,23 +139,16 @@ def _unwrap(path: Path, content: Mapping, ema: bool) -> Mapping:
 
 
 def _read_torch(path: Path):
-    torch = optional_import("torch", extra="torch", why=f"read {path.name}")
-    # The arguments that training scripts of timm and torchvision store beside the weights; plain data.
-    safe_globals = getattr(torch.serialization, "safe_globals", None)
-    with safe_globals([argparse.Namespace]) if safe_globals else contextlib.nullcontext():
-        try:
-            return torch.load(str(path), map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            wanted = re.search(r"GLOBAL (\S+)", str(error))
-            if wanted is None:
-                raise _damaged(path, "PyTorch", error) from None
-            raise ValueError(
-                f"{path} is refused: besides tensors it holds {wanted.group(1)}, and a pickle can run code.\n"
-                "If you trust its author, load it in PyTorch and save the tensors alone: "
-                "torch.save(model.state_dict(), ...)"
-            ) from None
-        except Exception as error:  # PyTorch raises all kinds for files that are not its own
-            raise _damaged(path, "PyTorch", error) from None
+    try:
+        return read_torch_file(path)
+    except ForeignObjectError as error:
+        raise ValueError(
+            f"{path} is refused: besides tensors it holds {shown(str(error))}, and a pickle can run code.\n"
+            "If you trust its author, load it in PyTorch and save the tensors alone: "
+            "torch.save(model.state_dict(), path)"
+        ) from None
+    except Exception as error:  # of a pickle that builds something else than it says
+        raise _damaged(path, "PyTorch", error) from None
 
 
 def _read_safetensors(path: Path):
@@ -197,6 +185,13 @@ def _read_params(path: Path):
         raise _damaged(path, ".params", error) from None
 
 
+def _read_tflite(path: Path):
+    try:
+        return read_tflite_file(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is no TensorFlow Lite file that can be read here: {error}") from None
+
+
 def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
     return ValueError(f"{path} is not a complete {kind} file of arrays: {shown(reason, 300)}")
@@ -210,4 +205,5 @@ _READERS = {
     ".safetensors": _read_safetensors,
     ".npz": _read_npz,
     ".params": _read_params,
+    ".tflite": _read_tflite,
 }

@@ -23,6 +23,7 @@ from .mbnet import PLAIN
 from .mobilenext import MOBILENET_V2_EXTRA, MOBILENEXT, MOBILENEXT_FIG4C, MOBILENEXT_SE
 from .shufflenet import MEGVII_V1, MEGVII_V2, TORCHVISION_SHUFFLENET
 from .source import Source
+from .tflite import TFLITE
 from .timm import TIMM, TIMM_TF
 from .torchvision import TORCHVISION
 
@@ -51,6 +52,7 @@ SOURCES = (
     CONDENSENET,
     CONDENSENET_CONVERTED,
     DS_NET,
+    TFLITE,
 )
 
 # What wrappers put before every key, and bookkeeping that is no weight.
@@ -129,7 +131,8 @@ def load(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str]
     # From here on nothing can fail.
     _write(values)
     _adapt(net, definition)
-    net.preprocessing = chosen.preprocessing(net, definition)
+    stated = getattr(checkpoint, "preprocessing", {})
+    net.preprocessing = chosen.completed(chosen.preprocessing(net, definition)._replace(**stated))
     return Loaded(chosen.name, definition)
 
 

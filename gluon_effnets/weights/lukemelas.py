@@ -1,9 +1,12 @@
-"""Names of lukemelas/EfficientNet-PyTorch: efficientnet-b0, converted from TensorFlow's weights."""
+"""Names of lukemelas/EfficientNet-PyTorch, and of the EfficientNet-Lites in its form: TensorFlow's weights."""
 
 from __future__ import annotations
 
+from typing import Any, Mapping
+
 from ..models.mbnet import MBNet
-from .mbnet import TENSORFLOW, Named, conv_bn, explain, layers
+from ..models.preprocessing import Preprocessing
+from .mbnet import LITES, TENSORFLOW, Named, conv_bn, explain, layers, lite_preprocessing
 from .source import BICUBIC, Source
 
 __all__ = ["LUKEMELAS"]
@@ -25,6 +28,13 @@ def _layers(net: MBNet) -> Named:
     yield "_fc", parts.classifier
 
 
+def _preprocessing(net: MBNet, definition: Mapping[str, Any]) -> Preprocessing:
+    if net.padding_side is not None:
+        return lite_preprocessing(net.padding_side)
+    # The repository's evaluation resizes the shorter side to the image's own size.
+    return BICUBIC._replace(crop=1.0)
+
+
 LUKEMELAS = Source(
     name="lukemelas",
     mark="_conv_stem.weight",
@@ -32,7 +42,6 @@ LUKEMELAS = Source(
     layers=_layers,
     definition=lambda net: TENSORFLOW,
     explain=explain,
-    models=(("efficientnet_b0", {}),),
-    # The repository's evaluation resizes the shorter side to the image's own size.
-    preprocessing=lambda net, definition: BICUBIC._replace(crop=1.0),
+    models=(("efficientnet_b0", {}), *LITES),
+    preprocessing=_preprocessing,
 )

@@ -8,9 +8,22 @@ from mxnet.gluon import Parameter, nn
 from mxnet.gluon.block import HybridBlock
 
 from ..models.mbnet import MBNet, round_channels
+from ..models.preprocessing import Preprocessing
 from ..nn import ConvBN, IdleBlock, IdleRun, MBBlock
 
-__all__ = ["BASELINES", "MOBILENET_V2", "PLAIN", "TENSORFLOW", "Layers", "conv_bn", "explain", "layers", "staged"]
+__all__ = [
+    "BASELINES",
+    "LITES",
+    "MOBILENET_V2",
+    "PLAIN",
+    "TENSORFLOW",
+    "Layers",
+    "conv_bn",
+    "explain",
+    "layers",
+    "lite_preprocessing",
+    "staged",
+]
 
 # `PLAIN` is also what MBNet does when nothing is asked for.
 PLAIN = {"bn_epsilon": 1e-5, "padding": "symmetric"}
@@ -18,7 +31,14 @@ TENSORFLOW = {"bn_epsilon": 1e-3, "padding": "same"}
 
 Models = Tuple[Tuple[str, Dict[str, Any]], ...]
 BASELINES: Models = (("mobilenet_v3_large", {}), ("mobilenet_v3_small", {}), ("efficientnet_b0", {}))
+LITES: Models = tuple((f"efficientnet_lite{number}", {}) for number in range(5))
 MOBILENET_V2: Models = tuple((f"mobilenet_v2_{width}", {}) for width in ("x1_0", "x0_75", "x0_5", "x0_35", "x1_4"))
+
+
+def lite_preprocessing(side: int) -> Preprocessing:
+    """What the evaluation of EfficientNet-Lite (tensorflow/tpu) does: a margin of 32 pixels is cut off first."""
+    return Preprocessing((127.0,) * 3, (128.0,) * 3, "rgb", "pillow_bicubic", side / (side + 32), side, crop_first=True)
+
 
 Named = Iterator[Tuple[str, HybridBlock]]
 

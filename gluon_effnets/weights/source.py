@@ -37,6 +37,14 @@ def _tells_nothing(architecture: str) -> bool:
     return False
 
 
+def _unchanged(preprocessing: Preprocessing) -> Preprocessing:
+    return preprocessing
+
+
+def _no_options(model: str) -> Dict[str, Any]:
+    return {}
+
+
 def explain_ends(net: ClassificationNet, wrong: Mapping[Parameter, Tuple[int, ...]]) -> Optional[Dict[str, Any]]:
     """`Source.explain` of networks whose official options change nothing but the stem's input and the classifier."""
     stem = net.stages[0][0]
@@ -82,8 +90,10 @@ class Source(NamedTuple):
     translations : net -> {official key: how its tensor becomes ours}, for those that are not equal.
     ignores : beginnings of keys that the official network has and never uses.
     implied : last parts of keys that no parameter of ours holds, as others tell the same.
-    preprocessing : (net, its definition) -> what the weights want done to images.
+    preprocessing : (net, its definition) -> what the weights want done to images, but for what their file states.
+    completed : the same together with what the file states -> what follows from that.
     not_for : types among `network` that the repository has no weights of, but for those who name the source.
+    builds : name of a model -> options that it must be built with for all weights of this repository.
     is_of : architecture that a checkpoint names -> whether it is of this source, where another one has the same keys.
     """
 
@@ -100,7 +110,9 @@ class Source(NamedTuple):
     ignores: Tuple[str, ...] = ()
     implied: Tuple[str, ...] = ()
     preprocessing: Callable[[Any, Mapping[str, Any]], Preprocessing] = _usual
+    completed: Callable[[Preprocessing], Preprocessing] = _unchanged
     not_for: Tuple[type, ...] = ()
+    builds: Callable[[str], Dict[str, Any]] = _no_options
     is_of: Callable[[str], bool] = _tells_nothing
 
     def keys(self, net: ClassificationNet) -> Dict[str, Parameter]:

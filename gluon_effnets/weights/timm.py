@@ -7,7 +7,7 @@ from typing import Any, Mapping
 from ..models.mbnet import MBNet
 from ..models.mobilenetv2 import MobileNetV2
 from ..models.preprocessing import Preprocessing
-from .mbnet import BASELINES, MOBILENET_V2, PLAIN, TENSORFLOW, Named, conv_bn, explain, layers, staged
+from .mbnet import BASELINES, LITES, MOBILENET_V2, PLAIN, TENSORFLOW, Named, conv_bn, explain, layers, staged
 from .source import BICUBIC, BILINEAR, Source
 
 __all__ = ["TIMM", "TIMM_TF"]
@@ -39,8 +39,11 @@ def _layers(net: MBNet) -> Named:
 
 
 def _preprocessing(net: MBNet, definition: Mapping[str, Any]) -> Preprocessing:
-    # tf_mobilenetv3_* see images on the scale -1..1, but tf_efficientnet_b0 the usual ones.
+    # tf_mobilenetv3_* and tf_efficientnet_lite* see images on the scale -1..1, but tf_efficientnet_b0 the usual ones.
     half = (127.5, 127.5, 127.5)
+    side = net.padding_side
+    if side is not None:  # an EfficientNet-Lite; timm rounds its crops to three digits
+        return BICUBIC._replace(mean=half, std=half, crop=round(side / (side + 32), 3), image_size=side)
     scaled = definition == TENSORFLOW and net.arch.head_hidden
     return BILINEAR._replace(mean=half, std=half) if scaled else BICUBIC
 
@@ -60,7 +63,7 @@ TIMM = Source(
 TIMM_TF = TIMM._replace(
     name="timm_tf",
     definition=lambda net: TENSORFLOW,
-    models=BASELINES,
+    models=(*BASELINES, *LITES),
     is_of=lambda architecture: architecture.startswith("tf_"),
     not_for=(MobileNetV2,),
 )

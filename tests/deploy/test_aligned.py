@@ -12,7 +12,7 @@ from gluon_effnets import get_model, native
 from gluon_effnets.__main__ import main
 from gluon_effnets.benchmarks.condensenet_variants import compare_variants
 from gluon_effnets.benchmarks.latency.networks import LATENCY_RUNTIMES, Network
-from gluon_effnets.benchmarks.memory_layouts import compare_layouts, layouts_table
+from gluon_effnets.benchmarks.memory_layouts import compare_layouts, variants_table
 from gluon_effnets.deploy import export, load_exported
 from gluon_effnets.deploy.aligned.select import aligned
 from gluon_effnets.deploy.graph.inference import inference_graph
@@ -332,8 +332,8 @@ def test_the_plain_layout_of_unaligned_groups_changes_no_number():
     assert ConvBN(16, 24)._unblock == (False, True) and ConvBN(16, 32)._unblock == (False, False)
 
 
-def test_all_layouts_of_a_network_are_timed():
+def test_all_variants_of_a_network_are_timed():
     rows = compare_layouts(["shufflenet_v1_g3_x0_25"], repeats=1)
-    assert [row.layout for row in rows] == ["blocked", "inference", "plain", "compiled"][: 3 + native.load()]
+    assert [row.variant for row in rows] == ["blocked", "inference", "plain", "compiled"][: 3 + native.load()]
     assert all(min(row[2:]) > 0 for row in rows)
-    assert len(layouts_table(rows).splitlines()) == 2 + len(rows)
+    assert len(variants_table(rows).splitlines()) == 2 + len(rows)

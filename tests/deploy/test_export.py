@@ -229,7 +229,8 @@ def test_a_wrong_graph_is_refused_and_leaves_the_folder_as_it_was(format, tmp_pa
     for wrong in (np.nan, np.inf):  # of the second set of images, two photographs, alone
         answering(monkeypatch, format, lambda logits, wrong=wrong: logits + wrong * (len(logits) == 2))
         with pytest.raises(ExportError, match="not finite on random pixels|not finite on photographs"):
-            export(net, tmp_path / "m", 32, format=format)
+            export(net, tmp_path / "new" / "folder" / "m", 32, format=format)
+    assert not (tmp_path / "new").exists()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -20,7 +20,7 @@ from waiting import PATIENCE_S, wait_until
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.deploy import export, initialize_like_trained, open_exported
+from gluon_effnets.deploy import compare, export, initialize_like_trained, open_exported
 from gluon_effnets.deploy.to_tvm import compile as tvm_compiler
 
 TVM_PYTHON = os.environ.get("GLUON_EFFNETS_TVM_PYTHON", sys.executable if importlib.util.find_spec("tvm") else None)
@@ -44,6 +44,15 @@ def folder(tmp_path_factory):
     net.initialize()
     export(net, folder / "mxnet", 32)
     return folder
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("rounding", [0.0, 1e-6, 5e-5])
+def test_libraries_are_judged_by_the_rule_of_all_exports(rounding):
+    what = "TVM's library differs"
+    for difference in (0.0, 1.9e-5, 2.1e-5, 1.4e-4, 1.6e-4, np.nan, np.inf):
+        wanted = compare.refusal(difference, what, compare.ROUNDINGS * rounding)
+        assert tvm_compiler.refusal(difference, rounding) == wanted, difference
 
 
 @pytest.mark.fast

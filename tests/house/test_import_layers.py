@@ -1,6 +1,8 @@
 """The house of the package: imports go down the layers, never up."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ pytestmark = pytest.mark.fast
 PACKAGE = Path(__file__).parents[2] / "gluon_effnets"
 # A module may import from its own layer and those before it in this list.
 LAYERS = [
-    ["_requirements", "_resources", "_gluoncv", "progress", "tables"],
+    ["runtime"],
+    ["_requirements", "_mxnet", "_resources", "_gluoncv", "progress", "tables"],
     ["files"],
     ["_foreign", "class_names", "pictures"],
     ["native"],
@@ -157,6 +160,29 @@ def test_optional_packages_are_imported_where_they_are_used():
         if name.split(".")[0] in OPTIONAL
     ]
     assert not eager
+
+
+def test_rooms_that_need_mxnet_import_it_by_the_sentence_that_says_what_to_install():
+    for path, room in rooms():
+        names = list(imported(path, top_level_only=True))
+        if not any(name.split(".")[0] == "mxnet" for name in names) or room == "_mxnet":
+            continue
+        gate = PACKAGE / room / "__init__.py"
+        first = next(name for name in imported(gate, top_level_only=True) if name.startswith("gluon_effnets."))
+        assert first.startswith("gluon_effnets._mxnet"), f"{gate} must import _mxnet before all else of the package"
+
+
+@pytest.mark.parametrize("module", ["complexity", "timing", "native", "nn.conv", "models", "weights", "deploy.export"])
+def test_modules_without_mxnet_raise_one_sentence(module):
+    code = f"import sys; sys.modules['mxnet'] = None; import gluon_effnets.{module}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-2] == "ImportError: gluon_effnets needs MXNet 1.9.1, which is not installed."
+
+
+def test_the_runtime_needs_numpy_pillow_and_onnx_runtime_alone():
+    foreign = {name.split(".")[0] for path, room in rooms() if room == "runtime" for name in imported(path)}
+    assert {"numpy", "PIL", "onnxruntime"} <= foreign
+    assert not foreign & {*OPTIONAL, "mxnet", "cv2", "scipy", "yaml", "tqdm", "packaging"} - {"onnxruntime"}
 
 
 def test_every_file_says_what_it_holds():

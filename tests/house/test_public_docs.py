@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from gluon_effnets import models, nn, weights
+from gluon_effnets import models, nn, runtime, weights
 
 pytestmark = pytest.mark.fast
 
 PUBLIC = {
     f"{room.__name__}.{name}": getattr(room, name)
-    for room in (nn, models, weights)
+    for room in (nn, models, weights, runtime)
     for name in room.__all__
     if inspect.isclass(getattr(room, name)) or inspect.isfunction(getattr(room, name))
 }

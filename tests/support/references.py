@@ -43,6 +43,8 @@ OF_LIBRARIES = {
     "torchvision_mobilenet_v3_small": Reference("mobilenet_v3_small", "torchvision"),
     "torchvision_efficientnet_b0": Reference("efficientnet_b0", "torchvision"),
     "lukemelas_efficientnet-b0": Reference("efficientnet_b0", "lukemelas"),
+    "lukemelas_efficientnet-lite1": Reference("efficientnet_lite1", "lukemelas"),
+    "lukemelas_efficientnet-lite2": Reference("efficientnet_lite2", "lukemelas"),
     "shufflenetv1_g1_1.0x": Reference("shufflenet_v1_g1_x1_0", "megvii_v1"),
     "shufflenetv1_g3_1.0x": Reference("shufflenet_v1_g3_x1_0", "megvii_v1"),
     "shufflenetv1_g3_1.0x_noshuffle": Reference("shufflenet_v1_g3_x1_0", "megvii_v1", {"shuffle": "none"}),

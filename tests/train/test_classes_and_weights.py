@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
-from images import photo
+from images import photo, write_records
 from runs import loaded
 
 from gluon_effnets import get_model
@@ -154,6 +155,57 @@ def test_data_without_names_leave_those_of_the_weights_out(start, pretrained, ca
     _, setting = pretrained(*map(str, range(10)))
     assert start(setting).state.net.classes is None
     assert "the classes of synthetic:32 have no names" in caplog.text
+
+
+@pytest.fixture
+def staged(tmp_path):
+    """Function (*names of the classes of the second stage's data) -> arguments of the command `train`."""
+
+    def records(folder, names):
+        (tmp_path / folder).mkdir()
+        labels = [number % len(names) for number in range(8)]
+        for part in ("train", "val"):
+            write_records(str(tmp_path / folder / f"{part}.rec"), map(photo, range(8)), labels)
+        (tmp_path / folder / "classes.txt").write_text("\n".join(names))
+        return f"source: 'recordio:{tmp_path / folder}'"
+
+    def make(*names):
+        data = f"{records('photos', ['ant', 'bee'])}, image_size: 16, batch_size: 4, num_threads: 1"
+        stages = f"[{{name: first}}, {{name: second, data: {{{records('others', names)}}}}}]"
+        recipe = f"model: idle_tiny\nduration: 2it\ndata: {{{data}}}\nstages: {stages}\n"
+        (tmp_path / "staged.yaml").write_text(recipe)
+        return ["train", "--config", str(tmp_path / "staged.yaml"), "--out", str(tmp_path / "run")]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (("bee", "ant"), "they stand in another order (class 0 was 'ant', now it is 'bee')"),
+        (("ant", "wasp"), "'bee' is gone, 'wasp' is new"),
+        (("ant", "bee", "wasp"), "'wasp' is new"),
+    ],
+)
+def test_stages_with_other_classes_are_refused_before_the_first(staged, tmp_path, capsys, names, text):
+    assert command(staged(*names)) == 1
+    said = capsys.readouterr().err.strip()
+    assert f"error: stage second: the classes of its data are others than in stage first: {text}; " in said
+    assert len(said.splitlines()) == 1 and not (tmp_path / "run" / "first").exists()
+
+
+def test_a_stage_does_not_begin_with_weights_of_other_classes(staged, tmp_path, capsys):
+    arguments = staged("ant", "bee")
+    assert command(arguments) == 0
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["stages"].keys() == {"first", "second"}
+    shutil.rmtree(tmp_path / "run" / "second")
+    for folder in ("photos", "others"):
+        (tmp_path / folder / "classes.txt").write_text("bee\nant")
+    capsys.readouterr()
+    assert command(arguments) == 1
+    [said] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert f"{tmp_path}/run/first/idle_tiny.params was trained with other classes: they stand in another order" in said
+    assert said.endswith("--fresh starts over")
 
 
 # The weights

@@ -11,8 +11,8 @@ import pytest
 from images import open_small, photo, write_records
 
 from gluon_effnets.evaluate.predict import find_images
+from gluon_effnets.runtime.image_files import SUFFIXES
 from gluon_effnets.train.data.decode import UnreadableImageError, decode_image
-from gluon_effnets.train.data.image_files import SUFFIXES
 
 pytestmark = pytest.mark.fast
 

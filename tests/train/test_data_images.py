@@ -20,9 +20,9 @@ from waiting import PATIENCE_S
 from gluon_effnets import get_model
 from gluon_effnets.evaluate.predict import Classifier
 from gluon_effnets.evaluate.validate import calibration_images
+from gluon_effnets.runtime.header import MAX_ASPECT, read_header
 from gluon_effnets.train.data.check import open_checked
 from gluon_effnets.train.data.decode import UnreadableImageError, decode_image
-from gluon_effnets.train.data.header import MAX_ASPECT, read_header
 from gluon_effnets.train.data.records import scan_records
 
 pytestmark = pytest.mark.fast

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
+import os
+import platform
+import socket
 import subprocess
 import sys
 import textwrap
+from importlib import metadata
 from pathlib import Path
 
 import mxnet as mx
@@ -43,6 +49,11 @@ def no_data_by_environment(monkeypatch):
     monkeypatch.delenv("GLUON_EFFNETS_IMAGENET", raising=False)
 
 
+def installed(package):
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+
+
 def test_files_of_a_run(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
@@ -69,7 +80,13 @@ def test_records_of_a_run(finished):
     )
     assert load_recipe(finished / "recipe.yaml").as_dict() == recipe, "a run can be repeated from its own recipe"
     circumstances = json.loads((finished / "run.json").read_text())
-    assert circumstances["versions"]["mxnet"] == mx.__version__
+    versions = {"gluon_effnets": gluon_effnets.__version__, "python": platform.python_version()}
+    versions.update(mxnet=mx.__version__, numpy=np.__version__, horovod=installed("horovod"))
+    assert circumstances["versions"] == versions
+    assert circumstances["host"] == socket.gethostname()
+    assert circumstances["processors"] == os.cpu_count() and len(circumstances["processor"]) > 2
+    date = datetime.datetime.fromisoformat(circumstances["date"])
+    assert abs(date.timestamp() - (finished / "run.json").stat().st_mtime) < 60
     assert (circumstances["workers"], circumstances["global_batch"]) == (1, 8)
     assert circumstances["lr"] == recipe["optimizer"]["lr"]
     result = json.loads((finished / "result.json").read_text())
@@ -164,8 +181,9 @@ def test_training_learns_the_synthetic_classes(tmp_path):
     ],
 )
 def test_mistakes_in_what_to_run(tmp_path, capsys, arguments, message):
-    assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
+    assert main([*arguments, "--out", str(tmp_path / "a" / "out")]) == 1
     assert_message(capsys, message, lines=6)
+    assert not list(tmp_path.iterdir()), "no empty folder"
 
 
 @pytest.mark.parametrize(
@@ -187,11 +205,30 @@ def test_mistakes_in_what_to_run(tmp_path, capsys, arguments, message):
         ("data.batch_size=64", "Set data.batch_size to at most 16"),
         ("precision=float16", "precision float16 needs a GPU"),
         ("pretrained=/nowhere.params", "no weights at /nowhere.params"),
+        ("hooks.sparsify.until=0.3", "hooks.sparsify: idle_tiny has no masked layers"),
     ],
 )
 def test_mistakes_in_the_recipe(tmp_path, capsys, override, message):
-    assert main(command(tmp_path / "out", "--set", override)) == 1
+    assert main(command(tmp_path / "a" / "out", "--set", override)) == 1
     assert_message(capsys, message, lines=3)
+    assert not list(tmp_path.iterdir()), "no empty folder"
+
+
+def test_a_mistake_with_fresh_keeps_the_checkpoints(tmp_path, capsys):
+    assert main(command(tmp_path)) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(command(tmp_path, "--fresh", "--set", "optimizer.name=sgdd")) == 1
+    assert_message(capsys, "unknown optimizer 'sgdd'", lines=3)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_mistake_found_late_leaves_the_folders_of_others(tmp_path, capsys):
+    (tmp_path / "runs" / "other").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    mistake = ("--set", "hooks.sparsify.until=0.3")
+    assert main(command(tmp_path / "runs" / "out", *mistake)) == main(command(tmp_path / "mine", *mistake)) == 1
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["other"]
+    assert (tmp_path / "mine").is_dir(), "it was there before"
 
 
 def assert_message(capsys, message, lines):

@@ -13,8 +13,9 @@ from recipes import STAGED, STAGES
 from runs import arrays, kill_after
 
 from gluon_effnets.commands.train import main
+from gluon_effnets.deploy import ExportError
 from gluon_effnets.files.params_header import load_arrays
-from gluon_effnets.train import loop, report
+from gluon_effnets.train import loop, report, slimmable_report
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import load_recipe
 
@@ -130,6 +131,58 @@ def test_a_kill_between_two_stages(recipe, whole, tmp_path):
     assert_equal(whole, out)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"model": "ds_mobilenet_tiny", "upd', b"\x00\xff", b"{}", b"[1]", b'{"model": "idle_tiny", "updates": 4}'],
+    ids=["empty", "cut", "binary", "nothing", "list", "of another model"],
+)
+def test_a_stage_with_a_damaged_or_foreign_result_is_not_finished(recipe, whole, tmp_path, capsys, content):
+    out = tmp_path / "again"
+    shutil.copytree(whole, out)
+    (out / "gate" / "result.json").write_bytes(content)
+    assert main(command(recipe, out)) == 0
+    told = capsys.readouterr().out
+    assert "recalibrate: finished" in told and "gate: finished" not in told
+    assert "resuming from update 4 of 4" in told, "its last checkpoint is whole"
+    assert_equal(whole, out)
+    results = [json.loads((folder / "result.json").read_text())["stages"]["gate"] for folder in (whole, out)]
+    assert results[0]["top1"] == results[1]["top1"]
+
+
+def test_only_the_last_stage_exports_and_a_failure_is_one_sentence(recipe, whole, tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise ExportError("the exported graph differs from the network by 1.0e+00")
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        for module in (report, slimmable_report):
+            for name in ("export", "export_routed", "export_subnet"):
+                patch.setattr(module, name, refuse, raising=False)
+        assert main(command(recipe, out)) == 1
+    assert_equal(whole, out)
+    [error] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    weights = out / "gate" / "ds_mobilenet_tiny.params"
+    assert error == (
+        f"error: the network is trained, {weights} has its weights, "
+        "but the exported graph differs from the network by 1.0e+00"
+    )
+    assert [(out / name / "result.json").exists() for name in STAGES] == [True, True, False]
+    assert main(command(recipe, out)) == 0
+    assert (out / "gate" / "ds_mobilenet_tiny.json").is_file()
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_end_a_run(recipe, whole, tmp_path, monkeypatch, caplog):
+    def no_matplotlib(*_):
+        raise ImportError("the pictures of a run need matplotlib; install it")
+
+    monkeypatch.setattr(report, "draw_curves", no_matplotlib)
+    out = tmp_path / "run"
+    assert main(command(recipe, out)) == 0
+    assert_equal(whole, out)
+    said = [line for line in caplog.messages if "need matplotlib; install it" in line]
+    assert len(said) == len(STAGES) and f"the pictures of {out / 'supernet'} are not drawn" in said[0]
+
+
 def test_a_finished_run_stays_as_it_is_and_changes_are_told(recipe, whole, tmp_path, caplog):
     shutil.copytree(whole, tmp_path / "again")
     assert main(command(recipe, tmp_path / "again", "stages.supernet.duration=6it")) == 0
@@ -143,6 +196,13 @@ def test_fresh_starts_over(recipe, whole, tmp_path, capsys):
     assert main([*command(recipe, tmp_path / "again", "stages.supernet.duration=6it"), "--fresh"]) == 0
     assert "finished" not in capsys.readouterr().out
     assert json.loads((tmp_path / "again" / "supernet" / "result.json").read_text())["updates"] == 6
+
+
+def test_a_mistake_with_fresh_keeps_the_checkpoints_of_all_stages(recipe, whole, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path / "again")
+    assert main([*command(recipe, tmp_path / "again", "stages.gate.optimizer.name=sgdd"), "--fresh"]) == 1
+    assert "stage gate: unknown optimizer 'sgdd'" in capsys.readouterr().err
+    assert_equal(whole, tmp_path / "again")
 
 
 def test_a_signal_stops_the_stage_that_runs(recipe, whole, tmp_path, monkeypatch):
@@ -196,8 +256,7 @@ def test_a_mistake_in_the_last_stage_shows_before_the_first_begins(recipe, tmp_p
     assert main(command(recipe, tmp_path / "run", override)) == 1
     told = capsys.readouterr().err
     assert re.search(message, told), told
-    assert not list_checkpoints(tmp_path / "run" / "supernet")
-    assert not (tmp_path / "run" / "supernet").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_settings_common_to_all_stages_can_be_changed(recipe):

@@ -170,7 +170,7 @@ def static_subnet(net: SlimmableNet, which) -> mx.gluon.SymbolBlock:
 
 
 def _check_slimmable(net) -> None:
-    """Raises ValueError for a network that has no widths."""
+    """Refuse a network that has no widths with a ValueError."""
     if not isinstance(net, SlimmableNet):
         raise ValueError(f"{net.identity['model']} is not slimmable: it has one width, and export writes it")
 

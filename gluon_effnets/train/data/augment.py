@@ -6,10 +6,10 @@ import math
 from typing import Sequence
 
 import numpy as np
-from PIL import Image
 
 from ..._requirements import optional_import
-from .rand_augment import rand_augment, to_pillow
+from ...runtime.pixels import PILLOW_FILTERS, central_square, resize_by_pillow, shorter_side, size_with_shorter
+from .rand_augment import rand_augment
 from .settings import PLAIN, DataSettings
 
 # Principal components of ImageNet's RGB values (Krizhevsky et al. 2012, section 4.1) on the scale 0..255.
@@ -19,7 +19,6 @@ _PCA_VECTORS = np.array(
 )
 _GREY = np.array([0.299, 0.587, 0.114])
 _WINDOW_ATTEMPTS = 10
-_PILLOW_FILTERS = {"pillow_bilinear": Image.Resampling.BILINEAR, "pillow_bicubic": Image.Resampling.BICUBIC}
 # The box of random erasing: share of the area, width / height.
 ERASED_AREA, ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
@@ -36,9 +35,8 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: str = "bil
     """
     if image.shape[:2] == (height, width):
         return image
-    if interpolation in _PILLOW_FILTERS:
-        filtered = to_pillow(image).resize((width, height), _PILLOW_FILTERS[interpolation])
-        return np.asarray(filtered).reshape(height, width, image.shape[2])
+    if interpolation in PILLOW_FILTERS:
+        return resize_by_pillow(image, height, width, interpolation)
     cv2 = cv2_module()
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return resized.reshape(height, width, image.shape[2])
@@ -119,7 +117,7 @@ def augment_imagenet(image: np.ndarray, settings: DataSettings, random: np.rando
     top, left, height, width = crop_window(whole[0], whole[1], settings.crop_area, settings.crop_aspect, random)
     interpolation = settings.interpolation
     if interpolation == "pillow_random":
-        interpolation = list(_PILLOW_FILTERS)[random.randint(len(_PILLOW_FILTERS))]
+        interpolation = list(PILLOW_FILTERS)[random.randint(len(PILLOW_FILTERS))]
     side = settings.image_size
     image = resize(image[top : top + height, left : left + width], side, side, interpolation)
     if settings.mirror and random.randint(2):
@@ -158,16 +156,12 @@ def shift_and_mirror(images: np.ndarray, pad: int, mirror: bool, random: np.rand
 
 def resize_shorter(image: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
     """Resizes so that the shorter side has `size` pixels (the longer one rounded down)."""
-    height, width = image.shape[:2]
-    if height > width:
-        return resize(image, size * height // width, size, interpolation)
-    return resize(image, size, size * width // height, interpolation)
+    return resize(image, *size_with_shorter(image.shape, size), interpolation)
 
 
 def eval_resize(settings: DataSettings) -> int:
     """Length of the shorter side before the evaluation crop."""
-    # In floating point 224 / 0.7 lies just above 320.
-    return math.ceil(settings.image_size / settings.eval_crop - 1e-6)
+    return shorter_side(settings.image_size, settings.eval_crop)
 
 
 def center_crop(image: np.ndarray, size: int, shorter: int, interpolation: str = "bilinear") -> np.ndarray:
@@ -179,7 +173,10 @@ def center_crop(image: np.ndarray, size: int, shorter: int, interpolation: str =
 
 def evaluation_crop(image: np.ndarray, settings: DataSettings) -> np.ndarray:
     """What an evaluation shows of a decoded image: (h, w, c) uint8 -> (image_size, image_size, c)."""
-    return center_crop(image, settings.image_size, eval_resize(settings), settings.eval_interpolation)
+    if not settings.eval_crop_first:
+        return center_crop(image, settings.image_size, eval_resize(settings), settings.eval_interpolation)
+    window = central_square(image, settings.eval_crop)
+    return resize(window, settings.image_size, settings.image_size, settings.eval_interpolation)
 
 
 def augment_photo(image: np.ndarray, settings: DataSettings, random: np.random.RandomState) -> np.ndarray:
@@ -192,11 +189,3 @@ def augment_photo(image: np.ndarray, settings: DataSettings, random: np.random.R
     if settings.augment == "none":
         return image
     return augment_small(image[None], settings, random)[0]
-
-
-def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """(..., h, w, c) on the scale 0..255 -> (..., c, h, w) float32, minus mean, divided by std."""
-    scaled = np.array(np.moveaxis(images, -1, -3), np.float32, order="C")
-    scaled -= np.array(mean, np.float32)[:, None, None]
-    scaled /= np.array(std, np.float32)[:, None, None]
-    return scaled

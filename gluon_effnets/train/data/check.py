@@ -21,9 +21,9 @@ import numpy as np
 
 from ...files.npz import read_npz
 from ...files.regular import opened
+from ...runtime.header import Header, read_header, upright
 from .augment import cv2_module
 from .decode import UnreadableImageError
-from .header import Header, read_header, upright
 from .records import RecordFile, decode_all, find_index, progress, scan_records
 
 __all__ = ["CheckedRecords", "open_checked"]

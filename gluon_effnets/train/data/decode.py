@@ -10,8 +10,9 @@ from typing import Callable, Deque, Generator, Iterable, TypeVar
 import numpy as np
 
 from ...files.regular import UnreadableFileError, read_bytes
-from .augment import cv2_module, normalise
-from .header import read_header, upright
+from ...runtime.header import read_header, upright
+from ...runtime.pixels import normalise
+from .augment import cv2_module
 from .settings import DataSettings
 
 _Item = TypeVar("_Item")

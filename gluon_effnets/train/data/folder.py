@@ -8,9 +8,9 @@ from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+from ...runtime.image_files import SUFFIXES, PassedOver, class_images
 from .base import Shard
 from .decode import decode_image, read_image_file
-from .image_files import SUFFIXES, PassedOver, class_images
 from .settings import EVALUATION_PARTS, missing_path_message
 from .threaded import ThreadedData
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from .settings import RandAugment
 
-__all__ = ["OPERATIONS", "rand_augment", "to_pillow"]
+__all__ = ["OPERATIONS", "rand_augment"]
 
 MAX_MAGNITUDE = 10.0
 APPLIED = 0.5  # probability that a chosen operation is carried out
@@ -87,7 +87,7 @@ OPERATIONS = {
 }
 
 
-def to_pillow(image: np.ndarray) -> Image.Image:
+def _to_pillow(image: np.ndarray) -> Image.Image:
     """(h, w, c) uint8 of one or three channels as an image of Pillow."""
     return Image.fromarray(np.ascontiguousarray(image if image.shape[2] == 3 else image[..., 0]))
 
@@ -102,7 +102,7 @@ def rand_augment(
     """
     draw = _Draw(random, [min(255, round(value)) for value in fill])
     names = list(OPERATIONS)
-    picture = to_pillow(image)
+    picture = _to_pillow(image)
     for chosen in random.randint(len(names), size=options.num):
         if random.uniform() >= APPLIED:
             continue

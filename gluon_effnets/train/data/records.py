@@ -5,23 +5,29 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import struct
 from typing import Iterator, NamedTuple
 
 import numpy as np
 
 from ...files.regular import opened
 from ...progress import progress_bar
+from ...runtime.recordio import (
+    IMAGE_HEADER,
+    LENGTH_BITS,
+    MAGIC,
+    RECORD_HEADER,
+    has_all_parts,
+    join_parts,
+    offsets_of,
+    padded,
+    read_index,
+)
 from .decode import UnreadableImageError, decode_image, named, ordered_map
 from .settings import missing_path_message
 
-_MAGIC = 0xCED7230A
-_LENGTH_BITS = 29
-# Magic and length of the record (8 bytes); flag, label and two 64-bit numbers of the image header (24 bytes).
-_RECORD_HEADER, _IMAGE_HEADER = 8, 24
 _CHUNK = 1 << 16
 _PER_TASK = 64
-_MOST_BYTES, _MOST_LINE = 1 << 46, 100  # of a file of records, and of a line of its index
+_MOST_BYTES = 1 << 46
 _log = logging.getLogger("gluon_effnets")
 
 
@@ -54,8 +60,8 @@ class RecordFile(NamedTuple):
         """The encoded image of one record; of the file only what is looked at is read."""
         start, end = int(self.starts[position]), int(self.ends[position])
         if end < 0:
-            header = start - int(self.offsets[position]) - _RECORD_HEADER
-            return memoryview(_read_parts(self.content, int(self.offsets[position])))[header:]
+            header = start - int(self.offsets[position]) - RECORD_HEADER
+            return memoryview(join_parts(self.content, int(self.offsets[position])))[header:]
         return memoryview(self.content.data)[start : max(start, end)]
 
     def encoded(self, position: int) -> bytes:
@@ -96,7 +102,7 @@ def scan_records(path: str) -> RecordFile:
     if index_path:
         keys, offsets = _read_index(index_path, path, size)
     else:
-        offsets = _walk(words, path)
+        offsets = offsets_of(path)
         keys = np.arange(len(offsets))
     return _check_records(path, index_path, words, keys, offsets)
 
@@ -157,27 +163,17 @@ def progress(items, total: int, text: str):
 
 
 def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    rows = []
-    # A record has at least 32 bytes, and a line fewer than twice as many.
-    with opened(index_path, "index", 2 * size + 64) as file:
-        for number, line in enumerate(file, 1):
-            try:
-                if len(line) > _MOST_LINE:
-                    raise ValueError
-                key, offset = (int(part) for part in line.split())
-                if not 0 <= key < 1 << 62 or not -1 << 62 < offset < 1 << 62:
-                    raise ValueError
-            except ValueError:
-                raise ValueError(
-                    f"{index_path}, line {number} is not 'key<TAB>offset'.\nDelete the file, it is rebuilt from {path}."
-                ) from None
-            rows.append((key, offset))
-    if not rows:
-        raise ValueError(f"{index_path} is empty; delete it, it is rebuilt from {path}.")
+    # A record has at least 32 bytes, and a line of the index fewer than twice as many.
+    with opened(index_path, "index", 2 * size + 64):
+        pass
+    try:
+        rows = read_index(index_path)
+    except ValueError as error:
+        raise ValueError(f"{error}\nDelete the file, it is rebuilt from {path}.") from None
     keys, offsets = np.array(rows, np.int64).T
     ascending = np.argsort(offsets, kind="stable")
     keys, offsets = keys[ascending], offsets[ascending]
-    outside = offsets + _RECORD_HEADER + _IMAGE_HEADER > size
+    outside = offsets + RECORD_HEADER + IMAGE_HEADER > size
     if outside.any():
         raise ValueError(
             f"{index_path} names record {keys[outside][0]} at byte {offsets[outside][0]}, but {path} ends "
@@ -188,50 +184,26 @@ def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.n
     return keys, offsets
 
 
-def _walk(words: np.ndarray, path: str) -> np.ndarray:
-    """Offsets of all records, found by stepping from one to the next."""
-    offsets, at, size, within_parts = [], 0, len(words) * 4, False
-    with open(path, "rb") as file:
-        while at < size:
-            file.seek(at)
-            head = file.read(_RECORD_HEADER)
-            if len(head) < _RECORD_HEADER:
-                raise ValueError(f"{path} was cut short within the record at byte {at}; copy it again.")
-            magic, length = struct.unpack("<II", head)
-            kind = length >> _LENGTH_BITS
-            if magic != _MAGIC or kind > 3 or (kind in (2, 3)) != within_parts:
-                raise ValueError(f"{path} is damaged at byte {at}: no record begins there; copy or make it again.")
-            within_parts = kind in (1, 2)
-            if kind in (0, 1):
-                offsets.append(at)
-            at += _RECORD_HEADER + _padded(length & ((1 << _LENGTH_BITS) - 1))
-    return np.array(offsets, np.int64)
-
-
-def _padded(length):
-    return (length + 3) // 4 * 4
-
-
 def _check_records(
     path: str, index_path: str | None, words: np.ndarray, keys: np.ndarray, offsets: np.ndarray
 ) -> RecordFile:
     """Checks magic, length and label of every record at `offsets`."""
     size = len(words) * 4
-    if offsets[-1] + _RECORD_HEADER + _IMAGE_HEADER > size:
+    if offsets[-1] + RECORD_HEADER + IMAGE_HEADER > size:
         raise ValueError(f"{path} was cut short within record {keys[-1]} at byte {offsets[-1]}; copy it again.")
     part, lengths, labels, extra = (np.empty(len(offsets), np.int64) for _ in range(4))
     chunks = range(0, len(offsets), _CHUNK)
     for first in progress(chunks, len(chunks), f"checking {path} (x{_CHUNK:,})"):
         span = slice(first, first + _CHUNK)
         at = offsets[span] // 4
-        damaged = words[at] != _MAGIC
+        damaged = words[at] != MAGIC
         if damaged.any():
             bad = first + int(np.argmax(damaged))
             raise ValueError(
                 f"{path}, record {keys[bad]}: no record begins at byte {offsets[bad]}.\n"
                 "The file is damaged, or its .idx belongs to another file: delete the .idx, it is rebuilt."
             )
-        part[span], lengths[span] = words[at + 1] >> _LENGTH_BITS, words[at + 1] & ((1 << _LENGTH_BITS) - 1)
+        part[span], lengths[span] = words[at + 1] >> LENGTH_BITS, words[at + 1] & ((1 << LENGTH_BITS) - 1)
         num_labels = words[at + 2].astype(np.int64)
         if (num_labels > 1).any():
             bad = first + int(np.argmax(num_labels > 1))
@@ -239,19 +211,19 @@ def _check_records(
                 f"{path}, record {keys[bad]} has {num_labels[bad - first]} labels; one class index is needed."
             )
         # A label packed as a list of one number stands behind the header instead of in it.
-        label_at = np.where(num_labels == 1, at + (_RECORD_HEADER + _IMAGE_HEADER) // 4, at + 3)
+        label_at = np.where(num_labels == 1, at + (RECORD_HEADER + IMAGE_HEADER) // 4, at + 3)
         labels[span] = _class_indices(words[np.minimum(label_at, len(words) - 1)], path, keys[span])
         extra[span] = 4 * num_labels
-    ends = offsets + _RECORD_HEADER + lengths
-    _check_ends(path, keys, offsets, part, offsets + _RECORD_HEADER + _padded(lengths), size)
+    ends = offsets + RECORD_HEADER + lengths
+    _check_ends(path, keys, offsets, part, offsets + RECORD_HEADER + padded(lengths), size)
     for position in np.flatnonzero(part):
         end = int(offsets[position + 1]) if position + 1 < len(offsets) else size
-        if not _has_all_parts(words, int(offsets[position]) // 4, end // 4):
+        if not has_all_parts(words, int(offsets[position]) // 4, end // 4):
             raise ValueError(
                 f"{path}, record {keys[position]} at byte {offsets[position]} is stored in parts, of which some are "
                 "missing; copy or make the file again."
             )
-    starts = offsets + _RECORD_HEADER + _IMAGE_HEADER + extra
+    starts = offsets + RECORD_HEADER + IMAGE_HEADER + extra
     ends = np.where(part == 0, ends, -1)
     return RecordFile(path, index_path, words.view(np.uint8), keys, offsets, starts, ends, labels.astype(np.int32))
 
@@ -281,31 +253,3 @@ def _check_ends(
             f"{path}, record {keys[bad]} ends at byte {ends[bad]}, but the next record of the .idx begins at "
             f"{following[bad]}.\nThe .idx lacks records or belongs to another file: delete it, it is rebuilt."
         )
-
-
-def _has_all_parts(words: np.ndarray, at: int, end: int) -> bool:
-    """Whether the parts from one word of a file to another are a first one, others, and a last one that ends there."""
-    first = True
-    while at + 2 <= end and words[at] == _MAGIC:
-        kind, length = int(words[at + 1]) >> _LENGTH_BITS, int(words[at + 1]) & ((1 << _LENGTH_BITS) - 1)
-        if (kind == 1) != first or kind not in (1, 2, 3):
-            return False
-        at += (_RECORD_HEADER + _padded(length)) // 4
-        if kind == 3:
-            return at == end
-        first = False
-    return False
-
-
-def _read_parts(content: np.ndarray, at: int) -> bytes:
-    """A record stored in parts, because its bytes contain the magic number, which stands between them."""
-    parts = []
-    while at + _RECORD_HEADER <= len(content):
-        _, length = struct.unpack("<II", content[at : at + _RECORD_HEADER].tobytes())
-        kind, length = length >> _LENGTH_BITS, length & ((1 << _LENGTH_BITS) - 1)
-        at += _RECORD_HEADER
-        parts.append(content[at : at + length].tobytes())
-        if kind in (0, 3):
-            break
-        at += _padded(length)
-    return struct.pack("<I", _MAGIC).join(parts)

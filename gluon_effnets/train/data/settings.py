@@ -63,6 +63,7 @@ class DataSettings:
         batch_size, eval_batch_size: Images per worker and step; evaluation uses `batch_size` unless told.
         eval_crop: Evaluation resizes the shorter side to ``ceil(image_size / eval_crop)`` and takes the
             center.
+        eval_crop_first: Evaluation cuts out the central ``eval_crop`` of the shorter side, then resizes that.
         classes: None counts the classes in the data; a number is checked against the data.
         num_threads: Decoding threads per worker.
         augment: ``imagenet`` (random resized crop, mirror, color jitter, PCA noise), ``small`` (pad, random
@@ -89,6 +90,7 @@ class DataSettings:
     batch_size: int = 32
     eval_batch_size: Optional[int] = None
     eval_crop: float = 0.875
+    eval_crop_first: bool = False
     classes: Optional[int] = None
     num_threads: int = 4
     augment: str = "imagenet"
@@ -144,7 +146,7 @@ class DataSettings:
     @property
     def preprocessing(self) -> Preprocessing:
         """What these settings do to an image in the evaluation."""
-        resizing = (self.eval_interpolation, self.eval_crop, self.image_size)
+        resizing = (self.eval_interpolation, self.eval_crop, self.image_size, self.eval_crop_first)
         return Preprocessing(self.mean, self.std, self.channel_order, *resizing)
 
 
@@ -161,6 +163,7 @@ SETTING_OF = {
     **{name: name for name in ("mean", "std", "channel_order", "image_size")},
     "interpolation": "eval_interpolation",
     "crop": "eval_crop",
+    "crop_first": "eval_crop_first",
 }
 
 

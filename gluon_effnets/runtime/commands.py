@@ -1,0 +1,188 @@
+"""The commands of `python -m gluon_effnets.runtime`: classes of images, and the care of RecordIO files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, Iterator, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+__all__ = ["main"]
+
+_SHOWN = 20
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command of the words `argv`, by default those of this process, and return the exit code."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    words = list(sys.argv[1:] if argv is None else argv)
+    prog = "python -m gluon_effnets.runtime"
+    parser = _records(f"{prog} records") if words[:1] == ["records"] else _predict(prog)
+    try:
+        args = parser.parse_args(words[1:] if words[:1] == ["records"] else words)
+        return args.run(args)
+    except BrokenPipeError:
+        # The reader of a pipe has enough; Python would complain once more when it closes its output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _predict(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Show the likeliest classes of image files by an exported network in ONNX Runtime.",
+        epilog=f"{prog} records check|list|repair|pack takes care of RecordIO files.",
+    )
+    parser.add_argument("model", metavar="NET.onnx|NET.json", help="What export --format onnx wrote.")
+    parser.add_argument("paths", nargs="+", metavar="IMAGE|FOLDER", help="Image files, or folders of them.")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="Number of classes to show (default: 5).")
+    parser.add_argument(
+        "--batch", type=int, default=1, metavar="N", help="Images that go through together (default: 1)."
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="Threads of ONNX Runtime (default: as OMP_NUM_THREADS)."
+    )
+    parser.add_argument("--json", action="store_true", help="Print a line of JSON for each image.")
+    parser.set_defaults(run=_show_classes)
+    return parser
+
+
+def _show_classes(args: argparse.Namespace) -> int:
+    from .network import load
+
+    net = load(args.model, args.threads)
+    if args.top < 1 or args.batch < 1:
+        raise ValueError("--top and --batch must be at least 1")
+    failed = False
+    for path, found in _probabilities(net, _images(args.paths), args.batch):
+        if isinstance(found, OSError):
+            print(f"error: {found}", file=sys.stderr, flush=True)
+            failed = True
+        elif args.json:
+            classes = [{"name": name, "probability": p} for name, p in net.best(found, args.top)]
+            print(json.dumps({"image": str(path), "classes": classes}), flush=True)
+        else:
+            lines = [f"  {p:7.2%}  {name}" for name, p in net.best(found, args.top)]
+            print("\n".join([str(path), *lines]), flush=True)
+    return int(failed)
+
+
+def _probabilities(net: Any, paths: Sequence[Path], batch: int) -> Iterator[Tuple[Path, Union[np.ndarray, OSError]]]:
+    """Every path with its probabilities, or with the error if it cannot be read, in order."""
+    for begin in range(0, len(paths), batch):
+        part = paths[begin : begin + batch]
+        found: List[Union[np.ndarray, OSError]] = []
+        for path in part:
+            try:
+                found.append(net.input(path)[0])
+            except OSError as error:
+                found.append(error)
+        shown = [item for item in found if isinstance(item, np.ndarray)]
+        rows = iter(net.probabilities(np.stack(shown)) if shown else ())
+        yield from ((path, item if isinstance(item, OSError) else next(rows)) for path, item in zip(part, found))
+
+
+def _images(paths: Sequence[str]) -> List[Path]:
+    from .image_files import SUFFIXES, PassedOver, images_below
+
+    found: List[Path] = []
+    for path in map(Path, paths):
+        if not path.expanduser().is_dir():
+            found.append(path)
+            continue
+        passed_over = PassedOver()
+        inside = images_below([str(path.expanduser())], passed_over)
+        passed_over.report(path)
+        if not inside:
+            raise FileNotFoundError(f"no images in {path} (looked for {', '.join(SUFFIXES)})")
+        found += inside
+    return found
+
+
+def _records(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Check, list, repair and make RecordIO files.")
+    words = parser.add_subparsers(required=True, metavar="check|list|repair|pack")
+    decode = "Decode every image, too; else only their headers are read."
+
+    check = words.add_parser("check", help="Say what is damaged in .rec files and their indexes.")
+    check.add_argument("files", nargs="+", metavar="FILE.rec")
+    check.add_argument("--decode", action="store_true", help=decode)
+    check.set_defaults(run=_check)
+
+    listing = words.add_parser("list", help="Print a line for each record: key, byte, labels, image.")
+    listing.add_argument("file", metavar="FILE.rec")
+    listing.add_argument("--limit", type=int, metavar="N", help="Stop after so many records.")
+    listing.set_defaults(run=_list)
+
+    repair = words.add_parser("repair", help="Write all records that can be read into a new file with a new index.")
+    repair.add_argument("file", metavar="FILE.rec")
+    repair.add_argument("target", metavar="NEW.rec")
+    repair.add_argument("--decode", action="store_true", help=decode)
+    repair.set_defaults(run=_repair)
+
+    pack = words.add_parser("pack", help="Write a folder with a folder of images per class as a .rec file.")
+    pack.add_argument("folder", metavar="FOLDER")
+    pack.add_argument("target", metavar="NEW.rec")
+    pack.add_argument("--shuffle", type=int, metavar="SEED", help="Put the images in a random order.")
+    pack.set_defaults(run=_pack)
+    return parser
+
+
+def _check(args: argparse.Namespace) -> int:
+    from .records_check import check
+
+    damaged = False
+    for path in args.files:
+        report = check(path, args.decode)
+        print(f"{path}: {report.summary}", flush=True)
+        _print_damages(report.damages)
+        damaged |= bool(report.damages)
+    return int(damaged)
+
+
+def _print_damages(damages: Sequence[Any]) -> None:
+    for damage in damages[:_SHOWN]:
+        print(f"  {damage}")
+    if len(damages) > _SHOWN:
+        print(f"  and {len(damages) - _SHOWN} more")
+
+
+def _list(args: argparse.Namespace) -> int:
+    from .records_check import rows_of
+
+    print("number\tkey\tbyte\tlabels\timage")
+    damaged = False
+    for number, key, offset, labels, image in rows_of(args.file, args.limit):
+        print(f"{number}\t{key}\t{offset}\t{labels}\t{image}")
+        damaged |= labels == "damaged"
+    return int(damaged)
+
+
+def _repair(args: argparse.Namespace) -> int:
+    from .records_check import repair
+
+    report = repair(args.file, args.target, args.decode)
+    print(f"{args.target}: {report.records:,} records written; of {args.file} was damaged:" if report.damages else
+          f"{args.target}: {report.records:,} records written; nothing was damaged in {args.file}")  # fmt: skip
+    _print_damages(report.damages)
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from .records_pack import pack_folder
+
+    packed = pack_folder(args.folder, args.target, args.shuffle)
+    for text in packed.left_out:
+        print(f"error: {text}", file=sys.stderr)
+    print(f"{args.target}: {packed.records:,} images of {len(packed.names)} classes")
+    return int(bool(packed.left_out))

@@ -1,0 +1,70 @@
+"""A mistake on the command line leaves neither files nor folders behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from gluon_effnets import get_model
+from gluon_effnets.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Files of untrained networks, by their models."""
+    folder, files = tmp_path_factory.mktemp("weights"), {}
+    for name in ("idle_tiny", "ds_mobilenet_tiny"):
+        net = get_model(name, classes=10, stem_stride=1)
+        net.initialize()
+        files[name] = str(folder / f"{name}.params")
+        net.save_parameters(files[name])
+    return files
+
+
+DATA = "--data synthetic:96 --set data.image_size=16"
+MISTAKES = [
+    ("idle_tiny", "export idle_tinyy W new/x"),
+    ("idle_tiny", "export mobilenet_v2_x0_35 W new/x"),
+    ("idle_tiny", "export idle_tiny nowhere.params new/x"),
+    ("idle_tiny", "export idle_tiny W new/x --option bn_epsilonn=1"),
+    ("idle_tiny", "export idle_tiny W new/x --width 3"),
+    ("idle_tiny", "export idle_tiny W new/x --aligned"),
+    ("idle_tiny", "export idle_tiny W new/x --condense"),
+    ("idle_tiny", "export idle_tiny W new/x --routed"),
+    ("idle_tiny", "export idle_tiny W new/x --batch 4"),
+    ("idle_tiny", "export idle_tiny W new/x --int8 --data synthetik"),
+    ("idle_tiny", "export idle_tiny W new/x --int8 --images 2 " + DATA),
+    ("idle_tiny", "export idle_tiny W new/x --names nowhere.txt"),
+    ("ds_mobilenet_tiny", "export ds_mobilenet_tiny W new/x --width 9"),
+    ("ds_mobilenet_tiny", "export ds_mobilenet_tiny W new/x --routed --single-file"),
+    ("idle_tiny", "convert --model idle_tinyy W new/x.params"),
+    ("idle_tiny", "convert --model idle_tiny nowhere.pth new/x.params"),
+    ("idle_tiny", "convert --model idle_tiny W new/x.params --source timmm"),
+    ("idle_tiny", "convert --model idle_tiny W new/x.params --condense"),
+    ("idle_tiny", "plot reuse idle_tiny W new/x.png"),
+    ("idle_tiny", "plot reuse condensenet_v2_a nowhere.params new/x.png"),
+    ("idle_tiny", "plot routes idle_tiny W new/x " + DATA),
+    ("ds_mobilenet_tiny", "plot routes ds_mobilenet_tiny W new/x --data synthetik"),
+    ("ds_mobilenet_tiny", "plot routes ds_mobilenet_tiny W new/x --images 0 " + DATA),
+    ("idle_tiny", "tvm nowhere.json --library new/x.so --database new/db"),
+    ("idle_tiny", "benchmark latency idle_tinyy --json x.json --plot x.png"),
+    ("idle_tiny", "benchmark latency idle_tiny --runtimes mxnett --json x.json"),
+    ("idle_tiny", "benchmark profile idle_tinyy --json x.json --plot x.png"),
+    ("idle_tiny", "benchmark profile idle_tiny --width 1 --json x.json"),
+    ("idle_tiny", "benchmark train idle_tinyy --json x.json"),
+    ("idle_tiny", "benchmark data --data synthetik --json x.json"),
+    ("idle_tiny", "benchmark condense idle_tinyy"),
+    ("idle_tiny", "classes nowhere new/classes.txt"),
+    ("idle_tiny", "table nix"),
+]
+
+
+@pytest.mark.parametrize(("model", "line"), MISTAKES, ids=[line for _, line in MISTAKES])
+def test_a_mistake_leaves_nothing_behind(weights, tmp_path, monkeypatch, capsys, model, line):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main([weights[model] if word == "W" else word for word in line.split()])
+    except SystemExit as end:
+        code = end.code
+    told = capsys.readouterr().err
+    assert code not in (0, None) and "error: " in told and "Traceback" not in told
+    assert not list(tmp_path.iterdir()), told
