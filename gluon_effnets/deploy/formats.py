@@ -15,7 +15,7 @@ from .._requirements import optional_import
 from ..files.mistakes import sentence
 from ..files.schema import check_type
 from ..files.text import shortened
-from .description import Description, sha256
+from .description import Description
 from .graph.inference import Array, StaticGraph, as_numpy
 from .to_mxnet.files import symbol_block, write_symbol_files
 from .to_mxnet.int8 import write_int8_symbol_files
@@ -231,13 +231,10 @@ class ExportedNet:
 
     def __init__(self, description: Description, folder: Path, trust: bool = False):
         formats = {**FORMATS, _TVM.name: _TVM}
-        files = description.paths(folder, f"the description in {folder}")
+        [files] = description.files_in(folder)
         self.description, self._files = description, files
         how: Dict[str, Any] = {"variant": "fused"} if description.fused else {}
         if description.tvm:
-            # Loading half a library ends the process.
-            if sha256(files[0]) != description.tvm["sha256"]:
-                raise ValueError(f"{files[0]} is cut short, or not the library that was described; compile it again")
             how["processor"] = description.tvm["processor"]
         if description.format == _MXNET.name:
             how["image"] = (description.in_channels, description.image_size, description.image_size)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import re
-from pathlib import Path
 from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 import numpy as np
 
-from ..files.params_header import blank_digest, load_arrays, seal
+from ..files.params_header import load_arrays
 from ..files.side_json import parse_json
+from ..files.write import write_arrays
 from .card import Card, check_marks
 from .preprocessing import Preprocessing
 
@@ -38,21 +37,15 @@ class Stored(NamedTuple):
 
 
 def save(net, path, arrays: Optional[Dict[str, mx.nd.NDArray]] = None) -> None:
-    """Write parameters, identity and card of a network; the file is complete or as it was before.
+    """Write parameters, identity and card of a network, as `write_arrays` does.
 
     `arrays` : by the names of the parameters, in place of their values.
     """
     if arrays is None:
         arrays = {key: param._reduce() for key, param in net._collect_params_with_prefix().items()}
     text = json.dumps({**net.identity, **net.card.marks()}, sort_keys=True).encode()
-    arrays = {**arrays, IDENTITY: mx.nd.array(np.frombuffer(text, np.uint8), dtype="uint8"), **blank_digest()}
-    temporary = Path(f"{path}.tmp")
-    try:
-        mx.nd.save(str(temporary), arrays)
-        seal(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    arrays = {**arrays, IDENTITY: mx.nd.array(np.frombuffer(text, np.uint8), dtype="uint8")}
+    write_arrays(path, arrays, with_digest=True)
 
 
 def read(path) -> Stored:

@@ -11,6 +11,7 @@ import mxnet as mx
 from ...files.params_header import load_arrays
 from ...files.regular import UnreadableFileError
 from ...files.symbol_file import check_memory, load_symbol
+from ...files.write import write_arrays, write_text
 from .variants import prepare
 
 __all__ = ["load_exported", "symbol_block", "write_symbol_files"]
@@ -20,9 +21,9 @@ def write_symbol_files(symbol: mx.sym.Symbol, arrays: Dict[str, mx.nd.NDArray], 
     """Write a graph and its parameters (and statistics), as any language with MXNet loads them."""
     files = prefix.with_name(f"{prefix.name}-symbol.json"), prefix.with_name(f"{prefix.name}-0000.params")
     auxiliary, needed = set(symbol.list_auxiliary_states()), set(symbol.list_inputs())
-    symbol.save(str(files[0]))
+    write_text(files[0], symbol.tojson())
     named = {f"{'aux' if k in auxiliary else 'arg'}:{k}": array for k, array in arrays.items() if k in needed}
-    mx.nd.save(str(files[1]), named)
+    write_arrays(files[1], named)
     return files
 
 
