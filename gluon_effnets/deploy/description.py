@@ -141,8 +141,8 @@ class Description:
         """Return the paths of `files`, and of those of every route, in a folder.
 
         Raises FileNotFoundError if one is missing, ValueError if a name leads elsewhere, or one is not as it was when
-        it was described: half of it, or another export's, killed while it replaced this one. Older exports do not say how
-        their files were.
+        it was described: half of it, or another export's, killed while it replaced this one. Older exports do not
+        say how their files were.
         """
         whose = f"the description in {folder}"
         named = (self.files, *(route.files for route in self.routes))
