@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from random import Random
 from typing import List, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,8 +112,6 @@ def _write(args, rows: List[dict]) -> None:
     content = {"command": command, "date": date, **conditions(), "rows": rows}
     write_text(args.json, json.dumps(content, indent=1) + "\n")
 
-
-_ = Random  # numbers of cases become generators in judge.py
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import io
@@ -59,11 +58,11 @@ class Parts:
 
     def undamaged(self, place: Path, draw: Random) -> Call:
         """What is whole is answered; otherwise the parts below would test nothing."""
-        names = ["sealed.params", "bare.params", "own.safetensors", "own.npz", "timm.pth", "timm.safetensors", "timm.npz"]
+        names = ["sealed.params", "bare.params", "timm.pth", "timm.safetensors", "timm.npz"]
         names += ["net.tflite", "run", "tiny.yaml", "staged.yaml", "names.txt", "train.lst", "records", "images", PHOTO]
         names += ["photo.jpg", "photo.bmp", "photo.webp", "mxnet", "onnx", "int8", "routed-mxnet", "routed-onnx", "routed-single"]
         self._give(place, *names)
-        calls = [self._convert(place / name).run for name in names[2:8]]
+        calls = [self._convert(place / name).run for name in names[2:6]]
         calls += [_command("predict", "idle_tiny", name, PHOTO, "--image-size", SIDE) for name in names[:2]]
         calls += [_command("predict", f"{name}/net.json", f"photo.{draw.choice(_SUFFIXES)}") for name in names[-6:]]
         calls += [_command(f"{name}/net.json", PHOTO, runtime=True) for name in names[-6:] if "mxnet" not in name and name != "int8"]
@@ -159,7 +158,7 @@ class Parts:
 
     def safetensors(self, place: Path, draw: Random) -> Call:
         """Weights of others in safetensors: the header as JSON, and bytes."""
-        path = self._give(place, draw.choice(["timm.safetensors", "own.safetensors"]))
+        path = self._give(place, "timm.safetensors")
         content = path.read_bytes()
         size = int.from_bytes(content[:8], "little")
         if draw.random() < 0.7:
@@ -171,7 +170,7 @@ class Parts:
 
     def arrays(self, place: Path, draw: Random) -> Call:
         """Archives of NumPy: their directory, the headers in them, and bytes."""
-        path = self._give(place, draw.choice(["timm.npz", "own.npz"]))
+        path = self._give(place, "timm.npz")
         content = path.read_bytes()
         if draw.random() < 0.6:
             content = _damaged_archive(content, draw)
@@ -214,7 +213,7 @@ class Parts:
         return self._convert(put(path, damaged))
 
     def _convert(self, path: Path) -> Call:
-        model = TFLITE_MODEL if path.suffix == ".tflite" else TORCH_MODEL if path.stem == "timm" else "idle_tiny"
+        model = TFLITE_MODEL if path.suffix == ".tflite" else TORCH_MODEL
         return Call(_then_finite(_command("convert", "--model", model, path, "new/net.params"), "new/net.params"))
 
     def checkpoints(self, place: Path, draw: Random) -> Call:
@@ -328,13 +327,13 @@ class Parts:
                 os.makedirs(path.parent / draw.choice(["new", "deep/" * 60 + "x"]), exist_ok=True)
         calls = [_validated("images", "folder"), functools.partial(_read_data, "folder:images", "train")]
         words = ["classes", "images/train", "classes.txt"], ["predict", "idle_tiny", "sealed.params", "images"]
-        return Call(draw.choice([*calls, *map(lambda w: _command(*w), words)]))
+        return Call(draw.choice([*calls, *(_command(*line) for line in words)]))
 
     # -- Callers -------------------------------------------------------------------------------------------------------
 
     def python(self, place: Path, draw: Random) -> Call:
         """Functions of the package called with values of the wrong kind."""
-        self._give(place, "sealed.params", "onnx", PHOTO, "own.safetensors")
+        self._give(place, "sealed.params", "onnx", PHOTO, "timm.safetensors")
         return Call(functools.partial(_called_wrongly, _Values(draw), draw.randrange(len(_CALLS))))
 
     def words(self, place: Path, draw: Random) -> Call:
@@ -355,7 +354,7 @@ class Parts:
     def special_files(self, place: Path, draw: Random) -> Call:
         """Pipes, devices, folders, sockets and links in circles where a file or folder is read."""
         self._give(place, "sealed.params", "onnx", "mxnet", PHOTO, "names.txt", "records", "images", "tiny.yaml", "run")
-        self._give(place, "own.safetensors", "own.npz", "timm.pth", "net.tflite", "train.lst")
+        self._give(place, "timm.safetensors", "timm.npz", "timm.pth", "net.tflite", "train.lst")
         name, words = draw.choice(_READERS)
         kind = damage.special(place / name, draw)
         if words[0] == "validate":
@@ -530,7 +529,7 @@ def _then_finite(run: Callable[[], Any], name: str) -> Callable[[], Any]:
 
 
 def _validated(folder: str, kind: str = "recordio") -> Callable[[], Any]:
-    settings = ["--set", "data.workers=1", "--set", f"data.image_size={SIDE}"]
+    settings = ["--set", f"data.image_size={SIDE}"]
     return _command("validate", "idle_tiny", "sealed.params", "--data", f"{kind}:{folder}", *settings)
 
 
@@ -552,7 +551,7 @@ def _read_data(source: str, part: str) -> None:
     from gluon_effnets.train.data import open_data
     from gluon_effnets.train.data.settings import DataSettings
 
-    data = open_data(DataSettings(source=source, image_size=SIDE, batch_size=2, workers=1, augment="none"), seed=0)
+    data = open_data(DataSettings(source=source, image_size=SIDE, batch_size=2, augment="none"), seed=0)
     batches = data.val_batches() if part == "val" else data.train_batches(0)
     for batch in batches:
         if not np.isfinite(batch.data.asnumpy()).all():
@@ -568,8 +567,7 @@ def _built(path: Path, words: List[str]) -> None:
     recipe = load_recipe(path, words)
     parts = recipe.split().values() if recipe.stages else [recipe]
     for one in parts:
-        small = dataclasses.replace(one, data=dataclasses.replace(one.data, workers=1))
-        build(small, Path.cwd().parent, Workers())
+        build(one, Path.cwd().parent, Workers())
 
 
 _LINES = (
@@ -607,8 +605,8 @@ _READERS = (
     ("mxnet/net-symbol.json", ("predict", "mxnet/net.json", PHOTO)),
     ("mxnet/net-0000.params", ("predict", "mxnet/net.json", PHOTO)),
     ("mxnet/net.json", ("card", "mxnet/net.json")),
-    ("own.safetensors", ("convert", "--model", "idle_tiny", "own.safetensors", "new.params")),
-    ("own.npz", ("convert", "--model", "idle_tiny", "own.npz", "new.params")),
+    ("timm.safetensors", ("convert", "--model", TORCH_MODEL, "timm.safetensors", "new.params")),
+    ("timm.npz", ("convert", "--model", TORCH_MODEL, "timm.npz", "new.params")),
     ("timm.pth", ("convert", "--model", TORCH_MODEL, "timm.pth", "new.params")),
     ("net.tflite", ("convert", "--model", TFLITE_MODEL, "net.tflite", "new.params")),
     ("train.lst", ("classes", "train.lst", "classes.txt")),
@@ -691,7 +689,7 @@ def _calls() -> List[Callable[[Any], Any]]:
         lambda x: deploy().export(net(pretrained="sealed.params", classes=None), "new/net", SIDE, format="onnx", batch=x),
         lambda x: deploy().export(net(pretrained="sealed.params", classes=None), "new/net", SIDE, int8=x),
         lambda x: weights().read_checkpoint(x),
-        lambda x: weights().convert(x, "own.safetensors", "new/net.params"),
+        lambda x: weights().convert(x, "timm.safetensors", "new/net.params"),
         lambda x: weights().convert("idle_tiny", x, "new/net.params"),
         lambda x: settings(image_size=x),
         lambda x: settings(source=x),

@@ -105,8 +105,6 @@ def _networks(folder: Path) -> None:
     for kind, options in (("mxnet", {}), ("onnx", {"format": "onnx"}), ("single", {"format": "onnx", "single_file": True})):
         (folder / f"routed-{kind}").mkdir()
         export_routed(gated, folder / f"routed-{kind}" / "net", SIDE, **options)
-    write_official(net, folder / "own.safetensors", "safetensors")
-    write_official(net, folder / "own.npz", "safetensors")
     other = trained(TORCH_MODEL, classes=3)
     for name in ("timm.pth", "timm.safetensors", "timm.npz"):
         with contextlib.suppress(ImportError):

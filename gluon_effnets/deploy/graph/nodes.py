@@ -112,7 +112,10 @@ def _load(symbol: mx.sym.Symbol) -> Tuple[List[Node], List[Entry]]:
 
 
 def _output_shapes(symbol: mx.sym.Symbol, shape: Tuple[int, ...]) -> List[Tuple[int, ...]]:
-    return symbol.get_internals().infer_shape(data=shape)[1]
+    try:
+        return symbol.get_internals().infer_shape(data=shape)[1]
+    except Exception as error:  # MXNet raises no other kind for an array that is too large
+        raise ValueError(f"the network does not take images of {shape}: {sentence(error)}") from None
 
 
 def _compute_constants(symbol, arrays, entries, of_images) -> None:
