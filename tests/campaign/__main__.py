@@ -104,12 +104,13 @@ def show(name: str, cases: int, ended, failures: int, seconds: float) -> dict:
 
 
 def _write(args, rows: List[dict]) -> None:
+    from gluon_effnets import _resources
     from gluon_effnets.files.write import write_text
     from gluon_effnets.timing import conditions
 
     command = f"python -m tests.campaign --cases {args.cases} --faults {args.faults} --seed {args.seed}"
     date = datetime.date.today().isoformat()
-    content = {"command": command, "date": date, **conditions(), "rows": rows}
+    content = {"command": command, "date": date, "commit": _resources.commit(), **conditions(), "rows": rows}
     write_text(args.json, json.dumps(content, indent=1) + "\n")
 
 

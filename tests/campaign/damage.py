@@ -148,7 +148,9 @@ def written(tree: Any, draw: Random) -> bytes:
     except (RecursionError, ValueError):
         text = "[" * 100_000
     if draw.random() < 0.05:
-        text = draw.choice(["[" * 100_000, '{"a":' * 50_000, text + text, f"\ufeff{text}", text.replace(":", ""), "1" * 10**6])
+        text = draw.choice(
+            ["[" * 100_000, '{"a":' * 50_000, text + text, f"\ufeff{text}", text.replace(":", ""), "1" * 10**6]
+        )
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -182,7 +184,19 @@ def special(path: Path, draw: Random) -> str:
     elif path.exists() or path.is_symlink():
         path.unlink()
     kind = draw.choice(
-        ["pipe", "folder", "device", "endless", "full", "socket", "circle", "dangling", "nothing", "empty", "unreadable"]
+        [
+            "pipe",
+            "folder",
+            "device",
+            "endless",
+            "full",
+            "socket",
+            "circle",
+            "dangling",
+            "nothing",
+            "empty",
+            "unreadable",
+        ]
     )
     if kind == "pipe":
         os.mkfifo(path)

@@ -268,7 +268,6 @@ def make_sources(folder: Path) -> None:
     """Two sets of weights for each work, made in a child."""
 
     def run():
-        import mxnet as mx
         from networks import trained
 
         from gluon_effnets.models import Preprocessing
@@ -276,15 +275,21 @@ def make_sources(folder: Path) -> None:
 
         for seed, age in enumerate(("old", "new")):
             for prefix, name in (("", "idle_tiny"), ("gated_", "ds_mobilenet_tiny")):
-                mx.random.seed(seed)
-                net = trained(name, classes=3)
+                net = _changed(trained(name, classes=3), seed)
                 net.preprocessing = Preprocessing(image_size=SIDE)
                 net.save_parameters(str(folder / f"{prefix}{age}.params"))
-            write_official(trained(TORCH_MODEL, classes=3), folder / f"{age}.safetensors", "timm")
+            write_official(_changed(trained(TORCH_MODEL, classes=3), seed), folder / f"{age}.safetensors", "timm")
 
     ended = _Child(folder, run).end()
     if ended.code:
         raise RuntimeError(ended.err)
+
+
+def _changed(net, seed: int):
+    """Other weights of the last layer, so that the answers differ."""
+    for param in net.output.collect_params().values():
+        param.set_data(param.data() * (1 + 2 * seed))
+    return net
 
 
 def row(name: str, args, kinds: int, folder: Path) -> dict:
@@ -507,7 +512,15 @@ def _workers(case: int, home: Path):
     def job(out: str, **variables: str):
         (home / "tiny.yaml").write_text(TINY)
         changes = ("duration=8it", "data.source=synthetic:64", "data.batch_size=4", "distributed.timeout_s=40")
-        command = [str(workers.HOROVODRUN), "-np", "2", *workers.FAULTY_WORKER, "--config", str(home / "tiny.yaml"), "--hvd"]
+        command = [
+            str(workers.HOROVODRUN),
+            "-np",
+            "2",
+            *workers.FAULTY_WORKER,
+            "--config",
+            str(home / "tiny.yaml"),
+            "--hvd",
+        ]
         command += ["--out", str(home / out), *(word for change in changes for word in ("--set", change))]
         environment = workers.environment(**variables)
         return subprocess.run(command, capture_output=True, text=True, timeout=judge.WALL_S, env=environment)
@@ -526,4 +539,3 @@ def _workers(case: int, home: Path):
     if again.returncode:
         return fault, f"the next start ended with {again.returncode}: {again.stderr[-800:]}"
     return fault, None if last(out) == last("whole") else "the next start ended with other weights"
-

@@ -60,16 +60,40 @@ class Parts:
         """What is whole is answered; otherwise the parts below would test nothing."""
         names = ["sealed.params", "bare.params", "timm.pth", "timm.safetensors", "timm.npz"]
         names += ["net.tflite", "run", "tiny.yaml", "staged.yaml", "names.txt", "train.lst", "records", "images", PHOTO]
-        names += ["photo.jpg", "photo.bmp", "photo.webp", "mxnet", "onnx", "int8", "routed-mxnet", "routed-onnx", "routed-single"]
+        names += [
+            "photo.jpg",
+            "photo.bmp",
+            "photo.webp",
+            "mxnet",
+            "onnx",
+            "int8",
+            "routed-mxnet",
+            "routed-onnx",
+            "routed-single",
+        ]
         self._give(place, *names)
         calls = [self._convert(place / name).run for name in names[2:6]]
         calls += [_command("predict", "idle_tiny", name, PHOTO, "--image-size", SIDE) for name in names[:2]]
         calls += [_command("predict", f"{name}/net.json", f"photo.{draw.choice(_SUFFIXES)}") for name in names[-6:]]
-        calls += [_command(f"{name}/net.json", PHOTO, runtime=True) for name in names[-6:] if "mxnet" not in name and name != "int8"]
+        calls += [
+            _command(f"{name}/net.json", PHOTO, runtime=True)
+            for name in names[-6:]
+            if "mxnet" not in name and name != "int8"
+        ]
         calls += [functools.partial(_built, place / name, []) for name in ("tiny.yaml", "staged.yaml")]
-        calls += [_validated("records"), _validated("images", "folder"), functools.partial(_read_data, "recordio:records", "train")]
-        calls += [_command("convert", "--model", "idle_tiny", f"run/checkpoints/update-0000000{n}", "new.params", "--ema") for n in (2, 4)]
-        calls += [_command("records", "check", "records/val.rec", runtime=True), _command("classes", "train.lst", "new.txt")]
+        calls += [
+            _validated("records"),
+            _validated("images", "folder"),
+            functools.partial(_read_data, "recordio:records", "train"),
+        ]
+        calls += [
+            _command("convert", "--model", "idle_tiny", f"run/checkpoints/update-0000000{n}", "new.params", "--ema")
+            for n in (2, 4)
+        ]
+        calls += [
+            _command("records", "check", "records/val.rec", runtime=True),
+            _command("classes", "train.lst", "new.txt"),
+        ]
         calls += [_command("card", "mxnet/net.json"), _command(*_LINES[5].split()), _command(*_LINES[2].split())]
         return Call(calls[draw.randrange(len(calls))], damaged=False)
 
@@ -189,7 +213,9 @@ class Parts:
         elif kind <= 5:
             content = path.read_bytes()
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                name = draw.choice([name for name in archive.namelist() if name.endswith("data.pkl")] or archive.namelist())
+                name = draw.choice(
+                    [name for name in archive.namelist() if name.endswith("data.pkl")] or archive.namelist()
+                )
                 inside = archive.read(name)
             content = _replaced(content, name, damage.of_bytes(inside, draw))
         else:
@@ -224,7 +250,11 @@ class Parts:
         record = path.name == "run.json"
         put(path, damage.of_json(path.read_bytes(), draw) if record else damage.of_bytes(path.read_bytes(), draw))
         if draw.random() < 0.75:
-            sums = [f"{_digest(one)}  {one.name}\n" for one in sorted(folder.iterdir()) if one.suffix in (".json", ".params")]
+            sums = [
+                f"{_digest(one)}  {one.name}\n"
+                for one in sorted(folder.iterdir())
+                if one.suffix in (".json", ".params")
+            ]
             listing = [one for one in folder.iterdir() if one.suffix not in (".json", ".params")]
             for one in listing[:1]:
                 if one != path:
@@ -256,7 +286,18 @@ class Parts:
     def options(self, place: Path, draw: Random) -> Call:
         """Options of constructors, -o NAME=VALUE."""
         self._give(place, "sealed.params", PHOTO)
-        names = ["bn_epsilon", "act", "dropout", "classes", "in_channels", "stem_stride", "width", "layout", "nothing", ""]
+        names = [
+            "bn_epsilon",
+            "act",
+            "dropout",
+            "classes",
+            "in_channels",
+            "stem_stride",
+            "width",
+            "layout",
+            "nothing",
+            "",
+        ]
         words = [f"{draw.choice(names)}{draw.choice(['=', '=', '=', '', ':'])}{_value(draw)}"]
         return Call(_command("predict", "idle_tiny", "sealed.params", PHOTO, "-o", *map(_word, words)))
 
@@ -286,7 +327,9 @@ class Parts:
         if kind == 0:
             put(path, _bomb(draw))
         elif kind == 1:
-            path = path.rename(path.with_suffix(f".{draw.choice(['png', 'jpg', 'bmp', 'webp', 'tif', 'txt', ''])}".rstrip(".")))
+            path = path.rename(
+                path.with_suffix(f".{draw.choice(['png', 'jpg', 'bmp', 'webp', 'tif', 'txt', ''])}".rstrip("."))
+            )
         else:
             put(path, damage.of_bytes(path.read_bytes(), draw))
         other = _command("onnx/net.json", path, runtime=True), _command("predict", "onnx/net.json", path)
@@ -302,7 +345,9 @@ class Parts:
         whole = path.with_suffix(".rec")
         # What these three say of damage goes to standard output.
         if draw.random() < 0.4:
-            words = draw.choice([["check", whole], ["check", whole, "--decode"], ["list", whole], ["repair", whole, "new.rec"]])
+            words = draw.choice(
+                [["check", whole], ["check", whole, "--decode"], ["list", whole], ["repair", whole, "new.rec"]]
+            )
             return Call(_told(_command("records", *words, runtime=True)))
         return Call(draw.choice([_validated("records"), functools.partial(_read_data, "recordio:records", part)]))
 
@@ -318,7 +363,9 @@ class Parts:
             elif kind == 1:
                 damage.special(path, draw)
             elif kind == 2:
-                path.rename(path.with_name(draw.choice(["x", ".hidden", "a\nb", "Ä" * 60, "val", "\x1b[2J", " ", "b.png"])))
+                path.rename(
+                    path.with_name(draw.choice(["x", ".hidden", "a\nb", "Ä" * 60, "val", "\x1b[2J", " ", "b.png"]))
+                )
             elif kind == 3:
                 (path.parent / "loop").symlink_to("." if draw.random() < 0.5 else "..")
             elif kind == 4:
@@ -367,7 +414,7 @@ class Parts:
         return Call(_command(*words), damaged=kind != "none")
 
 
-# -- Damage to files of one kind -----------------------------------------------------------------------------------------
+# -- Damage to files of one kind -------------------------------------------------------------------------------------
 
 
 def _made(place: Path, name: str) -> str:
@@ -394,16 +441,43 @@ def _damaged_graph(tree: Dict[str, Any], draw: Random) -> Any:
         node, kind = draw.choice(tree["nodes"]), draw.randrange(6)
         settings = node.get("attrs", {})
         if kind == 0:
-            operators = ["Custom", "_Native", "_NDArray", "_foreach", "_contrib_quantize", "Reshape", "Pad", "Pooling", "x"]
+            operators = [
+                "Custom",
+                "_Native",
+                "_NDArray",
+                "_foreach",
+                "_contrib_quantize",
+                "Reshape",
+                "Pad",
+                "Pooling",
+                "x",
+            ]
             node["op"] = draw.choice([*operators, *(one["op"] for one in tree["nodes"])])
         elif kind <= 2 and settings:
-            values = ["-1", "0", "(0, 0)", "(1000000, 1000000)", "(9,)", str(2**31), str(2**63), "nan", "1e400", "None", "", "("]
+            values = [
+                "-1",
+                "0",
+                "(0, 0)",
+                "(1000000, 1000000)",
+                "(9,)",
+                str(2**31),
+                str(2**63),
+                "nan",
+                "1e400",
+                "None",
+                "",
+                "(",
+            ]
             settings[draw.choice(sorted(settings))] = draw.choice([*values, *(list(settings.values()))])
         elif kind == 3:
             node.setdefault("attrs", {})[draw.choice(["op_type", "__ctx_group__", "workspace", "p", "mode"])] = "canary"
         elif kind == 4 and node["inputs"]:
             place = draw.randrange(len(node["inputs"]))
-            node["inputs"][place] = [draw.choice([0, 1, len(tree["nodes"]), -1, 2**40, draw.randrange(len(tree["nodes"]))]), 0, 0]
+            node["inputs"][place] = [
+                draw.choice([0, 1, len(tree["nodes"]), -1, 2**40, draw.randrange(len(tree["nodes"]))]),
+                0,
+                0,
+            ]
         else:
             node["inputs"] = draw.choice([node["inputs"] * 2, node["inputs"][1:], draw.choice(tree["nodes"])["inputs"]])
     return tree
@@ -497,7 +571,9 @@ _KEYS = (
 def _value(draw: Random) -> str:
     one = draw.choice(damage.ODD_VALUES)
     text = one if isinstance(one, str) else json.dumps(one)
-    return draw.choice([text, text, f"[{text}", f"{{a: {text}}}", f"'{text}'", "5ep", "-3it", "0.5run", "&a [*a]", "!!set x"])
+    return draw.choice(
+        [text, text, f"[{text}", f"{{a: {text}}}", f"'{text}'", "5ep", "-3it", "0.5run", "&a [*a]", "!!set x"]
+    )
 
 
 def _word(text: str) -> str:
@@ -509,7 +585,7 @@ def _damaged_setting(draw: Random) -> str:
     return _word(f"{draw.choice(_KEYS)}{draw.choice(['=', '=', '=', '=', ''])}{_value(draw)}")
 
 
-# -- Calls ---------------------------------------------------------------------------------------------------------------
+# -- Calls -----------------------------------------------------------------------------------------------------------
 
 
 def _then_finite(run: Callable[[], Any], name: str) -> Callable[[], Any]:
@@ -620,9 +696,18 @@ _READERS = (
     ("records/val.rec", ("records", "check", "records/val.rec")),
     ("records/val.idx", ("records", "check", "records/val.rec")),
     ("tiny.yaml", ("train",)),
-    ("run/checkpoints/update-00000004", ("convert", "--model", "idle_tiny", "run/checkpoints/update-00000004", "new.params")),
-    ("run/checkpoints/update-00000004/run.json", ("convert", "--model", "idle_tiny", "run/checkpoints/update-00000004", "new.params")),
-    ("run/checkpoints/update-00000004/net.params", ("convert", "--model", "idle_tiny", "run/checkpoints/update-00000004", "new.params")),
+    (
+        "run/checkpoints/update-00000004",
+        ("convert", "--model", "idle_tiny", "run/checkpoints/update-00000004", "new.params"),
+    ),
+    (
+        "run/checkpoints/update-00000004/run.json",
+        ("convert", "--model", "idle_tiny", "run/checkpoints/update-00000004", "new.params"),
+    ),
+    (
+        "run/checkpoints/update-00000004/net.params",
+        ("convert", "--model", "idle_tiny", "run/checkpoints/update-00000004", "new.params"),
+    ),
 )
 
 
@@ -630,7 +715,18 @@ class _Values:
     """Draws a value of the wrong kind; the same for the same number."""
 
     def __init__(self, draw: Random):
-        others = [object(), b"bytes", 3 + 4j, int, {1, 2}, lambda: 0, Path("nowhere"), np.zeros(3), np.float32("nan"), ...]
+        others = [
+            object(),
+            b"bytes",
+            3 + 4j,
+            int,
+            {1, 2},
+            lambda: 0,
+            Path("nowhere"),
+            np.zeros(3),
+            np.float32("nan"),
+            ...,
+        ]
         self.one = draw.choice([*damage.ODD_VALUES, *others])
 
 
@@ -686,7 +782,9 @@ def _calls() -> List[Callable[[Any], Any]]:
         lambda x: deploy().export(x, "new/net"),
         lambda x: deploy().export(net(pretrained="sealed.params", classes=None), "new/net", x),
         lambda x: deploy().export(net(pretrained="sealed.params", classes=None), "new/net", SIDE, format=x),
-        lambda x: deploy().export(net(pretrained="sealed.params", classes=None), "new/net", SIDE, format="onnx", batch=x),
+        lambda x: deploy().export(
+            net(pretrained="sealed.params", classes=None), "new/net", SIDE, format="onnx", batch=x
+        ),
         lambda x: deploy().export(net(pretrained="sealed.params", classes=None), "new/net", SIDE, int8=x),
         lambda x: weights().read_checkpoint(x),
         lambda x: weights().convert(x, "timm.safetensors", "new/net.params"),

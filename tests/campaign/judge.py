@@ -25,7 +25,9 @@ WALL_S = 900  # of one case, on a machine that is busy
 MOST_BYTES = 12 << 30  # of address space, most of it libraries
 MOST_TEXT = 2000
 CASES_PER_CHILD = 40
-_NOISE = re.compile(r"Traceback|Stack trace|\[\d\d:\d\d:\d\d\] |^ *\[bt\]|\.py:\d+: \w*Warning|Fatal Python|panicked at", re.M)
+_NOISE = re.compile(
+    r"Traceback|Stack trace|\[\d\d:\d\d:\d\d\] |^ *\[bt\]|\.py:\d+: \w*Warning|Fatal Python|panicked at", re.M
+)
 _NAN = re.compile(r"\bnan\b ?%|\binf\b ?%", re.I)
 # What only code of a stranger would do in these cases.
 _FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pty.spawn", "socket.connect")

@@ -72,7 +72,9 @@ def _images(folder: Path) -> None:
                 picture = Image.fromarray(draw.randint(0, 255, (20, 20 + label, 3)).astype(np.uint8))
                 picture.save(folder / "images" / split / name / f"{number}.{('png', 'jpg', 'bmp')[number]}")
         (folder / "records").mkdir(exist_ok=True)
-        assert runtime(["records", "pack", str(folder / "images" / split), str(folder / "records" / f"{split}.rec")]) == 0
+        assert (
+            runtime(["records", "pack", str(folder / "images" / split), str(folder / "records" / f"{split}.rec")]) == 0
+        )
     listing = "".join(f"{n}\t{n % 3}.000000\t{CLASSES[n % 3]}/{n}.jpg\n" for n in range(9))
     (folder / "train.lst").write_text(listing)
     (folder / "names.txt").write_text("".join(f"{name}\n" for name in CLASSES))
@@ -102,7 +104,11 @@ def _networks(folder: Path) -> None:
     export(net, folder / "int8" / "net", SIDE, int8=images)
     gated = trained("ds_mobilenet_tiny", classes=3)
     gated.preprocessing = Preprocessing(image_size=SIDE)
-    for kind, options in (("mxnet", {}), ("onnx", {"format": "onnx"}), ("single", {"format": "onnx", "single_file": True})):
+    for kind, options in (
+        ("mxnet", {}),
+        ("onnx", {"format": "onnx"}),
+        ("single", {"format": "onnx", "single_file": True}),
+    ):
         (folder / f"routed-{kind}").mkdir()
         export_routed(gated, folder / f"routed-{kind}" / "net", SIDE, **options)
     other = trained(TORCH_MODEL, classes=3)

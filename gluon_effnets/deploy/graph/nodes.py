@@ -11,6 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
+from ...files.mistakes import sentence
 from .batch_norm import Affine
 
 __all__ = [
