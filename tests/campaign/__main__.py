@@ -46,14 +46,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parts = [part for part in everything if not args.parts or part.name in args.parts]
         learned = next(part for part in everything if part.name == "sealed_params")
         judge.learn_answer(learned, args.seed, folder, lambda place, draw: _clean(folder, place))
-        rows = [_row(part, args, len(parts), folder) for part in parts if args.cases]
+        rows: List[dict] = []
+        for part in parts if args.cases else ():
+            rows.append(_row(part, args, len(parts), folder))
+            _write(args, rows)
         kinds = [kind for kind in faults.KINDS if not args.parts or kind in args.parts]
-        rows += [faults.row(kind, args, len(kinds), folder) for kind in kinds if args.faults]
+        for kind in kinds if args.faults else ():
+            rows.append(faults.row(kind, args, len(kinds), folder))
+            _write(args, rows)
     failed = sum(row["failures"] for row in rows)
     total = sum(row["cases"] for row in rows)
     print(f"{total:,} cases, {failed} failures")
-    if args.json:
-        _write(args, rows)
     return int(bool(failed))
 
 
@@ -64,7 +67,7 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=0, metavar="N", help="Faults, over all kinds of work.")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="Of all cases (default: 0).")
     parser.add_argument("--from", dest="first", type=int, default=0, metavar="K", help="The first number of each part.")
-    parser.add_argument("--json", metavar="FILE", help="Write the figures with their conditions.")
+    parser.add_argument("--json", metavar="FILE", help="Write the figures with their conditions, part by part.")
     parser.add_argument("--folder", metavar="DIR", help="Where files are made and damaged (default: as for any other).")
     parser.add_argument("--show", action="store_true", help="Show what was said in every case.")
     return parser.parse_args(argv)
@@ -104,13 +107,20 @@ def show(name: str, cases: int, ended, failures: int, seconds: float) -> dict:
 
 
 def _write(args, rows: List[dict]) -> None:
+    """Write the figures so far; those of other parts, of the same commit, stay in the file."""
+    if not args.json:
+        return
     from gluon_effnets import _resources
     from gluon_effnets.files.write import write_text
     from gluon_effnets.timing import conditions
 
     command = f"python -m tests.campaign --cases {args.cases} --faults {args.faults} --seed {args.seed}"
     date = datetime.date.today().isoformat()
-    content = {"command": command, "date": date, "commit": _resources.commit(), **conditions(), "rows": rows}
+    content = {"command": command, "date": date, "commit": _resources.commit(), **conditions()}
+    before = json.loads(Path(args.json).read_text()) if Path(args.json).exists() else {}
+    kept = before.get("rows", []) if before.get("commit") == content["commit"] else []
+    names = {row["part"] for row in rows}
+    content["rows"] = [*(row for row in kept if row["part"] not in names), *rows]
     write_text(args.json, json.dumps(content, indent=1) + "\n")
 
 
