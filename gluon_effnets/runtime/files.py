@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["beside", "read_bytes"]
+__all__ = ["beside", "named", "read_bytes"]
 
 MOST_BYTES = 1 << 30
 # What Windows lacks of these is 0. A pipe that nobody writes to would otherwise hold the process.
@@ -29,9 +29,9 @@ def read_bytes(path, what: str, most: int = MOST_BYTES) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | sum(_FLAGS))
     except FileNotFoundError:
         missing = "is a link to nothing" if os.path.islink(path) else "is not there"
-        raise FileNotFoundError(f"no {what} at {path}: it {missing}") from None
+        raise FileNotFoundError(f"no {what} at {named(path)}: it {missing}") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        raise ValueError(f"{named(path)} cannot be read: {error.strerror}") from None
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -39,6 +39,13 @@ def read_bytes(path, what: str, most: int = MOST_BYTES) -> bytes:
         if status.st_size > most:
             raise ValueError(f"{path} has {status.st_size:,} bytes; at most {most:,} are read")
         return file.read()
+
+
+def named(path) -> str:
+    """Return a path for a message: the middle left out if it is long, without what a terminal obeys."""
+    text = str(path)
+    text = text if len(text) <= 400 else f"{text[:198]}...{text[-198:]}"
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def beside(description: Path, name: object) -> Path:

@@ -20,7 +20,7 @@ from ..files.side_json import read_json
 from ..files.write import CannotWrite, replacing_folder, telling, write_arrays, write_text
 from ..models import Card, ClassificationNet
 from ..models.card import check_marks, compare_names
-from ..models.params import Stored, check_identity
+from ..models.params import Stored, check_identity, require_finite
 from ..models.registry import load_stored
 from .durations import to_updates
 from .hooks.average_statistics import average_statistics
@@ -227,7 +227,9 @@ def load_network(folder: Path, ema: bool = False) -> ClassificationNet:
     arrays = read_weights(folder, ema)
     run = _read_record(folder)
     stored = Stored(arrays, run["identity"], Card.taken_from(run.get("card", {}), f"the card in {folder}"))
-    return load_stored(run["identity"]["model"], stored, folder)
+    net = load_stored(run["identity"]["model"], stored, folder)
+    require_finite(net, folder)
+    return net
 
 
 def _last_usable(out: Path) -> Optional[Path]:

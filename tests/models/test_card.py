@@ -266,7 +266,6 @@ def test_the_type_of_the_file_can_be_taken_as_in_gluon(tmp_path):
         {"preprocessing": {}},
         {"preprocessing": Preprocessing(mean="abc")},
         {"preprocessing": Preprocessing(crop=float("nan"))},
-        {"classes": "abc"},
         {"classes": ["a", 2, "c"]},
         {"origin": {"source": object()}},
     ],

@@ -254,3 +254,10 @@ def test_a_route_that_is_not_there_is_one_sentence(net, place):
     damaged = Network(net.facts, _routed(head, [Session(np.zeros((1, 7)))] * 2), "net.json")
     with pytest.raises(ValueError, match="net.json: ONNX Runtime cannot run this network; its files are damaged"):
         damaged.logits(np.zeros((1, 3, 32, 32)))
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "\x1b[2J" + "y" * 3000])
+def test_a_path_of_pages_is_shown_in_short(name):
+    with pytest.raises((ValueError, OSError)) as error:
+        load(name)
+    assert len(str(error.value)) < 1000 and "\x1b" not in str(error.value)

@@ -7,6 +7,7 @@ import json
 import shutil
 
 import cv2
+import mxnet as mx
 import numpy as np
 import pytest
 from images import photo, write_records
@@ -14,8 +15,9 @@ from runs import loaded
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main as command
+from gluon_effnets.files.regular import sha256
 from gluon_effnets.models.preprocessing import Preprocessing
-from gluon_effnets.train.checkpoint import list_checkpoints, load_network
+from gluon_effnets.train.checkpoint import _SUMS, list_checkpoints, load_network
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.data import DataSettings, open_data
 from gluon_effnets.train.report import write_report
@@ -279,3 +281,16 @@ def test_convert_writes_the_weights_of_a_checkpoint(start, tmp_path, capsys):
     ):
         assert command(["convert", *wrong[:3], str(tmp_path / "no.params"), *wrong[3:]]) == 1
         assert text in capsys.readouterr().err and not (tmp_path / "no.params").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_taken_from_a_checkpoint(start):
+    folder = start().train().state.out / "checkpoints" / "update-00000004"
+    arrays = mx.nd.load(str(folder / "net.params"))
+    name = next(key for key in arrays if key.endswith("weight"))
+    arrays[name][:] = float("nan")
+    mx.nd.save(str(folder / "net.params"), arrays)
+    (folder / _SUMS).write_text(
+        "".join(f"{sha256(path)}  {path.name}\n" for path in folder.iterdir() if path.name != _SUMS)
+    )
+    with pytest.raises(ValueError, match="has numbers that are not finite"):
+        load_network(folder)
