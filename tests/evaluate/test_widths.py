@@ -8,7 +8,8 @@ import pytest
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.evaluate.routes import _pixels, draw_routes
+from gluon_effnets.evaluate.inputs import as_pixels
+from gluon_effnets.evaluate.routes import draw_routes
 from gluon_effnets.evaluate.validate import open_pair, validate
 from gluon_effnets.models import Preprocessing
 
@@ -101,4 +102,4 @@ def test_pictures_show_the_pixels_that_were_read(order):
     preprocessing = Preprocessing((120.0, 110.0, 100.0), (50.0, 60.0, 70.0), order)
     normal = (pixels - np.array(preprocessing.mean)) / np.array(preprocessing.std)
     given = normal[..., :: -1 if order == "bgr" else 1].transpose(2, 0, 1)
-    assert (_pixels(given, preprocessing) == pixels).all()
+    assert (as_pixels(given, preprocessing) == pixels).all()
