@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interpolation",
         choices=("bilinear", "pillow_bilinear", "pillow_bicubic"),
-        help="How images are resized; Pillow's filters are those of most weights, the other one is TensorFlow's.",
+        help="How images are resized: OpenCV's filter, or one of Pillow's, which most weights want.",
     )
     parser.add_argument(
         "--widths",
@@ -136,15 +136,19 @@ def _check(args: argparse.Namespace, networks: Sequence[_Network], alone: bool) 
         raise ValueError(f"--worst-images is {args.worst_images}; it must be at least 1")
     if args.option and all(network.model is None for network in networks):
         raise ValueError("--option is for weights; an exported network is as it was exported")
-    for path in (args.confusion, args.worst):
-        if path and Path(path).is_dir():
+    for path in _files(args):
+        if Path(path).is_dir():
             raise ValueError(f"{path} is a folder; name a file")
-        if path:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     if args.confusion:
         from ..pictures import load_pyplot
 
         load_pyplot("the confusion matrix")
+
+
+def _files(args: argparse.Namespace) -> List[str]:
+    """The files that are written beside the output."""
+    return [path for path in (args.confusion, args.worst) if path]
 
 
 def _open(args: argparse.Namespace, network: _Network) -> Subject:
@@ -197,8 +201,8 @@ def _print_one(args: argparse.Namespace, result: Result, answers: Optional[Answe
             ordered = sorted(rows, key=lambda row: (row.top1 is None, row.top1))
             columns = [(name, ".2%" if name == "top1" else "") for name in ClassRow._fields]
             print(f"\n{Table(columns, ordered).written(args.format)}")
-        for path in filter(None, (args.confusion, args.worst)):
-            print(path)
+        for written in _files(args):
+            print(written)
 
 
 def _summary(result: Result, format: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 from mxnet import autograd
@@ -47,7 +47,7 @@ class Answers(NamedTuple):
     worst: Tuple[SeenImage, ...] = ()
 
     @property
-    def count(self) -> int:
+    def num_images(self) -> int:
         """The number of images."""
         return len(self.label)
 
@@ -74,7 +74,7 @@ def ask(subject: Subject, keep: int = 0) -> Answers:
     data, parts = subject.data, []
     worst: List[Tuple[float, int, np.ndarray]] = []
     place = 0
-    bar = {"total": data.num_val, "desc": "evaluation", "unit": " images", "delay": 2}
+    bar: Dict[str, Any] = {"total": data.num_val, "desc": "evaluation", "unit": " images", "delay": 2}
     with autograd.predict_mode(), progress_bar(**bar) as done:
         for batch in data.val_batches():
             labels = batch.label[: batch.num_valid].asnumpy().astype(int)
@@ -93,7 +93,8 @@ def ask(subject: Subject, keep: int = 0) -> Answers:
         restore_layout(subject.net)
     assert place == data.num_val, f"evaluated {place} of {data.num_val} images"
     seen = tuple(SeenImage(-found, image) for _, found, image in sorted(worst, key=lambda entry: entry[:2])[::-1])
-    return Answers(*map(np.concatenate, list(zip(*parts))[:-1]), seen)
+    fields = Answers._fields[:-1]
+    return Answers(**{field: np.concatenate([getattr(part, field) for part in parts]) for field in fields}, worst=seen)
 
 
 def _answers(logits: np.ndarray, labels: np.ndarray, where: str) -> Answers:

@@ -100,7 +100,7 @@ def draw_confusion(subject: Subject, answers: Answers, picture: Any) -> None:
     axes.set_yticks(ticks)
     axes.set_yticklabels([names[tick] for tick in ticks], fontsize=8)
     axes.set(xlabel="answer", ylabel="class")
-    axes.set_title(f"{subject.model}: top-1 {answers.scores['top1']:.2%} of {answers.count:,} images", fontsize=10)
+    axes.set_title(f"{subject.model}: top-1 {answers.scores['top1']:.2%} of {answers.num_images:,} images", fontsize=10)
     figure.colorbar(drawn, ax=axes, shrink=0.7, label="share of the images of a class")
     _list(beside, most_confused(matrix, _LISTED if not few else min(_LISTED, int(side * 3))), subject)
     save_picture(figure, picture, dpi=100)

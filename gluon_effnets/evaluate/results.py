@@ -83,7 +83,7 @@ def comparison(results: Sequence[Result], exact: bool) -> Table:
         size = (None if params is None else params / 1e6, shown.image_size, shown.crop, shown.interpolation)
         bounds = intervals(scores, data.num_val)
         top1, top5 = ([_percent(value) for value in bounds[key]] for key in ("top1", "top5"))
-        rest = [*top1, *top5, scores["loss"], data.num_val] if exact else [f"{top1[0]:.2f} to {top1[1]:.2f}"]
+        rest: List[Any] = [*top1, *top5, scores["loss"], data.num_val] if exact else [f"{top1[0]:.2f} to {top1[1]:.2f}"]
         rows.append((result.name, *shares, *size, *rest))
     more = ("top1_low", "top1_high", "top5_low", "top5_high", "loss", "images") if exact else ("top1, 95 %",)
     return Table([*_COLUMNS, *more], rows)

@@ -45,7 +45,7 @@ def worst_page(subject: Subject, answers: Answers) -> str:
     title = f"{subject.model} on {subject.data.settings.source}: the {len(answers.worst)} images of the highest loss"
     scores = answers.scores
     about = (
-        f"Top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%} of {answers.count:,} images, weights of "
+        f"Top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%} of {answers.num_images:,} images, weights of "
         f"{subject.where}. Images as the network was shown them: {subject.data.preprocessing}."
     )
     figures = "\n".join(_figure(subject, answers, place, pixels) for place, pixels in answers.worst)
