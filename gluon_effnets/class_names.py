@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional
 
-__all__ = ["identifier", "imagenet_names", "names_of_folder", "names_of_list", "read_lines", "write_names"]
-
 from ._gluoncv import import_gluoncv
+from .files.write import write_text
+
+__all__ = ["identifier", "imagenet_names", "names_of_folder", "names_of_list", "read_lines", "write_names"]
 
 log = logging.getLogger("gluon_effnets")
 
@@ -133,13 +134,7 @@ def names_of_folder(path) -> List[str]:
 
 def write_names(names: List[str], path) -> None:
     """Write one name per line, in UTF-8, so that the file is there complete or not at all."""
-    target = Path(path).expanduser()
-    part = target.with_name(f"{target.name}.part{os.getpid()}")
-    try:
-        part.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    write_text(Path(path).expanduser(), "".join(f"{name}\n" for name in names))
 
 
 def _text(path: Path) -> str:

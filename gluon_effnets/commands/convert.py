@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _convert_own(args: argparse.Namespace) -> None:
     """Write the weights of a checkpoint folder of a training run."""
+    from ..files.write import make_folder
     from ..models.condense import condense
     from ..train.checkpoint import load_network
 
@@ -49,7 +50,7 @@ def _convert_own(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.checkpoint} is of {net.identity['model']}, not of {args.model}")
     if args.condense or args.condense_classifier:
         net = condense(net, classifier=args.condense_classifier)
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(Path(args.out).parent)
     net.save_parameters(args.out)
     print(f"{args.out}: the {'averaged ' if args.ema else ''}weights of {args.checkpoint}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..class_names import read_lines
+from ..files.write import write_text
 from ..models import Preprocessing
 from ..models.card import complete_preprocessing
 
@@ -59,7 +60,7 @@ class Description:
     tvm : of a library of TVM, else None: the `processor` it is for, as LLVM names it, for how many `threads`, and its
         `sha256`.
     routes : what a gate chooses from; the head's second output is a place in it. Empty for a network without a gate.
-    sha256 : of every file of a routed export, else None.
+    sha256 : of every file, by its name; None in exports of older versions without routes.
     license : of the weights, as it was given to the export, or None.
     """
 
@@ -131,7 +132,29 @@ class Description:
         # Versions without these keys refuse them, though they can run the files.
         newer = _NEWER_ROUTED_KEYS if self.routes else _NEWER_KEYS
         content.update((key, values[key]) for key in newer if values[key] not in (None, False))
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(content, indent=1) + "\n")
+
+    def files_in(self, folder: Path) -> List[List[Path]]:
+        """Return the paths of `files`, and of those of every route, in a folder.
+
+        Raises FileNotFoundError if one is missing, ValueError if one is not as it was when it was described: half of
+        it, or another export's, killed while it replaced this one. Older exports do not say how their files were.
+        """
+        groups = [[folder / name for name in names] for names in (self.files, *(r.files for r in self.routes))]
+        paths = [path for group in groups for path in group]
+        missing = [str(path) for path in paths if not path.is_file()]
+        if missing:
+            raise FileNotFoundError(f"the exported network lacks {' and '.join(missing)}")
+        what = "and the JSON file beside it were not written together, or are cut short; export again"
+        digests = self.sha256
+        if self.tvm:
+            # Loading half a library ends the process.
+            what = "is cut short, or not the library that was described; compile it again"
+            digests = {self.files[0]: self.tvm["sha256"]}
+        wrong = [str(path) for path in paths if digests is not None and digests.get(path.name) != sha256(path)]
+        if wrong:
+            raise ValueError(f"{' and '.join(wrong[:2])} {what}")
+        return groups
 
     @classmethod
     def read(cls, path) -> Description:
@@ -184,7 +207,7 @@ _PLAIN_KEYS = (
     *("versions", "folded", "fused", "milliseconds", "int8"),
 )
 _LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
-_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "license", "crop_first", "origin")
+_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "license", "crop_first", "origin", "sha256")
 _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
     *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),
@@ -209,7 +232,16 @@ def as_metadata(facts: Mapping[str, Any]) -> Dict[str, str]:
 
 def sha256(path: Path) -> str:
     """Return the digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for part in iter(lambda: file.read(1 << 20), b""):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def takes_any_files(path: Path) -> bool:
+    """Whether a file is a description of an older version, without digests."""
+    return path.is_file() and b'"sha256"' not in path.read_bytes()
 
 
 def read_names(path, num_classes: int) -> List[str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
 from ..files.folders import not_left_empty
+from ..files.write import make_folder, move_together, scratch_beside
 from ..models import ClassificationNet
 from ..models.card import usual_size
 from ..models.condensenet import CondenseNet
@@ -28,7 +27,7 @@ from .compare import (
     questions,
     split_images,
 )
-from .description import Description, as_metadata, facts_of
+from .description import Description, as_metadata, facts_of, sha256, takes_any_files
 from .formats import FORMATS, Content, Format, Options, Runner, Written, find_format
 from .graph.inference import Normalization, StaticGraph, network_graph
 from .graph.static import static_graph
@@ -191,9 +190,9 @@ class Way(Protocol):
 def _write(ways: Sequence[Way], prefix) -> Exported:
     """Write -> load -> compare -> describe -> move into place, by the first way that gives the network's answers."""
     prefix = Path(prefix)
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=str(prefix.parent)) as folder:
-        draft = Path(folder) / prefix.name
+    make_folder(prefix.parent)
+    with scratch_beside(prefix) as folder:
+        draft = folder / prefix.name
         for way in ways:
             written = way.write(draft)
             found = way.compare(written, way.load(written))
@@ -202,11 +201,11 @@ def _write(ways: Sequence[Way], prefix) -> Exported:
         else:
             raise ExportError(found.refused)
         description = draft.with_name(f"{prefix.name}.json")
-        way.describe(written, found).save(description)
-        final = []
-        for path in (*written.files, description):
-            final.append(prefix.with_name(path.name))
-            os.replace(path, final[-1])
+        digests = {path.name: sha256(path) for path in written.files}
+        dataclasses.replace(way.describe(written, found), sha256=digests).save(description)
+        # The description last: among files of two exports its digests are wrong. One without digests goes first.
+        old = prefix.with_name(description.name)
+        final = move_together((*written.files, description), prefix.parent, remove_first=takes_any_files(old))
     return Exported(tuple(final[:-1]), final[-1], found.difference)
 
 

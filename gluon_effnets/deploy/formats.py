@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import __version__
 from .._requirements import optional_import
-from .description import Description, sha256
+from .description import Description
 from .graph.inference import Array, StaticGraph, as_numpy
 from .to_mxnet.files import symbol_block, write_symbol_files
 from .to_mxnet.int8 import write_int8_symbol_files
@@ -213,16 +213,10 @@ class ExportedNet:
         formats = {**FORMATS, _TVM.name: _TVM}
         if description.format not in formats:
             raise ValueError(f"format is {description.format!r}; this version runs {', '.join(formats)}")
-        files = [folder / name for name in description.files]
-        missing = [str(path) for path in files if not path.is_file()]
-        if missing:
-            raise FileNotFoundError(f"the exported network lacks {' and '.join(missing)}")
+        [files] = description.files_in(folder)
         self.description = description
         how: Dict[str, Any] = {"variant": "fused"} if description.fused else {}
         if description.tvm:
-            # Loading half a library ends the process.
-            if sha256(files[0]) != description.tvm["sha256"]:
-                raise ValueError(f"{files[0]} is cut short, or not the library that was described; compile it again")
             how["processor"] = description.tvm["processor"]
         self._run = formats[description.format].open(files, description.input_shape[0], **how)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any, Collection, Dict, List, NamedTuple, Optional
@@ -12,6 +11,7 @@ from typing import Any, Collection, Dict, List, NamedTuple, Optional
 import mxnet as mx
 import numpy as np
 
+from ..files.write import write_arrays
 from .card import Card
 from .preprocessing import Preprocessing
 
@@ -36,7 +36,7 @@ class Stored(NamedTuple):
 
 
 def save(net, path, arrays: Optional[Dict[str, mx.nd.NDArray]] = None) -> None:
-    """Write parameters, identity and card of a network; the file is complete or as it was before.
+    """Write parameters, identity and card of a network, as `write_arrays` does.
 
     `arrays` : by the names of the parameters, in place of their values.
     """
@@ -44,12 +44,7 @@ def save(net, path, arrays: Optional[Dict[str, mx.nd.NDArray]] = None) -> None:
         arrays = {key: param._reduce() for key, param in net._collect_params_with_prefix().items()}
     text = json.dumps({**net.identity, **net.card.marks()}, sort_keys=True).encode()
     arrays = {**arrays, IDENTITY: mx.nd.array(np.frombuffer(text, np.uint8), dtype="uint8")}
-    temporary = Path(f"{path}.tmp")
-    try:
-        mx.nd.save(str(temporary), arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_arrays(path, arrays)
 
 
 def read(path) -> Stored:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
-import os
-import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
+from ..deploy.description import sha256
+from ..files.locks import require_same
+from ..files.write import CannotWrite, replacing_folder, telling, write_arrays, write_text
 from ..models import Card, ClassificationNet
 from ..models.card import compare_names
 from ..models.params import Stored, check_identity
@@ -26,7 +26,7 @@ from .multi_tensor import all_finite
 from .not_finite import NotFinite
 from .optim import fields_of
 from .precision import Scaler
-from .run_folder import folder_name, list_checkpoints, prune, renumber, set_aside, sync, update_now
+from .run_folder import folder_name, list_checkpoints, prune, renumber, set_aside, update_now
 from .signals import Stopped
 from .state import TrainState
 
@@ -102,14 +102,16 @@ class Checkpoint(Hook):
 
     def _save(self, state):
         average_statistics(state)
+        state.workers.progress(f"saving the checkpoint of update {state.update}")
         for hook in self._hooks:
             hook.save_begin(state)
         _refuse_non_finite(state)
         self._saved = state.update
         if state.workers.is_writer:
             save(state, self._hooks, self._recipe)
-            set_aside(state.out, state.update)
-            prune(state.out, self.keep, self.best)
+            with telling(state.out):
+                set_aside(state.out, state.update)
+                prune(state.out, self.keep, self.best)
 
     def state_dict(self):
         return {"best": self.best}
@@ -140,43 +142,39 @@ def _named(hooks: Sequence[Hook]) -> Dict[str, Hook]:
 
 
 def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
-    """Write a checkpoint folder under a temporary name, make it durable, and rename it.
+    """Write a checkpoint folder, whole or not at all.
 
     Raises:
-        OSError: It cannot be written (disk full); the text names the folder, and earlier checkpoints are untouched.
+        CannotWrite: The run folder is not there any more, or it cannot be written (disk full); the text names it, and
+            earlier checkpoints are untouched.
     """
+    require_same(state.out)
     final = state.out / "checkpoints" / folder_name(state.update)
-    temporary = final.with_suffix(".tmp")
-    for leftover in final.parent.glob("*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
-        run["updates_per_epoch"], run["scores"] = state.updates_per_epoch, state.scores
-        run["identity"], run["operators"] = state.net.identity, state.precision.operators
-        run["card"] = state.net.card.marks()
-        params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
-        _save_arrays(temporary / "net.params", params)
-        run["trainer"], arrays = _flatten(_trainer_state(state))
-        _save_arrays(temporary / "trainer.params", arrays)
-        run["hooks"], arrays = _flatten({name: hook.state_dict() for name, hook in _named(hooks).items()})
-        _save_arrays(temporary / "hooks.params", arrays)
-        _write_durably(temporary / "run.json", json.dumps(run, indent=1))
-        sums = "".join(f"{_digest(path)}  {path.name}\n" for path in sorted(temporary.iterdir()))
-        _write_durably(temporary / _SUMS, sums)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
-        sync(final.parent)
-    except (OSError, mx.base.MXNetError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = (
-            error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip().splitlines()[-1]
-        )
-        raise OSError(
-            f"cannot save a checkpoint in {final.parent}: {reason}. Is the disk full? The earlier checkpoints are "
-            "untouched; the same command goes on from the last one."
+        final.parent.mkdir(exist_ok=True)
+        with replacing_folder(final) as folder:
+            _write(folder, state, hooks, recipe)
+    except OSError as error:
+        raise CannotWrite(
+            f"cannot save a checkpoint in {final.parent}: {error.strerror or error}. Is the disk full? The earlier "
+            "checkpoints are untouched; the same command goes on from the last one."
         ) from None
     return final
+
+
+def _write(folder: Path, state: TrainState, hooks: Sequence[Hook], recipe: dict) -> None:
+    run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
+    run["updates_per_epoch"], run["scores"] = state.updates_per_epoch, state.scores
+    run["identity"], run["operators"] = state.net.identity, state.precision.operators
+    run["card"] = state.net.card.marks()
+    params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
+    write_arrays(folder / "net.params", params)
+    run["trainer"], arrays = _flatten(_trainer_state(state))
+    write_arrays(folder / "trainer.params", arrays)
+    run["hooks"], arrays = _flatten({name: hook.state_dict() for name, hook in _named(hooks).items()})
+    write_arrays(folder / "hooks.params", arrays)
+    write_text(folder / "run.json", json.dumps(run, indent=1))
+    write_text(folder / _SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())))
 
 
 def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
@@ -192,11 +190,11 @@ def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
     with _on_all_workers(state, usable) as folder:
         if folder is None:
             return None
-        run = json.loads((folder / "run.json").read_text())
-        _restore(state, hooks, folder, run)
+        content = _read(folder)
+        _restore(state, hooks, folder, content)
     if usable is not None:
         renumber(usable, state.update, state.updates_per_epoch)
-    return run
+    return content.run
 
 
 def read_weights(folder: Path, ema: bool = False) -> Dict[str, mx.nd.NDArray]:
@@ -230,10 +228,10 @@ def load_network(folder: Path, ema: bool = False) -> ClassificationNet:
 def _last_usable(out: Path) -> Optional[Path]:
     for folder in reversed(list_checkpoints(out)):
         try:
-            _check(folder)
-            json.loads((folder / "run.json").read_text())
+            _read(folder)
             return folder
-        except (OSError, ValueError) as error:
+        # Also what was damaged before its sums were written.
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             log.warning("checkpoint %s cannot be used (%s); trying an older one", folder, error)
     return None
 
@@ -261,18 +259,39 @@ def _check(folder: Path) -> None:
     sums = [line.split("  ", 1) for line in (folder / _SUMS).read_text().splitlines()]
     expected = {name: digest for digest, name in sums}
     for name in sorted({"run.json", *expected, *(path.name for path in folder.iterdir())} - {_SUMS}):
-        if expected.get(name) != _digest(folder / name):
+        if expected.get(name) != sha256(folder / name):
             raise ValueError(f"{name} is damaged")
 
 
-def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, run: dict) -> None:
+class _Content(NamedTuple):
+    """What is in a checkpoint folder."""
+
+    run: dict
+    net: Dict[str, mx.nd.NDArray]
+    trainer: dict
+    hooks: dict
+
+
+def _read(folder: Path) -> _Content:
+    """All of a checkpoint. Of a damaged one any of the errors that Python and MXNet have for it."""
+    _check(folder)
+    run = json.loads((folder / "run.json").read_text())
+    trainer = _unflatten(run["trainer"], _load_arrays(folder / "trainer.params"))
+    hooks = _unflatten(run["hooks"], _load_arrays(folder / "hooks.params"))
+    for key in ("update", "workers", "recipe", "identity", "scores"):
+        run[key]
+    return _Content(run, _load_arrays(folder / "net.params"), trainer, hooks)
+
+
+def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, content: _Content) -> None:
+    run, loaded = content.run, content.net
     difference = compare_names(Card.taken_from(run.get("card", {})).classes, state.net.classes)
     if difference:
         raise ValueError(
             f"{state.out}: the classes of {state.data.settings.source} are not those that {folder.name} was trained "
             f"with: {difference}.\nGive them back, choose another --out, or --fresh to start over"
         )
-    params, loaded = state.net._collect_params_with_prefix(), mx.nd.load(str(folder / "net.params"))
+    params = state.net._collect_params_with_prefix()
     if params.keys() != loaded.keys() or any(params[key].shape != loaded[key].shape for key in params):
         raise ValueError(
             f"{state.out}: {folder.name} is a checkpoint of another network ({run['recipe'].get('model')}); "
@@ -281,8 +300,8 @@ def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, run: dict) 
     check_identity(state.net, run["identity"], folder)
     for key, param in params.items():
         param.set_data(loaded[key])
-    _set_trainer_state(state, _unflatten(run["trainer"], _load_arrays(folder / "trainer.params")))
-    values = _unflatten(run["hooks"], _load_arrays(folder / "hooks.params"))
+    _set_trainer_state(state, content.trainer)
+    values = content.hooks
     for name, hook in _named(hooks).items():
         if name in values:
             hook.load_state_dict(values[name])
@@ -373,21 +392,8 @@ def _unflatten(tree, arrays):
     return {"list": list, "tuple": tuple}[kind](_unflatten(part, arrays) for part in content)
 
 
-def _save_arrays(path: Path, arrays: Dict[str, mx.nd.NDArray]) -> None:
-    mx.nd.save(str(path), arrays)
-    sync(path)
-    # MXNet does not report what was lost when the file was closed; reading it back does.
-    _load_arrays(path)
-
-
 def _load_arrays(path: Path) -> Dict[str, mx.nd.NDArray]:
-    return mx.nd.load(str(path)) or {}
-
-
-def _write_durably(path: Path, content: str) -> None:
-    path.write_text(content)
-    sync(path)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        return mx.nd.load(str(path)) or {}
+    except mx.base.MXNetError:
+        raise ValueError(f"{path.name} is damaged") from None

@@ -15,6 +15,7 @@ from .. import _resources
 from .._foreign import is_foreign
 from ..models import list_models, model_info
 from .data import DataSettings
+from .watchdog import TIMEOUT_S
 
 __all__ = [
     "DistributedSettings",
@@ -75,12 +76,12 @@ class ScheduleSettings:
 class DistributedSettings:
     """How several workers train together: gradients travel as they are (`compression: none`) or as float16 (`fp16`).
 
-    A worker without progress for `timeout_s` seconds ends the job (three times as long before the first update); 0 is
-    no limit.
+    A worker without progress for `timeout_s` seconds ends the job; 0 is no limit. As long as its process computes,
+    reads or writes, it makes progress; within an update, for ten times as long at most.
     """
 
     compression: str = "none"
-    timeout_s: float = 600.0
+    timeout_s: float = TIMEOUT_S
 
     def __post_init__(self):
         if self.compression not in ("none", "fp16"):

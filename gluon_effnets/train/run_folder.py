@@ -16,9 +16,7 @@ __all__ = [
     "read_json",
     "renumber",
     "set_aside",
-    "sync",
     "update_now",
-    "write_whole",
 ]
 
 RESULT = "result.json"  # in the run folder; the last file that a run writes there
@@ -26,15 +24,7 @@ RESULT = "result.json"  # in the run folder; the last file that a run writes the
 
 def list_checkpoints(out: Path) -> List[Path]:
     """Complete checkpoints of a run folder, oldest first."""
-    return sorted(path for path in (Path(out) / "checkpoints").glob("update-*") if path.suffix != ".tmp")
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Write a text file that, whatever happens in between, is there with all of its content or as it was before."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(content)
-    sync(temporary)
-    os.replace(temporary, path)
+    return sorted((Path(out) / "checkpoints").glob("update-*"))
 
 
 def read_json(path: Path) -> Optional[dict]:
@@ -44,15 +34,6 @@ def read_json(path: Path) -> Optional[dict]:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def folder_name(update: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -12,11 +13,13 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 import mxnet as mx
 import yaml
 
+from ..files.locks import alone_in
+from ..files.write import make_folder, write_text
 from ..models.card import compare_names
 from .build import Built
 from .config import Recipe, differences
 from .dist import Workers
-from .run_folder import RESULT, read_json, write_whole
+from .run_folder import RESULT, read_json
 from .state import StagePlace
 
 __all__ = ["run_stages"]
@@ -45,7 +48,7 @@ def run_stages(
     _compare_classes(checked)
     begin()
     if workers.is_writer:
-        write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+        write_text(out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     # Once for all: Horovod mixes up exchanges of the same name that follow each other at once.
     done = [name for name in stages if _is_finished(out / name, recipe)]
     finished = workers.broadcast_object(done, "finished stages")
@@ -54,16 +57,18 @@ def run_stages(
         folder, is_last = out / name, number == len(stages)
         if workers.is_writer:
             print(f"\nstage {number} of {len(stages)}, {name}{': finished' if name in finished else ''}", flush=True)
-            folder.mkdir(exist_ok=True)
+            make_folder(folder)
             if name in finished:
                 _warn_of_changes(name, stage, folder)
         if name not in finished:
-            train(stage, folder, workers, StagePlace(name, updates_before, is_last), start)
+            # It may be the run folder of another run, too.
+            with alone_in(folder) if workers.is_writer else contextlib.nullcontext():
+                train(stage, folder, workers, StagePlace(name, updates_before, is_last), start)
             _let_go()
         updates_before, start = updates_before + checked[name].updates, folder / f"{recipe.file_name}.params"
     if workers.is_writer:
         results = {name: read_json(out / name / RESULT) for name in stages}
-        write_whole(out / RESULT, json.dumps({"model": recipe.model, "stages": results}, indent=1) + "\n")
+        write_text(out / RESULT, json.dumps({"model": recipe.model, "stages": results}, indent=1) + "\n")
 
 
 def _is_finished(folder: Path, recipe: Recipe) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from ...complexity import count
 from ...models.slimmable import SlimmableNet
 from ..compare import Findings, Judgement, Question
-from ..description import Description, Route, as_metadata, facts_of, sha256
+from ..description import Description, Route, as_metadata, facts_of
 from ..formats import FORMATS, Content, Format
 from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, static_block
 from ..to_mxnet.variants import fused_where_right
@@ -95,22 +95,17 @@ def load_routed(path, variant: str = "fused") -> Union[RoutedNet, RoutedFile]:
     path = Path(path).expanduser()
     try:
         description = Description.read(path)
-        digests, routes = description.sha256 or {}, description.routes
+        routes = description.routes
     except ValueError:
         routes = ()
     if not routes:
         raise ValueError(
             f"{path} is no manifest of a routed network, or is cut short; export_routed writes <prefix>.json"
         )
-    for name, digest in digests.items():
-        if not (path.parent / name).is_file():
-            raise FileNotFoundError(f"the manifest {path} names {name}, which is not beside it")
-        if sha256(path.parent / name) != digest:
-            raise ValueError(f"{name} beside {path} is cut short or from another export: export again")
-    head = tuple(path.parent / name for name in description.files)
+    head, *behind = description.files_in(path.parent)
     if not routes[0].files:
         return RoutedFile(head[0], description)
-    tails = {route.width: [path.parent / name for name in route.files] for route in routes}
+    tails = {route.width: files for route, files in zip(routes, behind)}
     return RoutedNet(*_loaded(FORMATS[description.format], head, tails, variant), description)
 
 
@@ -202,7 +197,6 @@ class RoutedExport:
             files=_names(written.head),
             routes=tuple(Route(width, self._madds(width), _names(files)) for width, files in written.tails.items()),
             input_shape=(None, self.net.in_channels, side, side),
-            sha256={path.name: sha256(path) for path in written.files},
             difference=found.difference,
             compared_on=found.compared_on,
             versions=self.versions,

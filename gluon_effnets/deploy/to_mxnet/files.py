@@ -8,6 +8,7 @@ from typing import Dict, Tuple
 
 import mxnet as mx
 
+from ...files.write import write_arrays, write_text
 from .variants import prepare
 
 __all__ = ["load_exported", "symbol_block", "write_symbol_files"]
@@ -17,9 +18,9 @@ def write_symbol_files(symbol: mx.sym.Symbol, arrays: Dict[str, mx.nd.NDArray], 
     """Write a graph and its parameters (and statistics), as any language with MXNet loads them."""
     files = prefix.with_name(f"{prefix.name}-symbol.json"), prefix.with_name(f"{prefix.name}-0000.params")
     auxiliary, needed = set(symbol.list_auxiliary_states()), set(symbol.list_inputs())
-    symbol.save(str(files[0]))
+    write_text(files[0], symbol.tojson())
     named = {f"{'aux' if k in auxiliary else 'arg'}:{k}": array for k, array in arrays.items() if k in needed}
-    mx.nd.save(str(files[1]), named)
+    write_arrays(files[1], named)
     return files
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ... import __version__
 from ..._requirements import optional_import
+from ...files.write import write_bytes
 from ..graph.inference import StaticGraph, network_graph
 from ..graph.nodes import Entry, read_graph, simplify
 from .idle_blocks import block_idle_runs
@@ -141,7 +142,7 @@ def _write(prefix: Path, made: Union[OnnxContent, OnnxNodes], shape, results, me
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     path = prefix.with_name(f"{prefix.name}.onnx")
-    onnx.save(model, str(path))
+    write_bytes(path, model.SerializeToString())
     return path
 
 

@@ -430,7 +430,7 @@ def _drop_cut_line(path: Path) -> None:
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
-        path.write_bytes(whole)
+        os.truncate(path, len(whole))
 
 
 def _read_records(records, operators: Sequence[Operator]) -> None:
@@ -548,7 +548,13 @@ def _write(module, scheduled, processor: Processor, library: Path, expected, rou
             refused = refusal(difference, rounding)
             if refused:
                 raise ValueError(refused)
-        os.replace(written, library)
+        # As files.write does it, of which this file knows nothing.
+        for path, then in ((written, library), (library.parent, None)):
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+            if then:
+                os.replace(path, then)
     finally:
         with contextlib.suppress(FileNotFoundError):
             written.unlink()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import logging
 import os
 import tempfile
@@ -19,6 +20,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 import mxnet as mx
 import numpy as np
 
+from ...files.write import CannotWrite, make_folder, write_bytes
 from ...runtime.header import Header, read_header, upright
 from .augment import cv2_module
 from .decode import UnreadableImageError
@@ -222,14 +224,10 @@ def _keep(checked: CheckedRecords) -> None:
     arrays.update(stamp=_stamp(records.path), sizes=checked.sizes, for_mxnet=checked.for_mxnet)
     arrays["unreadable"] = np.array(list(checked.unreadable), np.int64)
     arrays["reasons"] = np.array(list(checked.unreadable.values()), np.str_)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
     for place in _places(records.path):
-        part = place.with_name(f"{place.name}.part{os.getpid()}")
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as file:
-                np.savez(file, **arrays)
-            os.replace(part, place)
+        with contextlib.suppress(CannotWrite):
+            make_folder(place.parent)
+            write_bytes(place, content.getvalue())
             return
-        except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink()

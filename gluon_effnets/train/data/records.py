@@ -9,6 +9,7 @@ from typing import Iterator, NamedTuple
 
 import numpy as np
 
+from ...files.write import write_text
 from ...progress import progress_bar
 from ...runtime.recordio import (
     IMAGE_HEADER,
@@ -105,8 +106,7 @@ def scan_records(path: str) -> RecordFile:
 
 def write_index(records: RecordFile, path: str) -> None:
     """Writes the index that `records` lacks."""
-    with open(path, "w", encoding="ascii") as file:
-        file.writelines(f"{key}\t{offset}\n" for key, offset in zip(records.keys, records.offsets))
+    write_text(path, "".join(f"{key}\t{offset}\n" for key, offset in zip(records.keys, records.offsets)))
 
 
 def read_images(records: RecordFile, num_threads: int, on_error: str) -> tuple[list[np.ndarray], list[int]]:
