@@ -125,6 +125,8 @@ def _networks(words: Sequence[str]) -> List[_Network]:
 
 def _check(args: argparse.Namespace, networks: Sequence[_Network], alone: bool) -> None:
     """Refuse what does not go together, or could not be written, before the evaluation."""
+    from ..files.write import make_folder
+
     details = [name for name in ("per_class", "confusion", "worst") if getattr(args, name)]
     shown = ", ".join(f"--{name.replace('_', '-')}" for name in details)
     if details and not alone:
@@ -139,7 +141,7 @@ def _check(args: argparse.Namespace, networks: Sequence[_Network], alone: bool) 
     for path in _files(args):
         if Path(path).is_dir():
             raise ValueError(f"{path} is a folder; name a file")
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(path).parent)
     if args.confusion:
         from ..pictures import load_pyplot
 
@@ -207,6 +209,7 @@ def _print_one(args: argparse.Namespace, result: Result, answers: Optional[Answe
 
 def _summary(result: Result, format: str) -> str:
     """Scores with their intervals, what the images were, and on ImageNet what was published."""
+    from ..evaluate.published import IMAGENET_IMAGES
     from ..evaluate.results import intervals
 
     scores, data = dict(result.scores), result.subject.data
@@ -219,7 +222,12 @@ def _summary(result: Result, format: str) -> str:
         table.text(header=False) if format == "text" else table.markdown() + "\n",
         f"images: {data.num_val:,} of {data.settings.source}; {data.preprocessing} ({result.subject.protocol})",
     ]
-    lines += [f"published: {row['what']} {row['value']} ({row['source']})" for row in result.published]
+    published = [f"published: {row['what']} {row['value']} ({row['source']})" for row in result.published]
+    if published and data.num_val != IMAGENET_IMAGES:
+        lines.append(
+            f"Published accuracies are of ImageNet's {IMAGENET_IMAGES:,} images, not of these {data.num_val:,}."
+        )
+    lines += published
     return "\n".join(lines)
 
 

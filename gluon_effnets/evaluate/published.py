@@ -12,9 +12,9 @@ from ..train.data import Data
 from ..weights.published import published_weights
 from .subject import Subject
 
-__all__ = ["has_imagenet_classes", "is_imagenet", "published_beside"]
+__all__ = ["IMAGENET_IMAGES", "has_imagenet_classes", "is_imagenet", "published_beside"]
 
-_IMAGES = 50_000
+IMAGENET_IMAGES = 50_000  # for evaluation
 # Of ImageNet's 1000 WordNet numbers, sorted, a line each without a line break at the end.
 _CLASSES_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
@@ -27,7 +27,7 @@ def has_imagenet_classes(data: Data) -> bool:
     """
     names = data.class_names
     if data.num_classes != 1000 or names is None:
-        return data.num_classes == 1000 and data.num_val == _IMAGES
+        return data.num_classes == 1000 and data.num_val == IMAGENET_IMAGES
     numbers = sorted(map(identifier, names))
     if all(re.fullmatch(r"n\d{8}", number) for number in numbers):
         return hashlib.sha256("\n".join(numbers).encode()).hexdigest() == _CLASSES_SHA256

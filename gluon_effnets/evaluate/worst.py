@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files.write import make_folder, write_text
 from ..train.data.augment import cv2_module
 from .answers import Answers
 from .inputs import as_pixels
@@ -30,9 +31,8 @@ img.small { image-rendering: pixelated; }
 
 def write_worst(subject: Subject, answers: Answers, path) -> None:
     """Write `worst_page` to a file, in folders made as needed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(worst_page(subject, answers), encoding="utf-8")
+    make_folder(Path(path).parent)
+    write_text(path, worst_page(subject, answers))
 
 
 def worst_page(subject: Subject, answers: Answers) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
 import logging
 
+import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from images import photo, write_records
 from networks import trained
 
 from gluon_effnets import get_model
@@ -20,6 +23,7 @@ from gluon_effnets.deploy import export, export_routed, open_exported
 from gluon_effnets.evaluate.answers import ask, interval
 from gluon_effnets.evaluate.published import published_beside
 from gluon_effnets.evaluate.subject import EXPORTED, PROTOCOLS, open_export, open_weights
+from gluon_effnets.evaluate.worst import worst_page
 from gluon_effnets.models import Preprocessing
 from gluon_effnets.train.data.settings import EVAL_INTERPOLATIONS
 from gluon_effnets.weights import published_weights
@@ -107,8 +111,6 @@ def test_routed_exports_answer_as_the_routed_network(form, tmp_path, capsys):
 
 def test_the_classes_of_an_export_are_compared_by_name(folder, tmp_path, caplog):
     """A folder has its classes in the order of the alphabet."""
-    import cv2
-
     order = [3, 1, 0, 2, *range(4, 10)]
     names = [f"{place}-{NAMES[place]}" for place in range(10)]
     for name in names:
@@ -183,8 +185,6 @@ def test_size_and_filter_on_request(folder, capsys, caplog):
 
 
 def test_the_choices_of_the_command_are_those_of_the_code():
-    import argparse
-
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     choices = {action.dest: action.choices for action in parser._actions}
@@ -228,6 +228,31 @@ def test_classes_and_files_beside_the_scores(folder, tmp_path, capsys):
     assert code == 1 and "is a folder; name a file" in err
     code, _, err = printed(capsys, folder / "onnx.json", "--worst", files[1], "--worst-images", 0)
     assert code == 1 and "must be at least 1" in err
+
+
+@pytest.mark.parametrize("kind", ["folder", "recordio", "cifar10"])
+def test_the_page_names_its_images_in_every_kind_of_data(kind, folder, tmp_path):
+    pictures = [cv2.resize(photo(seed), (32, 32)) for seed in range(20)]
+    labels = [number % 10 for number in range(20)]
+    if kind == "folder":
+        for number, (picture, label) in enumerate(zip(pictures, labels)):
+            (tmp_path / "val" / NAMES[label]).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "val" / NAMES[label] / f"{number}.png"), picture)
+    else:
+        (tmp_path / "classes.txt").write_text("\n".join(NAMES))
+        for part in ("train", "test"):
+            write_records(tmp_path / f"{part}.rec", pictures, labels)
+    subject = open_weights("idle_tiny", str(folder / "w.params"), f"{kind}:{tmp_path}")
+    answers = ask(subject, keep=20)
+    page = worst_page(subject, answers)
+    expected = {
+        "folder": [str(path) for path in tmp_path.rglob("*.png")],
+        "recordio": [f"{tmp_path / 'test.rec'}, record {number} (" for number in range(20)],
+        "cifar10": [f"image {number} of 20" for number in range(1, 21)],
+    }
+    assert all(text in page for text in expected[kind])
+    if kind == "folder":
+        assert all(NAMES[answers.label[seen.place]] in subject.data.val_where(seen.place) for seen in answers.worst)
 
 
 # Several networks
