@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     make_folder(library.parent)
     # A process of its own: TVM in another environment, and its threads apart from MXNet's.
     with scratch_beside(library) as folder:
-        path, expected, draft = exported.parent / about.files[0], folder / "expected.npz", folder / library.name
+        [[path]], expected, draft = about.files_in(exported.parent), folder / "expected.npz", folder / library.name
         _write_question_and_answer(path, about, expected)
         arguments = [str(path), str(draft), "--trials", str(args.trials), "--expected", str(expected)]
         arguments += ["--threads", str(args.threads)]
@@ -101,8 +101,6 @@ def _write_question_and_answer(path: Path, about, out: Path) -> None:
     """Random input, what ONNX Runtime makes of it, and the rounding that the export found, to the .npz file `out`."""
     from ..deploy.to_onnx.files import onnx_runner
 
-    if not path.is_file():
-        raise FileNotFoundError(f"the exported network lacks {path}")
     data = np.random.RandomState(0).standard_normal(about.input_shape).astype(np.float32)
     np.savez(str(out), data=data, logits=onnx_runner(path)(data), rounding=about.difference)
 

@@ -174,7 +174,8 @@ def _evaluated(args: argparse.Namespace, network: _Network) -> Any:
     subject = _open(args, network)
     if args.widths is not None:
         assert subject.net is not None, "widths are for weights"
-        return Result(network.label, subject, width_scores(subject.net, subject.data, args.widths)), None
+        scores = width_scores(subject.net, subject.data, subject.where, args.widths)
+        return Result(network.label, subject, scores), None
     answers = ask(subject, args.worst_images if args.worst else 0)
     return Result(network.label, subject, answers.scores), answers
 

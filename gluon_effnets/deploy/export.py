@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
+from mxnet.gluon.block import HybridBlock
 
 from ..files.folders import not_left_empty
+from ..files.schema import check_type, whole
+from ..files.text import shortened
 from ..files.write import make_folder, move_together, scratch_beside
 from ..models import ClassificationNet
 from ..models.card import usual_size
@@ -137,6 +140,7 @@ def export_subnet(
 
     Example: `export_subnet(get_model("ds_mobilenet_v1", pretrained="w.params"), 0, "out/slimmest")`
     """
+    _require_weights(net)
     static, chosen = static_subnet(net, which), find_format(format, int8 is not None)
     target = _Target.checked(static, image_size, align, chosen, Options(**options))
     with not_left_empty(Path(prefix).parent):
@@ -163,6 +167,7 @@ def export_routed(
 
     Example: `load_routed(export_routed(net, "out/routed", 224))(images)`
     """
+    _require_weights(net)
     if format not in FORMATS or (single_file and format != "onnx"):
         raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}, for a single file 'onnx'")
     chosen, size = FORMATS[format], image_size or usual_size(net)
@@ -243,6 +248,10 @@ class _Target:
         cls, net: ClassificationNet, image_size: Optional[int], align: Optional[bool], format: Format, options: Options
     ) -> _Target:
         """Check that it can be done. Raises ValueError if it cannot, ImportError if a package is missing."""
+        _require_weights(net)
+        check_type("image_size", image_size, int, type(None), words="a whole number of pixels, or None")
+        if image_size is not None:
+            whole(1, 1 << 14)(image_size, "image_size")
         format.check(options)
         channels = len(net.card.preprocessing.mean)
         if options.raw_input and channels != net.in_channels:
@@ -291,7 +300,7 @@ class _Target:
 
     def load(self, written: Written, **how: Any) -> Runner:
         """Load what was written."""
-        return self.format.open(written.files, self.options.batch, **how)
+        return self.format.open(written.files, self.options.batch, trust=True, **how)
 
     def describe(self, written: Written, found: Findings, folded: bool) -> Description:
         """Describe files that have been compared."""
@@ -308,6 +317,15 @@ class _Target:
             **self.facts,
             **found.details,
         )
+
+
+def _require_weights(net: Any) -> None:
+    """Raises TypeError for what is no network of this package, ValueError for one without weights."""
+    if not isinstance(net, HybridBlock) or not hasattr(net, "identity"):
+        raise TypeError(f"net is {shortened(net)}, of type {type(net).__name__}; it must be a network of get_model")
+    empty = [name for name, param in net.collect_params().items() if param._data is None]
+    if empty:
+        raise ValueError(f"net has no weights yet ({empty[0]} is empty): call net.initialize(), or load some")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,7 +69,7 @@ def ask(subject: Subject, keep: int = 0) -> Answers:
         keep: How many images of the highest loss are kept.
 
     Raises:
-        ValueError: A logit is no number.
+        ValueError: The answer has another number of classes, or a logit is no number.
     """
     data, parts = subject.data, []
     worst: List[Tuple[float, int, np.ndarray]] = []
@@ -78,7 +78,12 @@ def ask(subject: Subject, keep: int = 0) -> Answers:
     with autograd.predict_mode(), progress_bar(**bar) as done:
         for batch in data.val_batches():
             labels = batch.label[: batch.num_valid].asnumpy().astype(int)
-            part = _answers(np.asarray(subject.logits(batch), np.float32), labels, subject.where)
+            logits = np.asarray(subject.logits(batch), np.float32)
+            if logits.shape != (len(labels), data.num_classes):
+                raise ValueError(
+                    f"{subject.where} answers {logits.shape}, not {data.num_classes} classes for each image"
+                )
+            part = _answers(logits, labels, subject.where)
             parts.append(part)
             if keep:
                 for row in np.argsort(-part.loss, kind="stable")[:keep]:

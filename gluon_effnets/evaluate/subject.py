@@ -124,12 +124,11 @@ def open_export(
         FileNotFoundError: A file is missing.
     """
     about = Description.read(path)
-    given: Dict[str, Any] = {"trust": True} if trust else {}
     shown = _shown(about.model, source, about.preprocessing, path, overrides, protocol)
     data = _fitting(open_data(shown.settings, seed=0), path, about.num_classes, about.in_channels)
     if about.input_shape[2:] not in ((None, None), (data.image_size,) * 2):
         raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {data.image_size}")
-    run = load_routed(path, **given).logits if about.routes else open_exported(path, **given)
+    run = load_routed(path, trust=trust).logits if about.routes else open_exported(path, trust)
     order = _order_in_data(about.names, data, path)
 
     def logits(batch: Batch) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 import mxnet as mx
@@ -53,12 +54,21 @@ def scores_of(
 ) -> Dict[str, float]:
     """Return the scores of `validate` for a pair of `open_pair`, whose weights come from the file `weights`."""
     as_in_data(net, data, weights)
-    return ask(subject_of(net, data, weights)).scores if widths is None else width_scores(net, data, widths)
+    return ask(subject_of(net, data, weights)).scores if widths is None else width_scores(net, data, weights, widths)
 
 
-def width_scores(net: ClassificationNet, data: Data, widths: Union[str, Sequence[Which]]) -> Dict[str, float]:
+def width_scores(
+    net: ClassificationNet, data: Data, weights: str, widths: Union[str, Sequence[Which]]
+) -> Dict[str, float]:
     """Return the scores of `validate` at some widths, for a pair whose classes are in one order."""
-    return evaluate(net, data, Workers(), context(), _score(net, widths))
+    scores = evaluate(net, data, Workers(), context(), _score(net, widths))
+    wrong = [key for key, value in scores.items() if not math.isfinite(value)]
+    if wrong:
+        raise ValueError(
+            f"the {wrong[0]} of {weights} is {scores[wrong[0]]}, no finite number: its weights are damaged, or they do "
+            "not go with these images"
+        )
+    return scores
 
 
 def _score(net: ClassificationNet, widths: Union[str, Sequence[Which]]) -> Score:

@@ -227,12 +227,16 @@ def write_text(path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
-def write_arrays(path, arrays: Dict[str, mx.nd.NDArray]) -> None:
-    """Write MXNet's arrays by their names; raises as `replacing` does.
+def write_arrays(path, arrays: Dict[str, mx.nd.NDArray], with_digest: bool = False) -> None:
+    """Write MXNet's arrays by their names, perhaps with a digest of the file in it; raises as `replacing` does.
 
     MXNet itself does not say what a full disk took from a file.
     """
     from .._mxnet import mx
+    from .params_header import blank_digest, seal
+
+    if with_digest:
+        arrays = {**arrays, **blank_digest()}
 
     with replacing(path) as temporary:
         lost = _lost()
@@ -241,6 +245,8 @@ def write_arrays(path, arrays: Dict[str, mx.nd.NDArray]) -> None:
             sync(temporary)
             found = mx.nd.load(str(temporary)) or {}
             if found.keys() == arrays.keys() and all(_are_equal(found[key], arrays[key]) for key in arrays):
+                if with_digest:
+                    seal(temporary)
                 return
         except mx.base.MXNetError as error:
             lost.strerror = str(error).strip().splitlines()[-1]

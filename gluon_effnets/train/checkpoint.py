@@ -12,11 +12,14 @@ from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
-from ..deploy.description import sha256
 from ..files.locks import require_same
+from ..files.params_header import load_arrays
+from ..files.regular import beside, read_text, sha256
+from ..files.schema import optional, record, table_of, text, whole
+from ..files.side_json import read_json
 from ..files.write import CannotWrite, replacing_folder, telling, write_arrays, write_text
 from ..models import Card, ClassificationNet
-from ..models.card import compare_names
+from ..models.card import check_marks, compare_names
 from ..models.params import Stored, check_identity
 from ..models.registry import load_stored
 from .durations import to_updates
@@ -206,12 +209,14 @@ def read_weights(folder: Path, ema: bool = False) -> Dict[str, mx.nd.NDArray]:
         raise FileNotFoundError(f"no checkpoint at {folder}")
     _check(folder)
     if not ema:
-        return _load_arrays(folder / "net.params")
-    run = json.loads((folder / "run.json").read_text())
-    hooks = _unflatten(run["hooks"], _load_arrays(folder / "hooks.params"))
-    if not hooks.get("EMA", {}).get("average"):
+        return load_arrays(folder / "net.params")
+    hooks = _unflatten(_read_record(folder)["hooks"], load_arrays(folder / "hooks.params"), folder)
+    average = hooks.get("EMA", {}).get("average") if isinstance(hooks.get("EMA"), dict) else None
+    if not average:
         raise ValueError(f"{folder} has no averaged weights: the run had no hook ema")
-    return hooks["EMA"]["average"]
+    if not isinstance(average, dict) or not all(isinstance(array, mx.nd.NDArray) for array in average.values()):
+        raise ValueError(f"{folder} is damaged: its averaged weights are no arrays")
+    return average
 
 
 def load_network(folder: Path, ema: bool = False) -> ClassificationNet:
@@ -220,8 +225,8 @@ def load_network(folder: Path, ema: bool = False) -> ClassificationNet:
     Example: `load_network(Path("runs/digits/checkpoints/update-00000900"), ema=True).save_parameters("ema.params")`
     """
     arrays = read_weights(folder, ema)
-    run = json.loads((folder / "run.json").read_text())
-    stored = Stored(arrays, run["identity"], Card.taken_from(run.get("card", {})))
+    run = _read_record(folder)
+    stored = Stored(arrays, run["identity"], Card.taken_from(run.get("card", {}), f"the card in {folder}"))
     return load_stored(run["identity"]["model"], stored, folder)
 
 
@@ -256,10 +261,10 @@ def _on_all_workers(state: TrainState, folder: Optional[Path]) -> Iterator[Optio
 
 
 def _check(folder: Path) -> None:
-    sums = [line.split("  ", 1) for line in (folder / _SUMS).read_text().splitlines()]
-    expected = {name: digest for digest, name in sums}
+    lines = [line.partition("  ") for line in read_text(folder / _SUMS, "sums").splitlines()]
+    expected = {name: digest for digest, _, name in lines}
     for name in sorted({"run.json", *expected, *(path.name for path in folder.iterdir())} - {_SUMS}):
-        if expected.get(name) != sha256(folder / name):
+        if expected.get(name) != sha256(beside(folder, name, folder / _SUMS)):
             raise ValueError(f"{name} is damaged")
 
 
@@ -273,19 +278,42 @@ class _Content(NamedTuple):
 
 
 def _read(folder: Path) -> _Content:
-    """All of a checkpoint. Of a damaged one any of the errors that Python and MXNet have for it."""
+    """All of a checkpoint. Raises FileNotFoundError, or ValueError for what is damaged, or no run writes."""
     _check(folder)
-    run = json.loads((folder / "run.json").read_text())
-    trainer = _unflatten(run["trainer"], _load_arrays(folder / "trainer.params"))
-    hooks = _unflatten(run["hooks"], _load_arrays(folder / "hooks.params"))
-    for key in ("update", "workers", "recipe", "identity", "scores"):
-        run[key]
-    return _Content(run, _load_arrays(folder / "net.params"), trainer, hooks)
+    run = _read_record(folder)
+    trainer = _unflatten(run["trainer"], load_arrays(folder / "trainer.params"), folder)
+    hooks = _unflatten(run["hooks"], load_arrays(folder / "hooks.params"), folder)
+    return _Content(run, load_arrays(folder / "net.params"), trainer, hooks)
+
+
+def _read_record(folder: Path) -> dict:
+    """Return run.json. Raises as `_read` does."""
+    run = read_json(folder / "run.json", "record of a checkpoint", finite=False)
+    _RECORD(run, f"{folder / 'run.json'}")
+    check_marks(run["identity"], f"the identity in {folder / 'run.json'}")
+    return run
+
+
+def _anything(value: Any, where: str) -> None:
+    """Allow what JSON holds."""
+
+
+_COUNT = whole(0, 1 << 50)
+_OBJECT = table_of(_anything)
+_RECORD = record(
+    {
+        "format": whole(FORMAT, FORMAT),
+        "update": _COUNT,
+        "workers": _COUNT,
+        **dict.fromkeys(("recipe", "identity", "trainer", "hooks", "scores"), _OBJECT),
+    },
+    {"updates_per_epoch": _COUNT, "operators": optional(text()), "card": _OBJECT},
+)
 
 
 def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, content: _Content) -> None:
     run, loaded = content.run, content.net
-    difference = compare_names(Card.taken_from(run.get("card", {})).classes, state.net.classes)
+    difference = compare_names(Card.taken_from(run.get("card", {}), f"the card in {folder}").classes, state.net.classes)
     if difference:
         raise ValueError(
             f"{state.out}: the classes of {state.data.settings.source} are not those that {folder.name} was trained "
@@ -342,8 +370,9 @@ def _trainer_state(state: TrainState) -> dict:
 def _set_trainer_state(state: TrainState, saved: dict) -> None:
     trainer = state.trainer
     scaler = getattr(trainer, "_amp_loss_scaler", None)
-    for name, value in saved["loss_scaler"].items() if scaler else ():
-        setattr(scaler, name, value)
+    for name in Scaler.fields if scaler else ():
+        if name in saved["loss_scaler"]:
+            setattr(scaler, name, saved["loss_scaler"][name])
     if saved["optimizer"] != type(trainer._optimizer).__name__:
         now = type(trainer._optimizer).__name__
         log.warning("optimizer %s cannot go on with the states of %s: it starts anew", now, saved["optimizer"])
@@ -356,8 +385,9 @@ def _set_trainer_state(state: TrainState, saved: dict) -> None:
             if names[param.name] in saved["states"]
         }
         updater.states_synced = dict.fromkeys(updater.states, False)  # moved to the weights' context on first use
-    for name, value in saved["fields"].items():
-        setattr(trainer._optimizer, name, value)
+    for name in fields_of(trainer._optimizer):
+        if name in saved["fields"]:
+            setattr(trainer._optimizer, name, saved["fields"][name])
     counts = trainer._optimizer._index_update_count
     trainer._optimizer._all_index_update_counts = {ctx.device_id: dict(counts) for ctx in trainer._contexts}
 
@@ -381,19 +411,20 @@ def _flatten(value) -> Tuple[Any, Dict[str, mx.nd.NDArray]]:
     return walk(value), arrays
 
 
-def _unflatten(tree, arrays):
-    if not isinstance(tree, dict):
-        return tree
-    kind, content = next(iter(tree.items()))
-    if kind == "array":
-        return arrays[content]
-    if kind == "dict":
-        return {key: _unflatten(part, arrays) for key, part in content}
-    return {"list": list, "tuple": tuple}[kind](_unflatten(part, arrays) for part in content)
+def _unflatten(tree, arrays: Dict[str, mx.nd.NDArray], folder: Path) -> Any:
+    """Join what `_flatten` split. Raises ValueError, naming the folder, for what it did not write."""
 
+    def join(part):
+        if not isinstance(part, dict):
+            return part
+        [(kind, content)] = part.items()
+        if kind == "array":
+            return arrays[content]
+        if kind == "dict":
+            return {key: join(inner) for key, inner in content}
+        return {"list": list, "tuple": tuple}[kind](map(join, content))
 
-def _load_arrays(path: Path) -> Dict[str, mx.nd.NDArray]:
     try:
-        return mx.nd.load(str(path)) or {}
-    except mx.base.MXNetError:
-        raise ValueError(f"{path.name} is damaged") from None
+        return join(tree)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{folder} is damaged: its run.json and its arrays do not go together") from None

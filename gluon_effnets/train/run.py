@@ -27,6 +27,7 @@ from .. import __version__, _resources, native
 from ..complexity import count
 from ..files.folders import not_left_empty
 from ..files.locks import alone_in
+from ..files.mistakes import as_mistakes, sentence
 from ..files.write import make_folder, write_text
 from ..timing import machine
 from . import loop
@@ -127,7 +128,8 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
     Raises:
         Stopped: A signal ended it in between.
     """
-    recipe, path = read_recipe(args)
+    with as_mistakes("the recipe cannot be read"):
+        recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
     out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
 
@@ -164,11 +166,12 @@ def _train(
     begin: Callable[[], None] = lambda: None,
 ) -> None:
     """Run one recipe, or one stage, in its folder, which is there after `begin`."""
-    state, task, hooks = build(recipe, out, workers, stage, start)
-    _introduce(state, recipe, path)
-    begin()
-    resume(state, hooks, recipe)
-    _record(state, recipe)
+    with as_mistakes(f"{path}, in {out}"):
+        state, task, hooks = build(recipe, out, workers, stage, start)
+        _introduce(state, recipe, path)
+        begin()
+        resume(state, hooks, recipe)
+        _record(state, recipe)
     workers.progress("before its first update")
     try:
         loop.train(state, task, hooks)
@@ -209,7 +212,7 @@ def main(args: argparse.Namespace) -> int:
     except (Stopped, KeyboardInterrupt) as end:
         return _end_stopped(workers, end)
     except (ValueError, OSError, ImportError, NotFinite) as error:
-        return workers.fail(str(error), USER_ERROR, error)
+        return workers.fail(sentence(error), USER_ERROR, error)
     except Exception as error:
         return workers.fail(traceback.format_exc(), CRASHED, error)
     return FINISHED

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Optional
+
+from ..files.side_json import read_json as read_anything
 
 __all__ = [
     "RESULT",
@@ -30,7 +31,7 @@ def list_checkpoints(out: Path) -> List[Path]:
 def read_json(path: Path) -> Optional[dict]:
     """Return the object in a JSON file, or None for a file that is not there, empty or cut short."""
     try:
-        content = json.loads(path.read_text())
+        content = read_anything(path, finite=False)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

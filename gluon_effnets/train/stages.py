@@ -15,6 +15,7 @@ import yaml
 
 from ..files.locks import alone_in
 from ..files.write import make_folder, write_text
+from ..files.yaml_text import read_yaml
 from ..models.card import compare_names
 from .build import Built
 from .config import Recipe, differences
@@ -128,9 +129,9 @@ def _let_go() -> None:
 def _warn_of_changes(name: str, stage: Recipe, folder: Path) -> None:
     """Tell what of a finished stage's recipe is another one now."""
     try:
-        record: Optional[dict] = yaml.safe_load((folder / "recipe.yaml").read_text())
-    except (OSError, yaml.YAMLError):
+        record = read_yaml(folder / "recipe.yaml", "recipe")
+    except (OSError, ValueError):
         log.warning("stage %s is finished, but its recipe.yaml cannot be read", name)
         return
-    for line in differences(record or {}, stage.as_dict()):
+    for line in differences(record if isinstance(record, dict) else {}, stage.as_dict()):
         log.warning("stage %s is finished: the change of %s has no effect on it; --fresh starts over", name, line)

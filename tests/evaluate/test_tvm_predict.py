@@ -86,7 +86,7 @@ def test_predict_fills_the_last_batch_and_says_what_the_onnx_file_says(folder, l
     photos = [str(folder / "photos"), "--batch", "3"]
     assert main(["predict", str(folder / "net.json"), *photos]) == 0
     expected = capsys.readouterr().out
-    assert main(["predict", f"{library}.json", *photos]) == 0
+    assert main(["predict", f"{library}.json", *photos, "--trust-library"]) == 0
     assert capsys.readouterr().out == expected
     assert expected.count(".png") == 3 and expected.count("name ") == 3 * 5
     assert shapes == 2 * [(BATCH, 3, 32, 32)]
@@ -95,13 +95,14 @@ def test_predict_fills_the_last_batch_and_says_what_the_onnx_file_says(folder, l
 def test_validate_scores_a_library_as_the_onnx_file(folder, library, shapes, capsys):
     data = ["--data", "synthetic:36", "--set", "data.classes=8", "--set", "data.eval_batch_size=5", "--format", "json"]
     found = []
-    for path in (f"{library}.json", folder / "net.json"):
-        assert main(["validate", str(path), *data]) == 0
+    for trusted in ([f"{library}.json", "--trust-library"], [str(folder / "net.json")]):
+        assert main(["validate", *trusted, *data]) == 0
         (record,) = json.loads(capsys.readouterr().out)
         found.append({**record, "name": "", "weights": ""})
     assert found[0] == found[1] and found[0]["images"] == 9
     # Five and four images, two at a time.
     assert shapes == 5 * [(BATCH, 3, 32, 32)]
+    assert "--trust-library" in error_of(capsys, "validate", f"{library}.json", *data)
 
 
 def error_of(capsys, *arguments):
@@ -120,14 +121,14 @@ def test_without_tvm_one_line_names_the_way_out(broken, folder, library, tmp_pat
         monkeypatch.delitem(sys.modules, "tvm", raising=False)
     else:
         monkeypatch.setitem(sys.modules, "tvm", None)
-    err = error_of(capsys, "predict", f"{library}.json", folder / "photos")
+    err = error_of(capsys, "predict", f"{library}.json", folder / "photos", "--trust-library")
     assert err.startswith("error: TVM cannot be imported by ") and "--tvm-python" not in err
     assert "make tvm" in err and "-m pip install apache-tvm==" in err and "trace" not in err
 
 
 def test_a_library_for_another_processor_is_refused_before_it_runs(folder, library, shapes, monkeypatch, capsys):
     monkeypatch.setattr(sys.modules["tvm.target"].codegen, "llvm_get_system_cpu", lambda: "this-cpu")
-    err = error_of(capsys, "predict", f"{library}.json", folder / "photos")
+    err = error_of(capsys, "predict", f"{library}.json", folder / "photos", "--trust-library")
     assert f"{library} is for the processor some-cpu, and this one is this-cpu; compile it here" in err
     assert not shapes
 
@@ -152,9 +153,9 @@ def test_mistakes_with_the_names(folder, library, capsys):
 def test_tvm_itself_answers_as_onnx_runtime(folder, tmp_path, capsys):
     made, images = tmp_path / "net.so", sorted((folder / "photos").iterdir())
     assert main(["tvm", str(folder / "net.json"), "--library", str(made)]) == 0
-    assert main(["predict", f"{made}.json", *map(str, images)]) == 0
+    assert main(["predict", f"{made}.json", *map(str, images), "--trust-library"]) == 0
     assert capsys.readouterr().out.count(".png") == 3
-    compiled, exported = (ExportedClassifier(path) for path in (f"{made}.json", folder / "net.json"))
+    compiled, exported = ExportedClassifier(f"{made}.json", trust=True), ExportedClassifier(folder / "net.json")
     for (path, seen), (_, expected) in zip(compiled.batches(images, 3), exported.batches(images, 3)):
         np.testing.assert_allclose(seen, expected, atol=1e-5)
         assert seen.argmax() == expected.argmax(), path
@@ -162,4 +163,4 @@ def test_tvm_itself_answers_as_onnx_runtime(folder, tmp_path, capsys):
     text = (tmp_path / "net.so.json").read_text()
     (tmp_path / "another.json").write_text(text.replace(another[: -len("-another")], another))
     with pytest.raises(ValueError, match=f"is for the processor {another}, and this one is"):
-        open_exported(tmp_path / "another.json")
+        open_exported(tmp_path / "another.json", trust=True)
