@@ -80,7 +80,8 @@ def test_gluoncv_is_imported_beside_a_newer_pytorch(first, tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("__version__ = '2.13.0'\n")
     code = (
-        f"{first}import gluon_effnets as g; g.register_with_gluoncv(); import gluoncv, torch; from PIL import ImageFile\n"
+        f"{first}import gluon_effnets as g; g.register_with_gluoncv()\n"
+        "import gluoncv, torch; from PIL import ImageFile\n"
         "print(torch.__version__, ImageFile.LOAD_TRUNCATED_IMAGES)"
     )
     paths = os.pathsep.join([str(tmp_path), *sys.path])
