@@ -27,6 +27,7 @@ from .hooks.skipped import SkippedUpdates
 from .hooks.sparsify import Unpruned
 from .hooks.watched import Watched
 from .optim import base_learning_rate, make_optimizer
+from .parts import freeze
 from .precision import Precision
 from .pretrained import data_settings, restore_statistics
 from .schedules import make_schedule
@@ -107,6 +108,7 @@ def build(
         raise ValueError(f"{recipe.data.source} has no training images; it serves for evaluation alone (validate)")
     precision = Precision(recipe.precision, ctx)
     net = _make_net(recipe, data, ctx)
+    frozen = freeze(net, recipe.freeze)
     if start and workers.is_writer:
         net.load_parameters(str(start), ctx=ctx)
         difference = compare_names(net.classes, data.class_names)
@@ -146,6 +148,7 @@ def build(
         seed=recipe.seed,
         stage=stage,
         moves_statistics=task.moves_statistics,
+        frozen=frozenset(frozen),
         num_params=count_params(net),
     )
     extra = tuple(extra_hooks)
