@@ -15,7 +15,7 @@ from typing import NamedTuple, Tuple
 import mxnet as mx
 import numpy as np
 import pytest
-from runs import assert_resumes, content, logged
+from runs import assert_resumes, content, logged, save_teacher
 from waiting import PATIENCE_S
 
 from gluon_effnets.train import checkpoint, loop
@@ -56,6 +56,7 @@ DSNET = ("model=ds_mobilenet_tiny", "model_options={dropout: 0.2}")
 # A task remembers nothing: what it must is a parameter of the network, or a hook.
 TASK_CASES = {
     "classification": Case(False, ("task_options.label_smoothing=0.1",)),
+    "distill": Case(False, ("task_options={{teacher: plain_tiny, weights: {weights}, label_smoothing: 0.1}}",)),
     "gate": Case(False, (*DSNET, "task_options.noise=true", "hooks.ema.decay=0.9")),
     "recalibrate": Case(False, DSNET),
     "slimmable": Case(False, (*DSNET, "task_options.targets=ensemble", "hooks.ema.decay=0.9")),
@@ -74,6 +75,11 @@ OPTIMIZER_CASES = {
     "lbsgd": {"momentum": 0.9, "batch_scale": 2, "warmup_epochs": 1, "updates_per_epoch": 3},
     "rmsprop_tf": {"momentum": 0.9, "epsilon": 1.0e-3},
 }
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    return save_teacher(tmp_path / "teacher.params")
 
 
 def assert_has_effect(run, start, *overrides):
@@ -147,7 +153,8 @@ def assert_remembers(start, case, kind, *overrides, killed_after=3):
 
 
 def assert_entered(cases, known):
-    assert {name.split()[0] for name in cases} >= set(known), "enter what is missing in the cases of this file"
+    missing = set(known) - {name.split()[0] for name in cases}
+    assert not missing, f"enter {', '.join(sorted(missing))} in the cases of this file"
 
 
 def our_hooks(kind=Hook):
@@ -192,10 +199,11 @@ def test_service_hook(start, name):
 
 
 @pytest.mark.parametrize("name", sorted(TASK_CASES))
-def test_task(start, name):
+def test_task(start, teacher, name):
     case = TASK_CASES[name]
     assert not case.stateful and not hasattr(TASKS[name], "state_dict")
-    assert_resumes(start, f"task={name}", *case.overrides)
+    overrides = [text.format(weights=teacher) if name == "distill" else text for text in case.overrides]
+    assert_resumes(start, f"task={name}", *overrides)
 
 
 @pytest.mark.parametrize("saved", [1, 2])
