@@ -1,4 +1,4 @@
-"""Distillation: the loss against NumPy, the teacher in its own preprocessing and the data's classes, and its part in a resume."""
+"""Distillation: the loss against NumPy, the teacher's images and classes, and its part in a resume."""
 
 from __future__ import annotations
 

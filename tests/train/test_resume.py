@@ -36,6 +36,7 @@ class Case(NamedTuple):
 # Every hook, task and optimizer of ours stands here: a new one must be entered, and its word is put to the test.
 HOOK_CASES = {
     "clip_gradients": Case(False, ("hooks.clip_gradients.max_norm=0.1",)),
+    "cutmix": Case(False, ("hooks.cutmix={off_last: 1it}",)),
     "ema": Case(True, ("hooks.ema={}",)),
     "mixup": Case(False, ("hooks.mixup={alpha: 1.0, off_last: 1it}",)),
     "recompute_statistics": Case(False, ("hooks.recompute_statistics.duration=3it",)),
@@ -116,7 +117,10 @@ def test_accumulated_batches(start):
 
 def test_everything_random_at_once(start):
     overrides = ["model_options={dropout: 0.5, drop_connect: 0.5}", "data.augment=imagenet", "accumulate=2"]
-    overrides += ["hooks={mixup: {alpha: 1.0}, ema: {}, recompute_statistics: {}}", "data.source=synthetic:64"]
+    overrides += [
+        "hooks={mixup: {alpha: 1.0}, cutmix: {}, ema: {}, recompute_statistics: {}}",
+        "data.source=synthetic:64",
+    ]
     assert_resumes(start, *overrides)
 
 
