@@ -79,6 +79,7 @@ GROUPS: Dict[str, Dict[str, Run]] = {
     "fine_tuning": {
         "from scratch": Run("mobilenet_v1_x0_25", settings=FEW_IMAGES),
         "fine-tuned": Run(**FINE_TUNE, settings=FEW_IMAGES),
+        "classifier alone": Run(**FINE_TUNE, settings=(*FEW_IMAGES, "freeze=backbone")),
     },
     "condensenet": {
         "CondenseNet": Run("condensenet_small", settings=PRUNED),
