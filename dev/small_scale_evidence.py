@@ -61,6 +61,8 @@ FEW_IMAGES = (
     "duration=5ep",
     "schedule.warmup=0.5ep",
 )
+TEACHER = "WEIGHTS"  # of the comparison "fine-tuned" with the same seed
+TAUGHT = f"task_options={{teacher: mobilenet_v1_x0_25, weights: {TEACHER}}}"
 FINE_TUNE = {"model": "mobilenet_v1_x0_25", "recipe": "configs/fine_tune.yaml"}
 SHORT = ("duration=200it", "evaluate_every=200it", "schedule.warmup=40it")
 GROUPS: Dict[str, Dict[str, Run]] = {
@@ -79,6 +81,7 @@ GROUPS: Dict[str, Dict[str, Run]] = {
     "fine_tuning": {
         "from scratch": Run("mobilenet_v1_x0_25", settings=FEW_IMAGES),
         "fine-tuned": Run(**FINE_TUNE, settings=FEW_IMAGES),
+        "from scratch, taught": Run("mobilenet_v1_x0_25", settings=(*FEW_IMAGES, "task=distill", TAUGHT)),
         "classifier alone": Run(**FINE_TUNE, settings=(*FEW_IMAGES, "freeze=backbone")),
     },
     "condensenet": {
@@ -99,7 +102,8 @@ def command(run: Run, seed: int, source: str, out: Path) -> list:
     """The training command of one run."""
     options = {"stem_stride": 2, **run.options}
     settings = [f"model_options.{key}={json.dumps(value)}" for key, value in options.items()]
-    settings += [*run.settings, f"seed={seed}"]
+    teacher = out.parent / _folder("fine-tuned", seed) / "mobilenet_v1_x0_25.params"
+    settings += [*(setting.replace(TEACHER, str(teacher)) for setting in run.settings), f"seed={seed}"]
     recipe = run.recipe
     if run.gate_of:
         other = out.parent / _folder(run.gate_of, seed)

@@ -108,7 +108,7 @@ def build(
         raise ValueError(f"{recipe.data.source} has no training images; it serves for evaluation alone (validate)")
     precision = Precision(recipe.precision, ctx)
     net = _make_net(recipe, data, ctx)
-    frozen = freeze(net, recipe.freeze)
+    num_params, frozen = count_params(net), freeze(net, recipe.freeze)
     if start and workers.is_writer:
         net.load_parameters(str(start), ctx=ctx)
         difference = compare_names(net.classes, data.class_names)
@@ -149,7 +149,7 @@ def build(
         stage=stage,
         moves_statistics=task.moves_statistics,
         frozen=frozenset(frozen),
-        num_params=count_params(net),
+        num_params=num_params,
     )
     extra = tuple(extra_hooks)
     exported_weights(recipe, (*hooks, *extra))  # which refuses what there will not be

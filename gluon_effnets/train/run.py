@@ -89,7 +89,7 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
         params = state.net._collect_params_with_prefix()
         layers = sum(name.endswith("running_mean") for name in state.frozen)
         kept = sum(params[name].data().size for name in state.frozen if "running_" not in name)
-        say(state, f"frozen    {kept / 1e6:.3f} M parameters, and the statistics of {layers} BN layers")
+        say(state, f"frozen    {kept:,} parameters, and the statistics of {layers} BN layers")
     say(state, f"duration  {state.total_updates} updates, {state.updates_per_epoch} per epoch, on {state.ctx}")
     could = state.ctx.device_type == "cpu" and recipe.precision == "float32" and not native.switched_off()
     if could and state.precision.operators != "compiled":
