@@ -62,7 +62,7 @@ FEW_IMAGES = (
     "schedule.warmup=0.5ep",
 )
 TEACHER = "WEIGHTS"  # of the comparison "fine-tuned" with the same seed
-TAUGHT = f"task_options={{teacher: mobilenet_v1_x0_25, weights: {TEACHER}}}"
+TAUGHT = f"task_options={{teacher: mobilenet_v1_x0_25, weights: {TEACHER}, label_smoothing: 0.1}}"
 FINE_TUNE = {"model": "mobilenet_v1_x0_25", "recipe": "configs/fine_tune.yaml"}
 SHORT = ("duration=200it", "evaluate_every=200it", "schedule.warmup=40it")
 GROUPS: Dict[str, Dict[str, Run]] = {
