@@ -268,7 +268,7 @@ def draw(curves: dict, picture: Path) -> None:
     scores.set(xlabel="epoch", title="held-out top-1, %")
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
-    scores.legend(fontsize=7)
+    scores.legend(fontsize=7, framealpha=0.5)
     figure.savefig(picture, dpi=100)
 
 
