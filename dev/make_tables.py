@@ -20,6 +20,7 @@ from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.latency import latency_tables, memory_table
 from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
 from gluon_effnets.complexity import RULES, condensed_options, count
+from gluon_effnets.files.write import write_text
 from gluon_effnets.models import SlimmableNet
 from gluon_effnets.tables import Table
 
@@ -239,6 +240,20 @@ def profile_table() -> str:
     return f"{summary_table(measured['profiles'])}\n\n{line}"
 
 
+def worker_faults_table() -> str:
+    """What `dev/worker_faults.py --json results/worker_faults.json` measured: a line per phase, a column per fault."""
+    found = results("worker_faults")
+    seconds = {(row["phase"], row["fault"]): f"{row['s']:.0f}" if row["s"] >= 1 else "< 1" for row in found["rows"]}
+    phases, faults = (list(dict.fromkeys(row[key] for row in found["rows"])) for key in ("phase", "fault"))
+    names = {"import": "import of the package", "start": "before the first update", "report": "report and export"}
+    rows = [[names.get(phase, phase), *(seconds[phase, fault] for fault in faults)] for phase in phases]
+    equal, jobs = sum(row["restart_equal"] for row in found["rows"]), len(found["rows"])
+    machine = f"{found['processors']} processors ({found['processor']}), load average {found['load_average'][2]:.1f}"
+    restarts = f"After {equal} of {jobs} jobs, the same command ended with the checkpoint of a job without a fault."
+    line = f"Measured on {found['date']}: {machine}.\n{restarts}"
+    return f"{Table(['', *faults], rows).markdown()}\n\n{line}"
+
+
 def weights_table() -> str:
     """Published weights, and what dev/measure_weights.py measured."""
     header = ["weights", "model", "published top-1", "photographs: top-1", "top-5", "same answer", "license", "from"]
@@ -278,6 +293,7 @@ TABLES = {
     "latency": latency_table,
     "memory": lambda: memory_table(results("memory")),
     "profile": profile_table,
+    "worker_faults": worker_faults_table,
 }
 
 
@@ -288,7 +304,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     if args.count:
-        (ROOT / "results" / "computed.json").write_text(json.dumps(count_all(), indent=1) + "\n")
+        write_text(ROOT / "results" / "computed.json", json.dumps(count_all(), indent=1) + "\n")
     stale = []
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = path.read_text()
@@ -296,7 +312,7 @@ def main() -> int:
         if new != text:
             stale.append(path.name)
             if not args.check:
-                path.write_text(new)
+                write_text(path, new)
     print("\n".join(f"{'stale' if args.check else 'written'}: {name}" for name in stale) or "all tables are up to date")
     return 1 if args.check and stale else 0
 

@@ -22,6 +22,8 @@ import sys
 from pathlib import Path
 from typing import Dict, NamedTuple
 
+from gluon_effnets.files.write import write_text
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -217,7 +219,7 @@ def collect(group: str, out: Path, seeds) -> None:
         row["commit"] = json.loads((last / "run.json").read_text())["commit"]
         row["command"] = shlex.join(["python", *command(run, seed, "cifar10:DIR", Path("OUT"))])
         kept.append(row)
-    path.write_text(json.dumps({"rows": kept}, indent=1) + "\n")
+    write_text(path, json.dumps({"rows": kept}, indent=1) + "\n")
     draw(curves, logs / f"cifar10.{group}.png")
 
 

@@ -7,6 +7,7 @@ import sys
 
 from .commands import (
     benchmark,
+    card,
     classes,
     compare_int8,
     convert,
@@ -36,6 +37,7 @@ COMMANDS = (
     compare_int8.COMMAND,
     convert.COMMAND,
     export.COMMAND,
+    card.COMMAND,
     tvm.COMMAND,
     native.COMMAND,
     plot.COMMANDS,

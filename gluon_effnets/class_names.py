@@ -9,9 +9,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional
 
-__all__ = ["identifier", "imagenet_names", "names_of_folder", "names_of_list", "read_lines", "write_names"]
-
 from ._gluoncv import import_gluoncv
+from .files.regular import read_bytes
+from .files.write import write_text
+
+__all__ = ["identifier", "imagenet_names", "names_of_folder", "names_of_list", "read_lines", "write_names"]
 
 log = logging.getLogger("gluon_effnets")
 
@@ -19,6 +21,7 @@ _WORDNET = re.compile(r"n\d{8}\b")
 
 # The endings that im2rec packs if it is not told others.
 _IM2REC_SUFFIXES = (".jpeg", ".jpg", ".png")
+_MOST = 1 << 30  # bytes; a list of ImageNet has 70 million
 _UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -40,19 +43,20 @@ def imagenet_names() -> List[str]:
     return [f"{number} {name}" for number, name in zip(table.synset, table.classes)]
 
 
-def read_lines(path) -> List[str]:
+def read_lines(path, what: str = "file") -> List[str]:
     """Read the names of classes from a text file: the line with number n, from 0, names class n.
 
     Blank lines at the end and a byte order mark at the beginning are dropped; a name that stands twice is a warning.
 
     Args:
         path: The file, in UTF-8.
+        what: What it should be, for the error text.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is in another encoding, holds no name, or has a blank line between two names.
     """
-    lines = [line.strip() for line in _text(Path(path).expanduser()).split("\n")]
+    lines = [line.strip() for line in _text(Path(path).expanduser(), what).split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
@@ -80,7 +84,7 @@ def names_of_list(path, labels: Optional[Mapping[int, int]] = None) -> List[str]
     """
     found: Dict[int, str] = {}
     wanted = set(labels.values()) if labels else None
-    for number, line in enumerate(_text(Path(path).expanduser()).split("\n"), 1):
+    for number, line in enumerate(_text(Path(path).expanduser(), "file").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -133,20 +137,12 @@ def names_of_folder(path) -> List[str]:
 
 def write_names(names: List[str], path) -> None:
     """Write one name per line, in UTF-8, so that the file is there complete or not at all."""
-    target = Path(path).expanduser()
-    part = target.with_name(f"{target.name}.part{os.getpid()}")
-    try:
-        part.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    write_text(Path(path).expanduser(), "".join(f"{name}\n" for name in names))
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, what: str) -> str:
     """The text of a file in UTF-8, with line ends as in Unix."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no file at {path}")
-    content = path.read_bytes()
+    content = read_bytes(path, what, _MOST)
     if content.startswith(_UTF16_STARTS):
         raise ValueError(f"{path} is UTF-16 text; save it as UTF-8")
     try:

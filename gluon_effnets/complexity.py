@@ -8,6 +8,7 @@ from ast import literal_eval
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ._mxnet import mx
+from .files.schema import check_type, whole
 from .models import ClassificationNet
 from .nn.variants import inference_variants
 
@@ -44,7 +45,14 @@ class Complexity(NamedTuple):
 
 
 def count(net: mx.gluon.HybridBlock, image_size: int = 224, rule: str = "conv_fc") -> Complexity:
-    """Count a network at one input size. Raises ValueError for an unknown rule (see `RULES`)."""
+    """Count a network at one input size.
+
+    Raises TypeError for what is no network or no size, ValueError for an unknown rule (see `RULES`), or a size that the
+    network cannot take.
+    """
+    check_type("net", net, mx.gluon.HybridBlock, words="a network")
+    check_type("image_size", image_size, int, words="a whole number of pixels")
+    whole(1, 1 << 14)(image_size, "image_size")
     madds = sum(layer.madds for layer in layer_costs(net, image_size, rule))
     return Complexity(count_params(net), madds, image_size, rule)
 

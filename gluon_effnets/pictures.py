@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 from ._requirements import optional_import
+from .files.write import make_folder, write_bytes
 
 __all__ = ["load_pyplot", "save_picture"]
 
@@ -27,8 +29,10 @@ def save_picture(figure: Any, path: Any, dpi: int = 120) -> None:
     """Write a figure to a file, in folders made as needed, and close it."""
     from matplotlib import pyplot
 
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path, drawn = Path(path if Path(path).suffix else f"{path}.png"), io.BytesIO()
+    make_folder(path.parent)
     try:
-        figure.savefig(path, dpi=dpi)
+        figure.savefig(drawn, dpi=dpi, format=path.suffix[1:])
     finally:
         pyplot.close(figure)
+    write_bytes(path, drawn.getvalue())

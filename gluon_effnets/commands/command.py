@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
-from typing import Callable, NamedTuple, Optional, Sequence, Tuple, Union
+import traceback
+from typing import Callable, NamedTuple, NoReturn, Optional, Sequence, Tuple, Union
 
 from .. import __version__
+from ..files.mistakes import TRACE_VARIABLE, sentence
+from ..files.text import shown
 from .reader import reader_left
 
-__all__ = ["Command", "Group", "run_command"]
+__all__ = ["Command", "Group", "Parser", "run_command"]
 
 
 _DESCRIPTION = "Efficient image-recognition networks on Apache MXNet/Gluon: train, measure and deploy them."
@@ -24,8 +28,8 @@ class Command(NamedTuple):
         help: What it does, in one sentence; it stands in the list of commands and begins the command's own help.
         add_arguments: Adds the arguments to the command's parser. It must not import what only `run` needs: every
             command is asked for its arguments whenever one of them runs.
-        run: Takes the parsed arguments; its answer is the exit code, None for 0. ValueError, TypeError, OSError and
-            ImportError become one message without a trace.
+        run: Takes the parsed arguments; its answer is the exit code, None for 0. Errors become one message; their trace
+            stands before it where the variable GLUON_EFFNETS_TRACE is set.
         old_names: Words that called it in earlier versions and still do.
     """
 
@@ -34,6 +38,13 @@ class Command(NamedTuple):
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], Optional[int]]
     old_names: Tuple[str, ...] = ()
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose messages do not echo pages of what was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message, 400))
 
 
 class Group(NamedTuple):
@@ -47,15 +58,18 @@ class Group(NamedTuple):
 def run_command(commands: Sequence[Union[Command, Group]], argv: Optional[Sequence[str]] = None) -> int:
     """Run the command that the words `argv` call, by default the words of this process; return the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    parser = argparse.ArgumentParser(prog="python -m gluon_effnets", description=_DESCRIPTION)
+    parser = Parser(prog="python -m gluon_effnets", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=__version__, help="Show the version and exit.")
     _add_commands(parser, "COMMAND", commands)
     try:
         args = parser.parse_args(argv)
         return args.run(args) or 0
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    # All kinds: what libraries raise for a file that no check foresaw is a message, too.
+    except Exception as error:
+        if os.environ.get(TRACE_VARIABLE):
+            traceback.print_exc()
         if not reader_left():
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
         return 130

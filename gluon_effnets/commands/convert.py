@@ -18,10 +18,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoint",
         help="The official file, or a folder RUN/checkpoints/update-N; with --condense also a .params file.",
     )
-    parser.add_argument("out", help="The .params file to write.")
+    parser.add_argument("out", help="The file to write: .params, or with --to another.")
     parser.add_argument("--ema", action="store_true", help="Take the averaged weights of the checkpoint.")
     parser.add_argument(
         "--source", help="Where the network is defined, if the checkpoint's keys do not tell, e.g. timm_tf."
+    )
+    parser.add_argument(
+        "--to",
+        metavar="IMPLEMENTATION",
+        help="The way back: write a .params file with names of timm, torchvision, ... or our own (safetensors), into "
+        "an OUT that ends in .safetensors, .npz or .pth.",
     )
     condensing_options(parser)
     network_options(parser)
@@ -31,6 +37,8 @@ def run(args: argparse.Namespace) -> None:
     """Convert, and print what was done."""
     from ..weights import convert
 
+    if args.to:
+        return _write_back(args)
     if Path(args.checkpoint).is_dir():
         return _convert_own(args)
     settings = {key: getattr(args, key) for key in ("ema", "source", "condense", "condense_classifier")}
@@ -39,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _convert_own(args: argparse.Namespace) -> None:
     """Write the weights of a checkpoint folder of a training run."""
+    from ..files.write import make_folder
     from ..models.condense import condense
     from ..train.checkpoint import load_network
 
@@ -49,9 +58,21 @@ def _convert_own(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.checkpoint} is of {net.identity['model']}, not of {args.model}")
     if args.condense or args.condense_classifier:
         net = condense(net, classifier=args.condense_classifier)
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(Path(args.out).parent)
     net.save_parameters(args.out)
     print(f"{args.out}: the {'averaged ' if args.ema else ''}weights of {args.checkpoint}")
+
+
+def _write_back(args: argparse.Namespace) -> None:
+    from .. import get_model
+    from ..weights import write_official
+    from ..weights.conversion import weights_path
+
+    if args.source or args.ema or args.condense or args.condense_classifier:
+        raise ValueError("--source, --ema and --condense do not go with --to")
+    weights = weights_path(args.model, args.checkpoint)
+    net = get_model(args.model, pretrained=weights, classes=None, **read_options(args.option))
+    print(write_official(net, args.out, args.to))
 
 
 COMMAND = Command(

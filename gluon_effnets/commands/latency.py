@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure, print the tables, and write the files that are asked for."""
     from ..benchmarks.latency import LATENCY_RUNTIMES, Settings, draw_latency, latency_tables, measure
+    from ..files.write import write_text
 
     for path in (args.json, args.plot):
         if path and not Path(path).absolute().parent.is_dir():
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
         print(line, file=sys.stderr, flush=True)
     print(latency_tables(result))
     if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
     if args.plot:
         draw_latency(result, args.plot)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from typing import Any, Callable, Dict, Sequence
 
-import yaml
-
+from ..files.text import shortened, shown
+from ..files.yaml_text import parse_yaml
 from ..tables import FORMATS
 
 __all__ = [
@@ -45,13 +46,15 @@ def read_options(pairs: Sequence[str]) -> Dict[str, Any]:
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator:
-            raise ValueError(f"--option {pair!r} is not of the form name=value")
-        value = yaml.safe_load(text)
+            raise ValueError(f"--option {shortened(pair)} is not of the form name=value")
+        value = parse_yaml(text, f"--option {shown(pair)}")
         try:
             # YAML 1.1 takes 1e-3 for a text.
-            options[key] = float(value) if isinstance(value, str) else value
+            number = float(value) if isinstance(value, str) else value
         except ValueError:
-            options[key] = value
+            number = value
+        # "nan" and "infinity" are texts.
+        options[key] = value if isinstance(number, float) and not math.isfinite(number) else number
     return options
 
 

@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-size", type=int, metavar="N", help="Side of the network's input (default: as it was trained)."
     )
+    parser.add_argument(
+        "--trust-library",
+        action="store_true",
+        help="Load what runs code: the library of TVM, or the graph with foreign operators, that EXPORTED.json names.",
+    )
     table_format(parser, exact="all but text are one table, written at the end")
     network_options(parser)
 
@@ -81,7 +86,7 @@ def _classifier(args: argparse.Namespace) -> Tuple[Union[Classifier, ExportedCla
     if args.model.endswith((".json", ".onnx", ".so")):
         if args.option:
             raise ValueError("--option is for weights; an exported network is as it was exported")
-        return ExportedClassifier(args.model, args.image_size), args.paths
+        return ExportedClassifier(args.model, args.image_size, args.trust_library), args.paths
     weights, *images = args.paths
     if not images:
         raise ValueError("no images: give NAME WEIGHTS IMAGE..., or EXPORTED.json IMAGE...")

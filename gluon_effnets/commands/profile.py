@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> None:
     from ..benchmarks.profile.lower_bound import measure_machine
     from ..benchmarks.profile.run import REPRESENTATIVES, Variant, deployed, profile
     from ..benchmarks.profile.tables import detail_tables, machine_line, plot_profiles, profile_row, summary_table
+    from ..files.write import write_text
     from ..timing import conditions, conditions_line
 
     variants = [Variant(name, args.width, args.aligned) for name in args.names]
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{summary_table(rows)}\n\n{machine_line(machine._asdict())}\n{args.repeats} repetitions; {told}")
     if args.json:
         measured = {"conditions": told, "repeats": args.repeats, "machine": machine._asdict(), "profiles": rows}
-        args.json.write_text(json.dumps(measured, indent=1) + "\n")
+        write_text(args.json, json.dumps(measured, indent=1) + "\n")
     if args.plot:
         plot_profiles(profiles, args.plot)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
 
+from ..files.write import write_text
 from .command import Command
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def run_data(args: argparse.Namespace) -> None:
 
 def _write(path: Optional[str], results: List[dict]) -> None:
     if path:
-        Path(path).write_text(json.dumps(results, indent=1) + "\n")
+        write_text(path, json.dumps(results, indent=1) + "\n")
 
 
 TRAIN = Command("train", "Measure the images/s of training, and where the time goes.", add_train_arguments, run_train)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Optional, Sequence
 
-from .command import Command
+from .command import Command, Parser
 from .options import DATA_KINDS
 
 __all__ = ["COMMAND", "main", "parse"]
@@ -51,7 +51,7 @@ COMMAND = Command(
 
 def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """The arguments of train_imagenet.py, by default of this process."""
-    parser = argparse.ArgumentParser(prog="train_imagenet.py", description=COMMAND.help)
+    parser = Parser(prog="train_imagenet.py", description=COMMAND.help)
     add_arguments(parser)
     return parser.parse_args(argv)
 

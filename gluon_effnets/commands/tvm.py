@@ -7,7 +7,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -48,15 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compile, and print the files and how they compare; return the exit code."""
     from ..deploy.to_tvm import compile as tvm_compiler
+    from ..files.write import make_folder, move_together, scratch_beside
 
     exported = Path(args.exported)
     about = _compilable(exported)
     library = Path(args.library) if args.library else exported.with_suffix(".so")
+    make_folder(library.parent)
     # A process of its own: TVM in another environment, and its threads apart from MXNet's.
-    with tempfile.TemporaryDirectory() as folder:
-        path, expected = exported.parent / about.files[0], Path(folder) / "expected.npz"
+    with scratch_beside(library) as folder:
+        [[path]], expected, draft = about.files_in(exported.parent), folder / "expected.npz", folder / library.name
         _write_question_and_answer(path, about, expected)
-        arguments = [str(path), str(library), "--trials", str(args.trials), "--expected", str(expected)]
+        arguments = [str(path), str(draft), "--trials", str(args.trials), "--expected", str(expected)]
         arguments += ["--threads", str(args.threads)]
         if args.database:
             arguments += ["--database", args.database]
@@ -66,17 +67,18 @@ def run(args: argparse.Namespace) -> int:
             )
         except OSError as error:
             raise ValueError(f"--tvm-python {args.tvm_python} cannot be started: {error.strerror}") from None
-    if done.returncode < 0:
-        raise ValueError(
-            f"TVM's process was ended by signal {-done.returncode}; what its trials found is kept.\n"
-            "If this comes again, compare the versions of its packages with dev/tvm-requirements.txt"
-        )
-    if done.returncode:
-        return done.returncode
-    made = tvm_compiler.Compiled(**json.loads(done.stdout.splitlines()[-1]))
-    # The library's whole name: OUT.json describes the ONNX file.
-    description = library.with_name(f"{library.name}.json")
-    _describe(about, made, library, args.threads).save(description)
+        if done.returncode < 0:
+            raise ValueError(
+                f"TVM's process was ended by signal {-done.returncode}; what its trials found is kept.\n"
+                "If this comes again, compare the versions of its packages with dev/tvm-requirements.txt"
+            )
+        if done.returncode:
+            return done.returncode
+        made = tvm_compiler.Compiled(**json.loads(done.stdout.splitlines()[-1]))
+        # The library's whole name: OUT.json describes the ONNX file.
+        description = draft.with_name(f"{library.name}.json")
+        _describe(about, made, draft, args.threads).save(description)
+        library, description = move_together([draft, description], library.parent)
     print(f"{library}\n{description}\n{_summary(made)}")
     return 0
 
@@ -86,6 +88,7 @@ def _compilable(exported: Path):
     from ..deploy.description import Description
 
     about = Description.read(exported)
+    about.files_in(exported.parent)
     if about.format != "onnx" or about.input_shape[0] is None or about.int8 is not None:
         raise ValueError(
             f"TVM compiles float ONNX files for a fixed number of images; {exported} describes another export.\n"
@@ -98,8 +101,6 @@ def _write_question_and_answer(path: Path, about, out: Path) -> None:
     """Random input, what ONNX Runtime makes of it, and the rounding that the export found, to the .npz file `out`."""
     from ..deploy.to_onnx.files import onnx_runner
 
-    if not path.is_file():
-        raise FileNotFoundError(f"the exported network lacks {path}")
     data = np.random.RandomState(0).standard_normal(about.input_shape).astype(np.float32)
     np.savez(str(out), data=data, logits=onnx_runner(path)(data), rounding=about.difference)
 
@@ -116,6 +117,7 @@ def _describe(about, made, library: Path, threads: int):
         compared_on=("ONNX Runtime on random input",),
         versions={**about.versions, "tvm": made.tvm},
         tvm={"processor": made.processor, "threads": threads, "sha256": sha256(library)},
+        sha256={library.name: sha256(library)},
     )
 
 

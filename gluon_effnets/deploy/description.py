@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ..class_names import read_lines
+from ..files.regular import beside, sha256
+from ..files.schema import Check, flag, list_of, number, one_of, optional, record, table_of, text, whole
+from ..files.side_json import read_json
+from ..files.write import write_text
 from ..models import Preprocessing
 from ..models.card import complete_preprocessing
+from ..models.preprocessing import CHANNEL_ORDERS
 
 __all__ = ["Description", "Route", "as_metadata", "facts_of", "read_names", "sha256"]
 
@@ -59,7 +63,7 @@ class Description:
     tvm : of a library of TVM, else None: the `processor` it is for, as LLVM names it, for how many `threads`, and its
         `sha256`.
     routes : what a gate chooses from; the head's second output is a place in it. Empty for a network without a gate.
-    sha256 : of every file of a routed export, else None.
+    sha256 : of every file, by its name; None in exports of older versions without routes.
     license : of the weights, as it was given to the export, or None.
     """
 
@@ -131,7 +135,32 @@ class Description:
         # Versions without these keys refuse them, though they can run the files.
         newer = _NEWER_ROUTED_KEYS if self.routes else _NEWER_KEYS
         content.update((key, values[key]) for key in newer if values[key] not in (None, False))
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(content, indent=1) + "\n")
+
+    def files_in(self, folder: Path) -> List[List[Path]]:
+        """Return the paths of `files`, and of those of every route, in a folder.
+
+        Raises FileNotFoundError if one is missing, ValueError if a name leads elsewhere, or one is not as it was when
+        it was described: half of it, or another export's, killed while it replaced this one. Older exports do not
+        say how their files were.
+        """
+        whose = f"the description in {folder}"
+        named = (self.files, *(route.files for route in self.routes))
+        groups = [[beside(folder, name, whose) for name in names] for names in named]
+        paths = [path for group in groups for path in group]
+        missing = [str(path) for path in paths if not path.is_file()]
+        if missing:
+            raise FileNotFoundError(f"the exported network lacks {' and '.join(missing)}")
+        what = "and the JSON file beside it were not written together, or are cut short; export again"
+        digests = self.sha256
+        if self.tvm:
+            # Loading half a library ends the process.
+            what = "is cut short, or not the library that was described; compile it again"
+            digests = {self.files[0]: self.tvm["sha256"]}
+        wrong = [str(path) for path in paths if digests is not None and digests.get(path.name) != sha256(path)]
+        if wrong:
+            raise ValueError(f"{' and '.join(wrong[:2])} {what}")
+        return groups
 
     @classmethod
     def read(cls, path) -> Description:
@@ -141,29 +170,44 @@ class Description:
         `tvm` wrote.
         """
         path = Path(path).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"no exported network at {path}")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            kind = content.pop("kind")
-            return {PLAIN: cls._from_plain, ROUTED: cls._from_routed}[kind](content)
-        # Not JSON, not an object, another JSON file, other keys.
-        except (ValueError, AttributeError, KeyError, TypeError):
+            content = read_json(path, "exported network")
+            _is_object(content, "its content")
+            reading = {PLAIN: cls._from_plain, ROUTED: cls._from_routed}.get(str(content.pop("kind", None)))
+            if reading is None:
+                raise ValueError("it is another JSON file")
+            description = reading(content)
+            description._check_counts()
+        except ValueError as error:
             writer = "tvm" if path.suffix == ".so" else "export"
-            hint = f"; give the JSON file that {writer} wrote beside it" if path.suffix != ".json" else ""
+            hint = f"; give the JSON file that {writer} wrote beside it" if path.suffix != ".json" else f": {error}"
             raise ValueError(f"{path} does not describe an exported network, or is cut short{hint}") from None
+        return description
+
+    def _check_counts(self) -> None:
+        """Raises ValueError for fields that do not go together."""
+        every = [self.files, *(route.files for route in self.routes)]
+        if len({bool(route.files) for route in self.routes}) > 1:
+            raise ValueError("some of its routes have no files")
+        if len({route.width for route in self.routes}) < len(self.routes):
+            raise ValueError("two of its routes have the same width")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} entries, std {len(self.std)}")
+        if self.names is not None and len(self.names) != self.num_classes:
+            raise ValueError(f"there are {len(self.names)} names, but {self.num_classes} classes")
+        if self.tvm is None and self.format == "tvm":
+            raise ValueError("a library of TVM has no facts under 'tvm'")
+        if self.routes and not {name for files in every for name in files} <= (self.sha256 or {}).keys():
+            raise ValueError("sha256 does not name all of its files")
 
     @classmethod
     def _from_plain(cls, content: Dict[str, Any]) -> Description:
-        if not set(_PLAIN_KEYS) - set(_LATER_KEYS) <= content.keys() <= {*_PLAIN_KEYS, *_NEWER_KEYS}:
-            raise KeyError("other keys than those of an export")
+        _PLAIN_FILE(content, "the file")
         return cls(**_with_tuples(content))
 
     @classmethod
     def _from_routed(cls, content: Dict[str, Any]) -> Description:
-        keys = content.keys() - set(_NEWER_ROUTED_KEYS)
-        if keys != set(_ROUTED_KEYS) or content["format"] not in ("mxnet", "onnx") or not content["routes"]:
-            raise KeyError("other keys than those of a routed export")
+        _ROUTED_FILE(content, "the file")
         # MXNet's files take any size that the network takes.
         side = content["image_size"] if content["format"] == "onnx" else None
         content["input_shape"] = (None, content.pop("in_channels"), side, side)
@@ -184,12 +228,66 @@ _PLAIN_KEYS = (
     *("versions", "folded", "fused", "milliseconds", "int8"),
 )
 _LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
-_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "license", "crop_first", "origin")
+_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "license", "crop_first", "origin", "sha256")
 _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
     *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),
 )
 _NEWER_ROUTED_KEYS = ("names", "crop_first", "origin")
+
+
+def _anything(value: Any, where: str) -> None:
+    """Allow what JSON holds: nothing is computed with it."""
+
+
+_NAMES = list_of(text(255), least=1, most=2)
+_SCALE = {"mean": list_of(number(-1e6, 1e6), 1, 64), "std": list_of(number(0, 1e6, above=0), 1, 64)}
+_SIDE = whole(1, 1 << 14)
+_is_object = table_of(_anything)
+_ROUTE = {"width": whole(0, 1000), "madds": whole(0, 1 << 62), "files": list_of(text(255), most=2)}
+_CHECKS: Dict[str, Check] = {
+    **_SCALE,
+    "format": one_of("mxnet", "onnx", "tvm"),
+    "files": _NAMES,
+    "head": _NAMES,
+    "model": text(1000),
+    "options": _is_object,
+    "aligned": flag,
+    "input_shape": list_of(optional(_SIDE), 4, 4),
+    "in_channels": whole(1, 64),
+    "num_classes": whole(1, 10_000_000),
+    "image_size": _SIDE,
+    "crop": number(0, 1, above=0),
+    "interpolation": text(100),
+    "channel_order": one_of(*CHANNEL_ORDERS),
+    "normalized_inside": optional(record(_SCALE)),
+    "names": optional(list_of(text())),
+    "difference": number(0),
+    "compared_on": list_of(text()),
+    "versions": table_of(text()),
+    "folded": optional(flag),
+    "fused": optional(flag),
+    "milliseconds": optional(table_of(number(0))),
+    "int8": optional(_is_object),
+    "tvm": optional(record({"processor": text(100), "threads": whole(1, 10_000), "sha256": text(64)})),
+    "fusion_refused": optional(text()),
+    "license": optional(text()),
+    "crop_first": flag,
+    "origin": optional(table_of(text())),
+    "routes": list_of(record(_ROUTE), 1, 1000),
+    "sha256": optional(table_of(text(64))),
+}
+
+
+def _checks(needed: Iterable[str], others: Iterable[str]) -> Check:
+    return record({key: _CHECKS[key] for key in needed}, {key: _CHECKS[key] for key in others})
+
+
+_PLAIN_FILE = _checks([key for key in _PLAIN_KEYS if key not in _LATER_KEYS], (*_LATER_KEYS, *_NEWER_KEYS))
+_ROUTED_FILE = record(
+    {**{key: _CHECKS[key] for key in _ROUTED_KEYS}, "format": one_of("mxnet", "onnx")},
+    {key: _CHECKS[key] for key in _NEWER_ROUTED_KEYS},
+)
 
 
 def facts_of(net, image_size: int) -> Dict[str, Any]:
@@ -207,9 +305,9 @@ def as_metadata(facts: Mapping[str, Any]) -> Dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in known.items()}
 
 
-def sha256(path: Path) -> str:
-    """Return the digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def takes_any_files(path: Path) -> bool:
+    """Whether a file is a description of an older version, without digests."""
+    return path.is_file() and b'"sha256"' not in path.read_bytes()
 
 
 def read_names(path, num_classes: int) -> List[str]:
@@ -217,10 +315,7 @@ def read_names(path, num_classes: int) -> List[str]:
 
     Raises FileNotFoundError, or ValueError for another number of names, or a file that `read_lines` refuses.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"no class names at {path}")
-    names = read_lines(path)
+    names = read_lines(path, "class names")
     if len(names) != num_classes:
         raise ValueError(f"{path} has {len(names)} names, but there are {num_classes} classes: one line for each")
     return names

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
+from mxnet.gluon.block import HybridBlock
 
 from ..files.folders import not_left_empty
+from ..files.schema import check_type, whole
+from ..files.text import shortened
+from ..files.write import make_folder, move_together, scratch_beside
 from ..models import ClassificationNet
 from ..models.card import usual_size
 from ..models.condensenet import CondenseNet
@@ -28,7 +30,7 @@ from .compare import (
     questions,
     split_images,
 )
-from .description import Description, as_metadata, facts_of
+from .description import Description, as_metadata, facts_of, sha256, takes_any_files
 from .formats import FORMATS, Content, Format, Options, Runner, Written, find_format
 from .graph.inference import Normalization, StaticGraph, network_graph
 from .graph.static import static_graph
@@ -138,6 +140,7 @@ def export_subnet(
 
     Example: `export_subnet(get_model("ds_mobilenet_v1", pretrained="w.params"), 0, "out/slimmest")`
     """
+    _require_weights(net)
     static, chosen = static_subnet(net, which), find_format(format, int8 is not None)
     target = _Target.checked(static, image_size, align, chosen, Options(**options))
     with not_left_empty(Path(prefix).parent):
@@ -164,6 +167,7 @@ def export_routed(
 
     Example: `load_routed(export_routed(net, "out/routed", 224))(images)`
     """
+    _require_weights(net)
     if format not in FORMATS or (single_file and format != "onnx"):
         raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}, for a single file 'onnx'")
     chosen, size = FORMATS[format], image_size or usual_size(net)
@@ -191,9 +195,9 @@ class Way(Protocol):
 def _write(ways: Sequence[Way], prefix) -> Exported:
     """Write -> load -> compare -> describe -> move into place, by the first way that gives the network's answers."""
     prefix = Path(prefix)
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=str(prefix.parent)) as folder:
-        draft = Path(folder) / prefix.name
+    make_folder(prefix.parent)
+    with scratch_beside(prefix) as folder:
+        draft = folder / prefix.name
         for way in ways:
             written = way.write(draft)
             found = way.compare(written, way.load(written))
@@ -202,11 +206,11 @@ def _write(ways: Sequence[Way], prefix) -> Exported:
         else:
             raise ExportError(found.refused)
         description = draft.with_name(f"{prefix.name}.json")
-        way.describe(written, found).save(description)
-        final = []
-        for path in (*written.files, description):
-            final.append(prefix.with_name(path.name))
-            os.replace(path, final[-1])
+        digests = {path.name: sha256(path) for path in written.files}
+        dataclasses.replace(way.describe(written, found), sha256=digests).save(description)
+        # The description last: among files of two exports its digests are wrong. One without digests goes first.
+        old = prefix.with_name(description.name)
+        final = move_together((*written.files, description), prefix.parent, remove_first=takes_any_files(old))
     return Exported(tuple(final[:-1]), final[-1], found.difference)
 
 
@@ -244,6 +248,10 @@ class _Target:
         cls, net: ClassificationNet, image_size: Optional[int], align: Optional[bool], format: Format, options: Options
     ) -> _Target:
         """Check that it can be done. Raises ValueError if it cannot, ImportError if a package is missing."""
+        _require_weights(net)
+        check_type("image_size", image_size, int, type(None), words="a whole number of pixels, or None")
+        if image_size is not None:
+            whole(1, 1 << 14)(image_size, "image_size")
         format.check(options)
         channels = len(net.card.preprocessing.mean)
         if options.raw_input and channels != net.in_channels:
@@ -292,7 +300,7 @@ class _Target:
 
     def load(self, written: Written, **how: Any) -> Runner:
         """Load what was written."""
-        return self.format.open(written.files, self.options.batch, **how)
+        return self.format.open(written.files, self.options.batch, trust=True, **how)
 
     def describe(self, written: Written, found: Findings, folded: bool) -> Description:
         """Describe files that have been compared."""
@@ -309,6 +317,15 @@ class _Target:
             **self.facts,
             **found.details,
         )
+
+
+def _require_weights(net: Any) -> None:
+    """Raises TypeError for what is no network of this package, ValueError for one without weights."""
+    if not isinstance(net, HybridBlock) or not hasattr(net, "identity"):
+        raise TypeError(f"net is {shortened(net)}, of type {type(net).__name__}; it must be a network of get_model")
+    empty = [name for name, param in net.collect_params().items() if param._data is None]
+    if empty:
+        raise ValueError(f"net has no weights yet ({empty[0]} is empty): call net.initialize(), or load some")
 
 
 @dataclasses.dataclass(frozen=True)

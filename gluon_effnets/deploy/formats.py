@@ -12,7 +12,10 @@ import numpy as np
 
 from .. import __version__
 from .._requirements import optional_import
-from .description import Description, sha256
+from ..files.mistakes import sentence
+from ..files.schema import check_type
+from ..files.text import shortened
+from .description import Description
 from .graph.inference import Array, StaticGraph, as_numpy
 from .to_mxnet.files import symbol_block, write_symbol_files
 from .to_mxnet.int8 import write_int8_symbol_files
@@ -93,6 +96,8 @@ class Format:
     folds : whether writing folds BN by itself.
     has_variants : whether `load` takes one of MXNet's variants.
     takes_any_size : whether the files take images of any size.
+    asks_for_trust : whether `load` takes `trust`, since what it loads may run code.
+    num_files : of a graph.
     """
 
     name: str
@@ -104,26 +109,38 @@ class Format:
     folds: bool = True
     has_variants: bool = False
     takes_any_size: bool = False
+    asks_for_trust: bool = False
+    num_files: int = 1
 
     def check(self, options: Options) -> None:
         """Raise ValueError for options that these files cannot have."""
         for field in dataclasses.fields(options):
             if field.name in self.refuses and getattr(options, field.name) != field.default:
                 raise ValueError(self.refuses[field.name])
+        check_type("batch", options.batch, int, type(None), words="a whole number, or None")
         if options.batch is not None and options.batch < 1:
             raise ValueError(f"batch is {options.batch}; it must be at least 1")
+        if options.names is not None and not all(isinstance(name, str) for name in options.names):
+            raise TypeError(f"names is {shortened(options.names)}; it must be a list of texts")
 
     def versions(self) -> Dict[str, str]:
         """Return the versions of the packages that write the files. Raises ImportError if one is missing."""
         own = {"gluon_effnets": __version__, "mxnet": mx.__version__}
         return {**own, **{name: optional_import(name, "onnx", why).__version__ for name, why in self.packages.items()}}
 
-    def open(self, files: Sequence[Path], batch: Optional[int] = None, **how: Any) -> Runner:
+    def load_files(self, files: Sequence[Path], trust: bool = False, **how: Any) -> Callable[[Any], Any]:
+        """Return the function of files, as `load` makes it. Raises what that raises, ValueError for too many files."""
+        if len(files) != self.num_files:
+            raise ValueError(f"{', '.join(map(str, files))}: a graph for {self.name} has {self.num_files} file(s)")
+        return self.load(*files, **({"trust": trust} if self.asks_for_trust else {}), **how)
+
+    def open(self, files: Sequence[Path], batch: Optional[int] = None, trust: bool = False, **how: Any) -> Runner:
         """Return the function of files for any number of images, also if the files take a fixed `batch` of them.
 
-        `how` : of `load`. Raises ValueError for files that cannot be loaded, ImportError without the runtime.
+        `trust` : whether what runs code may be loaded. `how` : of `load`.
+        Raises ValueError for files that cannot be loaded, ImportError without the runtime.
         """
-        load = self.load(*files, **how)
+        load = self.load_files(files, trust, **how)
 
         def run(images: np.ndarray) -> np.ndarray:
             if batch is None:
@@ -170,6 +187,8 @@ _MXNET = Format(
     folds=False,
     has_variants=True,
     takes_any_size=True,
+    asks_for_trust=True,
+    num_files=2,
 )
 _ONNX = Format(
     "onnx",
@@ -178,7 +197,7 @@ _ONNX = Format(
     refuses={"fold": "ONNX files always have BN folded in; a graph with BN is for format 'mxnet'"},
     packages={"onnx": "export to ONNX", "onnxruntime": "compare what is exported to ONNX"},
 )
-_TVM = Format("tvm", tvm_runner, _write_library)
+_TVM = Format("tvm", tvm_runner, _write_library, asks_for_trust=True)
 
 FORMATS: Dict[str, Format] = {"mxnet": _MXNET, "onnx": _ONNX}  # that `export` writes
 INT8_FORMATS: Dict[str, Format] = {
@@ -191,8 +210,8 @@ INT8_FORMATS: Dict[str, Format] = {
 
 def find_format(name: str, int8: bool = False) -> Format:
     """Return a format that `export` writes. Raises ValueError for another name."""
-    if name not in FORMATS:
-        raise ValueError(f"format is {name!r}; choose one of {', '.join(FORMATS)}")
+    if not isinstance(name, str) or name not in FORMATS:
+        raise ValueError(f"format is {shortened(name)}; choose one of {', '.join(FORMATS)}")
     return (INT8_FORMATS if int8 else FORMATS)[name]
 
 
@@ -205,40 +224,42 @@ class ExportedNet:
     ----------
     description : of files without routes.
     folder : where the files are.
+    trust : as of `open_exported`.
 
     Raises what `open_exported` raises.
     """
 
-    def __init__(self, description: Description, folder: Path):
+    def __init__(self, description: Description, folder: Path, trust: bool = False):
         formats = {**FORMATS, _TVM.name: _TVM}
-        if description.format not in formats:
-            raise ValueError(f"format is {description.format!r}; this version runs {', '.join(formats)}")
-        files = [folder / name for name in description.files]
-        missing = [str(path) for path in files if not path.is_file()]
-        if missing:
-            raise FileNotFoundError(f"the exported network lacks {' and '.join(missing)}")
-        self.description = description
+        [files] = description.files_in(folder)
+        self.description, self._files = description, files
         how: Dict[str, Any] = {"variant": "fused"} if description.fused else {}
         if description.tvm:
-            # Loading half a library ends the process.
-            if sha256(files[0]) != description.tvm["sha256"]:
-                raise ValueError(f"{files[0]} is cut short, or not the library that was described; compile it again")
             how["processor"] = description.tvm["processor"]
-        self._run = formats[description.format].open(files, description.input_shape[0], **how)
+        if description.format == _MXNET.name:
+            how["image"] = (description.in_channels, description.image_size, description.image_size)
+        self._run = formats[description.format].open(files, description.input_shape[0], trust, **how)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return self._run(images)
+        try:
+            return self._run(images)
+        except mx.base.MXNetError as error:
+            raise ValueError(
+                f"{self._files[0]} cannot run on images of the shape {images.shape}: {sentence(error)}"
+            ) from None
 
 
-def open_exported(path) -> ExportedNet:
+def open_exported(path, trust: bool = False) -> ExportedNet:
     """Load the exported network that a JSON file of `export`, or of the command `tvm`, describes.
 
     Parameters
     ----------
     path : <prefix>.json; the files that it names lie beside it.
+    trust : whether what runs code may be loaded, since you made it, or trust who did: a library of TVM, and a graph for
+        MXNet with operators that no network of this package has.
 
     Raises FileNotFoundError or ValueError if a file is missing, cut short, something else or for another processor,
-    ImportError if the runtime of its format is missing.
+    or a library that is not trusted, ImportError if the runtime of its format is missing.
 
     Example: `logits = open_exported("net.json")(images)`
     """
@@ -246,4 +267,4 @@ def open_exported(path) -> ExportedNet:
     description = Description.read(path)
     if description.routes:
         raise ValueError(f"{path} describes a routed export, which load_routed loads")
-    return ExportedNet(description, path.parent)
+    return ExportedNet(description, path.parent, trust)

@@ -38,6 +38,8 @@ class _ImageClassifier:
     where : the file that the network comes from.
     """
 
+    num_classes: int
+
     def __init__(
         self, logits: Callable[[np.ndarray], np.ndarray], card: Card, image_size: Optional[int], where: Union[str, Path]
     ):
@@ -99,12 +101,15 @@ class _ImageClassifier:
 
     def _probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         logits = self._logits(np.stack(images))
+        if logits.shape != (len(images), self.num_classes):
+            raise ValueError(f"{self._where} answers {logits.shape}, not {self.num_classes} classes for each image")
         if not np.isfinite(logits).all():
             raise ValueError(
                 f"the logits of {self._where} are not finite (nan or inf): its weights are damaged, or they do not go "
                 "with these images"
             )
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        with np.errstate(over="ignore"):  # beyond all numbers is 0 as well
+            exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
@@ -140,6 +145,7 @@ class ExportedClassifier(_ImageClassifier):
     Args:
         path: The JSON file that `export`, `export_routed` or the command `tvm` wrote; it says what is done to images.
         image_size: Side of the network's input; None: as it was exported. Only MXNet's form takes another.
+        trust: Whether what runs code may be loaded, as in `open_exported`.
 
     `names` are those of the classes, or None.
 
@@ -149,9 +155,9 @@ class ExportedClassifier(_ImageClassifier):
         FileNotFoundError: A file is missing.
     """
 
-    def __init__(self, path, image_size: int | None = None):
+    def __init__(self, path, image_size: int | None = None, trust: bool = False):
         about = Description.read(path)
-        logits = load_routed(path).logits if about.routes else open_exported(path)
+        logits = load_routed(path, trust=trust).logits if about.routes else open_exported(path, trust)
         _require_images(about.in_channels, about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import re
 from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -128,7 +129,14 @@ def scores_of(
 ) -> Dict[str, float]:
     """Return the scores of `validate` for a pair of `open_pair`, whose weights come from the file `weights`."""
     as_in_data(net, data, weights)
-    return evaluate(net, data, Workers(), _context(), _score(net, widths))
+    scores = evaluate(net, data, Workers(), _context(), _score(net, widths))
+    wrong = [key for key, value in scores.items() if not math.isfinite(value)]
+    if wrong:
+        raise ValueError(
+            f"the {wrong[0]} of {weights} is {scores[wrong[0]]}, no finite number: its weights are damaged, or they do "
+            "not go with these images"
+        )
+    return scores
 
 
 def as_in_data(net: ClassificationNet, data: Data, weights: str) -> None:

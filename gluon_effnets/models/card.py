@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..class_names import identifier
+from ..files.schema import flag, list_of, number, one_of, optional, record, table_of, text, whole
 from .info import ModelInfo
-from .preprocessing import Preprocessing
+from .preprocessing import CHANNEL_ORDERS, Preprocessing
 
-__all__ = ["Card", "compare_names", "complete_preprocessing", "usual_size"]
+__all__ = ["Card", "check_marks", "compare_names", "complete_preprocessing", "usual_size"]
 
 _CLASSES, _PREPROCESSING, _ORIGIN = "classes", "preprocessing", "origin"
 
@@ -42,12 +43,41 @@ class Card(NamedTuple):
         return found
 
     @classmethod
-    def taken_from(cls, marks: Dict[str, Any]) -> Card:
-        """Return the card of which `marks` gives the entries, taking them out of a dictionary with others."""
-        names, values = marks.pop(_CLASSES, None), dict(marks.pop(_PREPROCESSING, {}))
+    def taken_from(cls, marks: Dict[str, Any], where: str) -> Card:
+        """Return the card of which `marks` gives the entries, taking them out of a dictionary with others.
+
+        `where` : what the marks are, for the text of the error. Raises ValueError for what is no card.
+        """
+        _MARKS(marks, where)
+        found = {key: marks.pop(key, usual) for key, usual in ((_CLASSES, None), (_PREPROCESSING, {}), (_ORIGIN, {}))}
+        _CARD(found, where)
+        names, values, origin = found[_CLASSES], dict(found[_PREPROCESSING]), found[_ORIGIN]
         for key in values.keys() & {"mean", "std"}:
             values[key] = tuple(values[key])
-        return cls(names, Preprocessing(**values), marks.pop(_ORIGIN, {}))
+        return cls(names, Preprocessing(**values), origin)
+
+
+def check_marks(identity: Dict[str, Any], where: str) -> None:
+    """Raise ValueError for what is no identity of a network: its name as `model`, and options."""
+    _MARKS(identity, where)
+    text(1000)(identity.get("model"), f"{where}: model")
+
+
+_SCALE = {"mean": list_of(number(-1e6, 1e6), 1, 64), "std": list_of(number(0, 1e6, above=0), 1, 64)}
+_MARKS = table_of(lambda value, where: None)
+_RESIZING = {
+    "interpolation": text(100),
+    "crop": number(0, 1, above=0),
+    "image_size": whole(1, 1 << 14),
+    "crop_first": flag,
+}
+_CARD = record(
+    {
+        _CLASSES: optional(list_of(text())),
+        _PREPROCESSING: record({}, {**_SCALE, "channel_order": one_of(*CHANNEL_ORDERS), **_RESIZING}),
+        _ORIGIN: table_of(text()),
+    }
+)
 
 
 def complete_preprocessing(net) -> Preprocessing:

@@ -123,7 +123,7 @@ def _lite(width: float, depth: float, side: int, dropout: float, options: Dict[s
     return MBNet(arch, **{**tensorflow, "dropout": dropout, **options})
 
 
-LITE = "EfficientNet-Lite, github.com/tensorflow/tpu, models/official/efficientnet/lite"
+LITE = "EfficientNet-Lite (tensorflow/tpu, models/official/efficientnet/lite), after arXiv 1905.11946"
 
 
 @register_model(family="efficientnet", paper=LITE, interpolation="pillow_bicubic")

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import re
-from pathlib import Path
 from typing import Any, Collection, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 import numpy as np
 
-from .card import Card
+from ..files.params_header import load_arrays
+from ..files.side_json import parse_json
+from ..files.write import write_arrays
+from .card import Card, check_marks
 from .preprocessing import Preprocessing
 
 __all__ = ["Stored", "assign", "by_place", "check_identity", "classifier_in", "read", "require_finite", "save"]
 
-# The one array of a file that is no parameter: JSON, as bytes, of what shapes do not show (model, padding, ...). The
-# card's entries are in it, and no part of the identity, as any network can take weights of any card.
+# Beside the digest the one array of a file that is no parameter: JSON, as bytes, of what shapes do not show (model,
+# padding, ...). The card's entries are in it, and no part of the identity, as any network can take weights of any card.
 IDENTITY = "gluon_effnets.identity"
 
 
@@ -36,7 +37,7 @@ class Stored(NamedTuple):
 
 
 def save(net, path, arrays: Optional[Dict[str, mx.nd.NDArray]] = None) -> None:
-    """Write parameters, identity and card of a network; the file is complete or as it was before.
+    """Write parameters, identity and card of a network, as `write_arrays` does.
 
     `arrays` : by the names of the parameters, in place of their values.
     """
@@ -44,28 +45,23 @@ def save(net, path, arrays: Optional[Dict[str, mx.nd.NDArray]] = None) -> None:
         arrays = {key: param._reduce() for key, param in net._collect_params_with_prefix().items()}
     text = json.dumps({**net.identity, **net.card.marks()}, sort_keys=True).encode()
     arrays = {**arrays, IDENTITY: mx.nd.array(np.frombuffer(text, np.uint8), dtype="uint8")}
-    temporary = Path(f"{path}.tmp")
-    try:
-        mx.nd.save(str(temporary), arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_arrays(path, arrays, with_digest=True)
 
 
 def read(path) -> Stored:
-    """Read a `.params` file. Raises FileNotFoundError, or ValueError if it is cut short or no such file."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {path}")
-    try:
-        arrays = mx.nd.load(str(path))
-    except mx.base.MXNetError:
-        raise ValueError(f"{path} is not a .params file, or it is cut short") from None
-    if not isinstance(arrays, dict):
-        raise ValueError(f"{path} holds arrays without names, not the parameters of a network")
+    """Read a `.params` file.
+
+    Raises FileNotFoundError, or ValueError if it is no such file, cut short, or not as it was written.
+    """
+    arrays = load_arrays(path)
     if IDENTITY not in arrays:
         return Stored(arrays, {})
-    identity = json.loads(arrays.pop(IDENTITY).asnumpy().tobytes())
-    card = Card.taken_from(identity)
+    where = f"the identity in {path}"
+    identity = parse_json(arrays.pop(IDENTITY).asnumpy().tobytes(), where)
+    card = Card.taken_from(identity, where)
+    if not identity:
+        return Stored(arrays, {}, card)
+    check_marks(identity, where)
     return Stored(arrays, identity, card)
 
 

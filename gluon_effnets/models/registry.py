@@ -7,13 +7,17 @@ import difflib
 import fnmatch
 import functools
 import logging
-from pathlib import Path
+import math
+from pathlib import Path, PurePath
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 
 from .. import _foreign, _resources
 from .._gluoncv import import_gluoncv
+from ..files.mistakes import as_mistakes
+from ..files.schema import check_type, number, text, whole
+from ..files.text import shortened, shown
 from . import params
 from .adapted import adapt_stored
 from .base import ClassificationNet
@@ -127,6 +131,7 @@ _OBTAIN = "gluon_effnets.weights.conversion:obtain"
 
 
 def _resolve(name: str) -> str:
+    check_type("name", name, str, words="a name of list_models()")
     if _foreign.is_foreign(name):
         _entries[name] = _foreign_entry(name)
         return name
@@ -134,9 +139,9 @@ def _resolve(name: str) -> str:
     plain = _aliases.get(plain, plain)
     if plain in _entries:
         return plain
-    near = difflib.get_close_matches(plain, [*_entries, *_aliases], 3, 0.4) or sorted(_entries)[:3]
+    near = difflib.get_close_matches(plain[:100], [*_entries, *_aliases], 3, 0.4) or sorted(_entries)[:3]
     raise ValueError(
-        f"unknown model {name!r}. Nearest: {', '.join(near)}.\n"
+        f"unknown model {shortened(name)}. Nearest: {', '.join(near)}.\n"
         "All names: python -m gluon_effnets list, or gluon_effnets.list_models()."
     )
 
@@ -188,6 +193,8 @@ def get_model(
         >>> net = get_model("idle_mbv3", classes=10, dropout=0.1)
     """
     name = _resolve(name)
+    check_type("pretrained", pretrained, bool, str, PurePath, type(None), words="False, True or a path")
+    check_type("classes", classes, int, type(None), words="a number of classes or None")
     if not pretrained:
         return _build(name, _entries[name].info.classes if classes is None else classes, kwargs)
     path = _weights_path(name, pretrained, root)
@@ -202,7 +209,9 @@ def load_stored(
     `path` : where the content comes from, for the texts of errors.
     """
     if stored.identity.get("model", name) != name:
-        raise ValueError(f"{path} holds the weights of {stored.identity['model']}, not of {name}")
+        raise ValueError(f"{path} holds the weights of {shown(str(stored.identity['model']))}, not of {name}")
+    if name not in _entries:
+        raise ValueError(f"{path} is of the model {shortened(name)}, which is not known here")
     stored_options = {key: value for key, value in stored.identity.items() if key != "model"}
     held = params.classifier_in(stored)
     num_classes = held.num_classes if held else classes or _entries[name].info.classes
@@ -233,14 +242,52 @@ _TRAINING_OPTIONS = {
 }
 
 
+_MOST_PARAMETERS = 1 << 29
+_RANGES = {
+    "prefix": text(100),
+    "bn_epsilon": number(0, 10, above=0),
+    "bn_momentum": number(0, 1),
+    "dropout": number(0, 0.999),
+    "drop_connect": number(0, 0.999),
+}
+_LARGEST = 10_000_000  # number among the options; the number of classes is one of them
+
+
+def _check_options(name: str, classes: Any, options: Dict[str, Any]) -> None:
+    """Raise ValueError for options that cannot be meant: numbers beyond all bounds, texts of pages."""
+    whole(1, _LARGEST)(classes, f"{name}: classes")
+    waiting = [(f"{name}: option {key}", value, 0) for key, value in options.items()]
+    while waiting:
+        where, value, depth = waiting.pop()
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            number(-_LARGEST, _LARGEST)(value, where)
+        elif isinstance(value, str):
+            text(1000)(value, where)
+        elif isinstance(value, (list, tuple, dict)):
+            if depth > 4 or len(value) > 1000:
+                raise ValueError(f"{where} is {shortened(value)}; it must have fewer values")
+            values = value.values() if isinstance(value, dict) else value
+            waiting += [(where, inner, depth + 1) for inner in values]
+    for key, check in _RANGES.items():
+        if options.get(key) is not None:
+            check(options[key], f"{name}: option {key}")
+
+
 def _build(name: str, classes: int, options: Dict[str, Any]) -> ClassificationNet:
     entry = _entries[name]
+    _check_options(name, classes, options)
     try:
-        net = entry.build(classes=classes, **options)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
+        with as_mistakes(f"{name} cannot be built with {shortened({'classes': classes, **options}, 40)}"):
+            net = entry.build(classes=classes, **options)
+    except ValueError as error:
+        unknown = error.__cause__ if isinstance(error.__cause__, TypeError) else None
+        if "unexpected keyword" not in str(unknown):
             raise
-        raise TypeError(f"{name}: {str(error).split(') ')[-1]}; its doc-string names the options") from None
+        text = shown(str(unknown).split(") ")[-1])
+        raise TypeError(f"{name}: {text}; its doc-string names the options") from None
+    size = sum(math.prod(param.shape) for param in net.collect_params().values() if param.shape)
+    if size > _MOST_PARAMETERS:
+        raise ValueError(f"{name} would have {size:,} parameters; at most {_MOST_PARAMETERS:,} fit into a file")
     net.info = entry.info
     net.options = {k: v for k, v in options.items() if k not in _TRAINING_OPTIONS}
     return net
@@ -293,6 +340,10 @@ def list_models(
         >>> list_models("mobilenet_v3_*")
         ['mobilenet_v3_large', 'mobilenet_v3_small']
     """
+    check_type("pattern", pattern, str, words="a wildcard")
+    check_type("family", family, str, type(None), words="a name of families() or None")
+    check_type("has_recipe", has_recipe, bool, type(None), words="True, False or None")
+    check_type("exclude", exclude, str, words="a wildcard")
     return [
         name
         for name, entry in sorted(_entries.items())
@@ -318,6 +369,7 @@ def small_model(family: str) -> str:
     Raises:
         ValueError: For a family that has none.
     """
+    check_type("family", family, str, words="a name of families()")
     for name, entry in _entries.items():
         if entry.info.family == family and entry.info.small:
             return name

@@ -14,12 +14,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import warnings
 from pathlib import Path
 from typing import List, Optional
 
 from .._mxnet import mx
+from ..files.write import CannotWrite, make_folder, replacing
 
 __all__ = ["build", "library", "load", "switched_off"]
 
@@ -89,18 +89,15 @@ def build(compiler: Optional[str] = None) -> Path:
     path = library()
     compiler = _compiler(compiler)
     try:
-        path.parent.mkdir(exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=path.parent)
-    except OSError as error:
+        make_folder(path.parent)
+        with replacing(path) as new:
+            source = [str(SOURCE), str(MXNET / "src" / "lib_api.cc"), f"-I{MXNET / 'include'}"]
+            _run([compiler, *FLAGS, *source, "-o", str(new)], f"{compiler} could not compile the operators")
+            check = [sys.executable, "-W", "ignore", str(SOURCE.with_name("check.py")), str(new)]
+            _run(check, "the compiled operators do not work here")
+    except CannotWrite as error:
         reason = f"{path.parent} cannot be written ({error.strerror})"
         raise PermissionError(f"{reason}: use a Python environment of your own") from None
-    with folder as scratch:
-        new = Path(scratch) / path.name
-        source = [str(SOURCE), str(MXNET / "src" / "lib_api.cc"), f"-I{MXNET / 'include'}"]
-        _run([compiler, *FLAGS, *source, "-o", str(new)], f"{compiler} could not compile the operators")
-        check = [sys.executable, "-W", "ignore", str(SOURCE.with_name("check.py")), str(new)]
-        _run(check, "the compiled operators do not work here")
-        os.replace(new, path)
     load.cache_clear()
     return path
 

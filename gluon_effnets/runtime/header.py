@@ -20,6 +20,7 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _EXIF_START = b"Exif\0\0"
 _ORIENTATION, _SHORT, _LONG = 0x0112, 3, 4
 _PNG_TAIL = 1 << 16
+_MOST_PARTS = 10_000  # of a header: chunks, segments, bytes between them; none has as many
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ORDINARY_FRAMES = (0xC0, 0xC1, 0xC2)  # sequential and progressive, with Huffman's code
 _APP1, _START_OF_SCAN, _FILL = 0xE1, 0xDA, 0xFF
@@ -90,11 +91,14 @@ def _parse(data: Bytes) -> Header | None:
 
 def _jpeg(data: Bytes) -> Header | None:
     at, orientation, app1_end = 2, 0, 0
-    while True:
+    for _ in range(_MOST_PARTS):
         if data[at] != 0xFF:
             return None
+        filled = at
         while data[at + 1] == _FILL:
             at += 1
+            if at - filled > _MOST_PARTS:
+                return None
         marker = data[at + 1]
         (length,) = struct.unpack_from(">H", data, at + 2)
         end = at + 2 + length
@@ -109,6 +113,7 @@ def _jpeg(data: Bytes) -> Header | None:
             if not orientation and data[at + 4 : at + 10] == _EXIF_START:
                 orientation = _exif_orientation(data[at + 10 : end])
         at = end
+    return None
 
 
 def _png(data: Bytes) -> Header | None:
@@ -127,7 +132,9 @@ def _png(data: Bytes) -> Header | None:
 def _png_chunks(data: Bytes) -> Iterator[Tuple[bytes, int, int]]:
     """Kind, first byte and length of the chunks before the pixels."""
     at, kind = 8, b""
-    while at + 8 <= len(data) and kind != b"IDAT":
+    for _ in range(_MOST_PARTS):
+        if at + 8 > len(data) or kind == b"IDAT":
+            break
         length, kind = struct.unpack_from(">I4s", data, at)
         yield kind, at + 8, length
         at += length + 12
@@ -145,7 +152,9 @@ def _webp(data: Bytes) -> Header | None:
         return None
     width, height = (int.from_bytes(bytes(data[at : at + 3]), "little") + 1 for at in (24, 27))
     at, orientation = 12, 1
-    while at + 8 <= len(data):
+    for _ in range(_MOST_PARTS):
+        if at + 8 > len(data):
+            break
         kind, length = struct.unpack_from("<4sI", data, at)
         if kind == b"EXIF":
             exif = bytes(data[at + 8 : at + 8 + length])

@@ -68,6 +68,9 @@ class Record(NamedTuple):
         return float(self.labels[0])
 
 
+_LONGEST_LINE = 100  # of an index, whose numbers NumPy must hold
+
+
 def padded(length):
     """The bytes that a part of a length takes, without its header."""
     return (length + 3) // 4 * 4
@@ -138,13 +141,27 @@ def join_parts(content: np.ndarray, at: int) -> bytes:
     return _MAGIC_BYTES.join(parts)
 
 
+def has_all_parts(words: np.ndarray, at: int, end: int) -> bool:
+    """Whether the parts from one word of a file to another are a first one, others, and a last one that ends there."""
+    first = True
+    while at + 2 <= end and words[at] == MAGIC:
+        part, length = split(int(words[at + 1]))
+        if (part == FIRST) != first or part not in (FIRST, MIDDLE, LAST):
+            return False
+        at += (RECORD_HEADER + padded(length)) // 4
+        if part == LAST:
+            return at == end
+        first = False
+    return False
+
+
 def offsets_of(path) -> np.ndarray:
     """Return where the records of a file begin, found by stepping from one to the next, int64 (n,).
 
     Raises:
         ValueError: The file was cut short or is damaged.
     """
-    offsets, at, size = [], 0, os.path.getsize(path)
+    offsets, at, size, within_parts = [], 0, os.path.getsize(path), False
     with open(path, "rb") as file:
         while at < size:
             file.seek(at)
@@ -152,9 +169,10 @@ def offsets_of(path) -> np.ndarray:
             if len(head) < RECORD_HEADER:
                 raise ValueError(f"{path} was cut short within the record at byte {at}; copy it again.")
             magic, word = struct.unpack("<II", head)
-            if magic != MAGIC:
-                raise ValueError(f"{path} is damaged at byte {at}: no record begins there; copy or make it again.")
             part, length = split(word)
+            if magic != MAGIC or part > LAST or (part in (MIDDLE, LAST)) != within_parts:
+                raise ValueError(f"{path} is damaged at byte {at}: no record begins there; copy or make it again.")
+            within_parts = part in (FIRST, MIDDLE)
             if part in (WHOLE, FIRST):
                 offsets.append(at)
             at += RECORD_HEADER + padded(length)
@@ -171,7 +189,11 @@ def read_index(path) -> List[Tuple[int, int]]:
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
+                if len(line) > _LONGEST_LINE:
+                    raise ValueError
                 key, offset = (int(part) for part in line.split())
+                if not 0 <= key < 1 << 62 or not -1 << 62 < offset < 1 << 62:
+                    raise ValueError
             except ValueError:
                 raise ValueError(f"{path}, line {number} is not 'key<TAB>offset'.") from None
             rows.append((key, offset))

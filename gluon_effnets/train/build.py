@@ -103,10 +103,12 @@ def build(
     assert not recipe.stages, "of a recipe with stages each part is built for itself"
     ctx = workers.device()
     task, hooks = make_task(recipe.task, recipe.task_options), tuple(make_hooks(recipe.hooks))
+    workers.progress("opening the data")
     data = open_data(data_settings(recipe), seed=recipe.seed, rank=workers.rank, world=workers.size)
     if not data.num_train:
         raise ValueError(f"{recipe.data.source} has no training images; it serves for evaluation alone (validate)")
     precision = Precision(recipe.precision, ctx)
+    workers.progress("making the network")
     net = _make_net(recipe, data, ctx)
     num_params, frozen = count_params(net), freeze(net, recipe.freeze)
     if start and workers.is_writer:
@@ -223,6 +225,7 @@ def resume(state: TrainState, hooks: Sequence[Hook], recipe: Recipe) -> None:
     Raises:
         ValueError: The checkpoint is of another network, or of other classes.
     """
+    state.workers.progress("looking for a checkpoint")
     run = load_last(state, hooks)
     if run is None:
         return

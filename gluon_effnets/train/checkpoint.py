@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
-import os
-import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
+from ..files.locks import require_same
+from ..files.params_header import load_arrays
+from ..files.regular import beside, read_text, sha256
+from ..files.schema import optional, record, table_of, text, whole
+from ..files.side_json import read_json
+from ..files.write import CannotWrite, replacing_folder, telling, write_arrays, write_text
 from ..models import Card, ClassificationNet
-from ..models.card import compare_names
+from ..models.card import check_marks, compare_names
 from ..models.params import Stored, check_identity
 from ..models.registry import load_stored
 from .durations import to_updates
@@ -26,7 +29,7 @@ from .multi_tensor import all_finite
 from .not_finite import NotFinite
 from .optim import fields_of
 from .precision import Scaler
-from .run_folder import folder_name, list_checkpoints, prune, renumber, set_aside, sync, update_now
+from .run_folder import folder_name, list_checkpoints, prune, renumber, set_aside, update_now
 from .signals import Stopped
 from .state import TrainState
 
@@ -102,14 +105,16 @@ class Checkpoint(Hook):
 
     def _save(self, state):
         average_statistics(state)
+        state.workers.progress(f"saving the checkpoint of update {state.update}")
         for hook in self._hooks:
             hook.save_begin(state)
         _refuse_non_finite(state)
         self._saved = state.update
         if state.workers.is_writer:
             save(state, self._hooks, self._recipe)
-            set_aside(state.out, state.update)
-            prune(state.out, self.keep, self.best)
+            with telling(state.out):
+                set_aside(state.out, state.update)
+                prune(state.out, self.keep, self.best)
 
     def state_dict(self):
         return {"best": self.best}
@@ -140,43 +145,39 @@ def _named(hooks: Sequence[Hook]) -> Dict[str, Hook]:
 
 
 def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
-    """Write a checkpoint folder under a temporary name, make it durable, and rename it.
+    """Write a checkpoint folder, whole or not at all.
 
     Raises:
-        OSError: It cannot be written (disk full); the text names the folder, and earlier checkpoints are untouched.
+        CannotWrite: The run folder is not there any more, or it cannot be written (disk full); the text names it, and
+            earlier checkpoints are untouched.
     """
+    require_same(state.out)
     final = state.out / "checkpoints" / folder_name(state.update)
-    temporary = final.with_suffix(".tmp")
-    for leftover in final.parent.glob("*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
-        run["updates_per_epoch"], run["scores"] = state.updates_per_epoch, state.scores
-        run["identity"], run["operators"] = state.net.identity, state.precision.operators
-        run["card"], run["digests"] = state.net.card.marks(), state.digests
-        params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
-        _save_arrays(temporary / "net.params", params)
-        run["trainer"], arrays = _flatten(_trainer_state(state))
-        _save_arrays(temporary / "trainer.params", arrays)
-        run["hooks"], arrays = _flatten({name: hook.state_dict() for name, hook in _named(hooks).items()})
-        _save_arrays(temporary / "hooks.params", arrays)
-        _write_durably(temporary / "run.json", json.dumps(run, indent=1))
-        sums = "".join(f"{_digest(path)}  {path.name}\n" for path in sorted(temporary.iterdir()))
-        _write_durably(temporary / _SUMS, sums)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
-        sync(final.parent)
-    except (OSError, mx.base.MXNetError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = (
-            error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip().splitlines()[-1]
-        )
-        raise OSError(
-            f"cannot save a checkpoint in {final.parent}: {reason}. Is the disk full? The earlier checkpoints are "
-            "untouched; the same command goes on from the last one."
+        final.parent.mkdir(exist_ok=True)
+        with replacing_folder(final) as folder:
+            _write(folder, state, hooks, recipe)
+    except OSError as error:
+        raise CannotWrite(
+            f"cannot save a checkpoint in {final.parent}: {error.strerror or error}. Is the disk full? The earlier "
+            "checkpoints are untouched; the same command goes on from the last one."
         ) from None
     return final
+
+
+def _write(folder: Path, state: TrainState, hooks: Sequence[Hook], recipe: dict) -> None:
+    run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
+    run["updates_per_epoch"], run["scores"] = state.updates_per_epoch, state.scores
+    run["identity"], run["operators"] = state.net.identity, state.precision.operators
+    run["card"], run["digests"] = state.net.card.marks(), state.digests
+    params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
+    write_arrays(folder / "net.params", params)
+    run["trainer"], arrays = _flatten(_trainer_state(state))
+    write_arrays(folder / "trainer.params", arrays)
+    run["hooks"], arrays = _flatten({name: hook.state_dict() for name, hook in _named(hooks).items()})
+    write_arrays(folder / "hooks.params", arrays)
+    write_text(folder / "run.json", json.dumps(run, indent=1))
+    write_text(folder / _SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())))
 
 
 def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
@@ -192,11 +193,11 @@ def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
     with _on_all_workers(state, usable) as folder:
         if folder is None:
             return None
-        run = json.loads((folder / "run.json").read_text())
-        _restore(state, hooks, folder, run)
+        content = _read(folder)
+        _restore(state, hooks, folder, content)
     if usable is not None:
         renumber(usable, state.update, state.updates_per_epoch)
-    return run
+    return content.run
 
 
 def read_weights(folder: Path, ema: bool = False) -> Dict[str, mx.nd.NDArray]:
@@ -208,12 +209,14 @@ def read_weights(folder: Path, ema: bool = False) -> Dict[str, mx.nd.NDArray]:
         raise FileNotFoundError(f"no checkpoint at {folder}")
     _check(folder)
     if not ema:
-        return _load_arrays(folder / "net.params")
-    run = json.loads((folder / "run.json").read_text())
-    hooks = _unflatten(run["hooks"], _load_arrays(folder / "hooks.params"))
-    if not hooks.get("EMA", {}).get("average"):
+        return load_arrays(folder / "net.params")
+    hooks = _unflatten(_read_record(folder)["hooks"], load_arrays(folder / "hooks.params"), folder)
+    average = hooks.get("EMA", {}).get("average") if isinstance(hooks.get("EMA"), dict) else None
+    if not average:
         raise ValueError(f"{folder} has no averaged weights: the run had no hook ema")
-    return hooks["EMA"]["average"]
+    if not isinstance(average, dict) or not all(isinstance(array, mx.nd.NDArray) for array in average.values()):
+        raise ValueError(f"{folder} is damaged: its averaged weights are no arrays")
+    return average
 
 
 def load_network(folder: Path, ema: bool = False) -> ClassificationNet:
@@ -222,18 +225,18 @@ def load_network(folder: Path, ema: bool = False) -> ClassificationNet:
     Example: `load_network(Path("runs/digits/checkpoints/update-00000900"), ema=True).save_parameters("ema.params")`
     """
     arrays = read_weights(folder, ema)
-    run = json.loads((folder / "run.json").read_text())
-    stored = Stored(arrays, run["identity"], Card.taken_from(run.get("card", {})))
+    run = _read_record(folder)
+    stored = Stored(arrays, run["identity"], Card.taken_from(run.get("card", {}), f"the card in {folder}"))
     return load_stored(run["identity"]["model"], stored, folder)
 
 
 def _last_usable(out: Path) -> Optional[Path]:
     for folder in reversed(list_checkpoints(out)):
         try:
-            _check(folder)
-            json.loads((folder / "run.json").read_text())
+            _read(folder)
             return folder
-        except (OSError, ValueError) as error:
+        # Also what was damaged before its sums were written.
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             log.warning("checkpoint %s cannot be used (%s); trying an older one", folder, error)
     return None
 
@@ -258,21 +261,65 @@ def _on_all_workers(state: TrainState, folder: Optional[Path]) -> Iterator[Optio
 
 
 def _check(folder: Path) -> None:
-    sums = [line.split("  ", 1) for line in (folder / _SUMS).read_text().splitlines()]
-    expected = {name: digest for digest, name in sums}
+    lines = [line.partition("  ") for line in read_text(folder / _SUMS, "sums").splitlines()]
+    expected = {name: digest for digest, _, name in lines}
     for name in sorted({"run.json", *expected, *(path.name for path in folder.iterdir())} - {_SUMS}):
-        if expected.get(name) != _digest(folder / name):
+        if expected.get(name) != sha256(beside(folder, name, folder / _SUMS)):
             raise ValueError(f"{name} is damaged")
 
 
-def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, run: dict) -> None:
-    difference = compare_names(Card.taken_from(run.get("card", {})).classes, state.net.classes)
+class _Content(NamedTuple):
+    """What is in a checkpoint folder."""
+
+    run: dict
+    net: Dict[str, mx.nd.NDArray]
+    trainer: dict
+    hooks: dict
+
+
+def _read(folder: Path) -> _Content:
+    """All of a checkpoint. Raises FileNotFoundError, or ValueError for what is damaged, or no run writes."""
+    _check(folder)
+    run = _read_record(folder)
+    trainer = _unflatten(run["trainer"], load_arrays(folder / "trainer.params"), folder)
+    hooks = _unflatten(run["hooks"], load_arrays(folder / "hooks.params"), folder)
+    return _Content(run, load_arrays(folder / "net.params"), trainer, hooks)
+
+
+def _read_record(folder: Path) -> dict:
+    """Return run.json. Raises as `_read` does."""
+    run = read_json(folder / "run.json", "record of a checkpoint", finite=False)
+    _RECORD(run, f"{folder / 'run.json'}")
+    check_marks(run["identity"], f"the identity in {folder / 'run.json'}")
+    return run
+
+
+def _anything(value: Any, where: str) -> None:
+    """Allow what JSON holds."""
+
+
+_COUNT = whole(0, 1 << 50)
+_OBJECT = table_of(_anything)
+_RECORD = record(
+    {
+        "format": whole(FORMAT, FORMAT),
+        "update": _COUNT,
+        "workers": _COUNT,
+        **dict.fromkeys(("recipe", "identity", "trainer", "hooks", "scores"), _OBJECT),
+    },
+    {"updates_per_epoch": _COUNT, "operators": optional(text()), "card": _OBJECT, "digests": table_of(text())},
+)
+
+
+def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, content: _Content) -> None:
+    run, loaded = content.run, content.net
+    difference = compare_names(Card.taken_from(run.get("card", {}), f"the card in {folder}").classes, state.net.classes)
     if difference:
         raise ValueError(
             f"{state.out}: the classes of {state.data.settings.source} are not those that {folder.name} was trained "
             f"with: {difference}.\nGive them back, choose another --out, or --fresh to start over"
         )
-    params, loaded = state.net._collect_params_with_prefix(), mx.nd.load(str(folder / "net.params"))
+    params = state.net._collect_params_with_prefix()
     if params.keys() != loaded.keys() or any(params[key].shape != loaded[key].shape for key in params):
         raise ValueError(
             f"{state.out}: {folder.name} is a checkpoint of another network ({run['recipe'].get('model')}); "
@@ -287,8 +334,8 @@ def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, run: dict) 
             )
     for key, param in params.items():
         param.set_data(loaded[key])
-    _set_trainer_state(state, _unflatten(run["trainer"], _load_arrays(folder / "trainer.params")))
-    values = _unflatten(run["hooks"], _load_arrays(folder / "hooks.params"))
+    _set_trainer_state(state, content.trainer)
+    values = content.hooks
     for name, hook in _named(hooks).items():
         if name in values:
             hook.load_state_dict(values[name])
@@ -329,8 +376,9 @@ def _trainer_state(state: TrainState) -> dict:
 def _set_trainer_state(state: TrainState, saved: dict) -> None:
     trainer = state.trainer
     scaler = getattr(trainer, "_amp_loss_scaler", None)
-    for name, value in saved["loss_scaler"].items() if scaler else ():
-        setattr(scaler, name, value)
+    for name in Scaler.fields if scaler else ():
+        if name in saved["loss_scaler"]:
+            setattr(scaler, name, saved["loss_scaler"][name])
     if saved["optimizer"] != type(trainer._optimizer).__name__:
         now = type(trainer._optimizer).__name__
         log.warning("optimizer %s cannot go on with the states of %s: it starts anew", now, saved["optimizer"])
@@ -343,8 +391,9 @@ def _set_trainer_state(state: TrainState, saved: dict) -> None:
             if names[param.name] in saved["states"]
         }
         updater.states_synced = dict.fromkeys(updater.states, False)  # moved to the weights' context on first use
-    for name, value in saved["fields"].items():
-        setattr(trainer._optimizer, name, value)
+    for name in fields_of(trainer._optimizer):
+        if name in saved["fields"]:
+            setattr(trainer._optimizer, name, saved["fields"][name])
     counts = trainer._optimizer._index_update_count
     trainer._optimizer._all_index_update_counts = {ctx.device_id: dict(counts) for ctx in trainer._contexts}
 
@@ -368,32 +417,20 @@ def _flatten(value) -> Tuple[Any, Dict[str, mx.nd.NDArray]]:
     return walk(value), arrays
 
 
-def _unflatten(tree, arrays):
-    if not isinstance(tree, dict):
-        return tree
-    kind, content = next(iter(tree.items()))
-    if kind == "array":
-        return arrays[content]
-    if kind == "dict":
-        return {key: _unflatten(part, arrays) for key, part in content}
-    return {"list": list, "tuple": tuple}[kind](_unflatten(part, arrays) for part in content)
+def _unflatten(tree, arrays: Dict[str, mx.nd.NDArray], folder: Path) -> Any:
+    """Join what `_flatten` split. Raises ValueError, naming the folder, for what it did not write."""
 
+    def join(part):
+        if not isinstance(part, dict):
+            return part
+        [(kind, content)] = part.items()
+        if kind == "array":
+            return arrays[content]
+        if kind == "dict":
+            return {key: join(inner) for key, inner in content}
+        return {"list": list, "tuple": tuple}[kind](map(join, content))
 
-def _save_arrays(path: Path, arrays: Dict[str, mx.nd.NDArray]) -> None:
-    mx.nd.save(str(path), arrays)
-    sync(path)
-    # MXNet does not report what was lost when the file was closed; reading it back does.
-    _load_arrays(path)
-
-
-def _load_arrays(path: Path) -> Dict[str, mx.nd.NDArray]:
-    return mx.nd.load(str(path)) or {}
-
-
-def _write_durably(path: Path, content: str) -> None:
-    path.write_text(content)
-    sync(path)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        return join(tree)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{folder} is damaged: its run.json and its arrays do not go together") from None

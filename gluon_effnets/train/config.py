@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import typing
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
-import yaml
-
 from .. import _resources
 from .._foreign import is_foreign
+from ..files.text import shortened, shown
+from ..files.yaml_text import parse_yaml, read_yaml
 from ..models import list_models, model_info
 from .data import DataSettings
+from .watchdog import TIMEOUT_S
 
 __all__ = [
     "DistributedSettings",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 UNSET = "???"
+_MOST_SECTIONS = 8
 # Of a run's last update, of its best checkpoint, or the moving average of the hook `ema`.
 EXPORTED_WEIGHTS = ("last", "best", "ema")
 
@@ -77,16 +80,16 @@ class ScheduleSettings:
 class DistributedSettings:
     """How several workers train together: gradients travel as they are (`compression: none`) or as float16 (`fp16`).
 
-    A worker without progress for `timeout_s` seconds ends the job (three times as long before the first update); 0 is
-    no limit.
+    A worker without progress for `timeout_s` seconds ends the job; 0 is no limit. As long as its process computes,
+    reads or writes, it makes progress; within an update, for ten times as long at most.
     """
 
     compression: str = "none"
-    timeout_s: float = 600.0
+    timeout_s: float = TIMEOUT_S
 
     def __post_init__(self):
         if self.compression not in ("none", "fp16"):
-            raise ValueError(f"distributed.compression is {self.compression!r}; choose none or fp16")
+            raise ValueError(f"distributed.compression is {shortened(self.compression)}; choose none or fp16")
         if self.timeout_s < 0:
             raise ValueError(f"distributed.timeout_s is {self.timeout_s:g}; it must be at least 0 (0: no limit)")
 
@@ -131,7 +134,9 @@ class Recipe:
         if self.max_skipped_updates < 0:
             raise ValueError(f"max_skipped_updates is {self.max_skipped_updates}; it must be at least 0 (0: no limit)")
         if self.export_weights not in (None, *EXPORTED_WEIGHTS):
-            raise ValueError(f"export_weights is {self.export_weights!r}; choose {', '.join(EXPORTED_WEIGHTS)}")
+            raise ValueError(
+                f"export_weights is {shortened(self.export_weights)}; choose {', '.join(EXPORTED_WEIGHTS)}"
+            )
         names = [_stage_name(stage) for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"the stages are called {', '.join(names)}; give each a name of its own")
@@ -173,7 +178,7 @@ STAGE_KEYS = ("freeze", "task", "task_options", "data", "duration", "accumulate"
 def _stage_name(stage: Any) -> str:
     name = stage.get("name") if isinstance(stage, dict) else None
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-        raise ValueError(f"each of stages needs a name of letters and digits (name: supernet), not {name!r}")
+        raise ValueError(f"each of stages needs a name of letters and digits (name: supernet), not {shortened(name)}")
     return name
 
 
@@ -215,7 +220,7 @@ def _near_recipe(name: str, model: Optional[str] = None) -> str:
     files = [model_info(other).recipes[0] for other in related]
     why = "of the same family" if files else "for instance"
     files = files or sorted(path.name for path in _resources.folder("configs").glob("*.yaml"))
-    near = difflib.get_close_matches(name, files, 1, 0)
+    near = difflib.get_close_matches(name[:100], files, 1, 0)
     return f"{why}: add --config {_resources.folder('configs') / near[0]}" if near else "none comes with this package"
 
 
@@ -245,12 +250,10 @@ def load_recipe(path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _read(path: Path) -> dict:
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no recipe {path}; {_near_recipe(path.name)}")
-    try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    tree = read_yaml(path, "recipe")
+    tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise ValueError(f"{path} is not a recipe: it must hold keys and values")
     return tree
@@ -259,8 +262,10 @@ def _read(path: Path) -> dict:
 def _set(tree: dict, override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise ValueError(f"--set {override!r} is not of the form section.key=value")
+        raise ValueError(f"--set {shortened(override)} is not of the form section.key=value")
     *sections, leaf = _parts(key)
+    if len(sections) > _MOST_SECTIONS:
+        raise ValueError(f"--set {shown(override)} names sections within sections, deeper than {_MOST_SECTIONS}")
     _refuse_hidden(tree, sections[0] if sections else leaf, key)
     for depth, section in enumerate(sections):
         if isinstance(tree, list):
@@ -268,13 +273,10 @@ def _set(tree: dict, override: str) -> None:
             continue
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict) and not (isinstance(tree, list) and (depth, section) == (0, "stages")):
-            raise ValueError(f"--set {override}: {section!r} is a value, not a section")
-    if isinstance(tree, list):
-        raise ValueError(f"--set {override} is not of the form stages.NAME.key=value")
-    try:
-        tree[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--set {override}: {' '.join(str(error).split())}") from None
+            raise ValueError(f"--set {shown(override)}: {shortened(section)} is a value, not a section")
+    if not isinstance(tree, dict):
+        raise ValueError(f"--set {shown(override)} is not of the form stages.NAME.key=value")
+    tree[leaf] = parse_yaml(text, f"--set {shown(override)}")
 
 
 def _parts(key: str) -> List[str]:
@@ -293,7 +295,7 @@ def _stage_called(stages: list, name: str, key: str) -> Any:
         if isinstance(stage, dict) and stage.get("name") == name:
             return stage
     names = ", ".join(str(stage.get("name")) for stage in stages if isinstance(stage, dict))
-    raise ValueError(f"--set {key}: there is no stage {name!r}; the stages are {names}")
+    raise ValueError(f"--set {shown(key)}: there is no stage {shortened(name)}; the stages are {names}")
 
 
 def _refuse_hidden(tree: dict, section: str, key: str) -> None:
@@ -316,7 +318,7 @@ def _leaves(tree: dict, prefix: str = ""):
 def _build(cls, tree: Any, where: str):
     """Make the dataclass `cls` from a mapping, checking keys and types; `where` is its place in the recipe."""
     if not isinstance(tree, dict):
-        raise ValueError(f"{where or 'the recipe'} must be a section with keys, not {tree!r}")
+        raise ValueError(f"{where or 'the recipe'} must be a section with keys, not {shortened(tree)}")
     types = typing.get_type_hints(cls)
     if cls is Recipe and isinstance(tree.get("freeze"), str):
         tree = {**tree, "freeze": [tree["freeze"]]}
@@ -327,8 +329,8 @@ def _build(cls, tree: Any, where: str):
 def _refuse_unknown(keys: Iterable, known: Iterable[str], where: str) -> None:
     for key in keys:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1, 0)[0]
-            raise ValueError(f"unknown recipe key {where}{key}; did you mean {where}{near}?")
+            near = difflib.get_close_matches(str(key)[:100], known, 1, 0)[0]
+            raise ValueError(f"unknown recipe key {where}{shown(str(key))}; did you mean {where}{near}?")
 
 
 def _convert(kind, value, where: str):
@@ -343,14 +345,16 @@ def _convert(kind, value, where: str):
         return {key: {} if item is None and arguments[1] is not Any else item for key, item in value.items()}
     if kind is float and not isinstance(value, bool):
         try:
-            return float(value)  # YAML 1.1 reads 3e-5 as a text
-        except (TypeError, ValueError):
+            number = float(value)  # YAML 1.1 reads 3e-5 as a text
+            if math.isfinite(number):
+                return number
+        except (TypeError, ValueError, OverflowError):
             pass
     elif kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
     elif isinstance(value, kind if origin is None else origin) and not (kind is int and isinstance(value, bool)):
         return value
-    raise ValueError(f"{where} must be {_type_name(kind)}, not {value!r}")
+    raise ValueError(f"{where} must be {_type_name(kind)}, not {shortened(value)}")
 
 
 def _type_name(kind) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.util
 import os
@@ -13,8 +14,11 @@ from typing import Dict, List, MutableMapping, Optional
 import mxnet as mx
 
 from .._requirements import install_command
+from .activity import Activity, list_threads
+from .connection import Address
 from .exit_codes import WORKER_LOST, record_verdict
-from .watchdog import Coordinator, Link
+from .meeting import meeting
+from .watchdog import THREAD_NAME, TIMEOUT_S, Coordinator, Link
 
 __all__ = ["HorovodWorkers", "ScaledFloat16", "Workers", "start_workers"]
 
@@ -75,8 +79,8 @@ class Workers:
         """Return rank 0's value on all workers."""
         return value
 
-    def progress(self, place: str, exchange: bool = False, update: bool = False) -> None:
-        """Note where this process is ('in update 7'), for the watchdog."""
+    def progress(self, place: str, exchange: bool = False, is_short: bool = False) -> None:
+        """Note where this process is ('in update 7'), for the watchdog; see `Link.progress`."""
 
     def ask_to_stop(self, signum: int) -> None:
         """Ask for the end of the run after the current update. May be called from any thread."""
@@ -151,14 +155,22 @@ class HorovodWorkers(Workers):
         OSError: They cannot be watched.
     """
 
-    def __init__(self, timeout_s: float = 600.0):
+    def __init__(self, timeout_s: float = TIMEOUT_S):
         self._hvd = _horovod()
         _set_cycle_time(os.environ, mx.context.num_gpus())
-        self._hvd.init()
-        self.rank, self.size, self.local_rank = self._hvd.rank(), self._hvd.size(), self._hvd.local_rank()
-        self._coordinator = Coordinator(self.size, timeout_s) if self.is_writer else None
-        address = self._coordinator.address if self._coordinator else None
-        self._link = Link(self.rank, self._hvd.broadcast_object(address, root_rank=0, name="watchdog"), timeout_s)
+        before = list_threads()
+        with meeting(os.environ, timeout_s):
+            self._hvd.init()
+            activity = Activity(list_threads() - before, THREAD_NAME)
+            self.rank, self.size, self.local_rank = self._hvd.rank(), self._hvd.size(), self._hvd.local_rank()
+            self._coordinator = Coordinator(self.size, timeout_s) if self.is_writer else None
+            own = self._coordinator.address if self._coordinator else None
+            address: Address = self._hvd.broadcast_object(own, root_rank=0, name="watchdog")
+            self._link = Link(self.rank, address, timeout_s, activity=activity)
+            # Nobody misses a worker that has not come yet.
+            self._hvd.allreduce(mx.nd.zeros((1,)), name="watched").wait_to_read()
+        # Called before Horovod's own function, which would break the exchanges of the others.
+        atexit.register(self._link.leave_early)
 
     def set_timeout(self, timeout_s: float) -> None:
         self._link.timeout_s = timeout_s
@@ -196,8 +208,8 @@ class HorovodWorkers(Workers):
         self.progress(f"receiving {name}", exchange=True)
         return self._hvd.broadcast_object(value, root_rank=0, name=name)
 
-    def progress(self, place: str, exchange: bool = False, update: bool = False) -> None:
-        self._link.progress(place, exchange, update)
+    def progress(self, place: str, exchange: bool = False, is_short: bool = False) -> None:
+        self._link.progress(place, exchange, is_short)
 
     def ask_to_stop(self, signum: int) -> None:
         if self.is_writer:
@@ -223,6 +235,8 @@ class HorovodWorkers(Workers):
         super().finish()
         self.progress("waiting for all to finish", exchange=True)
         self._hvd.allreduce(mx.nd.zeros((1,)), name="finish").wait_to_read()
+        if self._coordinator:
+            self._coordinator.wait_for_others()
         self._link.close()
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import re
 
+from ..files.text import shortened
+
 __all__ = ["exact_updates", "to_updates"]
 
+_MOST_UPDATES, _LONGEST = 10**10, 100
 _FORM = re.compile(r"([0-9.eE+-]+?)(ep|it|run)")
 
 
@@ -26,8 +29,10 @@ def exact_updates(duration: str, updates_per_epoch: int, total_updates: int = 0)
     Raises:
         ValueError: Another form, a negative number, or a share without a total.
     """
-    form = f"duration {duration!r} is not of the form 5ep (epochs), 100it (updates) or 0.9run (share of the run)"
-    match = _FORM.fullmatch(str(duration).strip())
+    form = (
+        f"duration {shortened(duration)} is not of the form 5ep (epochs), 100it (updates) or 0.9run (share of the run)"
+    )
+    match = _FORM.fullmatch(str(duration)[:_LONGEST].strip())
     if match is None:
         raise ValueError(form)
     try:
@@ -39,4 +44,8 @@ def exact_updates(duration: str, updates_per_epoch: int, total_updates: int = 0)
         raise ValueError(f"duration {duration!r}: a share of the run cannot define the length of the run")
     if not 0 <= number < math.inf:
         raise ValueError(f"duration {duration!r} must be finite and not negative")
+    if number * unit > _MOST_UPDATES:
+        raise ValueError(
+            f"duration {duration!r} is {number * unit:.1e} updates; at most {_MOST_UPDATES:.0e} are possible"
+        )
     return number * unit

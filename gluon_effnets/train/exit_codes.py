@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["CRASHED", "FINISHED", "FINAL", "USER_ERROR", "VERDICT_VARIABLE", "WORKER_LOST", "record_verdict", "stopped"]
+__all__ = [
+    "CRASHED",
+    "FINISHED",
+    "FINAL",
+    "USER_ERROR",
+    "VERDICT_VARIABLE",
+    "WORKER_LOST",
+    "is_supervised",
+    "record_verdict",
+    "stopped",
+]
 
 FINISHED = 0
 USER_ERROR = 1  # a message says what to change
@@ -22,6 +32,11 @@ VERDICT_VARIABLE = "GLUON_EFFNETS_VERDICT"
 def stopped(signum: int) -> int:
     """Exit code of a run that a signal ended after a checkpoint: 130 (SIGINT) or 143 (SIGTERM)."""
     return _SIGNAL_BASE + signum
+
+
+def is_supervised() -> bool:
+    """Whether a supervisor started this process, for the first time or again."""
+    return VERDICT_VARIABLE in os.environ
 
 
 def record_verdict(code: int) -> None:

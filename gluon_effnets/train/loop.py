@@ -150,6 +150,7 @@ def _step_seed(state: TrainState, micro: int) -> int:
 
 
 def _evaluate(state: TrainState, hooks: Sequence[Hook]) -> None:
+    state.workers.progress(f"in the evaluation after update {state.update}")
     _call(hooks, "eval_begin", state)
     assert state.evaluate is not None
     state.scores = state.evaluate() if state.data.num_val else {}

@@ -7,6 +7,7 @@ import inspect
 from typing import Any, Callable, Dict, List, Mapping, Optional, TypeVar
 
 from .._foreign import is_foreign, load_foreign
+from ..files.text import shortened, shown
 
 __all__ = ["Registry"]
 
@@ -35,7 +36,7 @@ class Registry(Dict[str, Callable[..., T]]):
         if not is_foreign(name):
             if name in self:
                 return self[name]
-            raise ValueError(f"unknown {self.what} {name!r}; did you mean {_nearest(name, self)}?")
+            raise ValueError(f"unknown {self.what} {shortened(name)}; did you mean {_nearest(name, self)}?")
         found = load_foreign(name, self.what)
         if self._kind is None:
             if not callable(found):
@@ -59,21 +60,23 @@ class Registry(Dict[str, Callable[..., T]]):
         """
         maker = self.find(name)
         if not isinstance(options, dict):
-            raise ValueError(f"{where} must be a section with options, not {options!r}")
+            raise ValueError(f"{where} must be a section with options, not {shortened(options)}")
         parameters = inspect.signature(maker).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         accepted = [key for key, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
         for option in options:
             if option in given:
-                raise ValueError(f"{where}: {option!r} is no option; another key of the recipe decides it")
+                raise ValueError(f"{where}: {shortened(option)} is no option; another key of the recipe decides it")
             if option not in accepted and not takes_any:
                 others = ", ".join(key for key in accepted if key not in given)
-                raise ValueError(f"{where}: no option {option!r}; it takes {others or 'none'}")
+                raise ValueError(f"{where}: no option {shortened(option)}; it takes {others or 'none'}")
         numbers = {key: _number(value, parameters.get(key)) for key, value in options.items()}
+        for key, value in numbers.items():
+            _require_number(value, parameters.get(key), f"{where}: {key}")
         try:
             return maker(**given, **numbers)
         except TypeError as error:
-            raise ValueError(f"{where}: {str(error).split(') ')[-1]}") from error
+            raise ValueError(f"{where}: {shown(str(error).split(') ')[-1])}") from error
 
 
 def _number(value: Any, parameter: Optional[inspect.Parameter]) -> Any:
@@ -85,8 +88,20 @@ def _number(value: Any, parameter: Optional[inspect.Parameter]) -> Any:
         return value
 
 
+def _require_number(value: Any, parameter: Optional[inspect.Parameter], where: str) -> None:
+    """Raise ValueError for what is no number where the maker's default is one: MXNet asks in the first update."""
+    wants = parameter is not None and type(parameter.default) is float and parameter.annotation in _NUMBERS
+    if wants and (isinstance(value, bool) or not isinstance(value, (int, float, type(None)))):
+        raise ValueError(f"{where} is {shortened(value)}; it must be a number")
+
+
+# Of the makers' own annotations, and of MXNet's, which have none.
+_NUMBERS = (float, "float", inspect.Parameter.empty)
+
+
 def _nearest(word: str, words: Mapping[str, Any]) -> str:
     """Up to three words, as they stand in an error text: 'nag', 'adam' or 'sgd'."""
+    word = word[:100]
     near: List[str] = difflib.get_close_matches(word, words, 3, 0.6) or difflib.get_close_matches(word, words, 1, 0)
     quoted = [repr(each) for each in near]
     return " or ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))

@@ -11,6 +11,7 @@ from ..complexity import count
 from ..deploy import export
 from ..deploy.export import Exported
 from ..deploy.to_mxnet.variants import time_variants
+from ..files.write import write_text
 from ..models import params
 from ..models.condense import condense
 from ..nn import masked_layers
@@ -19,8 +20,9 @@ from ..tables import Table
 from .config import Recipe
 from .final_weights import LAST, FinalWeights, final_weights, find_average, in_network
 from .hooks import Hook
+from .hooks.logs import read_log
 from .hooks.sparsify import SPARSITY
-from .run_folder import RESULT, write_whole
+from .run_folder import RESULT
 from .slimmable_report import Rows, evaluates_widths, slimmable_figures, width_figures
 from .state import TrainState
 
@@ -124,7 +126,7 @@ def _draw(state: TrainState, recipe: Recipe) -> None:
 
 def _finish(state: TrainState, result: dict, rows: Rows) -> None:
     """Write result.json, by which a run counts as finished, and print the table."""
-    write_whole(state.out / RESULT, json.dumps(result, indent=1) + "\n")
+    write_text(state.out / RESULT, json.dumps(result, indent=1) + "\n")
     files = [state.out / name for name in ("curves.png", "log.jsonl") if (state.out / name).exists()]
     rows = [*rows, ("curves, log", ", ".join(map(str, files)))]
     lines = Table(["", ""], rows).text(header=False)
@@ -168,7 +170,7 @@ def _costs_of(result: dict, exported: Exported, weights: str) -> Rows:
 def draw_curves(log: Path, picture: Path, title: str = "") -> None:
     """Draw training loss, evaluation scores and learning rate of a log.jsonl over epochs, as a PNG."""
     pyplot = load_pyplot("the pictures of a run")
-    lines: List[dict] = [json.loads(line) for line in log.read_text().splitlines()]
+    lines: List[dict] = read_log(log)
     training = [line for line in lines if line["kind"] == "train"]
     evaluations = [line for line in lines if line["kind"] == "eval"]
     figure, (losses, accuracy, rate) = pyplot.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)

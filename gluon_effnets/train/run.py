@@ -26,6 +26,9 @@ import yaml
 from .. import __version__, _resources, native
 from ..complexity import count
 from ..files.folders import not_left_empty
+from ..files.locks import alone_in
+from ..files.mistakes import as_mistakes, sentence
+from ..files.write import make_folder, write_text
 from ..timing import machine
 from . import loop
 from .build import build, model_options, resume, say
@@ -33,12 +36,11 @@ from .checkpoint import list_checkpoints
 from .config import Recipe, find_recipe, load_recipe
 from .data import parse_source
 from .dist import Workers, start_workers
-from .exit_codes import CRASHED, FINISHED, USER_ERROR, record_verdict, stopped
+from .exit_codes import CRASHED, FINISHED, USER_ERROR, is_supervised, record_verdict, stopped
 from .hooks.sparsify import SPARSITY
 from .not_finite import NotFinite
 from .parts import set_rates
 from .report import RESULT, write_report, write_stage_result
-from .run_folder import write_whole
 from .signals import Stopped, stop_signals
 from .stages import run_stages
 from .state import StagePlace, TrainState
@@ -48,6 +50,7 @@ __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
+_RESTART_PATIENCE_S = 20.0
 _RECIPE, _CIRCUMSTANCES = "recipe.yaml", "run.json"
 
 
@@ -100,7 +103,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
     """Write the resolved recipe and the circumstances into the run folder."""
     if not state.workers.is_writer:
         return
-    write_whole(state.out / _RECIPE, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    write_text(state.out / _RECIPE, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     circumstances = {
         "command": sys.argv,
         "commit": _resources.commit(),
@@ -114,7 +117,7 @@ def _record(state: TrainState, recipe: Recipe) -> None:
         "lr": state.base_lr,
         "global_batch": recipe.data.batch_size * state.workers.size * recipe.accumulate,
     }
-    write_whole(state.out / _CIRCUMSTANCES, json.dumps(circumstances, indent=1) + "\n")
+    write_text(state.out / _CIRCUMSTANCES, json.dumps(circumstances, indent=1) + "\n")
 
 
 def _versions() -> Dict[str, Optional[str]]:
@@ -135,25 +138,31 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
     Raises:
         Stopped: A signal ended it in between.
     """
-    recipe, path = read_recipe(args)
+    with as_mistakes("the recipe cannot be read"):
+        recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
     out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
 
-    def begin() -> None:
-        # Not before the recipe has been found right: a mistake must neither leave an empty folder nor cost checkpoints.
+    with contextlib.ExitStack() as stack:
         if workers.is_writer:
-            out.mkdir(parents=True, exist_ok=True)
-            for name in recipe.split() if args.fresh else ():
-                _remove_checkpoints(out / name)
+            # Hooks may refuse a recipe when all has been written down.
+            stack.enter_context(not_left_empty(out, but_for=(_RECIPE, _CIRCUMSTANCES)))
 
-    # Hooks may refuse a recipe when all has been written down.
-    tidy = not_left_empty(out, but_for=(_RECIPE, _CIRCUMSTANCES)) if workers.is_writer else contextlib.nullcontext()
-    with tidy:
+        def begin() -> None:
+            # Not before the recipe has been found right: a mistake must neither leave an empty folder nor cost
+            # checkpoints.
+            if workers.is_writer:
+                make_folder(out)
+                # What a supervisor starts again may be there before the last of its processes is gone.
+                stack.enter_context(alone_in(out, _RESTART_PATIENCE_S if is_supervised() else 0))
+                for name in recipe.split() if args.fresh else ():
+                    _remove_checkpoints(out / name)
+
         if recipe.stages:
             run_stages(recipe, out, workers, build, begin, functools.partial(_train, path=path))
         else:
             _train(recipe, out, workers, path=path, begin=begin)
-    workers.finish()
+        workers.finish()
 
 
 def _train(
@@ -167,11 +176,13 @@ def _train(
     begin: Callable[[], None] = lambda: None,
 ) -> None:
     """Run one recipe, or one stage, in its folder, which is there after `begin`."""
-    state, task, hooks = build(recipe, out, workers, stage, start)
-    _introduce(state, recipe, path)
-    begin()
-    resume(state, hooks, recipe)
-    _record(state, recipe)
+    with as_mistakes(f"{path}, in {out}"):
+        state, task, hooks = build(recipe, out, workers, stage, start)
+        _introduce(state, recipe, path)
+        begin()
+        resume(state, hooks, recipe)
+        _record(state, recipe)
+    workers.progress("before its first update")
     try:
         loop.train(state, task, hooks)
     except Stopped:
@@ -201,17 +212,17 @@ def main(args: argparse.Namespace) -> int:
     # MXNet's own handler of a crash says nothing about where it was.
     if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
-    if args.restarts:
-        return _supervise(args)
     workers = Workers()
     try:
+        if args.restarts:
+            return _supervise(args)
         workers = start_workers(args.hvd)
         with stop_signals(workers.ask_to_stop):
             run(args, workers)
     except (Stopped, KeyboardInterrupt) as end:
         return _end_stopped(workers, end)
     except (ValueError, OSError, ImportError, NotFinite) as error:
-        return workers.fail(str(error), USER_ERROR, error)
+        return workers.fail(sentence(error), USER_ERROR, error)
     except Exception as error:
         return workers.fail(traceback.format_exc(), CRASHED, error)
     return FINISHED

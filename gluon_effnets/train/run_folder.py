@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Optional
+
+from ..files.side_json import read_json as read_anything
 
 __all__ = [
     "RESULT",
@@ -16,9 +17,7 @@ __all__ = [
     "read_json",
     "renumber",
     "set_aside",
-    "sync",
     "update_now",
-    "write_whole",
 ]
 
 RESULT = "result.json"  # in the run folder; the last file that a run writes there
@@ -26,33 +25,16 @@ RESULT = "result.json"  # in the run folder; the last file that a run writes the
 
 def list_checkpoints(out: Path) -> List[Path]:
     """Complete checkpoints of a run folder, oldest first."""
-    return sorted(path for path in (Path(out) / "checkpoints").glob("update-*") if path.suffix != ".tmp")
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Write a text file that, whatever happens in between, is there with all of its content or as it was before."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(content)
-    sync(temporary)
-    os.replace(temporary, path)
+    return sorted((Path(out) / "checkpoints").glob("update-*"))
 
 
 def read_json(path: Path) -> Optional[dict]:
     """Return the object in a JSON file, or None for a file that is not there, empty or cut short."""
     try:
-        content = json.loads(path.read_text())
+        content = read_anything(path, finite=False)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def folder_name(update: int) -> str:

@@ -38,15 +38,16 @@ def stop_signals(ask_to_stop: Callable[[int], None]) -> Iterator[None]:
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     threading.Thread(target=_listen, args=(reader, ask_to_stop), name="signals", daemon=True).start()
-    # A handler in Python runs only once MXNet returns; the interpreter writes to this socket at once.
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A handler in Python runs only once MXNet returns; the interpreter writes to this socket at once. The socket is
+    # there before the handlers and goes after them: what comes without it they would swallow.
     descriptor = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.set_wakeup_fd(descriptor)
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(descriptor)
         writer.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -12,11 +13,14 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 import mxnet as mx
 import yaml
 
+from ..files.locks import alone_in
+from ..files.write import make_folder, write_text
+from ..files.yaml_text import read_yaml
 from ..models.card import compare_names
 from .build import Built
 from .config import Recipe, differences
 from .dist import Workers
-from .run_folder import RESULT, read_json, write_whole
+from .run_folder import RESULT, read_json
 from .state import StagePlace
 
 __all__ = ["run_stages"]
@@ -45,7 +49,7 @@ def run_stages(
     _compare_classes(checked)
     begin()
     if workers.is_writer:
-        write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+        write_text(out / "recipe.yaml", yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     # Once for all: Horovod mixes up exchanges of the same name that follow each other at once.
     done = [name for name in stages if _is_finished(out / name, recipe)]
     finished = workers.broadcast_object(done, "finished stages")
@@ -54,16 +58,18 @@ def run_stages(
         folder, is_last = out / name, number == len(stages)
         if workers.is_writer:
             print(f"\nstage {number} of {len(stages)}, {name}{': finished' if name in finished else ''}", flush=True)
-            folder.mkdir(exist_ok=True)
+            make_folder(folder)
             if name in finished:
                 _warn_of_changes(name, stage, folder)
         if name not in finished:
-            train(stage, folder, workers, StagePlace(name, updates_before, is_last), start)
+            # It may be the run folder of another run, too.
+            with alone_in(folder) if workers.is_writer else contextlib.nullcontext():
+                train(stage, folder, workers, StagePlace(name, updates_before, is_last), start)
             _let_go()
         updates_before, start = updates_before + checked[name].updates, folder / f"{recipe.file_name}.params"
     if workers.is_writer:
         results = {name: read_json(out / name / RESULT) for name in stages}
-        write_whole(out / RESULT, json.dumps({"model": recipe.model, "stages": results}, indent=1) + "\n")
+        write_text(out / RESULT, json.dumps({"model": recipe.model, "stages": results}, indent=1) + "\n")
 
 
 def _is_finished(folder: Path, recipe: Recipe) -> bool:
@@ -123,9 +129,9 @@ def _let_go() -> None:
 def _warn_of_changes(name: str, stage: Recipe, folder: Path) -> None:
     """Tell what of a finished stage's recipe is another one now."""
     try:
-        record: Optional[dict] = yaml.safe_load((folder / "recipe.yaml").read_text())
-    except (OSError, yaml.YAMLError):
+        record = read_yaml(folder / "recipe.yaml", "recipe")
+    except (OSError, ValueError):
         log.warning("stage %s is finished, but its recipe.yaml cannot be read", name)
         return
-    for line in differences(record or {}, stage.as_dict()):
+    for line in differences(record if isinstance(record, dict) else {}, stage.as_dict()):
         log.warning("stage %s is finished: the change of %s has no effect on it; --fresh starts over", name, line)

@@ -5,7 +5,10 @@ keeps a TCP connection to a coordinator within worker 0, apart from Horovod's: i
 and the coordinator answers with what concerns all: to end, with which exit code, or after which update to stop.
 
 Who hangs follows from the number of exchanges (allreduce, broadcast) that each worker has entered: all go through the
-same sequence, so the one that others wait for has entered the fewest.
+same sequence, so the one that others wait for has entered the fewest. It hangs if it makes no progress. Progress is
+whatever the program reports (a batch, an update, an exchange), and the work of its process (activity.py), so that what
+takes long (start, evaluation, checkpoint, report) is none the worse for it. Within an update, which is short, work
+alone counts no longer than `BUSY_FACTOR` times the limit: a worker that computes in circles hangs, too.
 
 Messages are lines of JSON; a random token, broadcast by Horovod, keeps strangers out.
 """
@@ -13,80 +16,48 @@ Messages are lines of JSON; a random token, broadcast by Horovod, keeps stranger
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import socket
 import sys
 import threading
 import time
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional
 
+from .activity import Activity, RunningClock
+from .connection import CONNECT_S, Address, Connection, connect
 from .exit_codes import WORKER_LOST, record_verdict
 
-__all__ = ["Address", "Coordinator", "Link"]
+__all__ = ["THREAD_NAME", "TIMEOUT_S", "Coordinator", "Link"]
 
+# Unless a recipe says otherwise: with the time that horovodrun takes, a job ends within a minute.
+TIMEOUT_S = 40.0
+BUSY_FACTOR = 10
+
+THREAD_NAME = "watchdog"
 HEARTBEAT_S = 0.5
-CONNECT_S = 10.0
-STARTUP_FACTOR = 3  # opening the data and compiling the first step take longer than any later step
 _NEVER = 2**62
 
 _AGAIN = "The same command goes on from the last checkpoint."
-
-
-@dataclasses.dataclass
-class Address:
-    """Where the coordinator listens: `hosts` are names to try, the first that knows the token is right."""
-
-    hosts: List[str]
-    port: int
-    token: str
 
 
 def _say(text: str) -> None:
     print(f"\n{text}", file=sys.stderr, flush=True)
 
 
-class _Connection:
-    """A socket that carries JSON objects, one a line, in both directions."""
-
-    def __init__(self, sock: socket.socket):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket, self._lines, self._lock = sock, sock.makefile("rb"), threading.Lock()
-
-    def send(self, message: dict) -> None:
-        try:
-            with self._lock:
-                self._socket.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            pass  # who reads from it sees the end
-
-    def receive(self) -> Optional[dict]:
-        """The next message, or None at the end of the connection."""
-        try:
-            line = self._lines.readline()
-            return json.loads(line) if line.endswith(b"\n") else None
-        except (OSError, ValueError):
-            return None
-
-    def close(self) -> None:
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self._socket.close()
+def _start_thread(target: Callable, *args) -> None:
+    threading.Thread(target=target, args=args, name=THREAD_NAME, daemon=True).start()
 
 
 @dataclasses.dataclass
 class _Worker:
     """What the coordinator knows of a worker."""
 
-    connection: _Connection
+    connection: Connection
     rank: int
     host: str
-    heard: float  # when, by time.monotonic()
+    heard: float  # when, by the coordinator's clock
     place: str = "starting"
     exchanges: int = 0
-    updates: int = 0  # in this process
     idle: float = 0.0  # seconds without progress at `heard`
     earliest_stop: Optional[int] = None
 
@@ -106,10 +77,12 @@ class Coordinator:
         self._token = os.urandom(16).hex()
         self._workers: Dict[int, _Worker] = {}
         self._lock = threading.RLock()
+        self._left = threading.Condition(self._lock)
+        self._clock, self._complete = RunningClock(), False
         self._ended = False
         self._stop_signal: Optional[int] = None
-        for target in (self._accept, self._judge):
-            threading.Thread(target=target, name="watchdog", daemon=True).start()
+        _start_thread(self._accept)
+        _start_thread(self._judge)
 
     @property
     def address(self) -> Address:
@@ -125,38 +98,47 @@ class Coordinator:
     def _accept(self) -> None:
         while True:
             sock, _ = self._socket.accept()
-            threading.Thread(target=self._serve, args=(sock,), name="watchdog", daemon=True).start()
+            _start_thread(self._serve, sock)
 
     def _serve(self, sock: socket.socket) -> None:
         sock.settimeout(CONNECT_S)
-        connection = _Connection(sock)
+        connection = Connection(sock)
         hello = connection.receive() or {}
         if hello.get("token") != self._token:
             connection.close()
             return
         sock.settimeout(None)
-        worker = _Worker(connection, hello["rank"], hello["host"], time.monotonic())
+        worker = _Worker(connection, hello["rank"], hello["host"], self._clock.now)
         with self._lock:
             self._workers[worker.rank] = worker
-        connection.send({"welcome": True})
+            connection.send({"welcome": socket.gethostname()})
+            self._complete = self._complete or len(self._workers) == self._size
+            if self._stop_signal is not None:  # a wish that was there before this worker
+                connection.send({"hold": True})
         while True:
             message = connection.receive()
             with self._lock:
                 if message is None:
                     self._lose(worker)
-                    return
+                    break
                 if message.get("bye"):
                     del self._workers[worker.rank]
-                    return
+                    self._left.notify_all()
+                    break
                 self._hear(worker, message)
+        connection.close()
 
     def _hear(self, worker: _Worker, message: dict) -> None:
-        worker.heard = time.monotonic()
-        for name in ("place", "exchanges", "updates", "idle"):
+        worker.heard = self._clock.now
+        for name in ("place", "exchanges", "idle"):
             setattr(worker, name, message.get(name, getattr(worker, name)))
+        if worker.rank == 0:  # in this process, whose signs of life these are
+            self._send({"alive": worker.place})
         if "failed" in message:
             where = f" on {worker}" if worker.rank else ""
             self._end(f"error{where}: {message['failed']}", message["code"])
+        if message.get("left"):
+            self._end(f"error: {worker} left before the end of the run, {worker.place}\n{_AGAIN}", WORKER_LOST)
         if "stop" in message and self._stop_signal is None:
             self._stop_signal = message["stop"]
             self._send({"hold": True})
@@ -165,6 +147,8 @@ class Coordinator:
             self._agree_on_stop()
 
     def _agree_on_stop(self) -> None:
+        if not self._complete:
+            return
         answers = [worker.earliest_stop for worker in self._workers.values()]
         earliest = [update for update in answers if update is not None]
         if len(earliest) == len(answers):
@@ -179,13 +163,21 @@ class Coordinator:
     def _judge(self) -> None:
         while not self._ended:
             with self._lock:
-                workers = list(self._workers.values())
-                if self.timeout_s and len(workers) == self._size:
-                    text = _find_hanging(workers, self.timeout_s, time.monotonic())
-                    if text:
-                        self._end(f"error: {text}\n{_AGAIN}", WORKER_LOST)
-                self._send({"alive": True})
+                text = self._find_fault(self._clock.tick())
+                if text:
+                    self._end(f"error: {text}\n{_AGAIN}", WORKER_LOST)
             time.sleep(HEARTBEAT_S)
+
+    def _find_fault(self, now: float) -> Optional[str]:
+        """What is wrong with the workers that have not finished, if anything is."""
+        if self._complete and self._workers and self.timeout_s:
+            return _find_hanging(list(self._workers.values()), self.timeout_s, now)
+        return None
+
+    def wait_for_others(self) -> None:
+        """Return when all other workers have finished, which still need the coordinator."""
+        with self._lock:
+            self._left.wait_for(lambda: not self._workers.keys() - {0})
 
     def _end(self, text: str, code: int) -> None:
         """End all workers, worker 0 last: with it goes the coordinator."""
@@ -201,48 +193,75 @@ class Coordinator:
 
 
 def _find_hanging(workers: List[_Worker], timeout_s: float, now: float) -> Optional[str]:
-    limit = timeout_s if min(worker.updates for worker in workers) else STARTUP_FACTOR * timeout_s
-    silent = [worker for worker in workers if now - worker.heard > limit]
-    if silent:
-        names = ", ".join(f"{worker} (last seen {worker.place})" for worker in silent)
-        return f"no sign of life for {limit:g} s from {names}: process stopped, or network down?"
+    silent = [worker for worker in workers if now - worker.heard > timeout_s]
     fewest = min(worker.exchanges for worker in workers)
     behind = [worker for worker in workers if worker.exchanges == fewest]
-    if any(worker.idle + now - worker.heard <= limit for worker in behind):
+    if not silent and any(worker.idle + now - worker.heard <= timeout_s for worker in behind):
         return None
+    # One that was stopped may have waited before, and is not heard of for less than the limit.
+    silent = silent or [worker for worker in behind if now - worker.heard > timeout_s / 2]
+    if silent:
+        names = ", ".join(f"{worker} (last seen {worker.place})" for worker in silent)
+        silence = min(now - worker.heard for worker in silent)
+        return f"no sign of life for {silence:.0f} s from {names}: process stopped, or network down?"
     if len(behind) == len(workers) > 1:
         places = "; ".join(f"{worker} {worker.place}" for worker in workers[:4])
-        return f"no worker has made progress for {limit:g} s: {places}"
+        return f"no worker has made progress for {timeout_s:g} s: {places}"
     names = ", ".join(f"{worker} hangs {worker.place}" for worker in behind)
-    return f"{names}; no progress for {limit:g} s while the others wait"
+    return f"{names}; no progress for {timeout_s:g} s while the others wait"
 
 
 class Link:
-    """A worker's connection to the coordinator. `leave` ends the process at once; tests replace it.
+    """A worker's connection to the coordinator.
+
+    Args:
+        rank: Of this worker.
+        address: Of the coordinator.
+        timeout_s: As for `Coordinator`.
+        leave: Ends the process at once; tests replace it.
+        activity: Whether this process works.
 
     Raises:
         OSError: The coordinator cannot be reached.
     """
 
-    def __init__(self, rank: int, address: Address, timeout_s: float, leave: Callable[[int], None] = os._exit):
+    def __init__(
+        self,
+        rank: int,
+        address: Address,
+        timeout_s: float,
+        leave: Callable[[int], None] = os._exit,
+        activity: Optional[Activity] = None,
+    ):
         self.rank, self.timeout_s, self._leave = rank, timeout_s, leave
-        self._place, self._exchanges, self._updates = "starting", 0, 0
-        self._moved = self._heard = time.monotonic()
+        self._activity = activity or Activity(except_name=THREAD_NAME)
+        self._clock = RunningClock()
+        self._place, self._exchanges, self._is_short = "starting", 0, False
+        self._moved = self._marked = self._heard = self._clock.now
         self._state = threading.Condition()
         self._next_boundary, self._holding = 0, False
         self._stop_at: Optional[int] = None
         self._signal = 0
         self._closing = False
-        self._connection, self._server = _connect(rank, address)
-        for target in (self._listen, self._beat):
-            threading.Thread(target=target, name="watchdog", daemon=True).start()
+        self._connection, self._server = connect(rank, address)
+        self._place_of_server = "starting"
+        _start_thread(self._listen)
+        _start_thread(self._beat)
 
-    def progress(self, place: str, exchange: bool = False, update: bool = False) -> None:
-        """Note that this process moves on, where it is, and whether it entered an exchange or finished an update."""
-        self._place = place
+    def progress(self, place: str, exchange: bool = False, is_short: bool = False) -> None:
+        """Note that this process moves on, and where it is.
+
+        Args:
+            place: As a message goes on behind the worker's name.
+            exchange: Whether it enters an exchange.
+            is_short: Whether what now comes is part of an update; all else may last as long as the process works.
+        """
+        is_news = is_short != self._is_short or (not is_short and place != self._place)
+        self._place, self._is_short = place, is_short
         self._exchanges += exchange
-        self._updates += update
-        self._moved = time.monotonic()
+        self._moved = self._marked = self._clock.now
+        if is_news:  # should it be the last
+            self._report()
 
     def ask_to_stop(self, signum: int) -> None:
         """Ask all workers to stop after the same update."""
@@ -268,6 +287,13 @@ class Link:
         """End all workers with this message and exit code. Returns only if the coordinator does not answer."""
         self._connection.send({"failed": text, "code": code})
         time.sleep(CONNECT_S)
+        self._closing = True
+
+    def leave_early(self) -> None:
+        """End all workers if this process ends while the run is not over."""
+        if not self._closing:
+            self._report(left=True)
+            time.sleep(CONNECT_S)
 
     def close(self) -> None:
         """The run is over for this worker, as it should be."""
@@ -276,24 +302,35 @@ class Link:
 
     def _beat(self) -> None:
         while not self._closing:
-            report = {"place": self._place, "exchanges": self._exchanges, "updates": self._updates}
-            self._connection.send({**report, "idle": time.monotonic() - self._moved})
-            silence = time.monotonic() - self._heard
-            limit = self.timeout_s if self._updates else STARTUP_FACTOR * self.timeout_s
+            now = self._clock.tick()
+            if self._activity.advanced() and self._may_work(now):
+                self._moved = now
+            self._report()
             # The coordinator beats too; it would speak if it could.
-            if limit and silence > limit:
-                self._lose_coordinator(f"has given no sign of life for {silence:.0f} s")
+            if self.timeout_s and now - self._heard > self.timeout_s:
+                silence = f"has given no sign of life for {now - self._heard:.0f} s"
+                self._lose_coordinator(silence, "process stopped, or network down?")
             time.sleep(HEARTBEAT_S)
+
+    def _report(self, **more) -> None:
+        idle = self._clock.now - self._moved
+        self._connection.send({"place": self._place, "exchanges": self._exchanges, "idle": idle, **more})
+
+    def _may_work(self, now: float) -> bool:
+        return not self._is_short or now - self._marked <= BUSY_FACTOR * self.timeout_s
 
     def _listen(self) -> None:
         while True:
             message = self._connection.receive()
             if message is None:
-                self._lose_coordinator("ended without a word: killed, or out of memory?")
+                self._connection.close()
+                self._lose_coordinator("ended without a word", "killed, or out of memory?")
                 return
-            self._heard = time.monotonic()
+            self._heard = self._clock.now
+            self._place_of_server = message.get("alive") or self._place_of_server
             if "end" in message:
                 self._closing = True
+                self._connection.close()
                 self._leave(message["end"])
                 return
             if "hold" in message:
@@ -305,28 +342,11 @@ class Link:
                     self._stop_at, self._signal = message["stop_at"], message["signal"]
                     self._state.notify_all()
 
-    def _lose_coordinator(self, what: str) -> None:
+    def _lose_coordinator(self, what: str, why: str) -> None:
         if self._closing:
             return
         self._closing = True
         if self.rank == 1:  # one of those that are left speaks
-            _say(f"error: worker 0 ({self._server}) {what}\n{_AGAIN}")
+            _say(f"error: worker 0 ({self._server}) {what} (last seen {self._place_of_server}): {why}\n{_AGAIN}")
+            record_verdict(WORKER_LOST)
         self._leave(WORKER_LOST)
-
-
-def _connect(rank: int, address: Address) -> Tuple[_Connection, str]:
-    for host in address.hosts:
-        try:
-            sock = socket.create_connection((host, address.port), timeout=CONNECT_S)
-        except OSError:
-            continue
-        connection = _Connection(sock)
-        connection.send({"token": address.token, "rank": rank, "host": socket.gethostname()})
-        if connection.receive():
-            sock.settimeout(None)
-            return connection, host
-        connection.close()
-    raise OSError(
-        f"worker {rank} on {socket.gethostname()} cannot reach worker 0: tried port {address.port} of "
-        f"{', '.join(address.hosts)}.\nThe hosts must let each other's TCP connections through, on all high ports."
-    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from ..complexity import count_params
+from ..files.write import make_folder
 from ..models import ClassificationNet, get_model, model_info, params
 from ..models.condense import condense as condense_net
 from ..models.preprocessing import Preprocessing
@@ -88,7 +89,7 @@ def convert(
         net = condense_net(net, classifier=condense_classifier)
         options = {**options, "condensed": True, **({"condensed_classifier": True} if condense_classifier else {})}
     out = Path(out).expanduser()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     published = None if condense else known_file(Path(checkpoint).expanduser())
     if published:
         stamp(net, published)

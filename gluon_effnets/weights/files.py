@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import zipfile
+import math
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
@@ -13,6 +12,13 @@ import mxnet as mx
 import numpy as np
 
 from .._requirements import optional_import
+from ..files.mistakes import as_mistakes
+from ..files.npz import read_npz
+from ..files.params_header import load_arrays
+from ..files.regular import MOST_WEIGHTS, UnreadableFileError, opened, read_bytes
+from ..files.schema import table_of, text
+from ..files.side_json import parse_json
+from ..files.text import shown
 from .checkpoint import Checkpoint
 from .tflite_file import read_tflite_file
 from .torch_file import ForeignObjectError, read_torch_file
@@ -22,6 +28,8 @@ __all__ = ["read_checkpoint", "to_array"]
 log = logging.getLogger(__name__)
 
 WEIGHTS = ("state_dict", "model")
+_MOST_NUMBERS = 1 << 29  # of all tensors
+_MOST_HEADER = 1 << 25  # bytes of the header of a safetensors file
 EMA_WEIGHTS = ("state_dict_ema", "model_ema")
 
 _SAFETENSORS_TYPES = {
@@ -66,8 +74,8 @@ def read_checkpoint(path, ema: bool = False) -> Checkpoint:
         ImportError: Without the package that reads it.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+    with opened(path, "checkpoint", MOST_WEIGHTS):
+        pass  # pipes, devices and folders are refused, whatever the readers do
     reader = next((read for ending, read in _READERS.items() if path.name.lower().endswith(ending)), None)
     if reader is None:
         raise ValueError(f"{path}: unknown kind of file; checkpoints end in {', '.join(_READERS)}")
@@ -82,7 +90,11 @@ def read_checkpoint(path, ema: bool = False) -> Checkpoint:
             f"{path}: no tensors but {found}; looked for at the top level and in {', '.join(WEIGHTS)}.\n"
             "Save them alone: torch.save(model.state_dict(), ...)"
         )
-    checkpoint = Checkpoint({str(key): to_array(value) for key, value in tensors.items()})
+    # A tensor of PyTorch may say that it is as large as it likes: its numbers can be one number.
+    if sum(math.prod(value.shape) for value in tensors.values()) > _MOST_NUMBERS:
+        raise ValueError(f"{path} has tensors of more than {_MOST_NUMBERS:,} numbers")
+    with as_mistakes(f"{path} has tensors that are no plain arrays"):
+        checkpoint = Checkpoint({str(key): to_array(value) for key, value in tensors.items()})
     checkpoint.path, checkpoint.architecture = path, _architecture(path, content)
     if isinstance(content, Checkpoint):
         checkpoint.preprocessing = content.preprocessing
@@ -101,9 +113,15 @@ def _architecture(path: Path, content: Mapping) -> Optional[str]:
 
 def _metadata(path: Path) -> Dict[str, str]:
     """The texts in the header of a safetensors file: a length of 8 bytes, then so much JSON."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return header.get("__metadata__", {})
+    with opened(path, "checkpoint", MOST_WEIGHTS) as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _MOST_HEADER:
+            raise ValueError(f"{path} has a header of {length:,} bytes; at most {_MOST_HEADER:,} are read")
+        header = parse_json(file.read(length), f"the header of {path}")
+    table_of(lambda value, where: None, 1_000_000)(header, f"the header of {path}")
+    metadata = header.get("__metadata__", {})
+    table_of(text(1 << 20))(metadata, f"the header of {path}: __metadata__")
+    return metadata
 
 
 def _unwrap(path: Path, content: Mapping, ema: bool) -> Mapping:
@@ -125,20 +143,22 @@ def _read_torch(path: Path):
         return read_torch_file(path)
     except ForeignObjectError as error:
         raise ValueError(
-            f"{path} is refused: besides tensors it holds {error}, and a pickle can run code.\n"
+            f"{path} is refused: besides tensors it holds {shown(str(error))}, and a pickle can run code.\n"
             "If you trust its author, load it in PyTorch and save the tensors alone: "
             "torch.save(model.state_dict(), path)"
         ) from None
-    except ValueError as error:
+    except Exception as error:  # of a pickle that builds something else than it says
         raise _damaged(path, "PyTorch", error) from None
 
 
 def _read_safetensors(path: Path):
     safetensors = optional_import("safetensors", extra="torch", why=f"read {path.name}")
+    content = read_bytes(path, "checkpoint", MOST_WEIGHTS)
     try:
-        entries = safetensors.deserialize(path.read_bytes())
-    except safetensors.SafetensorError as error:
+        entries = safetensors.deserialize(content)
+    except Exception as error:  # those of its language, beside its own
         raise _damaged(path, "safetensors", error) from None
+    _metadata(path)  # which refuses what cannot be read later
     return {name: _decode(path, entry).reshape(entry["shape"]) for name, entry in entries}
 
 
@@ -153,16 +173,15 @@ def _decode(path: Path, entry: Mapping) -> np.ndarray:
 
 def _read_npz(path: Path):
     try:
-        with np.load(str(path), allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        return read_npz(path, "checkpoint")
+    except UnreadableFileError as error:
         raise _damaged(path, ".npz", error) from None
 
 
 def _read_params(path: Path):
     try:
-        return mx.nd.load(str(path))
-    except mx.base.MXNetError as error:
+        return load_arrays(path, "checkpoint")
+    except UnreadableFileError as error:
         raise _damaged(path, ".params", error) from None
 
 
@@ -175,7 +194,7 @@ def _read_tflite(path: Path):
 
 def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-    return ValueError(f"{path} is not a complete {kind} file of arrays: {reason[:200]}")
+    return ValueError(f"{path} is not a complete {kind} file of arrays: {shown(reason, 300)}")
 
 
 _READERS = {

@@ -10,6 +10,8 @@ import numpy as np
 from mxnet.gluon import Parameter
 from mxnet.gluon.block import HybridBlock
 
+from ..files.schema import check_type
+from ..files.text import shortened
 from ..models import ClassificationNet, get_model
 from ..nn import ConvBN
 from .condensenet import CONDENSENET, CONDENSENET_CONVERTED, CONDENSENET_V2, CONDENSENET_V2_CONVERTED
@@ -105,6 +107,8 @@ def load_official(net: ClassificationNet, state: Mapping[str, Any], source: Opti
 
 def load(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str] = None) -> Loaded:
     """`load_official` that also returns the options of the source. Same parameters and errors."""
+    check_type("net", net, HybridBlock, words="a network of get_model")
+    check_type("source", source, str, type(None), words="a name of docs/weights.md, or None")
     checkpoint, state = state, official_state(state)
     chosen = find_source(net, state, source)
     misfit = _compare(net, chosen, state)
@@ -135,7 +139,7 @@ def load(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str]
 def official_state(state: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the weights of a state dict under their bare keys. Raises ValueError if it is no mapping."""
     if not isinstance(state, Mapping):
-        raise ValueError(f"the state is a {type(state).__name__}, not a mapping of keys to arrays; see read_checkpoint")
+        raise ValueError(f"state is a {type(state).__name__}, not a mapping of keys to arrays; see read_checkpoint")
     bare = {}
     for key, value in state.items():
         key = str(key)
@@ -153,7 +157,7 @@ def find_source(net: ClassificationNet, state: Mapping[str, Any], source: Option
         raise ValueError(f"there is no importer of official weights for {_name(net)}")
     if source is not None:
         if source not in known:
-            raise ValueError(f"unknown source {source!r} for {_name(net)}; choose one of {', '.join(known)}")
+            raise ValueError(f"unknown source {shortened(source)} for {_name(net)}; choose one of {', '.join(known)}")
         return known[source]
     if next(iter(net._collect_params_with_prefix())) in state:
         raise ValueError(

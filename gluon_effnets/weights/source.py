@@ -87,6 +87,7 @@ class Source(NamedTuple):
     models : (name, options) of our models that the repository has weights of.
     tensor_names : our tensor name -> official tensor name.
     lacks : net -> parameters that the official network does not have and that work as 0.
+    matrices : official keys of 1x1 convolutions of ours that are matrices there.
     translations : net -> {official key: how its tensor becomes ours}, for those that are not equal.
     ignores : beginnings of keys that the official network has and never uses.
     implied : last parts of keys that no parameter of ours holds, as others tell the same.
@@ -106,6 +107,7 @@ class Source(NamedTuple):
     models: Tuple[Tuple[str, Dict[str, Any]], ...]
     tensor_names: Mapping[str, str] = PYTORCH
     lacks: Callable[[Any], Tuple[Parameter, ...]] = _nothing
+    matrices: Tuple[str, ...] = ()
     translations: Callable[[Any], Dict[str, Translation]] = _as_they_are
     ignores: Tuple[str, ...] = ()
     implied: Tuple[str, ...] = ()

@@ -71,5 +71,6 @@ TORCHVISION = Source(
     definition=_definition,
     explain=explain,
     models=BASELINES + MOBILENET_V2,
+    matrices=("classifier.0.weight",),
     preprocessing=_preprocessing,
 )

@@ -325,7 +325,7 @@ def test_a_wrong_manifest_is_named(exported, text):
 
 
 def test_a_wrong_graph_is_refused_and_leaves_nothing(net, tmp_path, monkeypatch):
-    def distorted(*files, variant):
+    def distorted(*files, variant, trust):
         block = load_exported(*files)
         for name, param in block.collect_params().items():
             if name.endswith("weight") and param.data().ndim == 2:

@@ -134,7 +134,7 @@ def answers(library, data):
         "spec = importlib.util.spec_from_file_location('tvm_compiler', sys.argv[1])\n"
         "tvm_compiler = sys.modules['tvm_compiler'] = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(tvm_compiler)\n"
-        "np.save(sys.argv[4], tvm_compiler.tvm_runner(sys.argv[2])(np.load(sys.argv[3])))\n"
+        "np.save(sys.argv[4], tvm_compiler.tvm_runner(sys.argv[2], trust=True)(np.load(sys.argv[3])))\n"
     )
     given, result = (library.with_suffix(f".{what}.npy") for what in ("in", "out"))
     np.save(str(given), data)

@@ -11,6 +11,7 @@ from recipes import STAGED, STAGES
 from runs import arrays
 from workers import horovodrun, needs_horovod
 
+from gluon_effnets.files.params_header import load_arrays
 from gluon_effnets.train.checkpoint import list_checkpoints
 
 pytestmark = [pytest.mark.dist, needs_horovod]
@@ -88,7 +89,7 @@ def test_workers_draw_the_same_widths(out):
 
 def test_the_gate_changes_nothing_else(out):
     before, after = (
-        mx.nd.load(str(out / "whole" / name / "ds_mobilenet_tiny.params")) for name in STAGES if name != "supernet"
+        load_arrays(out / "whole" / name / "ds_mobilenet_tiny.params") for name in STAGES if name != "supernet"
     )
     changed = {key for key, value in before.items() if (value != after[key]).asnumpy().any()}
     assert changed == {"gates.0.gate.weight"}

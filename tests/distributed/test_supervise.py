@@ -6,6 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+import types
 
 import mxnet as mx
 import pytest
@@ -14,6 +17,7 @@ from waiting import PATIENCE_S, wait_until
 from workers import FAULTY_WORKER, environment
 
 from gluon_effnets.commands.train import main
+from gluon_effnets.train import signals
 from gluon_effnets.train import supervise as module
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.dist import Workers
@@ -52,6 +56,28 @@ def test_what_is_started_again(tmp_path, monkeypatch, how, starts, code):
     assert supervise(command, 2) == code
     lines = (tmp_path / "starts").read_text().splitlines()
     assert lines == ["--fresh --out", *["--out"] * (starts - 1)], "the checkpoints of the first start are kept"
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_pause_ends_the_supervisor(tmp_path, monkeypatch, signum):
+    """Delivered when the command has crashed, and nothing is there to pass it on to."""
+    monkeypatch.setattr(module, "PAUSE_S", PATIENCE_S)
+    sent = types.SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: os.kill(os.getpid(), signum))
+    monkeypatch.setattr(module, "time", sent)
+    assert supervise([sys.executable, "-c", SCRIPT, str(tmp_path / "starts"), "70"], 2) == 128 + signum
+    assert len((tmp_path / "starts").read_text().splitlines()) == 1
+
+
+@pytest.mark.fast
+def test_a_signal_while_the_command_starts_reaches_it(monkeypatch):
+    class Late(subprocess.Popen):
+        def __init__(self, *args, **options):
+            os.kill(os.getpid(), signal.SIGTERM)
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr(module.subprocess, "Popen", Late)
+    assert supervise([sys.executable, "-c", f"import time; time.sleep({PATIENCE_S})"], 2) == 143
 
 
 def test_restarts_of_train_imagenet(tmp_path):
@@ -119,6 +145,36 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert done.returncode == 143, done.stderr
     assert done.stdout.split() == ["0.0", "asked", "0.9", "1.1"]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("edge", ["begin", "end"])
+def test_no_signal_is_swallowed_where_the_block_begins_and_ends(monkeypatch, edge):
+    """Just behind the first handler, or just before the old one is back: handlers without an ear would swallow it."""
+    asked, heard, put = [], threading.Event(), signal.signal
+
+    def old(signum, frame):
+        pass
+
+    def put_and_send(number, handler):
+        begins = handler is not old
+        if not begins and edge == "end":
+            os.kill(os.getpid(), number)
+        previous = put(number, handler)
+        if begins and edge == "begin":
+            os.kill(os.getpid(), number)
+        return previous
+
+    before = {number: put(number, old) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        monkeypatch.setattr(signals.signal, "signal", put_and_send)
+        with signals.stop_signals(lambda signum: (asked.append(signum), heard.set())):
+            pass
+        assert heard.wait(PATIENCE_S)
+    finally:
+        for number, handler in before.items():
+            put(number, handler)
+    assert asked == [signal.SIGINT]
 
 
 @pytest.mark.fast

@@ -11,22 +11,33 @@ import time
 import pytest
 from waiting import PATIENCE_S, wait_until
 
-from gluon_effnets.train import watchdog
+from gluon_effnets.train import connection, watchdog
+from gluon_effnets.train.connection import Address
 from gluon_effnets.train.exit_codes import WORKER_LOST
-from gluon_effnets.train.watchdog import Address, Coordinator, Link, _find_hanging, _Worker
+from gluon_effnets.train.watchdog import Coordinator, Link, _find_hanging, _Worker
 
 pytestmark = pytest.mark.fast
+
+
+class Told:
+    """An `Activity` that is told."""
+
+    def __init__(self, works: bool):
+        self._works = works
+
+    def advanced(self):
+        return self._works
 
 
 class Job:
     """A coordinator and the links of its workers, which note exit codes instead of ending the process."""
 
-    def __init__(self, size: int, timeout_s: float = 60.0):
+    def __init__(self, size: int, timeout_s: float = 60.0, activity=None):
         self.said, self.left = [], {}
         self.coordinator = Coordinator(size, timeout_s, say=self.said.append)
         leave = [lambda code, rank=rank: self.left.setdefault(rank, code) for rank in range(size)]
         address = self.coordinator.address
-        self.links = [Link(rank, address, timeout_s, leave[rank]) for rank in range(size)]
+        self.links = [Link(rank, address, timeout_s, leave[rank], activity) for rank in range(size)]
 
     def wait_until_left(self, ranks):
         wait_until(lambda: set(ranks) <= self.left.keys())
@@ -64,6 +75,18 @@ def test_a_wish_before_the_first_update_stops_there():
     job.links[1].ask_to_stop(signal.SIGINT)
     wait_until(lambda: all(link._stop_at is not None for link in job.links))
     assert [link.must_stop(7) for link in job.links] == [signal.SIGINT, signal.SIGINT]
+
+
+def test_a_wish_before_the_last_worker_has_come_reaches_it_too():
+    said, left = [], []
+    coordinator = Coordinator(2, 60.0, say=said.append)
+    first = Link(0, coordinator.address, 60.0, left.append)
+    first.ask_to_stop(signal.SIGTERM)
+    wait_until(lambda: coordinator._workers[0].earliest_stop is not None)
+    second = Link(1, coordinator.address, 60.0, left.append)
+    wait_until(lambda: None not in (first._stop_at, second._stop_at))
+    assert [link.must_stop(7) for link in (first, second)] == [signal.SIGTERM, signal.SIGTERM]
+    assert (said, left) == ([], [])
 
 
 def test_a_wish_after_the_last_update_comes_too_late():
@@ -110,22 +133,27 @@ def test_a_worker_that_finishes_is_not_lost():
 
 def test_the_end_of_the_coordinator_is_told_by_one_worker(capsys):
     job = Job(3)
+    job.links[0].progress("in the report")
+    wait_until(lambda: all(link._place_of_server == "in the report" for link in job.links))
     job.coordinator._ended = True  # it can say no more
     for worker in list(job.coordinator._workers.values()):
         worker.connection.close()
     job.wait_until_left(range(3))
-    assert capsys.readouterr().err.count("error: worker 0") == 1
+    told = capsys.readouterr().err
+    assert told.count("error: worker 0") == 1
+    assert f"worker 0 ({socket.gethostname()}) ended without a word (last seen in the report): killed" in told
 
 
 def test_a_hanging_worker_ends_all_within_the_time():
-    # Above what a busy machine lets a thread wait, which would count as silence.
-    job = Job(2, timeout_s=4.0)
+    # Above what a busy machine lets a thread wait, which would count as silence. The work of all the threads here would
+    # count as that of each worker.
+    job = Job(2, timeout_s=4.0, activity=Told(works=False))
     for link in job.links:
-        link.progress("in update 1", update=True)
+        link.progress("in update 1", is_short=True)
     begin = time.monotonic()
 
     def left():
-        job.links[0].progress("exchanging gradients", exchange=True)
+        job.links[0].progress("exchanging gradients", exchange=True, is_short=True)
         return job.left
 
     wait_until(left)
@@ -134,8 +162,62 @@ def test_a_hanging_worker_ends_all_within_the_time():
     assert "worker 1" in job.said[0] and "hangs in update 1" in job.said[0]
 
 
-def worker(rank, exchanges, idle, heard=100.0, updates=5):
-    return _Worker(None, rank, f"host{rank}", heard, f"at {exchanges}", exchanges, updates, idle)
+@pytest.mark.parametrize("is_short", [False, True])
+def test_work_alone_is_progress_but_within_an_update_not_for_ever(is_short):
+    job = Job(1, activity=Told(works=True))
+    (link,) = job.links
+    link.progress("in update 7", is_short=is_short)
+    wait_until(lambda: link._moved > link._marked)
+    link._marked -= 10 * link.timeout_s
+    begun = link._moved
+    seen = link._clock.now
+    wait_until(lambda: link._clock.now > seen + 2 * watchdog.HEARTBEAT_S)
+    assert (link._moved > begun) != is_short
+
+
+def test_what_neither_works_nor_reports_makes_no_progress():
+    job = Job(1, activity=Told(works=False))
+    (link,) = job.links
+    link.progress("writing the report")
+    wait_until(lambda: link._clock.now > link._marked + 2 * watchdog.HEARTBEAT_S)
+    assert link._moved == link._marked
+
+
+def test_a_worker_that_leaves_early_is_named(monkeypatch):
+    monkeypatch.setattr(watchdog, "CONNECT_S", 0.2)
+    job = Job(2)
+    job.links[1].progress("in update 3")
+    job.links[1].leave_early()
+    job.wait_until_left(range(2))
+    assert set(job.left.values()) == {WORKER_LOST}
+    assert f"worker 1 ({socket.gethostname()}) left before the end of the run, in update 3" in job.said[0]
+
+
+def test_a_worker_that_has_finished_may_leave():
+    job = Job(2)
+    for link in reversed(job.links):
+        link.close()
+        link.leave_early()
+    assert (job.said, job.left) == ([], {})
+
+
+def test_the_first_worker_waits_for_those_that_still_need_it():
+    job, waited = Job(2), threading.Event()
+    threading.Thread(target=lambda: (job.coordinator.wait_for_others(), waited.set()), daemon=True).start()
+    assert not waited.wait(0.2)
+    job.links[1].close()
+    assert waited.wait(PATIENCE_S)
+
+
+def test_those_that_are_left_are_watched_when_others_have_finished():
+    job = Job(2, timeout_s=4.0, activity=Told(works=False))
+    job.links[1].close()
+    job.wait_until_left([0])
+    assert "worker 0" in job.said[0] and job.left == {0: WORKER_LOST}
+
+
+def worker(rank, exchanges, idle, heard=100.0):
+    return _Worker(None, rank, f"host{rank}", heard, f"at {exchanges}", exchanges, idle)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +229,12 @@ def worker(rank, exchanges, idle, heard=100.0, updates=5):
         ([worker(0, 8, 70), worker(1, 9, 70)], "worker 0 (host0) hangs at 8"),
         ([worker(0, 9, 70), worker(1, 8, 70), worker(2, 8, 70)], "worker 1 (host1) hangs at 8, worker 2 (host2)"),
         ([worker(0, 9, 70), worker(1, 9, 70)], "no worker has made progress for 60 s: worker 0 (host0) at 9; "),
-        ([worker(0, 9, 1), worker(1, 9, 1, heard=30)], "no sign of life for 60 s from worker 1 (host1)"),
-        ([worker(0, 9, 70, updates=0), worker(1, 8, 70, updates=0)], None),  # the first step takes longer
-        ([worker(0, 9, 1), worker(1, 8, 181, updates=0)], "worker 1 (host1) hangs at 8; no progress for 180 s"),
+        (
+            [worker(0, 9, 1), worker(1, 9, 1, heard=30)],
+            "no sign of life for 70 s from worker 1 (host1) (last seen at 9)",
+        ),
+        ([worker(0, 9, 1), worker(1, 8, 25, heard=60)], "no sign of life for 40 s from worker 1 (host1)"),
+        ([worker(0, 9, 1), worker(1, 8, 15, heard=60)], None),
     ],
 )
 def test_who_hangs(workers, told):
@@ -168,7 +253,7 @@ def test_strangers_are_sent_away():
 
 
 def test_a_coordinator_out_of_reach(monkeypatch):
-    monkeypatch.setattr(watchdog, "CONNECT_S", 0.5)
+    monkeypatch.setattr(connection, "CONNECT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:  # listens, but knows nothing of us
         address = Address(["127.0.0.1"], other.getsockname()[1], "token")
         with pytest.raises(OSError, match="worker 3 on .* cannot reach worker 0: tried port .*\n.*high ports"):

@@ -86,19 +86,37 @@ def test_killed_worker_and_restart_by_the_supervisor(recipe):
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        ("sleep:1:5", r"error: worker 1 \(.*\) hangs after update 5; no progress for 8 s while the others wait"),
-        ("freeze:0:5", r"error: worker 0 \(.*\) has given no sign of life for \d+ s"),
+        ("freeze:0:5", r"worker 0 \(.*\) has given no sign of life for \d+ s \(last seen .*\): process stopped"),
+        ("sleep:0:report", r"worker 0 \(.*\) hangs in the report; no progress for 8 s while the others wait"),
     ],
 )
 def test_hanging_worker(recipe, fault, text):
-    # Slow enough to be past the start, where the limit is a multiple, in the eyes of the others.
-    done, after = run_job(recipe, fault, env={"SLOW": "0.2"}, timeout_s=TIMEOUT_S)
+    """More kinds of faults in more phases: dev/worker_faults.py."""
+    done, after = run_job(recipe, fault, timeout_s=TIMEOUT_S)
     assert done.returncode == 1
     (line,) = errors(done)
-    assert re.search(text, line), line
+    assert re.search(f"error: {text}", line), line
     assert TIMEOUT_S <= after < SOON
     assert "Exit code: 75" in done.stderr
-    assert saved(recipe.parent / "run")[-1] == 4
+    place = fault.rpartition(":")[2]
+    assert saved(recipe.parent / "run")[-1] == {"5": 4, "report": 8}[place]
+
+
+def test_worker_that_leaves_early(recipe):
+    done, after = run_job(recipe, "leave:1:evaluation")
+    assert_one_message(done, "error: worker 1 (")
+    assert "left before the end of the run, in the evaluation after update 4" in done.stderr
+    assert "Exit code: 75" in done.stderr
+    assert after < SOON
+
+
+def test_what_lasts_longer_than_the_limit_is_finished(recipe):
+    """Start, evaluation and report, in which worker 0 computes and the other one waits."""
+    command = [*job(recipe, timeout_s=TIMEOUT_S), "--set", "duration=4it"]
+    env = environment(LONG=str(1.25 * TIMEOUT_S))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("reported") == 1
 
 
 def test_mistake_on_one_worker_is_one_message_and_no_restart(recipe):

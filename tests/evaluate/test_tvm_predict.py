@@ -75,7 +75,7 @@ def test_the_json_file_is_that_of_the_onnx_file_but_for_the_library(folder, libr
     before, about = (json.loads((place / name).read_text()) for place, name in
                      ((folder, "net.json"), (library.parent, "net.so.json")))  # fmt: skip
     changed = {key for key in about if about[key] != before.get(key)}
-    assert changed == {"format", "files", "difference", "compared_on", "versions", "tvm"}
+    assert changed == {"format", "files", "difference", "compared_on", "versions", "tvm", "sha256"}
     assert (about["format"], about["files"], about["difference"]) == ("tvm", ["net.so"], MADE.difference)
     assert about["versions"] == {**before["versions"], "tvm": MADE.tvm}
     assert about["tvm"] == {"processor": MADE.processor, "threads": 2, "sha256": sha256(library)}
@@ -86,7 +86,7 @@ def test_predict_fills_the_last_batch_and_says_what_the_onnx_file_says(folder, l
     photos = [str(folder / "photos"), "--batch", "3"]
     assert main(["predict", str(folder / "net.json"), *photos]) == 0
     expected = capsys.readouterr().out
-    assert main(["predict", f"{library}.json", *photos]) == 0
+    assert main(["predict", f"{library}.json", *photos, "--trust-library"]) == 0
     assert capsys.readouterr().out == expected
     assert expected.count(".png") == 3 and expected.count("name ") == 3 * 5
     assert shapes == 2 * [(BATCH, 3, 32, 32)]
@@ -108,14 +108,14 @@ def test_without_tvm_one_line_names_the_way_out(broken, folder, library, tmp_pat
         monkeypatch.delitem(sys.modules, "tvm", raising=False)
     else:
         monkeypatch.setitem(sys.modules, "tvm", None)
-    err = error_of(capsys, "predict", f"{library}.json", folder / "photos")
+    err = error_of(capsys, "predict", f"{library}.json", folder / "photos", "--trust-library")
     assert err.startswith("error: TVM cannot be imported by ") and "--tvm-python" not in err
     assert "make tvm" in err and "-m pip install apache-tvm==" in err and "trace" not in err
 
 
 def test_a_library_for_another_processor_is_refused_before_it_runs(folder, library, shapes, monkeypatch, capsys):
     monkeypatch.setattr(sys.modules["tvm.target"].codegen, "llvm_get_system_cpu", lambda: "this-cpu")
-    err = error_of(capsys, "predict", f"{library}.json", folder / "photos")
+    err = error_of(capsys, "predict", f"{library}.json", folder / "photos", "--trust-library")
     assert f"{library} is for the processor some-cpu, and this one is this-cpu; compile it here" in err
     assert not shapes
 
@@ -140,9 +140,9 @@ def test_mistakes_with_the_names(folder, library, capsys):
 def test_tvm_itself_answers_as_onnx_runtime(folder, tmp_path, capsys):
     made, images = tmp_path / "net.so", sorted((folder / "photos").iterdir())
     assert main(["tvm", str(folder / "net.json"), "--library", str(made)]) == 0
-    assert main(["predict", f"{made}.json", *map(str, images)]) == 0
+    assert main(["predict", f"{made}.json", *map(str, images), "--trust-library"]) == 0
     assert capsys.readouterr().out.count(".png") == 3
-    compiled, exported = (ExportedClassifier(path) for path in (f"{made}.json", folder / "net.json"))
+    compiled, exported = ExportedClassifier(f"{made}.json", trust=True), ExportedClassifier(folder / "net.json")
     for (path, seen), (_, expected) in zip(compiled.batches(images, 3), exported.batches(images, 3)):
         np.testing.assert_allclose(seen, expected, atol=1e-5)
         assert seen.argmax() == expected.argmax(), path
@@ -150,4 +150,4 @@ def test_tvm_itself_answers_as_onnx_runtime(folder, tmp_path, capsys):
     text = (tmp_path / "net.so.json").read_text()
     (tmp_path / "another.json").write_text(text.replace(another[: -len("-another")], another))
     with pytest.raises(ValueError, match=f"is for the processor {another}, and this one is"):
-        open_exported(tmp_path / "another.json")
+        open_exported(tmp_path / "another.json", trust=True)

@@ -10,7 +10,7 @@ import pytest
 from waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Reads a checkpoint that is not part of the repository; tests/weights/test_weights.py runs the same calls.
 NEEDS_A_DOWNLOAD = {"docs/weights.md"}
 

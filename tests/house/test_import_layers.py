@@ -33,7 +33,7 @@ DEPLOY = [
     ["to_mxnet", "to_onnx", "to_tvm"],
     ["formats"],
     ["routed"],
-    ["export"],
+    ["export", "model_card"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 OPTIONAL = {

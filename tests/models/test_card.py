@@ -58,7 +58,7 @@ def test_a_file_of_before_has_the_preprocessing_that_it_says(tmp_path):
     mx.nd.save(path, arrays)
     again = get_model(NET, pretrained=path)
     assert again.card == Card(None, Preprocessing((0.0,) * 3, (1.0,) * 3, "bgr"))
-    assert complete_preprocessing(again)[3:] == ("bilinear", 0.875, 224)
+    assert complete_preprocessing(again)[3:] == ("bilinear", 0.875, 224, False)
 
 
 def test_names_belong_to_the_classifier():

@@ -50,7 +50,8 @@ def test_model_info_is_complete(name):
     info = model_info(name)
     assert info.name == name and info.summary and "arXiv" in info.paper
     assert info.params and info.madds, "not counted yet: python dev/make_tables.py --count"
-    assert info.input_size == (32 if name.startswith("cifar_") else 224)
+    lites = {f"efficientnet_lite{number}": size for number, size in enumerate((224, 240, 260, 280, 300))}
+    assert info.input_size == lites.get(name, 32 if name.startswith("cifar_") else 224)
     # No text fixes a placement of IdleBlocks.
     assert info.reconstruction or not name.startswith("idle_")
 
@@ -60,7 +61,7 @@ def test_model_functions_take_gluoncvs_arguments(tmp_path):
 
     net = mobilenet_v3_small(pretrained=False, classes=10, ctx=mx.cpu(), root=str(tmp_path))
     assert net.num_classes == 10
-    with pytest.raises(FileNotFoundError, match="no weights of this model are published by us"):
+    with pytest.raises(FileNotFoundError, match="none of mobilenet_v3_small in the table of published weights"):
         mobilenet_v3_small(pretrained=True, root=str(tmp_path))
 
 

@@ -117,6 +117,8 @@ def test_files_without_metadata_are_described_by_the_json_file_beside_them(descr
     path = description.with_suffix(".onnx")
     expected = load(path).facts
     without_metadata(path)
+    assert "is cut short or from another export" in refused(path)
+    change(description, sha256=None)  # as older versions wrote it
     assert load(path).facts == expected
     description.unlink()
     assert "net.json is not beside it" in refused(path)
@@ -139,6 +141,7 @@ def test_another_networks_file(description):
         ir_version=7,
     )
     onnx.save(model, str(description.with_suffix(".onnx")))
+    change(description, sha256=None)
     assert "gives out in place of logits" in refused(description)
 
 

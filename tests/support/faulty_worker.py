@@ -1,7 +1,12 @@
-"""train_imagenet.py with a fault: FAULT=kill:1:5 python faulty_worker.py ... fells worker 1 in its update 6."""
+"""train_imagenet.py with a fault: FAULT=kill:1:5 python faulty_worker.py ... fells worker 1 in its update 6.
+
+In place of the number of an update, `import`, `start`, `evaluation` or `report` is where it happens.
+LONG=30 lets the start, the evaluation and the report of worker 0 compute for 30 s.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,6 +19,7 @@ from waiting import PATIENCE_S
 
 from gluon_effnets.commands.train import main as train
 from gluon_effnets.train import run
+from gluon_effnets.train.dist import Workers
 from gluon_effnets.train.hooks import Hook
 
 
@@ -31,6 +37,13 @@ def mistake():
     raise ValueError("a fault in the data of this worker")
 
 
+def compute(rank: int) -> None:
+    """On worker 0, for as long as the variable LONG says, while the others wait."""
+    start = time.monotonic()
+    while time.monotonic() - start < float(os.environ.get("LONG", 0)) * (rank == 0):
+        pass
+
+
 FAULTS = {
     "none": lambda: None,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -46,15 +59,27 @@ FAULTS = {
 
 
 class Fault(Hook):
-    """Before the update UPDATE + 1 of worker RANK, but only once if the variable MARKER names a file to remember it."""
+    """At a place in the run of worker RANK, but only once if the variable MARKER names a file to remember it.
 
-    def __init__(self, name: str, rank: int, update: int, marker: str):
-        self.fault, self.rank, self.update, self.marker = FAULTS[name], rank, update, marker
+    A number stands for the time before the update behind so many.
+    """
+
+    def __init__(self, name: str, rank: int, place: str, marker: str):
+        self.fault, self.rank, self.place, self.marker = FAULTS[name], rank, place, marker
+
+    def train_begin(self, state):
+        compute(state.workers.rank)
+        self.happen(state.workers.rank, "start")
 
     def batch_begin(self, state, batch):
-        # Slow enough for a signal from outside to find the run in its middle.
-        time.sleep(float(os.environ.get("SLOW", 0)))
-        if (state.workers.rank, state.update) == (self.rank, self.update) and not os.path.exists(self.marker):
+        self.happen(state.workers.rank, str(state.update))
+
+    def eval_begin(self, state):
+        compute(state.workers.rank)
+        self.happen(state.workers.rank, "evaluation")
+
+    def happen(self, rank: int, place: str) -> None:
+        if (rank, place) == (self.rank, self.place) and not os.path.exists(self.marker):
             if self.marker:
                 open(self.marker, "w").close()
             print(f"\nfault at {time.time()}", flush=True)
@@ -62,18 +87,32 @@ class Fault(Hook):
 
 
 def main() -> int:
-    name, rank, update = os.environ.get("FAULT", "none:0:0").split(":")
+    name, rank, place = os.environ.get("FAULT", "none:0:none").split(":")
     marker, own = os.environ.get("MARKER", ""), os.environ.get("HOROVOD_RANK", "0")
     # {rank} lets a test give every worker a folder of its own.
     sys.argv[1:] = [argument.replace("{rank}", own) for argument in sys.argv[1:]]
-    build = run.build
+    build, finish, fault = run.build, Workers.finish, Fault(name, int(rank), place, marker)
+    fault.happen(int(own), "import")
 
     def build_faulty(*args):
-        return build(*args, extra_hooks=[Fault(name, int(rank), int(update), marker)])
+        return build(*args, extra_hooks=[fault])
 
-    # The report has its own tests, in test_run.py.
-    report = mock.patch.object(run, "write_report", lambda *arguments: print("reported", flush=True))
-    with report, mock.patch.object(run, "build", build_faulty):
+    def report(state, *others):
+        # The report has its own tests, in test_run.py.
+        fault.happen(0, "report")
+        compute(0)
+        print("reported", flush=True)
+
+    def finish_faulty(workers):
+        # Where the others are while worker 0 writes the report.
+        if not workers.is_writer:
+            fault.happen(workers.rank, "report")
+        finish(workers)
+
+    patches = {(run, "build"): build_faulty, (run, "write_report"): report, (Workers, "finish"): finish_faulty}
+    with contextlib.ExitStack() as stack:
+        for (owner, attribute), replacement in patches.items():
+            stack.enter_context(mock.patch.object(owner, attribute, replacement))
         return train()
 
 

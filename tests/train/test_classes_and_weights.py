@@ -82,7 +82,7 @@ def test_images_that_are_not_cropped_say_so(start):
     run = start("data.eval_crop=0.5")
     assert run.state.net.preprocessing.crop == 1.0 and run.state.net.classes is None
     digits = open_data(DataSettings(source="digits", image_size=16), seed=0)
-    assert digits.preprocessing[3:] == ("bilinear", 1.0, 16) and len(digits.preprocessing.mean) == 1
+    assert digits.preprocessing[3:] == ("bilinear", 1.0, 16, False) and len(digits.preprocessing.mean) == 1
 
 
 def test_a_resumed_run_has_the_classes_that_it_began_with(start, photos, tmp_path):

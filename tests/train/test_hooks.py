@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -321,6 +322,27 @@ def test_a_run_without_evaluation_images(start):
     run.train()
     assert run.state.scores == {}
     assert [path.name for path in list_checkpoints(run.state.out)][-1] == "update-00000004"
+
+
+def no_space(*args):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_tensorboard_on_a_full_disk_ends_the_run(start):
+    """Its thread dies; a run that went on to hand it events would wait forever."""
+    pytest.importorskip("tensorboardX")
+    run = start("hooks={tensorboard: {every: 1}}", "duration=40it", "evaluate_every=40it")
+    hook = run.hooks.recipe[0]
+    begin = hook.train_begin
+
+    def begin_on_a_full_disk(state):
+        begin(state)
+        hook._writer.file_writer.event_writer._ev_writer.write_event = no_space
+
+    hook.train_begin = begin_on_a_full_disk
+    with pytest.raises(OSError, match="tensorboardX cannot write to .*tensorboard any more. Is the disk full"):
+        run.train()
 
 
 def test_tensorboard_writes_events(start):

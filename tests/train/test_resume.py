@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import signal
@@ -18,6 +19,7 @@ import pytest
 from runs import assert_resumes, content, logged, save_teacher
 from waiting import PATIENCE_S
 
+from gluon_effnets.files.write import SCRATCH
 from gluon_effnets.train import checkpoint, loop
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.hooks import HOOKS, Hook
@@ -451,7 +453,7 @@ def test_all_checkpoints_damaged_starts_anew(start, tmp_path, caplog):
 
 def test_leftovers_of_a_killed_save_are_ignored_and_removed(start, tmp_path, caplog):
     start().train_until_killed(3)
-    leftover = tmp_path / "run" / "checkpoints" / "update-00000003.tmp"
+    leftover = tmp_path / "run" / "checkpoints" / f"{SCRATCH}abcdefgh"
     leftover.mkdir()
     (leftover / "net.params").write_bytes(b"\x12\x01")
     again = start().resume()
@@ -482,10 +484,10 @@ def mxnet_full(*args, **kwargs):
 @pytest.mark.parametrize(
     ("owner", "name", "fault", "reason"),
     [
-        (checkpoint.os, "fsync", disk_full, "No space left on device"),
-        (checkpoint.Path, "mkdir", disk_full, "No space left on device"),
-        (checkpoint.mx.nd, "save", mxnet_full, "Check failed: fwrite"),
-        (checkpoint.os, "replace", disk_full, "No space left on device"),
+        (os, "fsync", disk_full, "No space left on device"),
+        (Path, "mkdir", disk_full, "No space left on device"),
+        (mx.nd, "save", mxnet_full, "Check failed: fwrite"),
+        (os, "replace", disk_full, "No space left on device"),
     ],
 )
 def test_failure_to_save_is_told_and_harms_nothing(start, monkeypatch, owner, name, fault, reason):
@@ -541,21 +543,22 @@ def test_a_disk_that_really_fills_up(recipe_file, tmp_path):
 def test_kill_during_a_save(start, recipe_file, tmp_path, file):
     code = """
         import os, signal, sys
-        from gluon_effnets.train import checkpoint
         from gluon_effnets.commands.train import main
+        from gluon_effnets.files import write
         out, recipe, file = sys.argv[1:]
-        sync = checkpoint.sync
+        sync = write.sync
         def kill_in_second_save(path):
             sync(path)
-            if "update-00000004.tmp" in str(path) and path.name == file:
+            if "update-00000004" in str(path) and path.name == file:
                 os.kill(os.getpid(), signal.SIGKILL)
-        checkpoint.sync = kill_in_second_save
+        write.sync = kill_in_second_save
         main(["--config", recipe, "--out", out])
     """
     done = run_python(code, tmp_path / "run", recipe_file, file)
     assert done.returncode == -signal.SIGKILL, done.stderr
     left = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert left == ["update-00000002", "update-00000004.tmp"]
+    assert left[0].startswith(SCRATCH)
+    assert left[1:] == ["update-00000002"]
     again = start().resume()
     assert again.state.update == 2
     again.train()

@@ -147,13 +147,13 @@ def test_interrupt_and_go_on(tmp_path, monkeypatch, capsys):
 
 def test_fresh_starts_over(tmp_path, capsys):
     assert main(command(tmp_path)) == 0
-    (tmp_path / "checkpoints" / "update-00000009.tmp").mkdir()
+    (tmp_path / "checkpoints" / "update-00000009").mkdir()
     capsys.readouterr()
     assert main(command(tmp_path, "--fresh")) == 0
     assert "resuming" not in capsys.readouterr().out
     updates = [json.loads(line)["update"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert updates == sorted(updates)
-    assert {path.suffix for path in (tmp_path / "checkpoints").iterdir()} == {""}
+    assert not (tmp_path / "checkpoints" / "update-00000009").exists()
 
 
 def test_training_learns_the_synthetic_classes(tmp_path):

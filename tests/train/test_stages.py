@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 
-import mxnet as mx
 import numpy as np
 import pytest
 import yaml
@@ -15,6 +14,7 @@ from runs import arrays, kill_after
 
 from gluon_effnets.commands.train import main
 from gluon_effnets.deploy import ExportError
+from gluon_effnets.files.params_header import load_arrays
 from gluon_effnets.train import loop, report, slimmable_report
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import load_recipe
@@ -84,7 +84,7 @@ def test_a_stage_is_the_same_run_with_its_own_sections(recipe, whole):
 
 
 def test_weights_go_from_stage_to_stage(whole):
-    saved = {name: mx.nd.load(str(whole / name / "ds_mobilenet_tiny.params")) for name in STAGES}
+    saved = {name: load_arrays(whole / name / "ds_mobilenet_tiny.params") for name in STAGES}
 
     def changed(one, other):
         return {key for key, value in saved[one].items() if (value != saved[other][key]).asnumpy().any()}

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.fast
 
 TORCH = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "rgb")
 TENSORFLOW = ((127.5,) * 3, (127.5,) * 3, "rgb")
+LITE = ((127.0,) * 3, (128.0,) * 3, "rgb")
 RAW_BGR = ((0.0,) * 3, (1.0,) * 3, "bgr")
 GLUONCV = ((123.68, 116.779, 103.939), (58.393, 57.12, 57.375), "rgb")
 CIFAR = ((125.307, 123.012, 113.9085), (63.0105, 62.0925, 66.708), "rgb")
@@ -35,6 +36,10 @@ WANTED = [
     ("torchvision", "mobilenet_v2_x1_0", {}, (*TORCH, *USUAL)),
     ("torchvision", "shufflenet_v2_x0_5", {"definition": "torchvision"}, (*TORCH, *USUAL)),
     ("lukemelas", "efficientnet_b0", {}, (*TORCH, "pillow_bicubic", 1.0, 224)),
+    ("lukemelas", "efficientnet_lite1", {}, (*LITE, "pillow_bicubic", 240 / 272, 240, True)),
+    ("timm_tf", "efficientnet_lite1", {}, (*TENSORFLOW, "pillow_bicubic", 0.882, 240)),
+    ("tflite", "mobilenet_v1_x0_25", {"act": "relu6"}, (*TENSORFLOW, *USUAL)),
+    ("tflite", "efficientnet_lite0", {}, (*LITE, "pillow_bicubic", 0.875, 224, True)),
     ("gluoncv", "mobilenet_v3_large", {}, (*GLUONCV, *OPEN)),
     ("mobilenet_v2_extra", "mobilenet_v2_extra_dw", {}, (*TORCH, *USUAL)),
     ("mobilenext", "mobilenext_x0_35", {}, (*TORCH, *USUAL)),

@@ -31,5 +31,6 @@ def build(job: dict, threads: int):
     library = f"{path}.so"
     if not os.path.isfile(library):
         tvm_files.compile_onnx(path, library, job["database"])
-    run, x = tvm_files.tvm_runner(library), np.random.RandomState(0).standard_normal(job["shape"]).astype(np.float32)
+    x = np.random.RandomState(0).standard_normal(job["shape"]).astype(np.float32)
+    run = tvm_files.tvm_runner(library, trust=True)
     return lambda: run(x), os.path.getsize(library)

@@ -10,9 +10,10 @@ import mxnet as mx
 import numpy as np
 
 from ...complexity import count
+from ...files.mistakes import sentence
 from ...models.slimmable import SlimmableNet
 from ..compare import Findings, Judgement, Question
-from ..description import Description, Route, as_metadata, facts_of, sha256
+from ..description import Description, Route, as_metadata, facts_of
 from ..formats import FORMATS, Content, Format
 from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, static_block
 from ..to_mxnet.variants import fused_where_right
@@ -39,7 +40,11 @@ class RoutedNet(Router):
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return the logits of NumPy's arrays in either runtime."""
-        return as_numpy(self(FORMATS[self.description.format].array(images)).logits)
+        try:
+            return as_numpy(self(FORMATS[self.description.format].array(images)).logits)
+        except (mx.base.MXNetError, IndexError) as error:
+            what = f"the routed export of {self.description.model}"
+            raise ValueError(f"{what} cannot run on images of the shape {images.shape}: {sentence(error)}") from None
 
 
 class _SingleFile:
@@ -79,13 +84,14 @@ class RoutedFile(_SingleFile):
         return self(images).logits
 
 
-def load_routed(path, variant: str = "fused") -> Union[RoutedNet, RoutedFile]:
+def load_routed(path, variant: str = "fused", trust: bool = False) -> Union[RoutedNet, RoutedFile]:
     """Load what `export_routed` wrote, by its JSON file, for the CPU.
 
     Parameters
     ----------
     path : <prefix>.json; the files that it names lie beside it.
     variant : of MXNet's files, 'fused' by oneDNN, where that gives the same answers, or 'plain'.
+    trust : as of `open_exported`.
 
     Raises FileNotFoundError or ValueError if a file is missing, changed or cut short, ValueError for an unknown
     variant, ImportError without the package onnxruntime if the files are for it.
@@ -95,35 +101,37 @@ def load_routed(path, variant: str = "fused") -> Union[RoutedNet, RoutedFile]:
     path = Path(path).expanduser()
     try:
         description = Description.read(path)
-        digests, routes = description.sha256 or {}, description.routes
+        routes = description.routes
     except ValueError:
         routes = ()
     if not routes:
         raise ValueError(
             f"{path} is no manifest of a routed network, or is cut short; export_routed writes <prefix>.json"
         )
-    for name, digest in digests.items():
-        if not (path.parent / name).is_file():
-            raise FileNotFoundError(f"the manifest {path} names {name}, which is not beside it")
-        if sha256(path.parent / name) != digest:
-            raise ValueError(f"{name} beside {path} is cut short or from another export: export again")
-    head = tuple(path.parent / name for name in description.files)
+    head, *behind = description.files_in(path.parent)
     if not routes[0].files:
         return RoutedFile(head[0], description)
-    tails = {route.width: [path.parent / name for name in route.files] for route in routes}
-    return RoutedNet(*_loaded(FORMATS[description.format], head, tails, variant), description)
+    tails = {route.width: files for route, files in zip(routes, behind)}
+    return RoutedNet(*_loaded(FORMATS[description.format], head, tails, variant, trust), description)
 
 
 def _loaded(
-    format: Format, head: Sequence[Path], tails: Mapping[int, Sequence[Path]], variant: str = "fused"
+    format: Format,
+    head: Sequence[Path],
+    tails: Mapping[int, Sequence[Path]],
+    variant: str = "fused",
+    trust: bool = False,
 ) -> Tuple[Run, Dict[int, Run]]:
     """The functions of files, as a `Router` takes them."""
 
     def run(files: Sequence[Path]) -> Run:
         if not format.has_variants:
-            return format.load(*files)
-        plain = format.load(*files, variant=variant)  # refuses files that cannot be loaded before the first images
-        return fused_where_right(lambda name: format.load(*files, variant=name)) if variant == "fused" else plain
+            return format.load_files(files, trust)
+        # Refuses files that cannot be loaded before the first images.
+        plain = format.load_files(files, trust, variant=variant)
+        if variant != "fused":
+            return plain
+        return fused_where_right(lambda name: format.load_files(files, trust, variant=name))
 
     return run(head), {width: run(files) for width, files in tails.items()}
 
@@ -175,7 +183,7 @@ class RoutedExport:
         """Load the files."""
         if self.single_file:
             return _SingleFile(written.head[0], tuple(written.tails))
-        return Router(*_loaded(self.format, *written))
+        return Router(*_loaded(self.format, *written, trust=True))
 
     def compare(self, written: RoutedWritten, loaded: Union[Router, _SingleFile]) -> Findings:
         """Compare decisions, and the logits of all routes whatever the gate decides."""
@@ -202,7 +210,6 @@ class RoutedExport:
             files=_names(written.head),
             routes=tuple(Route(width, self._madds(width), _names(files)) for width, files in written.tails.items()),
             input_shape=(None, self.net.in_channels, side, side),
-            sha256={path.name: sha256(path) for path in written.files},
             difference=found.difference,
             compared_on=found.compared_on,
             versions=self.versions,

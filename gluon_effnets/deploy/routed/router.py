@@ -164,7 +164,7 @@ def static_subnet(net: SlimmableNet, which) -> mx.gluon.SymbolBlock:
     subnet = net.subnet(which)
     block = static_block(_static(net, _chain([subnet], mx.sym.var("data", dtype="float32"))))
     block.in_channels, block.num_classes = net.in_channels, net.num_classes
-    block.info, block.card = net.info, net.card
+    block.info, block.card, block.classes, block.origin = net.info, net.card, net.classes, net.origin
     block.identity = {**net.identity, "subnet": which}
     return block
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 import mxnet as mx
 
+from ...files.params_header import load_arrays
+from ...files.regular import UnreadableFileError
+from ...files.symbol_file import check_memory, load_symbol
+from ...files.write import write_arrays, write_text
 from .variants import prepare
 
 __all__ = ["load_exported", "symbol_block", "write_symbol_files"]
@@ -17,35 +21,56 @@ def write_symbol_files(symbol: mx.sym.Symbol, arrays: Dict[str, mx.nd.NDArray], 
     """Write a graph and its parameters (and statistics), as any language with MXNet loads them."""
     files = prefix.with_name(f"{prefix.name}-symbol.json"), prefix.with_name(f"{prefix.name}-0000.params")
     auxiliary, needed = set(symbol.list_auxiliary_states()), set(symbol.list_inputs())
-    symbol.save(str(files[0]))
+    write_text(files[0], symbol.tojson())
     named = {f"{'aux' if k in auxiliary else 'arg'}:{k}": array for k, array in arrays.items() if k in needed}
-    mx.nd.save(str(files[1]), named)
+    write_arrays(files[1], named)
     return files
 
 
-def load_exported(symbol, params) -> mx.gluon.SymbolBlock:
+def load_exported(symbol, params, trust: bool = False) -> mx.gluon.SymbolBlock:
     """Load exported files as a block for MXNet, neither hybridized nor fused.
 
     Parameters
     ----------
     symbol, params : paths of <prefix>-symbol.json and <prefix>-0000.params.
+    trust : whether operators are allowed that no network of this package has; some run code.
+
+    Raises FileNotFoundError, or ValueError for files that are damaged or not allowed.
 
     Example: `logits = load_exported("net-symbol.json", "net-0000.params")(mx.nd.array(images))`
     """
     with warnings.catch_warnings():
         # MXNet cannot know the type of the input, nor need it.
         warnings.filterwarnings("ignore", message="Cannot decide type")
-        return mx.gluon.SymbolBlock.imports(str(symbol), ["data"], str(params))
+        # As SymbolBlock.imports does, which reads what is not checked.
+        block = mx.gluon.SymbolBlock(load_symbol(symbol, trust), mx.sym.var("data"))
+        block.collect_params().load_dict(load_arrays(params), cast_dtype=True, dtype_source="saved")
+    return block
 
 
-def symbol_block(symbol: Path, params: Path, variant: str = "plain") -> mx.gluon.SymbolBlock:
+def symbol_block(
+    symbol: Path,
+    params: Path,
+    variant: str = "plain",
+    trust: bool = False,
+    image: Optional[Tuple[int, int, int]] = None,
+) -> mx.gluon.SymbolBlock:
     """Load exported files as a block that runs in one of the variants of `prepare`.
 
-    Raises ValueError if they cannot be loaded, or for another variant.
+    Parameters
+    ----------
+    symbol, params, trust : as of `load_exported`.
+    image : shape of one image, for which the graph must fit into memory; None: it is not looked at.
+
+    Raises FileNotFoundError, or ValueError if they cannot be loaded, or for another variant.
     """
     try:
-        block = load_exported(symbol, params)
-    # What MXNet raises for files that are cut short, and for those of two different networks.
+        block = load_exported(symbol, params, trust)
+        if image is not None:
+            check_memory(block(mx.sym.var("data")), symbol, image)
+    except UnreadableFileError:
+        raise
+    # What MXNet raises for files of two different networks.
     except (mx.base.MXNetError, AssertionError, RuntimeError, ValueError):
         raise ValueError(f"{symbol} and {params} are no graph with its parameters, or are cut short") from None
     return prepare(block, variant)

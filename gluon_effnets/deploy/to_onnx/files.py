@@ -13,6 +13,9 @@ import numpy as np
 
 from ... import __version__
 from ..._requirements import optional_import
+from ...files.regular import MOST_WEIGHTS, read_bytes
+from ...files.text import shown
+from ...files.write import write_bytes
 from ..graph.inference import StaticGraph, network_graph
 from ..graph.nodes import Entry, read_graph, simplify
 from .idle_blocks import block_idle_runs
@@ -141,7 +144,7 @@ def _write(prefix: Path, made: Union[OnnxContent, OnnxNodes], shape, results, me
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     path = prefix.with_name(f"{prefix.name}.onnx")
-    onnx.save(model, str(path))
+    write_bytes(path, model.SerializeToString())
     return path
 
 
@@ -152,7 +155,7 @@ def onnx_runner(path: Path) -> Callable[[np.ndarray], Any]:
     OMP_NUM_THREADS threads, or one for each core. Raises ValueError if the file cannot be loaded, ImportError without
     the package onnxruntime.
     """
-    session = _session(str(path), path)
+    session = _session(read_bytes(path, "ONNX file", MOST_WEIGHTS), path)
     if [given.name for given in session.get_inputs()] != ["data"]:
         raise ValueError(f"{path} is another network's file: its input is not named data")
     shape = session.get_inputs()[0].shape  # a text where any number is taken
@@ -160,7 +163,10 @@ def onnx_runner(path: Path) -> Callable[[np.ndarray], Any]:
     def run(x: np.ndarray):
         if len(x.shape) != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, x.shape)):
             raise ValueError(f"{path} takes an array of {' x '.join(map(str, shape))}, not {x.shape}")
-        outputs = session.run(None, {"data": np.ascontiguousarray(x, np.float32)})
+        try:
+            outputs = session.run(None, {"data": np.ascontiguousarray(x, np.float32)})
+        except Exception as error:  # its errors have no common class of their own
+            raise ValueError(f"{path} cannot run on images of the shape {x.shape}: {shown(str(error), 300)}") from None
         return outputs if len(outputs) > 1 else outputs[0]
 
     return run

@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, T
 import numpy as np
 
 from ..._requirements import optional_import
+from ...files.write import write_bytes
 from ...progress import progress_bar
 from ..compare import relative_difference
 from ..graph.inference import StaticGraph
@@ -173,7 +174,7 @@ class _Quantizer:
         _HardSigmoids(self._onnx, model.graph).replace()
         del model.graph.value_info[:]
         self._onnx.checker.check_model(model)
-        self._onnx.save(model, str(path))
+        write_bytes(path, model.SerializeToString())
         return Path(path)
 
     def _calibrated(self, calibration: Sequence[np.ndarray]):

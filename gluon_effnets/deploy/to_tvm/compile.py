@@ -176,20 +176,26 @@ def compile_onnx(
     )
 
 
-def tvm_runner(library, processor: Optional[str] = None) -> Callable[[np.ndarray], np.ndarray]:
+def tvm_runner(library, processor: Optional[str] = None, trust: bool = False) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function (N, C, H, W) -> logits of a library that `compile_onnx` wrote, for the N of its ONNX file.
 
-    It uses TVM_NUM_THREADS threads, or one for each core.
+    It uses TVM_NUM_THREADS threads, or one for each core. A library is code, which runs as soon as it is loaded.
 
     Parameters
     ----------
     library : the file.
     processor : that it was compiled for, `Compiled.processor`; another one could end the process by an instruction that
         it does not have.
+    trust : whether its code may run: you compiled it yourself, or trust who did.
 
     Raises FileNotFoundError, ImportError without TVM, ValueError
-    for a file that is no such library, or one for another processor than this.
+    for a file that is no such library, one for another processor than this, or one that is not trusted.
     """
+    if not trust:
+        raise ValueError(
+            f"{library} is a library, whose code runs as soon as it is loaded; nothing tells what it does. "
+            "If you compiled it yourself, or trust who did, add --trust-library, or trust=True in Python"
+        )
     tvm = require_tvm()
     from tvm import relax
 
@@ -430,7 +436,7 @@ def _drop_cut_line(path: Path) -> None:
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
-        path.write_bytes(whole)
+        os.truncate(path, len(whole))
 
 
 def _read_records(records, operators: Sequence[Operator]) -> None:
@@ -541,14 +547,20 @@ def _write(module, scheduled, processor: Processor, library: Path, expected, rou
         except (RuntimeError, OSError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(f"the library could not be linked, which needs g++: {reason}") from None
-        run, difference = tvm_runner(written), None
+        run, difference = tvm_runner(written, trust=True), None
         if expected is not None:
             data, logits = expected
             difference = float(np.abs(run(data) - logits).max() / (logits.std() or 1))
             refused = refusal(difference, rounding)
             if refused:
                 raise ValueError(refused)
-        os.replace(written, library)
+        # As files.write does it, of which this file knows nothing.
+        for path, then in ((written, library), (library.parent, None)):
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+            if then:
+                os.replace(path, then)
     finally:
         with contextlib.suppress(FileNotFoundError):
             written.unlink()

@@ -10,6 +10,8 @@ import mxnet as mx
 import numpy as np
 
 from ..._requirements import optional_import
+from ...files.regular import opened
+from ...files.text import shown
 from ...models.preprocessing import Preprocessing
 from . import augment as aug
 from .base import Data, Shard, to_batch
@@ -132,6 +134,10 @@ class _Cifar10Binary(mx.gluon.data.vision.CIFAR10):
 
 
 def _cifar10_binary(folder: str, train: bool) -> ImageArray:
+    for name in os.listdir(folder):
+        if name.endswith(".bin"):
+            with opened(os.path.join(folder, name), "batch", 1 << 26):
+                pass
     try:
         dataset = _Cifar10Binary(folder, train=train)
     except FileNotFoundError as error:
@@ -169,8 +175,8 @@ def open_cifar10(shard: Shard, folder: str) -> ArrayData:
 
 def open_synthetic(shard: Shard, argument: str) -> ArrayData:
     """Images with one coarse random colour pattern per class under noise: learnable, equal for every seed."""
-    if argument and not (argument.isdigit() and int(argument)):
-        raise ValueError(f"synthetic:{argument} is not understood; write synthetic:N, N the number of images.")
+    if argument and not (argument.isdecimal() and len(argument) <= 7 and int(argument)):
+        raise ValueError(f"synthetic:{shown(argument)} is not understood; write synthetic:N, N the number of images.")
     num_images = int(argument or _SYNTHETIC_IMAGES)
     num_classes = shard.settings.classes or _SYNTHETIC_CLASSES
     random = np.random.RandomState(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import logging
 import os
 import tempfile
@@ -19,6 +20,9 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 import mxnet as mx
 import numpy as np
 
+from ...files.npz import read_npz
+from ...files.regular import opened
+from ...files.write import CannotWrite, make_folder, write_bytes
 from ...runtime.header import Header, read_header, upright
 from .augment import cv2_module
 from .decode import UnreadableImageError
@@ -28,7 +32,7 @@ __all__ = ["CheckedRecords", "open_checked"]
 
 _log = logging.getLogger("gluon_effnets")
 
-_VERSION = 1
+_VERSION = 2
 # Clocks of file systems tick in milliseconds: a file may change after the check and still bear the same time.
 _SETTLED_S = 2.0
 _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
@@ -151,16 +155,11 @@ def _turned_alike(segments: Tuple[bytes, ...], orientations: Tuple[int, ...]) ->
 @contextlib.contextmanager
 def _alone(path: str) -> Iterator[None]:
     """Let one process of a host check the file, while the others wait for what it keeps."""
-    try:
-        file = open(path, "rb")
-    except OSError:
-        # The check itself says what is wrong.
-        yield
-        return
-    with file:
-        # Some network file systems have no such locks; then each worker checks for itself.
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        # What is wrong with the file the check itself says. Some network file systems have no such locks; then each
+        # worker checks for itself.
+        with contextlib.suppress(OSError, ValueError):
+            fcntl.flock(stack.enter_context(opened(path, "record file", 1 << 46)), fcntl.LOCK_EX)
         yield
 
 
@@ -179,7 +178,8 @@ def _stamp(path: str) -> np.ndarray:
     states = [int.from_bytes(hashlib.sha256(versions.encode()).digest()[:4], "big")]
     for name in (path, find_index(path)):
         status = os.stat(name) if name else None
-        states += [status.st_size, status.st_mtime_ns] if status else [-1, -1]
+        # The time of the last change of state, which no archive sets, tells a result that came with the file.
+        states += [status.st_size, status.st_mtime_ns, status.st_ctime_ns] if status else [-1, -1, -1]
     return np.array(states, np.int64)
 
 
@@ -188,11 +188,9 @@ def _kept(path: str) -> Optional[CheckedRecords]:
     for place in _places(path):
         # Whatever is wrong with the result, it can be found again.
         with contextlib.suppress(Exception):
-            if place.is_file():
-                # Of a file that is cut short NumPy would leave its own descriptor open.
-                with open(place, "rb") as file, np.load(file) as found:
-                    if np.array_equal(found["stamp"], _stamp(path)):
-                        return _restored(path, dict(found))
+            found = read_npz(place, "result of a check")
+            if np.array_equal(found["stamp"], _stamp(path)):
+                return _restored(path, found)
     return None
 
 
@@ -222,14 +220,10 @@ def _keep(checked: CheckedRecords) -> None:
     arrays.update(stamp=_stamp(records.path), sizes=checked.sizes, for_mxnet=checked.for_mxnet)
     arrays["unreadable"] = np.array(list(checked.unreadable), np.int64)
     arrays["reasons"] = np.array(list(checked.unreadable.values()), np.str_)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
     for place in _places(records.path):
-        part = place.with_name(f"{place.name}.part{os.getpid()}")
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as file:
-                np.savez(file, **arrays)
-            os.replace(part, place)
+        with contextlib.suppress(CannotWrite):
+            make_folder(place.parent)
+            write_bytes(place, content.getvalue())
             return
-        except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import collections
-import errno
 import os
-import stat
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Callable, Deque, Generator, Iterable, TypeVar
 
 import numpy as np
 
+from ...files.regular import UnreadableFileError, read_bytes
 from ...runtime.header import read_header, upright
 from ...runtime.pixels import normalise
 from .augment import cv2_module
@@ -20,11 +19,6 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _MAX_BYTES = 1 << 30
-_WHY = {
-    errno.ELOOP: "is a link in a circle",
-    errno.EACCES: "may not be read (permission denied)",
-    errno.ENXIO: "is no regular file",
-}
 
 
 class UnreadableImageError(ValueError):
@@ -83,24 +77,12 @@ def read_image_file(path: str) -> bytes:
         UnreadableImageError: It is not there, may not be read, or is a folder, a pipe or a device.
     """
     try:
-        # A pipe that nobody writes to would otherwise hold the process.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as error:
-        missing = "is a link to nothing" if os.path.islink(path) else "is not there"
-        reason = missing if error.errno == errno.ENOENT else _WHY.get(error.errno or 0, f"cannot be read: {error}")
+        return read_bytes(path, "image", _MAX_BYTES)
+    except FileNotFoundError as error:
+        reason = "is a link to nothing" if os.path.islink(path) else "is not there"
         raise UnreadableImageError(path, reason) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableImageError(path, "is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file")
-        if status.st_size > _MAX_BYTES:
-            raise UnreadableImageError(path, f"has {status.st_size:,} bytes; at most {_MAX_BYTES:,} are read")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    except OSError as error:
-        raise UnreadableImageError(path, f"cannot be read: {error}") from error
-    finally:
-        os.close(descriptor)
+    except UnreadableFileError as error:
+        raise UnreadableImageError(path, error.reason) from error
 
 
 def to_input(images: np.ndarray, settings: DataSettings) -> np.ndarray:

@@ -9,12 +9,15 @@ from typing import Iterator, NamedTuple
 
 import numpy as np
 
+from ...files.regular import opened
+from ...files.write import write_text
 from ...progress import progress_bar
 from ...runtime.recordio import (
     IMAGE_HEADER,
     LENGTH_BITS,
     MAGIC,
     RECORD_HEADER,
+    has_all_parts,
     join_parts,
     offsets_of,
     padded,
@@ -25,6 +28,7 @@ from .settings import missing_path_message
 
 _CHUNK = 1 << 16
 _PER_TASK = 64
+_MOST_BYTES = 1 << 46
 _log = logging.getLogger("gluon_effnets")
 
 
@@ -88,7 +92,8 @@ def scan_records(path: str) -> RecordFile:
     """
     if not os.path.exists(path):
         raise FileNotFoundError(missing_path_message(path, os.path.dirname(path) or "."))
-    size = os.path.getsize(path)
+    with opened(path, "record file", _MOST_BYTES) as file:
+        size = os.fstat(file.fileno()).st_size
     if not size:
         raise ValueError(f"{path} is empty; make or copy it again.")
     if size % 4:
@@ -105,8 +110,7 @@ def scan_records(path: str) -> RecordFile:
 
 def write_index(records: RecordFile, path: str) -> None:
     """Writes the index that `records` lacks."""
-    with open(path, "w", encoding="ascii") as file:
-        file.writelines(f"{key}\t{offset}\n" for key, offset in zip(records.keys, records.offsets))
+    write_text(path, "".join(f"{key}\t{offset}\n" for key, offset in zip(records.keys, records.offsets)))
 
 
 def read_images(records: RecordFile, num_threads: int, on_error: str) -> tuple[list[np.ndarray], list[int]]:
@@ -159,6 +163,9 @@ def progress(items, total: int, text: str):
 
 
 def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    # A record has at least 32 bytes, and a line of the index fewer than twice as many.
+    with opened(index_path, "index", 2 * size + 64):
+        pass
     try:
         rows = read_index(index_path)
     except ValueError as error:
@@ -209,6 +216,13 @@ def _check_records(
         extra[span] = 4 * num_labels
     ends = offsets + RECORD_HEADER + lengths
     _check_ends(path, keys, offsets, part, offsets + RECORD_HEADER + padded(lengths), size)
+    for position in np.flatnonzero(part):
+        end = int(offsets[position + 1]) if position + 1 < len(offsets) else size
+        if not has_all_parts(words, int(offsets[position]) // 4, end // 4):
+            raise ValueError(
+                f"{path}, record {keys[position]} at byte {offsets[position]} is stored in parts, of which some are "
+                "missing; copy or make the file again."
+            )
     starts = offsets + RECORD_HEADER + IMAGE_HEADER + extra
     ends = np.where(part == 0, ends, -1)
     return RecordFile(path, index_path, words.view(np.uint8), keys, offsets, starts, ends, labels.astype(np.int32))

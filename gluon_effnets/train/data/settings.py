@@ -5,15 +5,18 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 
+from ...files.text import shortened
 from ...models.preprocessing import CHANNEL_ORDERS, Preprocessing
 
 UNSET = "???"
+_LONGEST_PATH = 4096
 # Folders or record files with images for evaluation; the first of them that is there is read.
 EVALUATION_PARTS = ("val", "valid", "validation", "test")
 IMAGENET_VARIABLE = "GLUON_EFFNETS_IMAGENET"
@@ -41,7 +44,7 @@ class RandAugment:
 
     def __post_init__(self):
         for name, valid, rule in (
-            ("num", self.num >= 1, "at least 1"),
+            ("num", 1 <= self.num <= 100, "at least 1, and at most 100"),
             ("magnitude", 0 <= self.magnitude <= 10, "0 to 10"),
             ("std", self.std >= 0, "at least 0"),
         ):
@@ -117,11 +120,19 @@ class DataSettings:
         choices_of.update(interpolation=INTERPOLATIONS, eval_interpolation=EVAL_INTERPOLATIONS)
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"data.{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}.")
+                raise ValueError(
+                    f"data.{name} is {shortened(getattr(self, name))}; it must be one of {', '.join(choices)}."
+                )
         for name in ("image_size", "batch_size", "num_threads", "eval_batch_size", "classes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"data.{name} is {value}; it must be at least 1.")
+        if self.pad < 0:
+            raise ValueError(f"data.pad is {self.pad}; it must be at least 0.")
+        for name, most in _LARGEST.items():
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise ValueError(f"data.{name} is {shortened(value)}; at most {most:,} are possible.")
         if not 0 <= self.random_erasing <= 1:
             raise ValueError(f"data.random_erasing is {self.random_erasing}; it must be a probability, 0 to 1.")
         if not 0 < self.eval_crop <= 1:
@@ -130,7 +141,10 @@ class DataSettings:
             low, high = _pair(name, getattr(self, name))
             if not 0 < low <= high <= limit:
                 raise ValueError(f"data.{name} is [{low}, {high}]; it must be [low, high], 0 < low <= high.")
-        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+        for name in ("mean", "std", "crop_area", "crop_aspect"):
+            if not all(map(math.isfinite, getattr(self, name))):
+                raise ValueError(f"data.{name} is {shortened(getattr(self, name))}; its numbers must be finite.")
+        if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ValueError(f"data.mean {self.mean} and data.std {self.std} must have one entry per channel, std > 0.")
 
     @property
@@ -140,6 +154,14 @@ class DataSettings:
         return Preprocessing(self.mean, self.std, self.channel_order, *resizing)
 
 
+_LARGEST = {
+    "image_size": 1 << 14,
+    "batch_size": 1 << 20,
+    "eval_batch_size": 1 << 20,
+    "classes": 10_000_000,
+    "num_threads": 1024,
+    "pad": 1 << 12,
+}
 # The settings that a preprocessing decides, by its fields.
 SETTING_OF = {
     **{name: name for name in ("mean", "std", "channel_order", "image_size")},
@@ -228,16 +250,16 @@ def parse_source(source: str) -> Source:
             source = f"{kind}:{source}"
     kind, _, argument = source.partition(":")
     if kind not in KINDS:
-        if os.path.exists(source):
+        if len(source) < _LONGEST_PATH and "\0" not in source and os.path.exists(source):
             nearest = f"write folder:{source} or recordio:{source}"
         else:
-            nearest = f"did you mean {difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.0)[0]!r}?"
+            nearest = f"did you mean {difflib.get_close_matches(kind[:100], KINDS, n=1, cutoff=0.0)[0]!r}?"
         raise ValueError(
-            f"unknown kind of data {kind!r}: {nearest}\n"
+            f"unknown kind of data {shortened(kind)}: {nearest}\n"
             "Kinds: digits, cifar10:DIR, folder:DIR, recordio:DIR, synthetic[:N]."
         )
     if kind in ("cifar10", "folder", "recordio") and not argument:
         raise ValueError(f"data source {kind!r} needs a folder: {kind}:DIR.")
     if kind == "digits" and argument:
-        raise ValueError(f"data source 'digits' takes no path, got {argument!r}.")
+        raise ValueError(f"data source 'digits' takes no path, got {shortened(argument)}.")
     return Source(kind, os.path.expanduser(argument))

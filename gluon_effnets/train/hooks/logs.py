@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
 import time
+from pathlib import Path
 from typing import Dict, List
 
 from tqdm import tqdm
 
+from ...files.locks import require_same
+from ...files.write import append_line, write_text
 from ...progress import progress_bar
 from ..not_finite import NotFinite
-from ..run_folder import write_whole
 from ..scalars import Scalars, floats
 from ..state import TrainState
 from .base import Hook, read_scalars
 
-__all__ = ["JsonLines", "NotFinite", "Progress"]
+__all__ = ["JsonLines", "NotFinite", "Progress", "read_log"]
 
 LINE_EVERY_S = 60.0
 
@@ -39,8 +42,8 @@ class JsonLines(Hook):
         if state.workers.is_writer and self._path.exists():
             # By epoch: the number of the update is another one when the number of workers changed.
             now = _round(state.update / state.updates_per_epoch)
-            kept = [line for line in self._path.read_text().splitlines() if _epoch_of(line) <= now]
-            write_whole(self._path, "".join(f"{line}\n" for line in kept))
+            kept = [line for line in read_log(self._path) if line.get("epoch", 0) <= now]
+            write_text(self._path, "".join(f"{json.dumps(line)}\n" for line in kept))
         self._restart_clock(state)
 
     def state_dict(self):
@@ -92,8 +95,8 @@ class JsonLines(Hook):
     def _append(self, state, values):
         if state.workers.is_writer:
             line = {"update": state.update, "epoch": state.update / state.updates_per_epoch, **values}
-            with open(self._path, "a") as file:
-                file.write(json.dumps({k: _round(v) for k, v in line.items()}) + "\n")
+            require_same(state.out)
+            append_line(self._path, json.dumps({k: _round(v) for k, v in line.items()}))
 
 
 def _refuse_not_finite(values: Dict[str, float], when: str, state: TrainState) -> None:
@@ -102,11 +105,13 @@ def _refuse_not_finite(values: Dict[str, float], when: str, state: TrainState) -
             raise NotFinite(f"{key} is not finite {when}", state)
 
 
-def _epoch_of(line: str) -> float:
-    try:
-        return json.loads(line).get("epoch", 0)
-    except ValueError:  # a line cut short when the run was killed
-        return math.inf
+def read_log(path: Path) -> List[dict]:
+    """Return the lines of a log.jsonl, but for one that was cut short when the run was killed."""
+    lines = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return [line for line in lines if isinstance(line, dict)]
 
 
 def _round(value):

@@ -10,6 +10,7 @@ from typing import Dict, List, Sequence
 from mxnet.gluon.block import Block
 from tqdm import tqdm
 
+from ...files.write import write_text
 from ...nn import MaskedConv, masked_layers
 from ..state import TrainState
 from .base import Hook
@@ -100,7 +101,7 @@ class Sparsify(Hook):
     def train_end(self, state):
         if state.workers.is_writer:
             record = {"layers": list(self._layers), "stages": self.history}
-            (state.out / SPARSITY).write_text(json.dumps(record) + "\n")
+            write_text(state.out / SPARSITY, json.dumps(record) + "\n")
 
     def state_dict(self):
         return {"history": self.history}

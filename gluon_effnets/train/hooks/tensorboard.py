@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..._requirements import optional_import
+from ...files.write import CannotWrite, telling
 from .base import Hook, read_scalars
 
 __all__ = ["TensorBoard"]
@@ -17,19 +18,34 @@ class TensorBoard(Hook):
 
     def train_begin(self, state):
         if state.workers.is_writer:
-            self._writer = self._module.SummaryWriter(str(state.out / "tensorboard"), purge_step=state.update)
+            self._writer = self._module.SummaryWriter(str(self._folder(state)), purge_step=state.update)
 
     def batch_end(self, state):
         if state.workers.is_writer and state.update % self.every == 0:
-            for key, value in {**read_scalars(state), **state.precision.report()}.items():
-                self._writer.add_scalar(f"train/{key}", value, state.update)
-            self._writer.add_scalar("train/lr", state.trainer.learning_rate, state.update)
+            values = {**read_scalars(state), **state.precision.report(), "lr": state.trainer.learning_rate}
+            self._add(state, {f"train/{key}": value for key, value in values.items()})
 
     def eval_end(self, state):
         if state.workers.is_writer:
-            for key, value in state.scores.items():
-                self._writer.add_scalar(f"val/{key}", value, state.update)
+            self._add(state, {f"val/{key}": value for key, value in state.scores.items()})
 
     def train_end(self, state):
         if state.workers.is_writer:
-            self._writer.close()
+            self._require_thread(state)
+            with telling(self._folder(state)):
+                self._writer.close()
+
+    def _add(self, state, values):
+        for key, value in values.items():
+            self._require_thread(state)
+            self._writer.add_scalar(key, value, state.update)
+
+    def _require_thread(self, state):
+        """Raise CannotWrite if the thread that writes is dead: without it the run would wait for room in its queue."""
+        events = getattr(self._writer.file_writer, "event_writer", None)
+        thread = getattr(events, "_worker", None)
+        if thread is not None and not thread.is_alive():
+            raise CannotWrite(f"tensorboardX cannot write to {self._folder(state)} any more. Is the disk full?")
+
+    def _folder(self, state):
+        return state.out / "tensorboard"
