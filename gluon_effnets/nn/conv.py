@@ -77,6 +77,8 @@ class ConvBN(HybridBlock):
         (1, 16, 16, 16)
     """
 
+    _odd_input = False
+
     def __init__(
         self,
         in_channels: int,
@@ -93,7 +95,7 @@ class ConvBN(HybridBlock):
         super().__init__(**kwargs)
         check_divisors("inputs", in_channels, groups)
         check_divisors("outputs", channels, groups)
-        self._kernel, self._stride, self._odd_input = kernel, stride, False
+        self._kernel, self._stride = kernel, stride
         with self.name_scope():
             self.conv = nn.Conv2D(
                 channels, kernel, stride, kernel // 2, groups=groups, use_bias=False, in_channels=in_channels
