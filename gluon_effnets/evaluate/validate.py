@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
+import numpy as np
 
 from ..models import ClassificationNet
 from ..train.data import Data
@@ -28,6 +30,10 @@ __all__ = [
     "validate_in_8_bits",
     "width_scores",
 ]
+
+log = logging.getLogger(__name__)
+
+Labelled = List[Tuple[mx.nd.NDArray, mx.nd.NDArray]]
 
 
 def validate(
@@ -97,6 +103,33 @@ def calibration_images(data: Data, images: int) -> List[mx.nd.NDArray]:
     return found
 
 
+def _parted(data: Data, images: int) -> Tuple[List[mx.nd.NDArray], Labelled]:
+    """Images to calibrate with, and labelled ones to compare on: others, also where there are none for training."""
+    evaluation = [(batch.data[: batch.num_valid], batch.label[: batch.num_valid]) for batch in data.val_batches()]
+    if data.num_train:
+        return calibration_images(data, images), evaluation
+    if not 0 < images < data.num_val:
+        raise ValueError(f"{images} of {data.num_val} images cannot calibrate and leave some to compare on")
+    # A file may be sorted by class: the images of the calibration stand at equal distances.
+    taken = np.zeros(data.num_val, bool)
+    taken[np.arange(images) * data.num_val // images] = True
+    calibration: Labelled = []
+    rest: Labelled = []
+    place = 0
+    for pixels, labels in evaluation:
+        chosen = taken[place : place + len(labels)]
+        place += len(labels)
+        for parts, wanted in ((calibration, chosen), (rest, ~chosen)):
+            if wanted.any():
+                index = mx.nd.array(np.flatnonzero(wanted), dtype="int32", ctx=pixels.context)
+                parts.append((pixels.take(index), labels.take(index)))
+    log.warning(
+        "%s has no training images: %d of its %d evaluation images calibrate, and are left out of the comparison",
+        data.settings.source, images, data.num_val,
+    )  # fmt: skip
+    return [pixels for pixels, _ in calibration], rest
+
+
 def validate_in_8_bits(
     files: Dict[str, str],
     source: str,
@@ -107,7 +140,8 @@ def validate_in_8_bits(
 ) -> List[QuantizedRow]:
     """Compare trained networks {name: weights} with themselves after 8-bit quantization, on evaluation images.
 
-    The ranges are calibrated with `images` training images, not augmented; `mode`, for MXNet, is 'naive' or 'entropy'.
+    The ranges are calibrated with `images` training images, not augmented, or where there are none with so many of the
+    evaluation images, which are left out of the comparison; `mode`, for MXNet, is 'naive' or 'entropy'.
     `runtimes` are some of `INT8_RUNTIMES` of int8_accuracy; None: those that are installed.
     Raises what `open_pair` raises, ImportError for a given runtime that is not installed.
     """
@@ -120,7 +154,6 @@ def validate_in_8_bits(
         as_in_data(net, data, weights)
         # MXNet's 8-bit kernels are those of the CPU.
         net.collect_params().reset_ctx(mx.cpu())
-        calibration = calibration_images(data, images)
-        evaluation = [(batch.data[: batch.num_valid], batch.label[: batch.num_valid]) for batch in data.val_batches()]
+        calibration, evaluation = _parted(data, images)
         rows += compare_quantized({name: net}, calibration, evaluation, mode, runtimes)
     return rows
