@@ -222,7 +222,7 @@ class SlicedConvBN(ConvBN):
         self, unit: ConvBN, in_channels: int, channels: int, statistics: WidthStatistics, frozen: bool = False
     ):
         HybridBlock.__init__(self)
-        self._kernel, self._stride = unit._kernel, unit._stride
+        self._kernel, self._stride, self._odd_input = unit._kernel, unit._stride, unit._odd_input
         self.conv = SlicedConv2D(unit.conv, in_channels, channels)
         self._unblock = unblocking(in_channels, channels, self.conv._kwargs["num_group"])
         self.bn = sliced_norm(unit.bn, channels, statistics, frozen)

@@ -80,13 +80,14 @@ def test_gluoncv_is_imported_beside_a_newer_pytorch(first, tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("__version__ = '2.13.0'\n")
     code = (
-        f"{first}import gluon_effnets as g; g.register_with_gluoncv(); import gluoncv, torch; print(torch.__version__)"
+        f"{first}import gluon_effnets as g; g.register_with_gluoncv(); import gluoncv, torch; from PIL import ImageFile\n"
+    code += "print(torch.__version__, ImageFile.LOAD_TRUNCATED_IMAGES)"
     )
     paths = os.pathsep.join([str(tmp_path), *sys.path])
     run = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
     )
-    assert run.stdout.split() == ["2.13.0"], run.stderr
+    assert run.stdout.split() == ["2.13.0", "False"], run.stderr
 
 
 def test_saved_weights_come_back_with_what_shapes_do_not_show(tmp_path):
