@@ -254,6 +254,31 @@ def worker_faults_table() -> str:
     return f"{Table(['', *faults], rows).markdown()}\n\n{line}"
 
 
+def campaign_table() -> str:
+    """What `python -m tests.campaign --json results/campaign.json` met: a line per part."""
+    found = results("campaign")
+    known = {"part", "cases", "refused", "answered", "failures", "seconds"}
+    inputs = [row for row in found["rows"] if not row.keys() - known]
+    faults = [row for row in found["rows"] if row.keys() - known]
+    columns = ("cases", "refused", "answered", "failures")
+    told = [[row["part"].replace("_", " "), *(f"{row.get(key, 0):,}" for key in columns)] for row in inputs]
+    met = [[row["part"], f"{row['cases']:,}", ", ".join(f"{row[key]} {key}" for key in sorted(row.keys() - known)),
+            f"{row['failures']:,}"] for row in faults]  # fmt: skip
+    count, failures = (sum(row[key] for row in inputs) for key in ("cases", "failures"))
+    number, lost = (sum(row[key] for row in faults) for key in ("cases", "failures"))
+    minutes = sum(row["seconds"] for row in found["rows"]) / 60
+    machine = f"{found['processors']} processors ({found['processor']}), load average {found['load_average'][2]:.1f}"
+    line = (
+        f"{count:,} inputs with {failures} failures and {number:,} faults with {lost} failures\n"
+        f"in {minutes:.0f} minutes, commit `{found['commit'][:10]}`, {found['date']}: {machine}."
+    )
+    tables = [
+        Table(["inputs", *columns], told).markdown(),
+        Table(["work", "cases", "faults", "failures"], met).markdown(),
+    ]
+    return "\n\n".join([*(table for table, rows in zip(tables, (told, met)) if rows), line])
+
+
 def weights_table() -> str:
     """Published weights, and what dev/measure_weights.py measured."""
     header = ["weights", "model", "published top-1", "photographs: top-1", "top-5", "same answer", "license", "from"]
@@ -294,6 +319,7 @@ TABLES = {
     "memory": lambda: memory_table(results("memory")),
     "profile": profile_table,
     "worker_faults": worker_faults_table,
+    "campaign": campaign_table,
 }
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from typing import Callable, NamedTuple, NoReturn, Optional, Sequence, Tuple, Union
 
 from .. import __version__
@@ -47,6 +48,13 @@ class Parser(argparse.ArgumentParser):
         super().error(shown(message, 400))
 
 
+class _Formatter(logging.Formatter):
+    """Lines of a log without what a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record), 10_000)
+
+
 class Group(NamedTuple):
     """Commands that are called by two words, of which `name` is the first one."""
 
@@ -57,7 +65,12 @@ class Group(NamedTuple):
 
 def run_command(commands: Sequence[Union[Command, Group]], argv: Optional[Sequence[str]] = None) -> int:
     """Run the command that the words `argv` call, by default the words of this process; return the exit code."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(_Formatter("%(levelname)s: %(message)s"))
+    # Of damaged pictures, our own messages speak.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     parser = Parser(prog="python -m gluon_effnets", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=__version__, help="Show the version and exit.")
     _add_commands(parser, "COMMAND", commands)

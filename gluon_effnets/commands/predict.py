@@ -7,6 +7,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple, Union
 
+from ..files.mistakes import sentence
+from ..files.text import shown
 from ..tables import Table
 from .command import Command
 from .options import network_options, read_options, table_format, trust_option
@@ -61,13 +63,13 @@ def run(args: argparse.Namespace) -> int:
     failed, rows = False, []
     for path, found in classifier.batches(find_images(images), args.batch):
         if isinstance(found, OSError):
-            print(f"error: {found}", file=sys.stderr, flush=True)
+            print(f"error: {sentence(found)}", file=sys.stderr, flush=True)
             failed = True
             continue
         classes = [(index, names[index] if names else None, p) for index, p in best(found, args.top)]
         if args.format == "text":
             lines = [(f"  {p:7.2%}", index, name) for index, name, p in classes]
-            print(f"{path}\n{Table(['', '', ''], lines).text(header=False)}", flush=True)
+            print(f"{shown(str(path), 4096)}\n{Table(['', '', ''], lines).text(header=False)}", flush=True)
         rows += [(str(path), *line) for line in classes]
     if args.format != "text":
         print(Table(["image", "class", "name", ("probability", ".2%")], rows).written(args.format))

@@ -119,7 +119,7 @@ class Format:
                 raise ValueError(self.refuses[field.name])
         check_type("batch", options.batch, int, type(None), words="a whole number, or None")
         if options.batch is not None and options.batch < 1:
-            raise ValueError(f"batch is {options.batch}; it must be at least 1")
+            raise ValueError(f"batch is {shortened(options.batch)}; it must be at least 1")
         if options.names is not None and not all(isinstance(name, str) for name in options.names):
             raise TypeError(f"names is {shortened(options.names)}; it must be a list of texts")
 

@@ -12,7 +12,7 @@ __all__ = ["not_left_empty"]
 
 @contextlib.contextmanager
 def not_left_empty(folder: Path, but_for: Collection[str] = ()) -> Iterator[None]:
-    """Remove a folder that was made within, and those around it, if a user's mistake ends the block without a result.
+    """Remove a folder that was made within, and those around it, if an error ends the block without a result.
 
     Args:
         folder: One that was there before stays.
@@ -21,7 +21,7 @@ def not_left_empty(folder: Path, but_for: Collection[str] = ()) -> Iterator[None
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         yield
-    except (ValueError, OSError, ImportError):
+    except Exception:
         if made and all(path.name in but_for for path in folder.rglob("*") if not path.is_dir()):
             shutil.rmtree(folder, ignore_errors=True)
             for around in made[1:]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..class_names import identifier
 from ..files.schema import flag, list_of, number, one_of, optional, record, table_of, text, whole
+from ..files.text import shortened
 from .info import ModelInfo
 from .preprocessing import CHANNEL_ORDERS, Preprocessing
 
@@ -31,7 +33,12 @@ class Card(NamedTuple):
     origin: Mapping[str, str] = {}
 
     def marks(self) -> Dict[str, Any]:
-        """Return what differs from the default, as JSON takes it."""
+        """Return what differs from the default, as JSON takes it.
+
+        Raises ValueError for what no card can hold: a file with it could not be read again.
+        """
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise ValueError(f"the preprocessing of a network is a Preprocessing, not {shortened(self.preprocessing)}")
         found: Dict[str, Any] = {}
         if self.classes is not None:
             found[_CLASSES] = self.classes
@@ -39,7 +46,9 @@ class Card(NamedTuple):
             values = self.preprocessing._asdict().items()
             found[_PREPROCESSING] = {key: value for key, value in values if value not in (None, False)}
         if self.origin:
-            found[_ORIGIN] = dict(self.origin)
+            found[_ORIGIN] = self.origin
+        whole_card = {_CLASSES: None, _PREPROCESSING: {}, _ORIGIN: {}, **json.loads(_as_json(found))}
+        _CARD(whole_card, "the card of the network")
         return found
 
     @classmethod
@@ -55,6 +64,17 @@ class Card(NamedTuple):
         for key in values.keys() & {"mean", "std"}:
             values[key] = tuple(values[key])
         return cls(names, Preprocessing(**values), origin)
+
+
+def _as_json(found: Dict[str, Any]) -> str:
+    try:
+        return json.dumps(found, default=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the card of the network: {error}") from None
+
+
+def _refuse(value: Any) -> None:
+    raise ValueError(f"{shortened(value)} cannot be written")
 
 
 def check_marks(identity: Dict[str, Any], where: str) -> None:

@@ -110,13 +110,18 @@ class Network:
         """Return the logits (n, classes) of inputs (n, channels, H, W), as `input` makes them.
 
         Raises:
-            ValueError: The inputs have another shape, or the network's answer is no number.
+            ValueError: The inputs have another shape, the network cannot be run, or its answer is no number.
         """
         inputs = np.ascontiguousarray(inputs, np.float32)
         size, channels = self.preprocessing.image_size, len(self.preprocessing.mean)
         if inputs.ndim != 4 or inputs.shape[1:] != (channels, size, size) or not len(inputs):
             raise ValueError(f"{self._where} takes an array (n, {channels}, {size}, {size}), not {inputs.shape}")
-        logits = self._logits(inputs)
+        try:
+            logits = self._logits(inputs)
+        except Exception as error:  # of ONNX Runtime, which has no common class, and of routes that do not fit
+            raise ValueError(
+                f"{self._where}: ONNX Runtime cannot run this network; its files are damaged, or not of one export"
+            ) from error
         if logits.shape != (len(inputs), self.num_classes):
             raise ValueError(f"{self._where} has {logits.shape[-1]} logits, but is said to have {self.num_classes}")
         if not np.isfinite(logits).all():
@@ -246,6 +251,8 @@ def _routed(first: Any, routes: Sequence[Any]) -> Callable[[np.ndarray], np.ndar
         maps, places = head(images)
         found = None
         for place in np.unique(places):
+            if not 0 <= place < len(tails):
+                raise ValueError(f"the gate chooses route {place} of {len(tails)}")
             [logits] = tails[place](maps[places == place])
             found = np.empty((len(images), logits.shape[1]), np.float32) if found is None else found
             found[places == place] = logits

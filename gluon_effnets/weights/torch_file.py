@@ -218,7 +218,8 @@ class _Unpickler(_PlainUnpickler):
         return tensor
 
     def persistent_load(self, reference: Any) -> Any:
-        if self._storage is None or not isinstance(reference, tuple) or reference[0] != "storage":
+        known = isinstance(reference, tuple) and len(reference) >= 5 and isinstance(reference[0], str)
+        if self._storage is None or not known or reference[0] != "storage":
             raise ValueError("a reference is not to the numbers of a tensor")
         kind, key, count = reference[1], reference[2], reference[4]
         if not isinstance(kind, _StorageType) or not isinstance(key, str) or type(count) is not int or count < 0:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
+from gluon_effnets.commands.command import _Formatter
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,17 @@ def test_a_mistake_leaves_nothing_behind(weights, tmp_path, monkeypatch, capsys,
     told = capsys.readouterr().err
     assert code not in (0, None) and "error: " in told and "Traceback" not in told
     assert not list(tmp_path.iterdir()), told
+
+
+def test_names_of_files_do_not_reach_the_terminal_as_orders(weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "\x1b[2J").mkdir()
+    (tmp_path / "\x1b[2J" / "x.png").write_bytes(b"nothing")
+    assert main(["predict", "idle_tiny", weights["idle_tiny"], "\x1b[2J/x.png"]) == 1
+    told = capsys.readouterr()
+    assert "error: ?[2J/x.png" in told.err and "\x1b" not in told.err + told.out
+
+
+def test_lines_of_the_log_are_none_either(capsys):
+    record = logging.LogRecord("x", logging.WARNING, "x", 1, "%s is damaged", ("\x1b[2J",), None)
+    assert _Formatter("%(levelname)s: %(message)s").format(record) == "WARNING: ?[2J is damaged"

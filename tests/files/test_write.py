@@ -25,6 +25,7 @@ from gluon_effnets.deploy.graph.inference import network_graph
 from gluon_effnets.deploy.to_mxnet.files import write_symbol_files
 from gluon_effnets.deploy.to_onnx.files import write_onnx_file
 from gluon_effnets.files import write
+from gluon_effnets.files.folders import not_left_empty
 from gluon_effnets.files.write import (
     SCRATCH,
     CannotWrite,
@@ -265,3 +266,11 @@ def test_two_processes_do_not_mix_their_files(tmp_path):
         assert process.returncode == 0, told
     assert len({(tmp_path / name).read_text() for name in "abcdef"}) == 1
     assert json.loads((tmp_path / "a").read_text()) in [process.pid for process in processes]
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, OSError, ImportError, Exception])
+def test_a_folder_that_was_made_for_nothing_goes_again(error, tmp_path):
+    with pytest.raises(error), not_left_empty(tmp_path / "new" / "deep"):
+        write.make_folder(tmp_path / "new" / "deep")
+        raise error
+    assert not list(tmp_path.iterdir())

@@ -258,3 +258,23 @@ def test_the_type_of_the_file_can_be_taken_as_in_gluon(tmp_path):
     net.save_parameters(path)
     other.load_parameters(path, cast_dtype=True, dtype_source="saved")
     assert other.output.weight.dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"preprocessing": {}},
+        {"preprocessing": Preprocessing(mean="abc")},
+        {"preprocessing": Preprocessing(crop=float("nan"))},
+        {"classes": "abc"},
+        {"classes": ["a", 2, "c"]},
+        {"origin": {"source": object()}},
+    ],
+)
+def test_a_card_that_no_file_could_be_read_with_is_not_written(card, tmp_path):
+    net = built()
+    for key, value in card.items():
+        setattr(net, key, value)
+    with pytest.raises(ValueError, match="card of the network|preprocessing of a network"):
+        net.save_parameters(str(tmp_path / "w.params"))
+    assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from gluon_effnets.deploy import export_routed
 from gluon_effnets.evaluate.predict import ExportedClassifier
 from gluon_effnets.runtime import load
+from gluon_effnets.runtime.network import Network, _routed
 
 pytestmark = pytest.mark.fast
 INTERPOLATIONS = ["bilinear", "pillow_bilinear", "pillow_bicubic"]
@@ -232,3 +234,23 @@ def test_routed_networks(single_file, tmp_path):
     if not single_file:
         with pytest.raises(ValueError, match="give the JSON file"):
             load(tmp_path / "routed-head.onnx")
+
+
+@pytest.mark.parametrize("place", [2, -1])
+def test_a_route_that_is_not_there_is_one_sentence(net, place):
+    """A description that lacks routes of its gate."""
+
+    class Session:
+        def __init__(self, *outputs):
+            self.outputs = outputs
+
+        def get_inputs(self):
+            return [SimpleNamespace(name="data", shape=["N", 3, 32, 32])]
+
+        def run(self, names, feed):
+            return self.outputs
+
+    head = Session(np.zeros((1, 4)), np.array([place]))
+    damaged = Network(net.facts, _routed(head, [Session(np.zeros((1, 7)))] * 2), "net.json")
+    with pytest.raises(ValueError, match="net.json: ONNX Runtime cannot run this network; its files are damaged"):
+        damaged.logits(np.zeros((1, 3, 32, 32)))

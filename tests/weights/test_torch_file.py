@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import pytest
 
-from gluon_effnets.weights.torch_file import ForeignObjectError, read_torch_file
+from gluon_effnets.weights.torch_file import ForeignObjectError, _Unpickler, read_torch_file
 
 pytestmark = pytest.mark.fast
 FORMATS = pytest.mark.parametrize("archive", [True, False], ids=["archive", "sequence"])
@@ -178,3 +178,11 @@ def test_damaged_files_give_a_sentence_or_what_is_left(torch, tmp_path, archive)
             refused += 1
             assert "\n" not in str(error) or isinstance(error, ForeignObjectError)
     assert refused > 200
+
+
+@pytest.mark.parametrize("reference", [(np.zeros(3), 1, 2, 3, 4), ("storage", 1), ([], 1, 2, 3, 4), "storage", None])
+@pytest.mark.filterwarnings("error")
+def test_a_reference_of_another_form_is_refused_in_silence(reference):
+    unpickler = _Unpickler(io.BytesIO(b""), storage=lambda *given: None)
+    with pytest.raises(ValueError, match="a reference is not to the numbers of a tensor"):
+        unpickler.persistent_load(reference)

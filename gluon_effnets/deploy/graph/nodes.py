@@ -11,6 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
+from ...files.mistakes import sentence
 from .batch_norm import Affine
 
 __all__ = [
@@ -112,7 +113,10 @@ def _load(symbol: mx.sym.Symbol) -> Tuple[List[Node], List[Entry]]:
 
 
 def _output_shapes(symbol: mx.sym.Symbol, shape: Tuple[int, ...]) -> List[Tuple[int, ...]]:
-    return symbol.get_internals().infer_shape(data=shape)[1]
+    try:
+        return symbol.get_internals().infer_shape(data=shape)[1]
+    except Exception as error:  # MXNet raises no other kind for an array that is too large
+        raise ValueError(f"the network does not take images of {shape}: {sentence(error)}") from None
 
 
 def _compute_constants(symbol, arrays, entries, of_images) -> None:
