@@ -71,9 +71,8 @@ class Detections(HybridBlock):
         # One row of the operator's batch is one class of one image.
         rows = F.broadcast_axis(F.expand_dims(boxes, axis=1), axis=1, size=self.num_classes)
         rows = F.reshape(F.concat(F.expand_dims(scores, axis=3), rows, dim=3), shape=(-3, 0, 0))
-        rows = F.contrib.box_nms(
-            rows, overlap_thresh=chosen.overlap, valid_thresh=chosen.score_above, topk=kept, score_index=0, coord_start=1
-        )
+        limits = {"overlap_thresh": chosen.overlap, "valid_thresh": chosen.score_above, "topk": kept}
+        rows = F.contrib.box_nms(rows, score_index=0, coord_start=1, **limits)
         # What is left stands first in every row.
         rows = F.reshape(F.slice_axis(rows, axis=1, begin=0, end=kept), shape=(-4, -1, self.num_classes, 0, 0))
         return self._best(F, F.reshape(rows, shape=(0, -3, 0)), kept)
@@ -93,7 +92,7 @@ class Detections(HybridBlock):
         return F.clip(corners, 0, 1) if self.selection.inside else corners
 
     def _best(self, F, rows, per_class: int):
-        """The rows (N, classes * per_class, 5) of the highest scores of an image, apart in boxes, scores and classes."""
+        """Of rows (N, classes * per_class, 5) those with the highest scores of an image, as boxes, scores, classes."""
         number = min(self.selection.per_image, self.num_classes * per_class)
         scores = F.reshape(F.slice_axis(rows, axis=2, begin=0, end=1), shape=(0, -1))
         order = F.topk(scores, axis=1, k=number, ret_typ="indices", dtype="float32")

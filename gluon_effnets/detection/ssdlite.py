@@ -110,7 +110,7 @@ class SSDLitePredictor(Predictor):
             shapes = [*taps, *self._extra_shapes(last)]
             sides = [level.side for level in form.levels]
             if [side for _, side in shapes] != sides:
-                raise ValueError(f"the anchors are for maps of {sides} pixels, the network has {shapes} at {image_size}")
+                raise ValueError(f"the anchors are for maps of {sides} pixels, but there are {shapes} at {image_size}")
             self._channels = [channels for channels, _ in shapes]
             self.box_heads = self._heads(4)
             self.class_heads = self._heads(classes + 1)

@@ -79,7 +79,7 @@ def _third_party_levels(form: str) -> List[AnchorLevel]:
 
 def _torchvision_levels() -> List[AnchorLevel]:
     scales = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
-    return [AnchorLevel(side, 1 / side, *pair) for side, *pair in zip(SIDES, scales, scales[1:])]
+    return [AnchorLevel(side, 1 / side, *pair) for side, pair in zip(SIDES, zip(scales, scales[1:]))]
 
 
 def _next_extras(in_channels: int, norm: Norm) -> List[HybridBlock]:
@@ -236,9 +236,7 @@ def ssdlite320_mobilenet_v3_large(
     **options,
 ) -> SSDLite:
     """SSDLite320 on MobileNetV3-Large, torchvision's: 3.44 M parameters at 90 classes, from scratch."""
-    return _on_mobilenet_v3(
-        "mobilenet_v3_large", classes, pretrained_base, ctx, reduced_tail, selection, **options
-    )
+    return _on_mobilenet_v3("mobilenet_v3_large", classes, pretrained_base, ctx, reduced_tail, selection, **options)
 
 
 @register_detector(base="idle_mbv3", reconstruction="torchvision's detector, with MBBlocks exchanged for IdleBlocks")

@@ -120,8 +120,8 @@ def _with_half_a_tail(arch: Architecture) -> Architecture:
         # The hidden width of the strided block belongs to the map before it.
         hidden = rows[number].hidden // (1 if number == last else 2)
         rows[number] = rows[number]._replace(hidden=hidden, out=rows[number].out // 2)
-    hidden = arch.head_hidden and arch.head_hidden // 2
-    return arch._replace(rows=tuple(rows), head=arch.head // 2, head_hidden=hidden)
+    halved = arch.head_hidden and arch.head_hidden // 2
+    return arch._replace(rows=tuple(rows), head=arch.head // 2, head_hidden=halved)
 
 
 @register_model(

@@ -231,7 +231,7 @@ def _advice(net: ClassificationNet, source: Source, state: Mapping[str, Any], mi
         if found is not None:
             options = {**defaults, **found}
             return f"They fit {source.make.__name__}({', '.join(filter(None, (repr(name), _arguments(options))))})."
-    names = ", ".join(name for name, _ in source.models)
+    names = ", ".join(dict.fromkeys(name for name, _ in source.models))
     return f"They are incomplete, of another source, or of none of the models known of {source.name} ({names})."
 
 

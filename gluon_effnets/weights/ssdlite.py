@@ -75,11 +75,10 @@ def _torchvision(net: SSDLite) -> Named:
     yield from conv_bn(blocks[-1], f"{last}.0", f"{last}.1")
     for number, block in enumerate(net.predictor.extras):
         for position, unit in enumerate(block.units):
-            yield from conv_bn(
-                unit, f"backbone.extra.{number}.{position}.0", f"backbone.extra.{number}.{position}.1"
-            )
+            yield from conv_bn(unit, f"backbone.extra.{number}.{position}.0", f"backbone.extra.{number}.{position}.1")
     for kind, level, head in _heads(net):
         path = f"head.{'classification' if kind == 'cls' else 'regression'}_head.module_list.{level}"
+        assert head.depthwise is not None
         yield from conv_bn(head.depthwise, f"{path}.0.0", f"{path}.0.1")
         yield f"{path}.1", head.output
 
