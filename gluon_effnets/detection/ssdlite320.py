@@ -188,8 +188,10 @@ def _third_party(name: str, taps, extras, classes: Classes, pretrained_base, ctx
 
 def _on_mobilenet_v3(name: str, classes: Classes, pretrained_base, ctx, reduced_tail, selection, **options):
     reduced = not pretrained_base if reduced_tail is None else reduced_tail
-    own = {"bn_momentum": V3_NORM.momentum, "reduced_tail": reduced}
-    if not pretrained_base:
+    own: Dict[str, Any] = {"bn_momentum": V3_NORM.momentum}
+    if reduced:  # said only where it is so, as files of whole networks know no such option
+        own["reduced_tail"] = True
+    if not pretrained_base:  # else that of the weights
         own["bn_epsilon"] = V3_NORM.epsilon
     return TorchvisionSSDLite(_base(name, pretrained_base, ctx, {**own, **options}), classes, selection)
 

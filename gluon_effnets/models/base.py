@@ -241,7 +241,9 @@ class ClassificationNet(CompiledTraining):
         """Channels and stride of the maps of `extract`, known before the first forward. Same errors."""
         side = 224
         shapes = map_shapes(lambda x: self.extract(x, taps), self.in_channels, side)
-        return [StageInfo(channels, round(side / height)) for channels, height in shapes]
+        # Not every stride divides the side.
+        strides = [1, *(stage.stride for stage in self.stage_info)]
+        return [StageInfo(width, min(strides, key=lambda s: abs(s - side / height))) for width, height in shapes]
 
     def set_output_stride(self, stride: int) -> None:
         """Drop the strides beyond `stride`, and dilate the kernels behind them, so that weights keep their meaning.

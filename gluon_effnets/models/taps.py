@@ -105,17 +105,18 @@ def set_output_stride(net: Any, stride: int) -> None:
     if any(info.stride > stride and info.stride & (info.stride - 1) for info in net.stage_info):
         raise ValueError(f"{_name(net)} has strides that are no powers of 2")
     beyond = [number for number, info in enumerate(net.stage_info) if info.stride > stride]
-    layers = [layer for number in beyond for layer in _spatial(net.stages[number])]
-    if not all(isinstance(layer, ConvBN) for layer in layers):
-        raise ValueError(f"{_name(net)} has layers that cannot be dilated: its output stride stays")
+    blocks = [list(_spatial(block)) for number in beyond for block in net.stages[number]._children.values()]
+    for layers in blocks:
+        # Two strides in one block are those of branches side by side.
+        if not all(type(layer) is ConvBN for layer in layers) or sum(layer.stride > 1 for layer in layers) > 1:
+            raise ValueError(f"{_name(net)} has layers that cannot be dilated: its output stride stays")
     dilation = 1
-    for number in beyond:
-        for layer in _spatial(net.stages[number]):
-            # A convolution that had a stride reads the map before it, and those behind it what it would have left out.
-            grows = layer.stride
-            if grows > 1 or dilation > 1:
-                layer.set_dilation(dilation)
-            dilation *= grows
+    for layer in (layer for layers in blocks for layer in layers):
+        # A convolution that had a stride reads its own map whole, and those behind it skip what it would have skipped.
+        grows = layer.stride
+        if grows > 1 or dilation > 1:
+            layer.set_dilation(dilation)
+        dilation *= grows
     if beyond:
         net.output_stride = stride
         net.stage_info = [info._replace(stride=min(info.stride, stride)) for info in net.stage_info]
