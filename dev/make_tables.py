@@ -314,6 +314,7 @@ TABLES = {
     "evidence_dsnet": dsnet_evidence_table,
     "evidence_condensenet": lambda: evidence_table("condensenet"),
     "trained": trained_table,
+    "evidence_fine_tuning": lambda: evidence_table("fine_tuning"),
     "evidence_idle": lambda: evidence_table("idle"),
     "evidence_precision": lambda: evidence_table("precision"),
     "latency": latency_table,

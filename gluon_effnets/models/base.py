@@ -16,7 +16,11 @@ from .preprocessing import Preprocessing
 from .taps import Tap, extract, map_shapes, set_output_stride
 from .training_graph import CompiledTraining
 
-__all__ = ["ClassificationNet", "StageInfo"]
+__all__ = ["ClassificationNet", "StageInfo", "first_layer"]
+
+
+# Of the weights of a classifier on trained features, as in torchvision's MobileNetV2.
+_NEW_CLASSIFIER_STD = 0.01
 
 
 class StageInfo(NamedTuple):
@@ -90,7 +94,7 @@ class ClassificationNet(CompiledTraining):
     @property
     def in_channels(self) -> int:
         """The channels of an image; what was asked for while the first layer does not know them."""
-        first = next(_layers(self.__dict__.get("features")), None)
+        first = first_layer(self)
         if first is None or len(first.weight.shape) < 3:  # no convolution
             return self._in_channels
         return first.weight.shape[1] * getattr(first, "_kwargs", {}).get("num_group", 1) or self._in_channels
@@ -146,7 +150,8 @@ class ClassificationNet(CompiledTraining):
         super().initialize(init or self.default_initializer(), ctx, verbose, force_reinit)
 
     def reset_class(self, classes: int) -> None:
-        """Replace the classifier by a new one, initialized if the network is.
+        """Replace the classifier by a new one, initialized if the network is: with small weights, so that trained
+        features learn from its answers without being torn by its first ones.
 
         Args:
             classes: Number of classes.
@@ -163,7 +168,7 @@ class ClassificationNet(CompiledTraining):
         with self.name_scope():
             self._make_output()
         if initialized:
-            self.output.initialize(self.default_initializer(), ctx=ctx)
+            self.output.initialize(mx.init.Normal(_NEW_CLASSIFIER_STD), ctx=ctx)
 
     def reorder_classes(self, names: Sequence[str]) -> bool:
         """Put the logits in the order of the given names of the classes.
@@ -258,6 +263,11 @@ class ClassificationNet(CompiledTraining):
             ValueError: For another stride, or a network with layers that cannot be dilated.
         """
         set_output_stride(self, stride)
+
+
+def first_layer(net: ClassificationNet) -> Optional[Any]:
+    """The layer with weights that sees the images; None while the network has none."""
+    return next(_layers(net.__dict__.get("features")), None)
 
 
 def _layers(block: Optional[Block]) -> Iterator[Any]:

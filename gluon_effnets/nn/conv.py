@@ -78,7 +78,7 @@ class ConvBN(HybridBlock):
         (1, 16, 16, 16)
     """
 
-    _dilation = 1
+    _odd_input, _dilation = False, 1
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class ConvBN(HybridBlock):
         super().__init__(**kwargs)
         check_divisors("inputs", in_channels, groups)
         check_divisors("outputs", channels, groups)
-        self._kernel, self._stride, self._odd_input = kernel, stride, False
+        self._kernel, self._stride = kernel, stride
         with self.name_scope():
             self.conv = nn.Conv2D(
                 channels, kernel, stride, kernel // 2, groups=groups, use_bias=use_bias, in_channels=in_channels

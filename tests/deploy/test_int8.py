@@ -192,7 +192,9 @@ def test_useless_files_are_refused_and_leave_the_folder_as_it_was(tmp_path, monk
         export(net, tmp_path / "net", 32, int8=[images()])
     with monkeypatch.context() as patch:
         chosen = INT8_FORMATS["mxnet"]
-        broken = dataclasses.replace(chosen, load=lambda *files: lambda x: chosen.load(*files)(x) * np.nan)
+        broken = dataclasses.replace(
+            chosen, load=lambda *files, **options: lambda x: chosen.load(*files, **options)(x) * np.nan
+        )
         patch.setitem(INT8_FORMATS, "mxnet", broken)
         with pytest.raises(ExportError, match="not finite on held-out calibration images"):
             export(Chain(classes=5), tmp_path / "net", 32, int8=[images()])
