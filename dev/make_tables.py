@@ -1,7 +1,7 @@
 """Numbers into tables: results/*.json -> the marked places in README.md and docs/*.md.
 
     python dev/make_tables.py            write the tables
-    python dev/make_tables.py --count    count all models anew into results/computed.json first
+    python dev/make_tables.py --count    count all networks anew into results/computed*.json first
     python dev/make_tables.py --check    exit 1 if a file would change
 
 A place is marked by <!-- table NAME --> and <!-- end -->; what stands between is replaced.
@@ -20,6 +20,7 @@ from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.latency import latency_tables, memory_table
 from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
 from gluon_effnets.complexity import RULES, condensed_options, count
+from gluon_effnets.detection import detector_info, get_detector, list_detectors
 from gluon_effnets.files.write import write_text
 from gluon_effnets.models import SlimmableNet
 from gluon_effnets.tables import Table
@@ -55,6 +56,31 @@ def count_all() -> dict:
             rows[name]["widths"] = [{"params": cost.params, "madds": cost.madds} for cost in costs]
         rows[name]["image_size"] = size
     return rows
+
+
+def count_detectors() -> dict:
+    """Parameters, multiply-adds and anchors of every detector, at the classes of VOC, of COCO and its own."""
+    rows: Dict[str, list] = {}
+    for name in list_detectors():
+        rows[name] = []
+        for classes in dict.fromkeys((detector_info(name).classes, 20, 80)):
+            net = get_detector(name, classes)
+            cost = count(net, net.image_size)
+            costs = {"params": cost.params, "madds": cost.madds, "anchors": len(net.anchors)}
+            rows[name].append({"classes": classes, **costs, "image_size": net.image_size})
+    return rows
+
+
+def detectors_table() -> str:
+    """The detectors at every number of classes that was counted."""
+    header = ["detector", "numbers of", "classes", "computed params", "computed MAdds", "anchors"]
+    rows = []
+    for name in list_detectors():
+        info = detector_info(name)
+        for row in info.computed:
+            costs = [f"{row['params'] / 1e6:.2f} M", f"{row['madds'] / 1e6:.1f} M", f"{row['anchors']:,}"]
+            rows.append([f"`{name}`", info.source or "ours", str(row["classes"]), *costs])
+    return Table(header, rows).markdown()
 
 
 def results(name: str) -> dict:
@@ -295,6 +321,7 @@ def weights_table() -> str:
 
 TABLES = {
     "weights": weights_table,
+    "detectors": detectors_table,
     "models": lambda: models_table(without=COMPARED_ELSEWHERE),
     "idle": lambda: models_table("idle"),
     "rules": rules_table,
@@ -312,6 +339,7 @@ TABLES = {
     "evidence_dsnet": dsnet_evidence_table,
     "evidence_condensenet": lambda: evidence_table("condensenet"),
     "trained": trained_table,
+    "evidence_fine_tuning": lambda: evidence_table("fine_tuning"),
     "evidence_idle": lambda: evidence_table("idle"),
     "evidence_precision": lambda: evidence_table("precision"),
     "latency": latency_table,
@@ -329,7 +357,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     if args.count:
-        write_text(ROOT / "results" / "computed.json", json.dumps(count_all(), indent=1) + "\n")
+        for name, rows in (("computed", count_all()), ("computed_detectors", count_detectors())):
+            write_text(ROOT / "results" / f"{name}.json", json.dumps(rows, indent=1) + "\n")
     stale = []
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = path.read_text()

@@ -6,7 +6,8 @@
 The first trains what is not finished; the second writes what is into results/: trained.json, logs, a picture.
 
 A small-scale check of the training code and of the direction of claims, not a reproduction of them: 32 x 32 images,
-stem stride 2, a few epochs, two seeds.
+stem stride 2, a few epochs, two seeds. The group fine_tuning trains on the first 5,000 images alone, shown at 96 x 96
+pixels, and needs published weights of its network where `pretrained=True` finds them (docs/weights.md).
 """
 
 from __future__ import annotations
@@ -52,6 +53,19 @@ DS_NET = {"model": "ds_mobilenet_tiny", "recipe": "configs/ds_mobilenet_v1.cifar
 # In a thousand updates the authors' average is that of the random start: a teacher that knows nothing.
 SLOW = ("stages.supernet.hooks={ema: {decay: 0.997, warmup: false}}",)
 DISTILL = ("stages.supernet.task_options.targets=distill", "stages.supernet.hooks={}")
+# On a part of the data, as those who fine-tune have few images.
+SUBSETS = {"fine_tuning": {"train": 5000, "test": 2000}}
+FEW_IMAGES = (
+    "data.image_size=96",
+    "data.batch_size=64",
+    "data.eval_batch_size=250",
+    "data.augment=small",
+    "duration=5ep",
+    "schedule.warmup=0.5ep",
+)
+TEACHER = "WEIGHTS"  # of the comparison "fine-tuned" with the same seed
+TAUGHT = f"task_options={{teacher: mobilenet_v1_x0_25, weights: {TEACHER}, label_smoothing: 0.1}}"
+FINE_TUNE = {"model": "mobilenet_v1_x0_25", "recipe": "configs/fine_tune.yaml"}
 SHORT = ("duration=200it", "evaluate_every=200it", "schedule.warmup=40it")
 GROUPS: Dict[str, Dict[str, Run]] = {
     "idle": {
@@ -65,6 +79,12 @@ GROUPS: Dict[str, Dict[str, Run]] = {
     "precision": {
         "float32": Run("mobilenet_v3_small", settings=SHORT),
         "bfloat16": Run("mobilenet_v3_small", settings=(*SHORT, "precision=bfloat16")),
+    },
+    "fine_tuning": {
+        "from scratch": Run("mobilenet_v1_x0_25", settings=FEW_IMAGES),
+        "fine-tuned": Run(**FINE_TUNE, settings=FEW_IMAGES),
+        "from scratch, taught": Run("mobilenet_v1_x0_25", settings=(*FEW_IMAGES, "task=distill", TAUGHT)),
+        "classifier alone": Run(**FINE_TUNE, settings=(*FEW_IMAGES, "freeze=backbone")),
     },
     "condensenet": {
         "CondenseNet": Run("condensenet_small", settings=PRUNED),
@@ -84,7 +104,8 @@ def command(run: Run, seed: int, source: str, out: Path) -> list:
     """The training command of one run."""
     options = {"stem_stride": 2, **run.options}
     settings = [f"model_options.{key}={json.dumps(value)}" for key, value in options.items()]
-    settings += [*run.settings, f"seed={seed}"]
+    teacher = out.parent / _folder("fine-tuned", seed) / "mobilenet_v1_x0_25.params"
+    settings += [*(setting.replace(TEACHER, str(teacher)) for setting in run.settings), f"seed={seed}"]
     recipe = run.recipe
     if run.gate_of:
         other = out.parent / _folder(run.gate_of, seed)
@@ -111,6 +132,21 @@ def _supernet(run: Run, seed: int, out: Path) -> Path:
     return out.with_name(out.name + ".start.params") if run.options else trained
 
 
+def subset(source: Path, out: Path, numbers: Dict[str, int]) -> Path:
+    """Write the first images of each part of RecordIO files into a folder of their own, and return it."""
+    from mxnet.recordio import MXIndexedRecordIO
+
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source / "classes.txt", out / "classes.txt")
+    for part, number in numbers.items():
+        paths = [(str(folder / f"{part}.idx"), str(folder / f"{part}.rec")) for folder in (source, out)]
+        reader, writer = (MXIndexedRecordIO(*pair, mode) for pair, mode in zip(paths, "rw"))
+        for key in reader.keys[:number]:
+            writer.write_idx(key, reader.read_idx(key))
+        writer.close()
+    return out
+
+
 def start_elsewhere(run: Run, seed: int, out: Path) -> None:
     """Write a trained supernet into the file of a network with other gates; these get new weights."""
     import mxnet as mx
@@ -127,6 +163,12 @@ def start_elsewhere(run: Run, seed: int, out: Path) -> None:
         if mine[name].shape == theirs[name].shape:
             mine[name].set_data(theirs[name].data())
     net.save_parameters(str(path))
+
+
+def _data(group: str) -> str:
+    if group not in SUBSETS:
+        return "CIFAR-10, stem stride 2"
+    return "CIFAR-10, the first {train:,} training and {test:,} test images, stem stride 2".format(**SUBSETS[group])
 
 
 def _folder(comparison: str, seed: int) -> str:
@@ -150,13 +192,13 @@ def collect(group: str, out: Path, seeds) -> None:
         if not (folder / "result.json").exists():
             continue
         log = f"cifar10.{folder.name}.jsonl"
-        last = folder / "gate" if run.recipe else folder
+        last = folder / "gate" if (folder / "gate").is_dir() else folder
         result = json.loads((last / "result.json").read_text())
         shutil.copy(last / "log.jsonl", logs / log)
         lines = [json.loads(line) for line in (logs / log).read_text().splitlines()]
         curves[comparison, seed] = lines
         row = {"group": group, "comparison": comparison, "model": run.model, "options": run.options, "seed": seed}
-        row["data"] = "CIFAR-10, stem stride 2"
+        row["data"] = _data(group)
         row["recipe"] = ", ".join([recipe_of(run, seed), *run.settings])
         row["madds"], row["top1"] = result["madds"], round(100 * result["top1"], 2)
         row["images_per_s"] = round(
@@ -228,7 +270,7 @@ def draw(curves: dict, picture: Path) -> None:
     scores.set(xlabel="epoch", title="held-out top-1, %")
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
-    scores.legend(fontsize=7)
+    scores.legend(fontsize=7, framealpha=0.5)
     figure.savefig(picture, dpi=100)
 
 
@@ -244,11 +286,14 @@ def main() -> None:
     if args.collect:
         collect(args.group, args.out, args.seeds)
         return
+    source = Path(args.folder)
+    if args.group in SUBSETS:
+        source = subset(source, args.out.resolve() / "images", SUBSETS[args.group])
     for _, run, seed, folder in runs(args.group, args.out, args.seeds):
         if not (folder / "result.json").exists():
             if run.gate_of and run.options:
                 start_elsewhere(run, seed, folder.resolve())
-            command_line = command(run, seed, f"cifar10:{args.folder}", folder.resolve())
+            command_line = command(run, seed, f"cifar10:{source}", folder.resolve())
             subprocess.run([sys.executable, *command_line], cwd=ROOT, check=True)
 
 

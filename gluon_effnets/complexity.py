@@ -87,7 +87,9 @@ def layer_costs(net: mx.gluon.HybridBlock, image_size: int = 224, rule: str = "c
     if rule not in RULES:
         raise ValueError(f"unknown counting rule {rule!r}; choose one of {', '.join(RULES)}")
     with inference_variants():
-        internals = net(mx.sym.var("data")).get_internals()
+        outputs = net(mx.sym.var("data"))
+    # A detector has several.
+    internals = (mx.sym.Group(list(outputs)) if isinstance(outputs, (list, tuple)) else outputs).get_internals()
     _, shapes, _ = internals.infer_shape(data=(1, getattr(net, "in_channels", 3), image_size, image_size))
     graph = json.loads(internals.tojson())
     shape_of = {(index, slot): shape for (index, slot, *_), shape in zip(graph["heads"], shapes)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import random
 from pathlib import Path
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -27,6 +29,16 @@ def _seeded_module() -> None:
 def _seeded(_seeded_module) -> None:
     """Random numbers that depend neither on the tests before nor on how they are spread over processes."""
     _seed()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory_goes_back() -> Iterator[None]:
+    """Networks refer to themselves, and the C library keeps what they leave: a process grew to many gigabytes."""
+    yield
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of the GNU C library
+    if trim is not None:
+        trim(0)
 
 
 def _seed() -> None:

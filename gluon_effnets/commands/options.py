@@ -20,6 +20,7 @@ __all__ = [
     "network_options",
     "read_options",
     "table_format",
+    "trust_option",
     "weights_help",
 ]
 
@@ -29,6 +30,12 @@ DATA_KINDS = "recordio:DIR, folder:DIR, cifar10:DIR, digits or synthetic"
 def weights_help(text: str) -> str:
     """The help of an argument that `weights_path` understands."""
     return f"{text}, or the word pretrained for published weights (see the command weights)."
+
+
+def trust_option(parser: argparse.ArgumentParser) -> None:
+    """Add --trust-library."""
+    text = "Load what runs code: the library of TVM, or the graph with foreign operators, that EXPORTED.json names."
+    parser.add_argument("--trust-library", action="store_true", help=text)
 
 
 def network_options(parser: argparse.ArgumentParser) -> None:

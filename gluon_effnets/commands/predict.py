@@ -11,7 +11,7 @@ from ..files.mistakes import sentence
 from ..files.text import shown
 from ..tables import Table
 from .command import Command
-from .options import network_options, read_options, table_format
+from .options import network_options, read_options, table_format, trust_option
 
 if TYPE_CHECKING:
     from ..evaluate.predict import Classifier, ExportedClassifier
@@ -42,11 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-size", type=int, metavar="N", help="Side of the network's input (default: as it was trained)."
     )
-    parser.add_argument(
-        "--trust-library",
-        action="store_true",
-        help="Load what runs code: the library of TVM, or the graph with foreign operators, that EXPORTED.json names.",
-    )
+    trust_option(parser)
     table_format(parser, exact="all but text are one table, written at the end")
     network_options(parser)
 

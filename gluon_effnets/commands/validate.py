@@ -1,52 +1,251 @@
-"""The command `validate`: accuracy of weights."""
+"""The command `validate`: accuracy of weights and of exported networks."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence
 
-from .. import model_info
 from ..tables import Table
 from .command import Command
-from .options import data_options, network_options, read_options, table_format, weights_help
+from .options import data_options, network_options, read_options, table_format, trust_option
+
+if TYPE_CHECKING:
+    from ..evaluate.answers import Answers
+    from ..evaluate.results import Result
+    from ..evaluate.subject import Subject
 
 __all__ = ["COMMAND"]
+
+_EXPORTED = (".json", ".onnx", ".so")
+_HOW = "give NAME WEIGHTS, one EXPORTED.json, or several networks as NAME=WEIGHTS and EXPORTED.json"
+
+
+class _Network(NamedTuple):
+    """A network as it was named; `model` is None for an export."""
+
+    label: str
+    model: Optional[str]
+    file: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `validate`."""
-    parser.add_argument("name", help="The model, see python -m gluon_effnets list.")
-    parser.add_argument("weights", help=weights_help("Its .params file"))
+    parser.usage = f"{parser.prog} [options] --data KIND[:PATH] (NAME WEIGHTS | EXPORTED.json | NAME=WEIGHTS ...)"
+    parser.add_argument(
+        "networks",
+        nargs="+",
+        metavar="NAME WEIGHTS | EXPORTED.json | NAME=WEIGHTS",
+        help="A model and its .params file or the word pretrained, or the JSON file that export or tvm wrote; or "
+        "several networks, each as NAME=WEIGHTS or EXPORTED.json, for a table.",
+    )
     data_options(parser)
+    parser.add_argument(
+        "--protocol",
+        choices=("recorded", "usual"),
+        default="recorded",
+        help="Size, crop and interpolation of the images: as recorded with the weights (default), or as usual for the "
+        "model.",
+    )
+    parser.add_argument("--image-size", type=int, metavar="N", help="Side of the network's input, in pixels.")
+    parser.add_argument(
+        "--crop", type=float, metavar="SHARE", help="The shorter side gets image size / SHARE pixels, above 0 to 1."
+    )
+    parser.add_argument(
+        "--interpolation",
+        choices=("bilinear", "pillow_bilinear", "pillow_bicubic"),
+        help="How images are resized: OpenCV's filter, or one of Pillow's, which most weights want.",
+    )
     parser.add_argument(
         "--widths",
         type=_widths,
         metavar="all|ends|dynamic|0,3,...",
         help="Score a slimmable network at each of these widths, or routed by its gate (dynamic).",
     )
+    parser.add_argument(
+        "--per-class",
+        action="store_true",
+        help="Add a table by class, of which CSV then consists: accuracy and the most frequent confusion.",
+    )
+    parser.add_argument("--confusion", metavar="FILE.png", help="Draw the confusion matrix.")
+    parser.add_argument("--worst", metavar="FILE.html", help="Write a page with the images of the highest loss.")
+    parser.add_argument(
+        "--worst-images", type=int, default=48, metavar="N", help="How many images that page has (default: 48)."
+    )
+    trust_option(parser)
     table_format(parser)
     network_options(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Print the scores, and on ImageNet what was published beside them."""
-    from ..evaluate.validate import is_imagenet, open_pair, scores_of
+def run(args: argparse.Namespace) -> int:
+    """Print the scores of one network, or a table of several; return 1 if one of these fails."""
+    networks = _networks(args.networks)
+    alone = len(networks) == 1 and "=" not in args.networks[0]
+    _check(args, networks, alone)
+    if alone:
+        _print_one(args, *_evaluated(args, networks[0]))
+        return 0
+    results, failed = [], False
+    for network in networks:
+        try:
+            results.append(_evaluated(args, network)[0])
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            print(f"error: {network.label}: {error}", file=sys.stderr, flush=True)
+            failed = True
+    if results:
+        _print_several(args, results)
+    return int(failed)
+
+
+def _networks(words: Sequence[str]) -> List[_Network]:
+    """What the words name. Raises ValueError for words that are neither of the three forms."""
+    first = words[0]
+    if "=" not in first and not first.endswith(_EXPORTED):
+        if len(words) != 2:
+            raise ValueError(f"{first!r} alone names no network: {_HOW}" if len(words) == 1 else _HOW)
+        return [_Network(first, first, words[1])]
+    found = []
+    for word in words:
+        model, separator, weights = word.partition("=")
+        if word.endswith(_EXPORTED):
+            found.append(_Network(word, None, word))
+        elif separator and model and weights:
+            found.append(_Network(model, model, weights))
+        else:
+            raise ValueError(f"{word!r} names no network: {_HOW}")
+    labels = [network.label for network in found]
+    # Of several files of one model the file is part of the name.
+    return [
+        network._replace(label=f"{network.label}={network.file}") if labels.count(network.label) > 1 else network
+        for network in found
+    ]
+
+
+def _check(args: argparse.Namespace, networks: Sequence[_Network], alone: bool) -> None:
+    """Refuse what does not go together, or could not be written, before the evaluation."""
+    from ..files.write import make_folder
+
+    details = [name for name in ("per_class", "confusion", "worst") if getattr(args, name)]
+    shown = ", ".join(f"--{name.replace('_', '-')}" for name in details)
+    if details and not alone:
+        raise ValueError(f"{shown} are of one network: give NAME WEIGHTS, or one EXPORTED.json")
+    if args.widths is not None and (details or not alone or networks[0].model is None):
+        other = f", without {shown}" if details else ""
+        raise ValueError(f"--widths is for the weights of one slimmable network: give NAME WEIGHTS{other}")
+    if args.worst_images < 1:
+        raise ValueError(f"--worst-images is {args.worst_images}; it must be at least 1")
+    if args.option and all(network.model is None for network in networks):
+        raise ValueError("--option is for weights; an exported network is as it was exported")
+    for path in _files(args):
+        if Path(path).is_dir():
+            raise ValueError(f"{path} is a folder; name a file")
+        make_folder(Path(path).parent)
+    if args.confusion:
+        from ..pictures import load_pyplot
+
+        load_pyplot("the confusion matrix")
+
+
+def _files(args: argparse.Namespace) -> List[str]:
+    """The files that are written beside the output."""
+    return [path for path in (args.confusion, args.worst) if path]
+
+
+def _open(args: argparse.Namespace, network: _Network) -> Subject:
+    from ..evaluate.subject import open_export, open_weights
     from ..weights.conversion import weights_path
 
-    args.weights = weights_path(args.name, args.weights)
-    net, data = open_pair(args.name, args.weights, args.data, args.overrides, read_options(args.option))
-    scores = scores_of(net, data, args.weights, args.widths)
-    if args.format in ("csv", "json"):
-        print(Table(list(scores), [list(scores.values())]).written(args.format))
-        return
+    asked = {"image_size": args.image_size, "eval_crop": args.crop, "eval_interpolation": args.interpolation}
+    overrides = [*args.overrides, *(f"data.{key}={value}" for key, value in asked.items() if value is not None)]
+    if network.model is None:
+        return open_export(network.file, args.data, overrides, args.protocol, args.trust_library)
+    file = weights_path(network.model, network.file)
+    return open_weights(network.model, file, args.data, overrides, read_options(args.option), args.protocol)
+
+
+def _evaluated(args: argparse.Namespace, network: _Network) -> Any:
+    """The result, and the answers to the images unless widths were asked for."""
+    from ..evaluate.answers import ask
+    from ..evaluate.results import Result
+    from ..evaluate.validate import width_scores
+
+    subject = _open(args, network)
+    if args.widths is not None:
+        assert subject.net is not None, "widths are for weights"
+        scores = width_scores(subject.net, subject.data, subject.where, args.widths)
+        return Result(network.label, subject, scores), None
+    answers = ask(subject, args.worst_images if args.worst else 0)
+    return Result(network.label, subject, answers.scores), answers
+
+
+def _print_one(args: argparse.Namespace, result: Result, answers: Optional[Answers]) -> None:
+    from ..evaluate.confusion import ClassRow, class_rows, draw_confusion
+    from ..evaluate.worst import write_worst
+
+    rows: List[ClassRow] = []
+    if answers is not None:
+        if args.confusion:
+            draw_confusion(result.subject, answers, args.confusion)
+        if args.worst:
+            write_worst(result.subject, answers, args.worst)
+        if args.per_class:
+            rows = class_rows(result.subject, answers)
+    if args.format == "json":
+        print(json.dumps([_full(result, rows)], indent=1, ensure_ascii=False))
+    elif args.format == "csv":
+        record = result.record
+        print((Table(ClassRow._fields, rows) if rows else Table([*record], [list(record.values())])).csv())
+    else:
+        print(_summary(result, args.format))
+        if rows:
+            # The classes that are recognized least come first, those without images last.
+            ordered = sorted(rows, key=lambda row: (row.top1 is None, row.top1))
+            columns = [(name, ".2%" if name == "top1" else "") for name in ClassRow._fields]
+            print(f"\n{Table(columns, ordered).written(args.format)}")
+        for written in _files(args):
+            print(written)
+
+
+def _summary(result: Result, format: str) -> str:
+    """Scores with their intervals, what the images were, and on ImageNet what was published."""
+    from ..evaluate.published import IMAGENET_IMAGES
+    from ..evaluate.results import intervals
+
+    scores, data = dict(result.scores), result.subject.data
+    bounds = {key: f"{low:.2%} to {high:.2%}" for key, (low, high) in intervals(scores, data.num_val).items()}
     digits = {"mean_madds": 0, "loss": 4}
     as_numbers = {key: f"{scores.pop(key):,.{digits[key]}f}" for key in digits if key in scores}
-    rows = [*((key, f"{value:.3%}") for key, value in scores.items()), *as_numbers.items()]
-    table = Table(["score", "value"], rows)
-    print(table.text(header=False) if args.format == "text" else table.markdown() + "\n")
-    for row in model_info(args.name).published if is_imagenet(args.name, data) else ():
-        if "top-1" in row["what"]:
-            print(f"published: {row['what']} {row['value']} ({row['source']})")
+    rows = [(key, f"{value:.3%}", bounds.get(key)) for key, value in scores.items()]
+    table = Table(["score", "value", "95 % interval"], [*rows, *((*row, None) for row in as_numbers.items())])
+    lines = [
+        table.text(header=False) if format == "text" else table.markdown() + "\n",
+        f"images: {data.num_val:,} of {data.settings.source}; {data.preprocessing} ({result.subject.protocol})",
+    ]
+    published = [f"published: {row['what']} {row['value']} ({row['source']})" for row in result.published]
+    if published and data.num_val != IMAGENET_IMAGES:
+        lines.append(
+            f"Published accuracies are of ImageNet's {IMAGENET_IMAGES:,} images, not of these {data.num_val:,}."
+        )
+    lines += published
+    return "\n".join(lines)
+
+
+def _print_several(args: argparse.Namespace, results: Sequence[Result]) -> None:
+    from ..evaluate.results import comparison
+
+    if args.format == "json":
+        ordered = sorted(results, key=lambda result: -result.scores["top1"])
+        print(json.dumps([_full(result, []) for result in ordered], indent=1, ensure_ascii=False))
+    else:
+        print(comparison(results, exact=args.format == "csv").written(args.format))
+
+
+def _full(result: Result, rows: Sequence[Any]) -> Dict[str, Any]:
+    """The record of a result with what is not in one line."""
+    rest = {"per_class": [row._asdict() for row in rows]} if rows else {}
+    return {**result.record, "origin": dict(result.subject.origin), "published": result.published, **rest}
 
 
 def _widths(text: str) -> Any:
@@ -56,5 +255,8 @@ def _widths(text: str) -> Any:
 
 
 COMMAND = Command(
-    "validate", "Measure the accuracy of weights on the evaluation images of a data set.", add_arguments, run
+    "validate",
+    "Measure the accuracy of weights and exported networks on the evaluation images of a data set.",
+    add_arguments,
+    run,
 )

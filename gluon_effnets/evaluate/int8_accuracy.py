@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
@@ -20,12 +21,15 @@ from ..deploy.to_onnx.files import onnx_runner, write_onnx_file
 from ..deploy.to_onnx.int8 import quantize_onnx
 from ..models import ClassificationNet
 from ..tables import Table
+from ..timing import time_interleaved
 
 __all__ = ["INT8_RUNTIMES", "QuantizedRow", "compare_quantized", "installed_runtimes", "int8_table", "quantized_table"]
 
 log = logging.getLogger(__name__)
 
 INT8_RUNTIMES = ("mxnet", "onnxruntime")
+
+_REPEATS = 30
 
 Batches = Iterable[Tuple[mx.nd.NDArray, mx.nd.NDArray]]
 
@@ -35,6 +39,7 @@ class QuantizedRow(NamedTuple):
 
     `agreement`: of the largest logit with that in float32. `difference`: of the logits from those in float32, root mean
     square, relative to their standard deviation. `size`, `float_size`: of the runtime's files, in bytes.
+    `milliseconds`, `float_milliseconds`: of one image in that runtime, the least of interleaved calls.
     """
 
     name: str
@@ -46,6 +51,8 @@ class QuantizedRow(NamedTuple):
     runtime: str
     size: int
     float_size: int
+    milliseconds: float
+    float_milliseconds: float
 
 
 def installed_runtimes() -> Tuple[str, ...]:
@@ -81,6 +88,9 @@ def compare_quantized(
             for form in _FORMS[runtime](net, calibration, calibration_mode):
                 seen = np.concatenate([form.logits(data) for data, _ in batches])
                 found, exactly = seen.argmax(axis=1), expected.argmax(axis=1)
+                calls = {"int8": form.logits, "float": form.float_logits}
+                image = batches[0][0][:1]
+                times = time_interleaved({key: partial(call, image) for key, call in calls.items()}, _REPEATS)
                 row = QuantizedRow(
                     name,
                     form.granularity,
@@ -91,6 +101,8 @@ def compare_quantized(
                     runtime=runtime,
                     size=form.size,
                     float_size=form.float_size,
+                    milliseconds=times["int8"].minimum,
+                    float_milliseconds=times["float"].minimum,
                 )
                 rows.append(row)
     return rows
@@ -99,6 +111,7 @@ def compare_quantized(
 class _Form(NamedTuple):
     granularity: str
     logits: Callable[[np.ndarray], np.ndarray]
+    float_logits: Callable[[np.ndarray], np.ndarray]  # of the same runtime
     size: int
     float_size: int
 
@@ -118,7 +131,9 @@ def _mxnet_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterat
             sizes = []
             for block in blocks:
                 sizes.append(_size(write_symbol_files(*network_graph(block), Path(folder) / "net")))
-        yield _Form(granularity, _logits(blocks[1]), sizes[1], sizes[0])
+        for block in blocks:
+            block.hybridize(static_alloc=True, static_shape=True)
+        yield _Form(granularity, _logits(blocks[1]), _logits(blocks[0]), sizes[1], sizes[0])
 
 
 def _onnx_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterator[_Form]:
@@ -127,7 +142,7 @@ def _onnx_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterato
         exact = write_onnx_file(*network_graph(net), Path(folder) / "net", images[0].shape[1:])
         path = quantize_onnx(exact, Path(folder) / "int8.onnx", images)
         # One range for all weights of a convolution ruins depthwise ones, and is no faster here.
-        yield _Form("channel-wise", onnx_runner(path), _size([path]), _size([exact]))
+        yield _Form("channel-wise", onnx_runner(path), onnx_runner(exact), _size([path]), _size([exact]))
 
 
 _FORMS = {"mxnet": _mxnet_forms, "onnxruntime": _onnx_forms}
@@ -139,12 +154,13 @@ def quantized_table(rows: List[QuantizedRow]) -> str:
 
 
 def int8_table(rows: List[QuantizedRow]) -> Table:
-    """The rows as they are read: shares in percent, sizes in megabytes."""
+    """The rows as they are read: shares in percent, sizes in megabytes, times in milliseconds for one image."""
     shares = [(title, ".2%") for title in ("top-1 float32", "top-1 8 bits", "same class")]
-    columns = ["model", "runtime", "weights", *shares, ("difference of logits", ".3f"), "MB (float)"]
+    columns = ["model", "runtime", "weights", *shares, ("difference of logits", ".3f"), "MB (float)", "ms (float)"]
     lines = []
     for row in rows:
         figures = (row.float_top1, row.top1, row.agreement, row.difference)
         sizes = f"{row.size / 1e6:.2f} ({row.float_size / 1e6:.2f})"
-        lines.append((row.name, row.runtime, row.granularity, *figures, sizes))
+        times = f"{row.milliseconds:.2f} ({row.float_milliseconds:.2f})"
+        lines.append((row.name, row.runtime, row.granularity, *figures, sizes, times))
     return Table(columns, lines)

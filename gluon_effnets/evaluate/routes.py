@@ -8,10 +8,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..models import Preprocessing
 from ..pictures import load_pyplot, save_picture
 from ..train.tasks.width_scores import find_routes, require_slimmable
-from .validate import open_pair
+from .inputs import as_pixels
+from .subject import open_pair
 
 __all__ = ["DrawnRoute", "draw_routes"]
 
@@ -75,16 +75,9 @@ def draw_routes(
             f"({route.count / total:.1%}), {route.easy / route.count:.1%} of them easy"
         )
         picture = Path(f"{prefix}.route-{indices}.png")
-        _draw([_pixels(image, data.settings.preprocessing) for image in route.images], picture, title)
+        _draw([as_pixels(image, data.settings.preprocessing) for image in route.images], picture, title)
         drawn.append(DrawnRoute(picture, title))
     return drawn
-
-
-def _pixels(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """A network's input (C, H, W) as what it was before: (H, W, C) of 0..255 in RGB, or (H, W) for one channel."""
-    step = -1 if preprocessing.channel_order == "bgr" else 1
-    pixels = image.transpose(1, 2, 0)[..., ::step] * np.array(preprocessing.std) + np.array(preprocessing.mean)
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8).squeeze()
 
 
 def _draw(images: Sequence[np.ndarray], picture: Path, title: str) -> None:

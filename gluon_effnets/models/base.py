@@ -13,9 +13,14 @@ from . import params
 from .card import Card
 from .info import ModelInfo
 from .preprocessing import Preprocessing
+from .taps import Tap, extract, map_shapes, set_output_stride
 from .training_graph import CompiledTraining
 
-__all__ = ["ClassificationNet", "StageInfo"]
+__all__ = ["ClassificationNet", "StageInfo", "first_layer"]
+
+
+# Of the weights of a classifier on trained features, as in torchvision's MobileNetV2.
+_NEW_CLASSIFIER_STD = 0.01
 
 
 class StageInfo(NamedTuple):
@@ -53,6 +58,7 @@ class ClassificationNet(CompiledTraining):
         preprocessing: Preprocessing that the weights want.
         origin: Of weights that others trained, see `Card`.
         card: Card of these three; it comes and goes with the weights, through files too.
+        output_stride: What `set_output_stride` made of the network, None without it.
         trains_compiled: See `CompiledTraining`.
 
     Raises:
@@ -69,6 +75,7 @@ class ClassificationNet(CompiledTraining):
     preprocessing = Preprocessing()
     origin: Mapping[str, str] = {}
     classifier_bias = True
+    output_stride: Optional[int] = None
     options: Dict[str, Any] = {}  # of the constructor, as given; those of training alone left out
 
     def __init__(self, classes: int = 1000, in_channels: int = 3, **kwargs):
@@ -87,7 +94,7 @@ class ClassificationNet(CompiledTraining):
     @property
     def in_channels(self) -> int:
         """The channels of an image; what was asked for while the first layer does not know them."""
-        first = next(_layers(self.__dict__.get("features")), None)
+        first = first_layer(self)
         if first is None or len(first.weight.shape) < 3:  # no convolution
             return self._in_channels
         return first.weight.shape[1] * getattr(first, "_kwargs", {}).get("num_group", 1) or self._in_channels
@@ -143,7 +150,8 @@ class ClassificationNet(CompiledTraining):
         super().initialize(init or self.default_initializer(), ctx, verbose, force_reinit)
 
     def reset_class(self, classes: int) -> None:
-        """Replace the classifier by a new one, initialized if the network is.
+        """Replace the classifier by a new one, initialized if the network is: with small weights, so that trained
+        features learn from its answers without being torn by its first ones.
 
         Args:
             classes: Number of classes.
@@ -160,7 +168,7 @@ class ClassificationNet(CompiledTraining):
         with self.name_scope():
             self._make_output()
         if initialized:
-            self.output.initialize(self.default_initializer(), ctx=ctx)
+            self.output.initialize(mx.init.Normal(_NEW_CLASSIFIER_STD), ctx=ctx)
 
     def reorder_classes(self, names: Sequence[str]) -> bool:
         """Put the logits in the order of the given names of the classes.
@@ -183,7 +191,8 @@ class ClassificationNet(CompiledTraining):
 
     def definition(self) -> Dict[str, Any]:
         """What decides the outputs but shows in no shape, as constructor options (BN epsilon, padding, ...)."""
-        return {"in_channels": self.in_channels}
+        dilated = {} if self.output_stride is None else {"output_stride": self.output_stride}
+        return {"in_channels": self.in_channels, **dilated}
 
     @property
     def identity(self) -> Dict[str, Any]:
@@ -210,20 +219,55 @@ class ClassificationNet(CompiledTraining):
         stored, cast = params.read(filename), {"cast_dtype": cast_dtype, "dtype_source": dtype_source}
         params.assign(self, stored, filename, ctx=ctx, allow_missing=allow_missing, ignore_extra=ignore_extra, **cast)
 
-    def extract(self, x) -> list:
-        """Return the map of every stage: a feature pyramid.
+    def extract(self, x, taps: Optional[Sequence[Tap]] = None) -> list:
+        """Return maps from within: by default that of every stage, a feature pyramid.
 
         Args:
-            x: Images (N, in_channels, H, W).
+            x: Images (N, in_channels, H, W), an array or a symbol.
+            taps: Where the maps are taken, in any order; what lies behind the last one is not computed. A whole number
+                is a stage, from 0 or from -1; "3.0" is block 0 of stage 3; "4.0.expansion" is the map that the last
+                depthwise convolution of this block reads; "expansion" is the same of the last block with a stride;
+                "head" is behind the last 1x1 convolution. None: all stages.
 
         Returns:
-            Maps (N, channels, H / stride, W / stride), as `stage_info` says.
+            Maps (N, channels, H / stride, W / stride), as `stage_info` and `tap_info` say.
+
+        Raises:
+            ValueError: For a tap that this network does not have.
+
+        Example:
+            >>> net = get_model("mobilenet_v3_large")
+            >>> net.tap_info(["expansion", "head"])
+            [StageInfo(channels=672, stride=16), StageInfo(channels=960, stride=32)]
         """
-        maps = []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps
+        return extract(self, x, range(len(self.stage_info)) if taps is None else taps)[0]
+
+    def tap_info(self, taps: Sequence[Tap]) -> List[StageInfo]:
+        """Channels and stride of the maps of `extract`, known before the first forward. Same errors."""
+        side = 224
+        shapes = map_shapes(lambda x: self.extract(x, taps), self.in_channels, side)
+        # Not every stride divides the side.
+        strides = [1, *(stage.stride for stage in self.stage_info)]
+        return [StageInfo(width, min(strides, key=lambda s: abs(s - side / height))) for width, height in shapes]
+
+    def set_output_stride(self, stride: int) -> None:
+        """Drop the strides beyond `stride`, and dilate the kernels behind them, so that weights keep their meaning.
+
+        The last stages then give maps of the same resolution, for detection and segmentation. Load weights first:
+        `load_parameters` refuses those of another output stride. A hybridized network follows.
+
+        Args:
+            stride: 16 or 8, of the maps of the last stage; 32 is what networks have.
+
+        Raises:
+            ValueError: For another stride, or a network with layers that cannot be dilated.
+        """
+        set_output_stride(self, stride)
+
+
+def first_layer(net: ClassificationNet) -> Optional[Any]:
+    """The layer with weights that sees the images; None while the network has none."""
+    return next(_layers(net.__dict__.get("features")), None)
 
 
 def _layers(block: Optional[Block]) -> Iterator[Any]:

@@ -161,19 +161,20 @@ def _idle_row(arch: Architecture, row: Row, side: str, idle_se: str, replaces: b
 
 
 _COMPOSITION_OPTIONS = tuple(compose.__kwdefaults__)
+_SCALING = ("multiplier", "se_rounding", "head_hidden", "reduced_tail")
 
 
 def idle_net(baseline: str, composition: Union[str, Placement] = "none", **options) -> MBNet:
     """Hybrid composition of `baseline` ('mobilenet_v3_large', 'mobilenet_v3_small' or 'efficientnet_b0').
 
     `options`: those of `compose` (append, idle_per_swap, budget, order, idle_fraction, idle_se,
-    idle_residual, shuffle), of MobileNetV3 (multiplier, se_rounding, head_hidden) and of `MBNet`.
+    idle_residual, shuffle), of MobileNetV3 (multiplier, se_rounding, head_hidden, reduced_tail) and of `MBNet`.
     Raises ValueError for an unknown baseline.
     """
     if baseline not in BASELINES:
         raise ValueError(f"unknown baseline {baseline!r}; choose one of {', '.join(BASELINES)}")
     arch = BASELINES[baseline]
-    scaling = {k: options.pop(k) for k in ("multiplier", "se_rounding", "head_hidden") if k in options}
+    scaling = {k: options.pop(k) for k in _SCALING if k in options}
     if scaling and arch is not B0:
         arch = scale(arch, **scaling)
     elif scaling:

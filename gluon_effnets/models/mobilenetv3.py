@@ -73,13 +73,14 @@ def mobilenet_v3(
     multiplier: float = 1.0,
     se_rounding: str = "nearest",
     head_hidden: Optional[int] = None,
+    reduced_tail: bool = False,
     **options,
 ) -> MBNet:
     """Build a MobileNetV3 from its table, with every width times `multiplier` (the 1280 after pooling stays).
 
-    `options` are those of `MBNet`.
+    `reduced_tail`: see `scale`. `options` are those of `MBNet`.
     """
-    return MBNet(scale(arch, multiplier, se_rounding, head_hidden), **options)
+    return MBNet(scale(arch, multiplier, se_rounding, head_hidden, reduced_tail), **options)
 
 
 def scale(
@@ -87,12 +88,17 @@ def scale(
     multiplier: float = 1.0,
     se_rounding: str = "nearest",
     head_hidden: Optional[int] = None,
+    reduced_tail: bool = False,
 ) -> Architecture:
     """Return the table with all widths scaled and the SE widths rounded as asked.
 
     Hidden widths are scaled as torchvision does; timm and TensorFlow multiply the rounded input width by the ratio
     instead, so that their networks of other widths than 1.0 differ in a few numbers.
+
+    `reduced_tail` halves the widths behind the last stride, as detectors have them (section 6.3 of the paper).
     """
+    if reduced_tail:
+        arch = _with_half_a_tail(arch)
 
     def widen(row: Row) -> Row:
         hidden = round_channels(row.hidden * multiplier)
@@ -105,6 +111,17 @@ def scale(
         head=round_channels(arch.head * multiplier),
         head_hidden=head_hidden or arch.head_hidden,
     )
+
+
+def _with_half_a_tail(arch: Architecture) -> Architecture:
+    last = max(number for number, row in enumerate(arch.rows) if row.stride > 1)
+    rows = list(arch.rows)
+    for number in range(last, len(rows)):
+        # The hidden width of the strided block belongs to the map before it.
+        hidden = rows[number].hidden // (1 if number == last else 2)
+        rows[number] = rows[number]._replace(hidden=hidden, out=rows[number].out // 2)
+    halved = arch.head_hidden and arch.head_hidden // 2
+    return arch._replace(rows=tuple(rows), head=arch.head // 2, head_hidden=halved)
 
 
 @register_model(

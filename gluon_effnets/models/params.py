@@ -16,7 +16,7 @@ from ..files.write import write_arrays
 from .card import Card, check_marks
 from .preprocessing import Preprocessing
 
-__all__ = ["Stored", "assign", "check_identity", "classifier_in", "read", "require_finite", "save"]
+__all__ = ["Stored", "assign", "by_place", "check_identity", "classifier_in", "read", "require_finite", "save"]
 
 # Beside the digest the one array of a file that is no parameter: JSON, as bytes, of what shapes do not show (model,
 # padding, ...). The card's entries are in it, and no part of the identity, as any network can take weights of any card.
@@ -83,7 +83,7 @@ def assign(
     """
     check_identity(net, stored.identity, path)
     params = net._collect_params_with_prefix()
-    arrays = _by_place(net, stored.arrays)
+    arrays = by_place(net, stored.arrays)
     missing = [] if allow_missing else sorted(params.keys() - arrays.keys())
     extra = [] if ignore_extra else sorted(arrays.keys() - params.keys())
     common = sorted(params.keys() & arrays.keys())
@@ -160,7 +160,7 @@ def check_identity(net, stored: Dict[str, Any], path) -> None:
         raise ValueError(f"{path} belongs to a network with {differences}.\nBuild the network with these options.")
 
 
-def _by_place(net, arrays: Dict[str, mx.nd.NDArray]) -> Dict[str, mx.nd.NDArray]:
+def by_place(net, arrays: Dict[str, mx.nd.NDArray]) -> Dict[str, mx.nd.NDArray]:
     """Arrays by the places of the parameters in the network, also if the file has their names.
 
     `collect_params().save` and exports name a parameter '<prefix of the instance><rest>', the latter with 'arg:' or

@@ -19,6 +19,7 @@ from ..files.mistakes import as_mistakes
 from ..files.schema import check_type, number, text, whole
 from ..files.text import shortened, shown
 from . import params
+from .adapted import adapt_stored
 from .base import ClassificationNet
 from .info import Deployment, ModelInfo, TorchCounterpart
 
@@ -178,7 +179,10 @@ def get_model(
         ctx: Context of the loaded weights. Without `pretrained` the network is not initialized.
         root: Folder of the files for `pretrained=True`; None: `models` in the folder that the variable MXNET_HOME
             names, by default ~/.mxnet.
-        kwargs: Options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`.
+        kwargs: Options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`. With
+            `pretrained`, another `in_channels` than that of the file adapts the first convolution (summed for one
+            channel, else repeated and scaled to the same sum) and the preprocessing; another `stem_stride` is taken.
+            The log tells both.
 
     Raises:
         ValueError: For an unknown name, or weights of another network.
@@ -216,7 +220,7 @@ def load_stored(
         # A classifier with a bias took the place of the model's own.
         net.classifier_bias = True
         net.reset_class(num_classes)
-    params.assign(net, stored, path, ctx=ctx)
+    params.assign(net, adapt_stored(net, stored, path, kwargs), path, ctx=ctx)
     if classes is not None and classes != net.num_classes:
         log.warning("%s has %d classes: the classifier is new, for %d", path, net.num_classes, classes)
         net.reset_class(classes)

@@ -7,6 +7,7 @@ from .condensed import CondensedConv, CondensedLinear, CondensedReactivation
 from .conv import ConvBN, Norm
 from .dense_layer import DenseLayer
 from .dropout import Dropout
+from .fpn import FeaturePyramid
 from .gate import SlimmingHead, gumbel_noise, masked_unit
 from .idle import IdleBlock, IdleRun
 from .init import FanOutNormal, initialize_like_trained
@@ -34,6 +35,7 @@ __all__ = [
     "DenseLayer",
     "Dropout",
     "FanOutNormal",
+    "FeaturePyramid",
     "Grouping",
     "HardSigmoid",
     "HardSwish",

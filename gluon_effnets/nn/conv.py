@@ -54,7 +54,7 @@ def unblocking(in_channels: int, channels: int, groups: int) -> Tuple[bool, bool
 
 
 class ConvBN(HybridBlock):
-    """Convolution without bias, BN and activation: (N, in_channels, H, W) -> (N, channels, H / stride, W / stride).
+    """Convolution, BN and activation: (N, in_channels, H, W) -> (N, channels, H / stride, W / stride).
 
     Args:
         in_channels: Channels of the input.
@@ -66,6 +66,7 @@ class ConvBN(HybridBlock):
         norm: How the BN layer is made.
         padding: 'symmetric', or 'same', which reproduces TensorFlow at stride 2: for an even input the one extra pixel
             lies right and below. For an odd input TensorFlow pads symmetrically: `set_odd_input`.
+        use_bias: Whether the convolution has a bias, which BN makes superfluous; some official networks have it.
 
     Raises:
         ValueError: For channels that `groups` does not divide, another padding or an unknown activation.
@@ -76,6 +77,8 @@ class ConvBN(HybridBlock):
         >>> unit(mx.nd.zeros((1, 3, 32, 32))).shape
         (1, 16, 16, 16)
     """
+
+    _odd_input, _dilation = False, 1
 
     def __init__(
         self,
@@ -88,20 +91,26 @@ class ConvBN(HybridBlock):
         act: Optional[str] = None,
         norm: Norm = Norm(),
         padding: str = "symmetric",
+        use_bias: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
         check_divisors("inputs", in_channels, groups)
         check_divisors("outputs", channels, groups)
-        self._kernel, self._stride, self._odd_input = kernel, stride, False
+        self._kernel, self._stride = kernel, stride
         with self.name_scope():
             self.conv = nn.Conv2D(
-                channels, kernel, stride, kernel // 2, groups=groups, use_bias=False, in_channels=in_channels
+                channels, kernel, stride, kernel // 2, groups=groups, use_bias=use_bias, in_channels=in_channels
             )
             self.bn = norm(channels)
             self.act = make_activation(act) if act else None
         self._unblock = unblocking(in_channels, channels, groups)
         self.set_padding(padding)
+
+    @property
+    def kernel(self) -> int:
+        """Side of the kernel, in pixels."""
+        return self._kernel
 
     @property
     def stride(self) -> int:
@@ -121,9 +130,19 @@ class ConvBN(HybridBlock):
             raise ValueError(f"padding is {padding!r}; choose one of {', '.join(PADDINGS)}")
         self.padding = padding
         self._pad_end = padding == "same" and self._stride == 2 and self._kernel > 1 and not self._odd_input
-        before = (self._kernel - 2) // 2 if self._pad_end else self._kernel // 2
+        before = (self._kernel - 2) // 2 if self._pad_end else self._kernel // 2 * self._dilation
         self.conv._kwargs["pad"] = (0, 0) if self._pad_end else (before, before)
         self._pad_width = (0, 0, 0, 0, before, before + 1, before, before + 1)
+
+    def set_dilation(self, dilation: int) -> None:
+        """Drop the stride, and read every `dilation`-th pixel. Call it as `set_padding`.
+
+        Args:
+            dilation: Distance of the pixels that a kernel reads; 1: neighbors.
+        """
+        self._stride, self._dilation = 1, dilation
+        self.conv._kwargs["stride"], self.conv._kwargs["dilate"] = (1, 1), (dilation, dilation)
+        self.set_padding(self.padding)
 
     def set_odd_input(self, odd: bool) -> None:
         """Say whether the side of the input is odd, which decides what 'same' is at stride 2. Call it as `set_padding`.

@@ -97,8 +97,12 @@ class MBBlock(HybridBlock):
             self.drop = Dropout(drop_connect, axes=(1, 2, 3)) if drops else None
 
     def hybrid_forward(self, F, x):
-        y = self.expand(x) if self.expand is not None else x
-        y = self.project(conv_bn_se(F, self.depthwise, self.se, y))
+        return self.tapped(F, x)[1]
+
+    def tapped(self, F, x):
+        """The map that the depthwise convolution reads, (N, hidden, H, W), and the output of the block."""
+        hidden = self.expand(x) if self.expand is not None else x
+        y = self.project(conv_bn_se(F, self.depthwise, self.se, hidden))
         if self.drop is not None:
             y = self.drop(y)
-        return add_shortcut(F, y, x) if self.has_residual else y
+        return hidden, add_shortcut(F, y, x) if self.has_residual else y

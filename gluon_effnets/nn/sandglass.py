@@ -106,7 +106,23 @@ class ConvChain(HybridBlock):
         self.identity_channels = self.channels // divisor
 
     def hybrid_forward(self, F, x):
-        y = self.units(x)
+        return self._with_identity(F, self.units(x), x)
+
+    def tapped(self, F, x):
+        """The map that the last depthwise convolution reads, and the output of the block."""
+        units = list(self.units._children.values())
+        depthwise = [place for place, unit in enumerate(units) if unit.kernel > 1]
+        if not depthwise:
+            raise ValueError("the block has no depthwise convolution, and so no map before it")
+        last, y = depthwise[-1], x
+        for unit in units[:last]:
+            y = unit(y)
+        hidden = y
+        for unit in units[last:]:
+            y = unit(y)
+        return hidden, self._with_identity(F, y, x)
+
+    def _with_identity(self, F, y, x):
         if self.se is not None:
             y = self.se(y)
         if self.drop is not None:

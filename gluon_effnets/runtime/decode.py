@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 from pathlib import Path
-from typing import Union
+from typing import Iterator, Union
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from .files import read_bytes
 from .header import read_header, upright
@@ -21,6 +23,7 @@ Picture = Union[str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "PPM", "JPEG2000")
 _ORIENTATION = 0x0112  # EXIF's tag
 _BYTES = (bytes, bytearray, memoryview)
+_lock = threading.Lock()
 
 
 def is_one(images) -> bool:
@@ -79,12 +82,26 @@ def decode(encoded: bytes, where: str) -> np.ndarray:
     except ValueError as error:
         raise OSError(f"{where} {error}") from None
     try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        with _refusing_what_is_cut_short(), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             pixels = _rgb(image)
     # Damaged bytes raise errors of many types in Pillow's readers.
     except Exception:
         raise OSError(f"{where} is no readable image ({len(encoded):,} bytes of {header.format})") from None
     return upright(pixels, header.orientation) if header.orientation > 1 else pixels
+
+
+@contextlib.contextmanager
+def _refusing_what_is_cut_short() -> Iterator[None]:
+    """Within it Pillow refuses damaged images, although another package (GluonCV does) told it not to."""
+    if not ImageFile.LOAD_TRUNCATED_IMAGES:
+        yield
+        return
+    with _lock:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = True
 
 
 def _upright_rgb(image: Image.Image, where: str) -> np.ndarray:

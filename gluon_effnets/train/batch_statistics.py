@@ -10,7 +10,7 @@ from mxnet import autograd
 from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
 
-__all__ = ["batch_statistics", "statistics_layers", "watch_moments"]
+__all__ = ["batch_statistics", "restore_folded", "statistics_layers", "watch_moments"]
 
 
 def batch_statistics(net: Block, batches: Iterable[mx.nd.NDArray]) -> Dict[str, mx.nd.NDArray]:
@@ -51,9 +51,57 @@ def batch_statistics(net: Block, batches: Iterable[mx.nd.NDArray]) -> Dict[str, 
     return {name: (total / counts[name]).astype("float32") for name, total in moments.items()}
 
 
+def restore_folded(net: Block, batches: Iterable[mx.nd.NDArray]) -> int:
+    """Give BN layers that were folded into the convolutions before them statistics again; return how many there are.
+
+    Weights for inference alone, such as those of TensorFlow Lite, have BN layers that do nothing but add beta: with
+    mean 0 and variance 1. A training step, which normalizes by the batch, would turn such a network into another one.
+    Here mean and variance become those of `batches`, and gamma and beta what leaves the answers in evaluation as they
+    were, but for rounding.
+
+    Args:
+        net: All of its layers may have statistics already; then nothing happens.
+        batches: Images (N, C, H, W), on the device of the network.
+    """
+    folded = {layer for layer in statistics_layers(net) if _is_folded(layer)}
+    moments: Dict[nn.BatchNorm, List[Tuple[mx.nd.NDArray, mx.nd.NDArray]]] = {layer: [] for layer in folded}
+
+    def add(layer, mean, variance) -> None:
+        if layer in folded:
+            moments[layer].append((mean, variance))
+
+    with watch_moments(net, add, training=False):
+        for batch in batches if folded else ():
+            net(batch)
+            mx.nd.waitall()
+    for layer, found in moments.items():
+        means, variances = (mx.nd.stack(*arrays) for arrays in zip(*found))
+        mean = means.mean(axis=0)
+        # Within the batches and between them.
+        variance = variances.mean(axis=0) + mx.nd.square(mx.nd.broadcast_sub(means, mean)).mean(axis=0)
+        layer.running_mean.set_data(mean)
+        layer.running_var.set_data(variance)
+        layer.gamma.set_data(mx.nd.sqrt(variance + layer._kwargs["eps"]))
+        layer.beta.set_data(layer.beta.data() + mean)
+    return len(folded)
+
+
+def _is_folded(layer: nn.BatchNorm) -> bool:
+    if layer._kwargs["fix_gamma"]:
+        return False
+    mean, variance, gamma = (p.data().asnumpy() for p in (layer.running_mean, layer.running_var, layer.gamma))
+    # A layer that has just been initialized has the variance 1, and divides by a little more.
+    divides = abs(variance + layer._kwargs["eps"] - 1).max() > 1e-6
+    return not (divides or mean.any() or (gamma != 1).any())
+
+
 @contextlib.contextmanager
-def watch_moments(net: Block, add: Callable[[nn.BatchNorm, mx.nd.NDArray, mx.nd.NDArray], None]) -> Iterator[None]:
+def watch_moments(
+    net: Block, add: Callable[[nn.BatchNorm, mx.nd.NDArray, mx.nd.NDArray], None], training: bool = True
+) -> Iterator[None]:
     """Within it `net` runs as in training, and calls add(layer, mean, unbiased variance) in each BN layer of a pass.
+
+    Without `training` it runs as in evaluation: each layer has its running statistics.
 
     The arrays have an entry per channel. Statistics stay as they are. A pass raises ValueError if a layer sees one
     value per channel alone.
@@ -62,7 +110,8 @@ def watch_moments(net: Block, add: Callable[[nn.BatchNorm, mx.nd.NDArray, mx.nd.
     def moments(layer, inputs) -> None:
         add(layer, *_moments(inputs[0], layer._kwargs["axis"]))
 
-    with _imperative(net), contextlib.ExitStack() as hooks, autograd.train_mode():
+    mode = autograd.train_mode if training else autograd.predict_mode
+    with _imperative(net), contextlib.ExitStack() as hooks, mode():
         for layer in statistics_layers(net):
             hooks.enter_context(layer.register_forward_pre_hook(moments))
         yield

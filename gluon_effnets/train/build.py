@@ -27,7 +27,9 @@ from .hooks.skipped import SkippedUpdates
 from .hooks.sparsify import Unpruned
 from .hooks.watched import Watched
 from .optim import base_learning_rate, make_optimizer
+from .parts import freeze
 from .precision import Precision
+from .pretrained import data_settings, restore_statistics
 from .schedules import make_schedule
 from .state import StagePlace, TrainState
 from .tasks import Task, make_task
@@ -102,18 +104,21 @@ def build(
     ctx = workers.device()
     task, hooks = make_task(recipe.task, recipe.task_options), tuple(make_hooks(recipe.hooks))
     workers.progress("opening the data")
-    data = open_data(recipe.data, seed=recipe.seed, rank=workers.rank, world=workers.size)
+    data = open_data(data_settings(recipe), seed=recipe.seed, rank=workers.rank, world=workers.size)
     if not data.num_train:
         raise ValueError(f"{recipe.data.source} has no training images; it serves for evaluation alone (validate)")
     precision = Precision(recipe.precision, ctx)
     workers.progress("making the network")
     net = _make_net(recipe, data, ctx)
+    num_params, frozen = count_params(net), freeze(net, recipe.freeze)
     if start and workers.is_writer:
         net.load_parameters(str(start), ctx=ctx)
         difference = compare_names(net.classes, data.class_names)
         if difference:
             raise ValueError(f"{start} was trained with other classes: {difference}; --fresh starts over")
         net.card = _card(data, net.origin)
+    elif recipe.pretrained and workers.is_writer:
+        restore_statistics(net, data, ctx)
     workers.broadcast_([p.data() for _, p in sorted(net._collect_params_with_prefix().items())], "weights")
 
     per_epoch = data.steps_per_epoch // recipe.accumulate
@@ -145,7 +150,8 @@ def build(
         seed=recipe.seed,
         stage=stage,
         moves_statistics=task.moves_statistics,
-        num_params=count_params(net),
+        frozen=frozenset(frozen),
+        num_params=num_params,
     )
     extra = tuple(extra_hooks)
     exported_weights(recipe, (*hooks, *extra))  # which refuses what there will not be
@@ -163,9 +169,11 @@ def model_options(recipe: Recipe, data: Data) -> Dict[str, Any]:
     Args:
         recipe: Its `model_options` go before.
         data: Decides `classes` and `in_channels`, and with small images the stride of the first convolution; a network
-            from outside of the package, which may have no such option, keeps its own.
+            from outside of the package, which may have no such option, keeps its own, and one with pretrained weights
+            theirs.
     """
-    small = {"stem_stride": 1} if data.image_size < SMALL_IMAGE and not is_foreign(recipe.model) else {}
+    is_open = not (recipe.pretrained or is_foreign(recipe.model))
+    small = {"stem_stride": 1} if data.image_size < SMALL_IMAGE and is_open else {}
     return {**small, **recipe.model_options, "classes": data.num_classes, "in_channels": data.in_channels}
 
 

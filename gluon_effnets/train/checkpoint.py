@@ -169,7 +169,7 @@ def _write(folder: Path, state: TrainState, hooks: Sequence[Hook], recipe: dict)
     run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
     run["updates_per_epoch"], run["scores"] = state.updates_per_epoch, state.scores
     run["identity"], run["operators"] = state.net.identity, state.precision.operators
-    run["card"] = state.net.card.marks()
+    run["card"], run["digests"] = state.net.card.marks(), state.digests
     params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
     write_arrays(folder / "net.params", params)
     run["trainer"], arrays = _flatten(_trainer_state(state))
@@ -309,7 +309,7 @@ _RECORD = record(
         "workers": _COUNT,
         **dict.fromkeys(("recipe", "identity", "trainer", "hooks", "scores"), _OBJECT),
     },
-    {"updates_per_epoch": _COUNT, "operators": optional(text()), "card": _OBJECT},
+    {"updates_per_epoch": _COUNT, "operators": optional(text()), "card": _OBJECT, "digests": table_of(text())},
 )
 
 
@@ -328,6 +328,12 @@ def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, content: _C
             "choose another --out, or --fresh to start over"
         )
     check_identity(state.net, run["identity"], folder)
+    for what, digest in run.get("digests", {}).items():
+        if state.digests.get(what, digest) != digest:
+            raise ValueError(
+                f"{state.out}: the weights of the {what} are others than those that {folder.name} was trained with; "
+                "give them back, choose another --out, or --fresh to start over"
+            )
     for key, param in params.items():
         param.set_data(loaded[key])
     _set_trainer_state(state, content.trainer)

@@ -42,6 +42,7 @@ class OptimizerSettings:
     accumulate); with `lr_for_batch: null` it is `lr` itself.
     `decay_all: false` leaves biases and the gamma and beta of normalization layers without weight decay.
     `options` go to the optimizer (momentum, beta1, warmup_strategy, ...).
+    `lr_factors` are factors of the rate for parts of the network, {pattern: factor} (train/parts.py).
     """
 
     name: str = "nag"
@@ -49,6 +50,7 @@ class OptimizerSettings:
     lr_for_batch: Optional[int] = None
     weight_decay: float = 0.0
     decay_all: bool = False
+    lr_factors: Dict[str, Any] = dataclasses.field(default_factory=dict)
     options: Dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -96,6 +98,7 @@ class DistributedSettings:
 class Recipe:
     """One training run. Every key of a recipe file is a field here; unknown keys are refused.
 
+    `freeze` names the parts of the network that stay as they are (train/parts.py).
     `model`, `task`, the keys of `hooks`, `optimizer.name` and `schedule.name` may name code outside of the package as
     'module:name'.
     With mixed precision, `max_skipped_updates` in a row, whose gradients are not finite, end the run (0: never).
@@ -107,6 +110,7 @@ class Recipe:
     model: str = UNSET
     model_options: Dict[str, Any] = dataclasses.field(default_factory=dict)
     pretrained: Optional[str] = None
+    freeze: Tuple[str, ...] = ()
     task: str = "classification"
     task_options: Dict[str, Any] = dataclasses.field(default_factory=dict)
     data: DataSettings = DataSettings()
@@ -167,7 +171,7 @@ class Recipe:
 
 
 # What belongs to the network or to the whole process is common to all stages.
-STAGE_KEYS = ("task", "task_options", "data", "duration", "accumulate", "optimizer", "schedule", "hooks",
+STAGE_KEYS = ("freeze", "task", "task_options", "data", "duration", "accumulate", "optimizer", "schedule", "hooks",
               "evaluate_every", "checkpoint_every", "export_weights")  # fmt: skip
 
 
@@ -316,6 +320,8 @@ def _build(cls, tree: Any, where: str):
     if not isinstance(tree, dict):
         raise ValueError(f"{where or 'the recipe'} must be a section with keys, not {shortened(tree)}")
     types = typing.get_type_hints(cls)
+    if cls is Recipe and isinstance(tree.get("freeze"), str):
+        tree = {**tree, "freeze": [tree["freeze"]]}
     _refuse_unknown(tree, types, where)
     return cls(**{key: _convert(types[key], value, f"{where}{key}") for key, value in tree.items()})
 

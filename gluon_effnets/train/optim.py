@@ -11,6 +11,7 @@ from .._foreign import is_foreign
 from .config import OptimizerSettings
 from .durations import to_updates
 from .lb_sgd import VECTORS, LargeBatchSGD
+from .parts import set_rates
 from .registry import Registry
 from .rmsprop_tf import RMSPropTF
 
@@ -45,7 +46,7 @@ def fields_of(optimizer: mx.optimizer.Optimizer) -> Tuple[str, ...]:
 def make_optimizer(
     settings: OptimizerSettings, net: Block, lr: float, updates_per_epoch: int = 0, total_updates: int = 0
 ) -> mx.optimizer.Optimizer:
-    """Make an optimizer for the parameters of a network, whose factors of weight decay are set.
+    """Make an optimizer for the parameters of a network, whose factors of weight decay and of the rate are set.
 
     Args:
         settings: `name` is one of `OPTIMIZERS`, a name of MXNet's (nag, sgd, adam, ...) or 'module:Name'.
@@ -55,7 +56,7 @@ def make_optimizer(
         total_updates: Likewise.
 
     Raises:
-        ValueError: An unknown name or option.
+        ValueError: An unknown name or option, or a factor of the rate for what is not there.
     """
     known: Mapping[str, Any] = {**mx.optimizer.Optimizer.opt_registry, **OPTIMIZERS}
     registry = Registry("optimizer", known, mx.optimizer.Optimizer)
@@ -68,6 +69,7 @@ def make_optimizer(
     if not settings.decay_all:
         for param_name, param in params.items():
             param.wd_mult = 0.0 if param_name.endswith(VECTORS) else 1.0
+    set_rates(net, settings.lr_factors)
     # LARS looks names up to leave BN and biases alone; a Trainer numbers the parameters in the order of their names.
     given = {"learning_rate": lr, "wd": settings.weight_decay, "param_idx2name": dict(enumerate(sorted(params.keys())))}
     return registry.make(name, options, f"optimizer.options of {settings.name}", **given)

@@ -39,6 +39,7 @@ from .dist import Workers, start_workers
 from .exit_codes import CRASHED, FINISHED, USER_ERROR, is_supervised, record_verdict, stopped
 from .hooks.sparsify import SPARSITY
 from .not_finite import NotFinite
+from .parts import set_rates
 from .report import RESULT, write_report, write_stage_result
 from .signals import Stopped, stop_signals
 from .stages import run_stages
@@ -83,6 +84,15 @@ def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
         f"batch     {batch} = {recipe.data.batch_size} x {world} worker(s) x {recipe.accumulate} accumulated",
     )
     say(state, f"rate      {optimizer.name}, lr {state.base_lr:g}{scaling}")
+    if optimizer.lr_factors:
+        rates = set_rates(state.net, optimizer.lr_factors).items()
+        factors = [f"{pattern} x {optimizer.lr_factors[pattern]:g} ({number} parameters)" for pattern, number in rates]
+        say(state, f"          {', '.join(factors)}")
+    if state.frozen:
+        params = state.net._collect_params_with_prefix()
+        layers = sum(name.endswith("running_mean") for name in state.frozen)
+        kept = sum(params[name].data().size for name in state.frozen if "running_" not in name)
+        say(state, f"frozen    {kept:,} parameters, and the statistics of {layers} BN layers")
     say(state, f"duration  {state.total_updates} updates, {state.updates_per_epoch} per epoch, on {state.ctx}")
     could = state.ctx.device_type == "cpu" and recipe.precision == "float32" and not native.switched_off()
     if could and state.precision.operators != "compiled":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Collection, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 
@@ -46,6 +46,8 @@ class TrainState:
     stage: StagePlace = StagePlace()
     moves_statistics: bool = True  # whether training changes BN's running statistics
     trains: bool = True  # whether the task trains by gradients; else updates leave the optimizer alone
+    frozen: Collection[str] = ()  # names within the network of what the recipe keeps as it is
+    digests: Dict[str, str] = dataclasses.field(default_factory=dict)  # {what: SHA-256} of weights that a task asks
     num_params: int = 0  # of the network, also those that this run does not train
     update: int = 0  # updates done
     epoch: int = 0  # the epoch that the next update belongs to, from 0

@@ -7,12 +7,12 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import Parameter
+from mxnet.gluon import Constant, Parameter
 from mxnet.gluon.block import HybridBlock
 
 from ..files.schema import check_type
 from ..files.text import shortened
-from ..models import ClassificationNet, get_model
+from ..models import ClassificationNet
 from ..nn import ConvBN
 from .condensenet import CONDENSENET, CONDENSENET_CONVERTED, CONDENSENET_V2, CONDENSENET_V2_CONVERTED
 from .dsnet import DS_NET
@@ -23,6 +23,7 @@ from .mbnet import PLAIN
 from .mobilenext import MOBILENET_V2_EXTRA, MOBILENEXT, MOBILENEXT_FIG4C, MOBILENEXT_SE
 from .shufflenet import MEGVII_V1, MEGVII_V2, TORCHVISION_SHUFFLENET
 from .source import Source
+from .ssdlite import THIRD_PARTY_SSDLITE, TORCHVISION_SSDLITE
 from .tflite import TFLITE
 from .timm import TIMM, TIMM_TF
 from .torchvision import TORCHVISION
@@ -53,6 +54,8 @@ SOURCES = (
     CONDENSENET_CONVERTED,
     DS_NET,
     TFLITE,
+    THIRD_PARTY_SSDLITE,
+    TORCHVISION_SSDLITE,
 )
 
 # What wrappers put before every key, and bookkeeping that is no weight.
@@ -129,7 +132,7 @@ def load(net: ClassificationNet, state: Mapping[str, Any], source: Optional[str]
     }
     values.update({param: np.zeros(param.shape, np.float32) for param in chosen.lacks(net)})
     # From here on nothing can fail.
-    _write(values)
+    _write(net, values)
     _adapt(net, definition)
     stated = getattr(checkpoint, "preprocessing", {})
     net.preprocessing = chosen.completed(chosen.preprocessing(net, definition)._replace(**stated))
@@ -180,7 +183,7 @@ def _compare(net: ClassificationNet, source: Source, state: Mapping[str, Any]) -
     }
     covered = {*wanted.values(), *source.lacks(net)}
     missing = [key for key in wanted if key not in state]
-    missing += [f"{key} (ours)" for key, p in net._collect_params_with_prefix().items() if p not in covered]
+    missing += [f"{key} (ours)" for key, p in _learned(net).items() if p not in covered]
     official = {key: _matrix_shape(np.shape(value)) for key, value in state.items()}
     shapes = {
         key: (param, official[key], expected[key])
@@ -223,12 +226,12 @@ def _advice(net: ClassificationNet, source: Source, state: Mapping[str, Any], mi
             return f"{advice}; net.reset_class({net.num_classes}) after loading gives it your classes."
         return f"{advice}."
     for name, defaults in source.models:
-        model = get_model(name, **defaults)
+        model = source.make(name, **defaults)
         found = _explain(model, source, _compare(model, source, state))
         if found is not None:
             options = {**defaults, **found}
-            return f"They fit get_model({', '.join(filter(None, (repr(name), _arguments(options))))})."
-    names = ", ".join(name for name, _ in source.models)
+            return f"They fit {source.make.__name__}({', '.join(filter(None, (repr(name), _arguments(options))))})."
+    names = ", ".join(dict.fromkeys(name for name, _ in source.models))
     return f"They are incomplete, of another source, or of none of the models known of {source.name} ({names})."
 
 
@@ -299,12 +302,20 @@ def _numbers(key: str, value: Any) -> np.ndarray:
         raise ValueError(f"{key} in the state holds no numbers but {type(value).__name__}") from None
 
 
-def _write(values: Mapping[Parameter, np.ndarray]) -> None:
+def _learned(net: HybridBlock) -> Dict[str, Parameter]:
+    """Parameters by their place, without constants such as anchors, which no checkpoint holds."""
+    return {key: p for key, p in net._collect_params_with_prefix().items() if not isinstance(p, Constant)}
+
+
+def _write(net: HybridBlock, values: Mapping[Parameter, np.ndarray]) -> None:
     ctx = next((param.list_ctx() for param in values if param._data is not None), [mx.current_context()])
     for param, value in values.items():
         if param._data is None:
             param.initialize(init=mx.init.Zero(), ctx=ctx)
         param.set_data(mx.nd.array(value.reshape(param.shape)))
+    for param in net.collect_params().values():
+        if isinstance(param, Constant) and param._data is None:
+            param.initialize(ctx=ctx)
 
 
 def _adapt(net: ClassificationNet, definition: Mapping[str, Any]) -> None:

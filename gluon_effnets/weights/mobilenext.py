@@ -10,14 +10,14 @@ from ..nn import ConvBN, ConvChain
 from .mbnet import PLAIN, TENSORFLOW, Named, conv_bn
 from .source import Source, explain_ends
 
-__all__ = ["MOBILENET_V2_EXTRA", "MOBILENEXT", "MOBILENEXT_FIG4C", "MOBILENEXT_SE"]
+__all__ = ["MOBILENET_V2_EXTRA", "MOBILENEXT", "MOBILENEXT_FIG4C", "MOBILENEXT_SE", "name_units_flat"]
 
 
 def _chains(net: MobileNeXt) -> Iterator[ConvChain]:
     return (block for stage in net.stages for block in stage._children.values() if isinstance(block, ConvChain))
 
 
-def _flat(block: ConvChain, at: str) -> Named:
+def name_units_flat(block: ConvChain, at: str) -> Named:
     """Convolution, BN and activation are counted one by one."""
     position = 0
     for unit in block.units:
@@ -56,7 +56,7 @@ def _layers_by(name_units, head: str, classifier: str):
 def _layers_se(net: MobileNeXt) -> Named:
     yield from conv_bn(net.stages[0][0], "_conv_stem", "_bn0")
     for number, block in enumerate(_chains(net)):
-        yield from _flat(block, f"_blocks.{number}.features")
+        yield from name_units_flat(block, f"_blocks.{number}.features")
         if block.se is not None:
             yield f"_blocks.{number}._se_reduce", block.se.reduce
             yield f"_blocks.{number}._se_expand", block.se.expand
@@ -67,7 +67,7 @@ MOBILENEXT = Source(
     name="mobilenext",
     mark="features.0.0.weight",
     network=MobileNeXt,
-    layers=_layers_by(_flat, "none", "classifier.1"),
+    layers=_layers_by(name_units_flat, "none", "classifier.1"),
     definition=lambda net: PLAIN,
     explain=explain_ends,
     models=tuple((f"mobilenext_{name}", {}) for name in ("x1_0", "x0_75", "x0_5", "x0_35", "x1_4", "fig4a", "fig4b")),
@@ -85,7 +85,7 @@ MOBILENEXT_SE = MOBILENEXT._replace(
 MOBILENEXT_FIG4C = MOBILENEXT._replace(
     name="mobilenext_fig4c",
     mark="conv.0.weight",
-    layers=_layers_by(_flat, "conv", "classifier"),
+    layers=_layers_by(name_units_flat, "conv", "classifier"),
     models=(("mobilenext_fig4c", {}),),
 )
 # Not official: the names that torchvision's MobileNetV2 gets by one more unit in every block.

@@ -166,7 +166,7 @@ def _compare(net: ClassificationNet, target: str, state: Mapping[str, np.ndarray
 
 def _official_network(net: ClassificationNet, target: str) -> Any:
     """The official network, or None and the reason."""
-    counterpart = net.info.torch if net.info else None
+    counterpart = getattr(net.info, "torch", None)
     if counterpart is None or counterpart.package != target:
         return None, "its network is not known here by a function of timm or torchvision"
     try:

@@ -8,7 +8,7 @@ import numpy as np
 from mxnet.gluon import Parameter
 from mxnet.gluon.block import HybridBlock
 
-from ..models import ClassificationNet
+from ..models import ClassificationNet, get_model
 from ..models.preprocessing import TORCH_IMAGENET, Preprocessing
 
 __all__ = ["BICUBIC", "BILINEAR", "PYTORCH", "Source", "Translation", "explain_ends"]
@@ -85,6 +85,7 @@ class Source(NamedTuple):
         `padding`, and what `net.definition()` has to say.
     explain : (net, {parameter: official shape}) -> constructor options that give these shapes, or None.
     models : (name, options) of our models that the repository has weights of.
+    make : builds one of them by name and options.
     tensor_names : our tensor name -> official tensor name.
     lacks : net -> parameters that the official network does not have and that work as 0.
     matrices : official keys of 1x1 convolutions of ours that are matrices there.
@@ -106,6 +107,7 @@ class Source(NamedTuple):
     explain: Callable[[Any, Mapping[Parameter, Tuple[int, ...]]], Optional[Dict[str, Any]]]
     models: Tuple[Tuple[str, Dict[str, Any]], ...]
     tensor_names: Mapping[str, str] = PYTORCH
+    make: Callable[..., Any] = get_model
     lacks: Callable[[Any], Tuple[Parameter, ...]] = _nothing
     matrices: Tuple[str, ...] = ()
     translations: Callable[[Any], Dict[str, Translation]] = _as_they_are

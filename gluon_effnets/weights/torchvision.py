@@ -11,7 +11,7 @@ from ..nn import MBBlock
 from .mbnet import BASELINES, MOBILENET_V2, PLAIN, Named, conv_bn, explain, layers, staged
 from .source import BICUBIC, BILINEAR, Source
 
-__all__ = ["TORCHVISION"]
+__all__ = ["TORCHVISION", "name_block", "name_block_v2", "name_units"]
 
 
 def _layers(net: MBNet) -> Named:
@@ -25,26 +25,33 @@ def _layers(net: MBNet) -> Named:
         paths = [f"features.{stage + 1}.{index}" for stage, index in stages]
         paths.append(f"features.{stages[-1][0] + 2}")
     for path, block in zip(paths, parts.blocks):
-        yield from (_block_v2 if isinstance(net, MobileNetV2) else _block)(path, block)
+        yield from (name_block_v2 if isinstance(net, MobileNetV2) else name_block)(path, block)
     yield from conv_bn(parts.head, paths[-1] + ".0", paths[-1] + ".1")
     if parts.hidden is not None:
         yield "classifier.0", parts.hidden
     yield "classifier.1" if parts.hidden is None else "classifier.3", parts.classifier
 
 
-def _block_v2(path: str, block: MBBlock) -> Named:
+def name_block_v2(path: str, block: MBBlock) -> Named:
+    """Yield the layers of a block of MobileNetV2 under their official names, `<path>.conv.<position>`."""
     units = [unit for unit in (block.expand, block.depthwise) if unit is not None]
     for position, unit in enumerate(units):
         yield from conv_bn(unit, f"{path}.conv.{position}.0", f"{path}.conv.{position}.1")
     yield from conv_bn(block.project, f"{path}.conv.{len(units)}", f"{path}.conv.{len(units) + 1}")
 
 
-def _block(path: str, block: MBBlock) -> Named:
+def name_block(path: str, block: MBBlock) -> Named:
+    """Yield the layers of a block of MobileNetV3 or EfficientNet, `<path>.block.<position>`."""
+    yield from name_units(block, f"{path}.block")
+
+
+def name_units(block: MBBlock, path: str) -> Named:
+    """Yield the layers of a block as `<path>.<position>`: expansion, depthwise convolution, SE, projection."""
     position = 0
     for unit in (block.expand, block.depthwise, block.se, block.project):
         if unit is None:
             continue
-        at = f"{path}.block.{position}."
+        at = f"{path}.{position}."
         if unit is block.se:
             yield at + "fc1", unit.reduce
             yield at + "fc2", unit.expand

@@ -13,7 +13,7 @@ import mxnet as mx
 import numpy as np
 import onnx
 import pytest
-from images import photo
+from images import photo, write_records
 from mxnet.gluon import nn
 from networks import trained
 from waiting import PATIENCE_S
@@ -25,7 +25,9 @@ from gluon_effnets.deploy.formats import FORMATS, INT8_FORMATS
 from gluon_effnets.deploy.to_onnx.files import onnx_runner
 from gluon_effnets.deploy.to_onnx.int8 import quantize_onnx, quantize_onnx_to_target
 from gluon_effnets.evaluate.int8_accuracy import INT8_RUNTIMES, compare_quantized, quantized_table
+from gluon_effnets.evaluate.validate import _parted, validate_in_8_bits
 from gluon_effnets.models import ClassificationNet
+from gluon_effnets.train.data import DataSettings, open_data
 
 pytestmark = pytest.mark.fast
 
@@ -192,7 +194,9 @@ def test_useless_files_are_refused_and_leave_the_folder_as_it_was(tmp_path, monk
         export(net, tmp_path / "net", 32, int8=[images()])
     with monkeypatch.context() as patch:
         chosen = INT8_FORMATS["mxnet"]
-        broken = dataclasses.replace(chosen, load=lambda *files: lambda x: chosen.load(*files)(x) * np.nan)
+        broken = dataclasses.replace(
+            chosen, load=lambda *files, **options: lambda x: chosen.load(*files, **options)(x) * np.nan
+        )
         patch.setitem(INT8_FORMATS, "mxnet", broken)
         with pytest.raises(ExportError, match="not finite on held-out calibration images"):
             export(Chain(classes=5), tmp_path / "net", 32, int8=[images()])
@@ -236,6 +240,25 @@ def test_both_runtimes_are_compared():
         assert row.float_top1 == 1 and row.top1 == row.agreement and 0 < row.difference < 0.3
     assert all(row.size > 0 and row.float_size > 0 for row in rows)
     assert "| tiny | onnxruntime | channel-wise | 100.00% |" in quantized_table(rows)
+
+
+def test_evaluation_images_calibrate_where_there_are_no_others(weights, tmp_path, caplog):
+    write_records(tmp_path / "val.rec", [photo(seed) for seed in range(24)], [seed % 10 for seed in range(24)])
+    source, overrides = (
+        f"recordio:{tmp_path / 'val.rec'}",
+        ["data.image_size=32", "data.batch_size=5", "data.classes=10"],
+    )
+    data = open_data(DataSettings(source, image_size=32, batch_size=5, classes=10), seed=0)
+    calibration, rest = _parted(data, 10)
+    assert (sum(map(len, calibration)), sum(len(labels) for _, labels in rest)) == (10, 14)
+    pixels = np.concatenate([batch.asnumpy() for batch in [*calibration, *(images for images, _ in rest)]])
+    everything = np.concatenate([batch.data.asnumpy()[: batch.num_valid] for batch in data.val_batches()])
+    assert sorted(map(bytes, pixels)) == sorted(map(bytes, everything))
+    [row, *_] = validate_in_8_bits({"idle_tiny": weights}, source, overrides, images=10, runtimes=["onnxruntime"])
+    assert round(row.top1 * 14) == pytest.approx(row.top1 * 14) and row.milliseconds > 0 and row.float_milliseconds > 0
+    assert "10 of its 24 evaluation images calibrate" in caplog.text
+    with pytest.raises(ValueError, match="24 of 24 images cannot calibrate and leave some"):
+        validate_in_8_bits({"idle_tiny": weights}, source, overrides, images=24)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ EQUAL = {
     "adapted": [*PLAIN, "optimizer={name: lb_sgd, lr: 0.01, options: {momentum: 0.9, warmup_strategy: lars}}"],
 }
 HALVED = [*EQUAL["sgd"], "distributed.compression=fp16"]
-ALL = ["data.source=synthetic:80", "hooks={ema: {decay: 0.5}, mixup: {}, clip_gradients: {max_norm: 1}}"]
+ALL = ["data.source=synthetic:80", "hooks={ema: {decay: 0.5}, mixup: {}, cutmix: {}, clip_gradients: {max_norm: 1}}"]
 ALL += ["model_options={dropout: 0.3, drop_connect: 0.3}", "data.batch_size=4", "duration=8it"]
 AMP = [*PLAIN, "data.batch_size=4", "duration=6it", "precision=bfloat16"]
 RECOMPUTED = ["data.batch_size=4", "data.source=synthetic:64", "hooks={recompute_statistics: {duration: 5it}}"]

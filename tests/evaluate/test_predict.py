@@ -99,14 +99,15 @@ def marked(path, preprocessing, classes=NUM, name="idle_tiny", **options):
     return str(path)
 
 
-def test_validate_follows_the_mark_and_says_so(images, tmp_path, caplog):
+def test_validate_follows_the_mark_and_says_so(images, tmp_path, caplog, capsys):
     path, source = marked(tmp_path / "bgr.params", RAW_BGR), f"folder:{images}"
     overrides = ["data.image_size=32", "data.batch_size=8"]
     _, data = open_pair("idle_tiny", path, source, overrides)
     assert data.settings.preprocessing.normalization == RAW_BGR
-    [line] = caplog.messages
-    assert line.endswith("gets the preprocessing that it is marked with: BGR 0..255, not normalized") and path in line
-    caplog.clear()
+    settings = [word for override in overrides for word in ("--set", override)]
+    assert main(["validate", "idle_tiny", path, "--data", source, *settings]) == 0 and not caplog.messages
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("images:")]
+    assert "BGR 0..255, not normalized, 32 pixels" in line and line.endswith("(recorded, image_size as asked)")
     # The same numbers as with the settings spelled out, for a file that is not marked.
     net, usual = get_model("idle_tiny", pretrained=path), str(tmp_path / "usual.params")
     net.preprocessing = Preprocessing()
@@ -123,7 +124,7 @@ def test_what_the_user_sets_goes_before_the_mark(images, tmp_path, caplog):
     overrides = ["data.image_size=32", "data.channel_order=rgb"]
     _, data = open_pair("idle_tiny", path, f"folder:{images}", overrides)
     assert data.settings.preprocessing.normalization == RAW_BGR._replace(channel_order="rgb")
-    assert "RGB 0..255, not normalized" in caplog.text
+    assert "channel_order rgb instead of bgr" in caplog.text
 
 
 def test_8_bits_calibrate_each_network_with_its_own_preprocessing(images, tmp_path):

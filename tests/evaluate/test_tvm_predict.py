@@ -92,6 +92,19 @@ def test_predict_fills_the_last_batch_and_says_what_the_onnx_file_says(folder, l
     assert shapes == 2 * [(BATCH, 3, 32, 32)]
 
 
+def test_validate_scores_a_library_as_the_onnx_file(folder, library, shapes, capsys):
+    data = ["--data", "synthetic:36", "--set", "data.classes=8", "--set", "data.eval_batch_size=5", "--format", "json"]
+    found = []
+    for trusted in ([f"{library}.json", "--trust-library"], [str(folder / "net.json")]):
+        assert main(["validate", *trusted, *data]) == 0
+        (record,) = json.loads(capsys.readouterr().out)
+        found.append({**record, "name": "", "weights": ""})
+    assert found[0] == found[1] and found[0]["images"] == 9
+    # Five and four images, two at a time.
+    assert shapes == 5 * [(BATCH, 3, 32, 32)]
+    assert "--trust-library" in error_of(capsys, "validate", f"{library}.json", *data)
+
+
 def error_of(capsys, *arguments):
     """What a command that fails says, in one line."""
     assert main(list(map(str, arguments))) == 1

@@ -8,7 +8,8 @@ import pytest
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.evaluate.routes import _pixels, draw_routes
+from gluon_effnets.evaluate.inputs import as_pixels
+from gluon_effnets.evaluate.routes import draw_routes
 from gluon_effnets.evaluate.validate import open_pair, validate
 from gluon_effnets.models import Preprocessing
 
@@ -54,11 +55,11 @@ def test_without_widths_it_is_the_largest(weights):
 def test_command_validate(weights, capsys):
     command = ["validate", "ds_mobilenet_tiny", weights, "--data", DATA[0], "--set", DATA[1][0], "--widths"]
     assert main([*command, "dynamic"]) == 0
-    told = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    told = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
     assert {"top1", "gate_accuracy", "easy", "mean_madds", "route_3", "easy_route_3", "loss"} <= told.keys()
     assert sum(float(told[f"route_{k}"].rstrip("%")) for k in range(4)) == pytest.approx(100, abs=0.01)
     assert main([*command, "0,5,largest"]) == 0
-    told = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    told = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
     assert {"top1_0", "top1_5", "top1_largest"} <= told.keys() and "top1_1" not in told
     assert main([*command, "9"]) == 1
     assert "there is no sub-network 9: choose 0 to 5" in capsys.readouterr().err
@@ -101,4 +102,4 @@ def test_pictures_show_the_pixels_that_were_read(order):
     preprocessing = Preprocessing((120.0, 110.0, 100.0), (50.0, 60.0, 70.0), order)
     normal = (pixels - np.array(preprocessing.mean)) / np.array(preprocessing.std)
     given = normal[..., :: -1 if order == "bgr" else 1].transpose(2, 0, 1)
-    assert (_pixels(given, preprocessing) == pixels).all()
+    assert (as_pixels(given, preprocessing) == pixels).all()

@@ -19,6 +19,7 @@ LAYERS = [
     ["native"],
     ["nn"],
     ["models"],
+    ["detection"],
     ["complexity", "paper_tables", "weights", "timing"],
     ["deploy"],
     ["train"],

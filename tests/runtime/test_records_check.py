@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from exports import encoded, jpeg
 from images import photo
-from PIL import Image
+from PIL import Image, ImageFile
 
 from gluon_effnets.runtime.commands import main
 from gluon_effnets.runtime.recordio import MAGIC, Reader, Writer, pack
@@ -125,7 +125,10 @@ def test_cut_within_the_parts_of_a_record(path, tmp_path):
     assert saved(path, tmp_path) == without(3)
 
 
-def test_images_are_decoded_on_demand(tmp_path):
+@pytest.mark.parametrize("told", [False, True])
+def test_images_are_decoded_on_demand(tmp_path, monkeypatch, told):
+    # Importing GluonCV tells Pillow to take images that are cut short for whole ones.
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", told)
     png = encoded(Image.fromarray(photo(1)), "PNG")
     middle = png.index(b"IDAT") + 60
     with Writer(tmp_path / "a.rec") as writer:
@@ -135,6 +138,7 @@ def test_images_are_decoded_on_demand(tmp_path):
     [damage] = check(tmp_path / "a.rec", decode=True).damages
     assert damage.number == 1 and damage.reason.startswith("its image is no readable image")
     assert saved(tmp_path / "a.rec", tmp_path, decode=True) == [0, 2]
+    assert ImageFile.LOAD_TRUNCATED_IMAGES == told
 
 
 INDEXES = {

@@ -12,7 +12,7 @@ import pytest
 from mxnet.gluon import nn
 from recipes import STAGES
 
-from gluon_effnets.models import ClassificationNet, register_model
+from gluon_effnets.models import ClassificationNet, get_model, register_model
 from gluon_effnets.train import loop
 from gluon_effnets.train.build import Hooks, resume
 from gluon_effnets.train.checkpoint import list_checkpoints
@@ -44,6 +44,16 @@ class PlainNet(ClassificationNet):
 def plain_tiny(**options) -> PlainNet:
     """PlainNet under a name that recipes can use."""
     return PlainNet(**options)
+
+
+def save_teacher(path, model: str = "plain_tiny", scale: float = 1.0, **options) -> str:
+    """Write weights of a model for the ten synthetic classes, times a factor; return the path as a text."""
+    net = get_model(model, classes=10, **options)
+    net.initialize(mx.init.Xavier())
+    for param in net.collect_params().values():
+        param.set_data(param.data() * scale)
+    net.save_parameters(str(path))
+    return str(path)
 
 
 class Killed(Exception):

@@ -2,6 +2,7 @@
 
 import json
 from ast import literal_eval
+from typing import Callable, List
 
 import numpy as np
 import torch
@@ -12,15 +13,20 @@ from gluon_effnets.deploy.graph.inference import inference_graph
 
 def run(net, images: np.ndarray, dtype=torch.float32) -> np.ndarray:
     """Logits of `images` (N, C, H, W) in PyTorch's arithmetic. KeyError for an operator that stands not below."""
+    return run_all(net, net.collect_params(), images, dtype)[0]
+
+
+def run_all(net: Callable, params, images: np.ndarray, dtype=torch.float32) -> List[np.ndarray]:
+    """All outputs of a function from a symbol to one, whose parameters are `params`."""
     graph = json.loads(inference_graph(net).tojson())
-    values = {name: torch.tensor(param.data().asnumpy()).to(dtype) for name, param in net.collect_params().items()}
+    values = {name: torch.tensor(param.data().asnumpy()).to(dtype) for name, param in params.items()}
     values["data"] = torch.tensor(images).to(dtype)
     results = []
     for node in graph["nodes"]:
         inputs = [results[index] for index, *_ in node["inputs"]]
         is_input = node["op"] == "null"
         results.append(values[node["name"]] if is_input else _OPERATORS[node["op"]](node.get("attrs", {}), *inputs))
-    return results[graph["heads"][0][0]].numpy()
+    return [results[index].numpy() for index, *_ in graph["heads"]]
 
 
 def _convolution(attrs, x, weight, bias=None):
@@ -72,7 +78,7 @@ def _reshape_like(attrs, x, like):
 _OPERATORS = {
     "Activation": lambda attrs, x: {"relu": torch.relu, "sigmoid": torch.sigmoid}[attrs["act_type"]](x),
     "BatchNorm": _batch_norm,
-    "Concat": lambda attrs, *parts: torch.cat(parts, 1),
+    "Concat": lambda attrs, *parts: torch.cat(parts, int(attrs.get("dim", 1))),
     "Convolution": _convolution,
     "Dropout": lambda attrs, x: x,
     "Flatten": lambda attrs, x: x.flatten(1),
@@ -89,4 +95,5 @@ _OPERATORS = {
     "reshape_like": _reshape_like,
     "sigmoid": lambda attrs, x: torch.sigmoid(x),
     "slice_axis": _slice,
+    "transpose": lambda attrs, x: x.permute(literal_eval(attrs["axes"])),
 }

@@ -18,6 +18,7 @@ from gluon_effnets.train import loop
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.hooks import HOOKS, Hook, make_hooks
 from gluon_effnets.train.hooks.logs import NotFinite
+from gluon_effnets.train.hooks.mixup import cut_box
 from gluon_effnets.train.tasks import Classification, make_task
 
 
@@ -58,6 +59,83 @@ def test_mixup_is_off_at_the_end(start):
     run = start("hooks={mixup: {off_last: 1it}}")
     assert mixed_batches(run, update=2)[1] != [None]
     assert mixed_batches(run, update=3)[1] == [None]
+
+
+def test_cutmix_against_numpy(start):
+    run = start("hooks={cutmix: {alpha: 0.7}}", "seed=3", "data.image_size=24")
+    batch, mixed = mixed_batches(run, update=2, count=20)
+    x, one_hot = batch.data.asnumpy(), np.eye(10)[batch.label.asnumpy()]
+    shares = []
+    for seen in mixed:
+        data = seen.data.asnumpy()
+        cut = (data != x).any(axis=(0, 1))
+        shares.append(cut.mean())
+        rows, columns = np.flatnonzero(cut.any(axis=1)), np.flatnonzero(cut.any(axis=0))
+        assert cut.sum() == len(rows) * len(columns), "a box"
+        assert (data[:, :, cut] == x[::-1][:, :, cut]).all()
+        expected = (1 - cut.mean()) * one_hot + cut.mean() * one_hot[::-1]
+        assert seen.label.asnumpy() == pytest.approx(expected, abs=1e-6), "in the share of the pixels"
+        assert seen.num_valid == batch.num_valid
+    assert len(set(shares)) > 10, "each batch of an update has its own box"
+
+
+def boxes(height, width, lam, count=4000):
+    random = np.random.RandomState(0)
+    return np.array([cut_box(height, width, lam, random) for _ in range(count)])
+
+
+@pytest.mark.parametrize("lam", [0.1, 0.5, 0.9])
+def test_boxes_of_cutmix_have_the_area_of_the_paper(lam):
+    top, bottom, left, right = boxes(200, 100, lam).T
+    assert min(top) == min(left) == 0 and max(bottom) == 200 and max(right) == 100
+    inside = (top > 0) & (bottom < 200) & (left > 0) & (right < 100)
+    areas = (bottom - top) * (right - left) / 20_000
+    if inside.any():
+        assert areas[inside] == pytest.approx(1 - lam, abs=0.03)
+        assert len(set(areas[inside])) == 1
+    # Of sides r of the image around an even pixel r (1 - r / 4) are left by the border, on average.
+    side = (1 - lam) ** 0.5
+    assert areas.mean() == pytest.approx((side * (1 - side / 4)) ** 2, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("options", "cut", "blended"), [("{}", 0.5, 0.5), ("{switch: 0.2, probability: 0.5}", 0.1, 0.8)]
+)
+def test_a_batch_is_mixed_in_one_way(start, options, cut, blended):
+    run = start(f"hooks={{mixup: {{}}, cutmix: {options}}}", "duration=600it", "data.image_size=24")
+    hooks, batch = run.hooks[:2], next(iter(run.state.data.train_batches(0)))
+    for hook in hooks:
+        hook.check(run.hooks)
+        hook.train_begin(run.state)
+    counts = [0, 0]
+    for run.state.update in range(600):
+        changed = [hook.batch_begin(run.state, batch) is not None for hook in hooks]
+        assert sum(changed) <= 1
+        counts = [count + one for count, one in zip(counts, changed)]
+    assert [count / 600 for count in counts] == pytest.approx([blended, cut], abs=0.06)
+
+
+def test_where_one_of_the_two_is_off_the_other_has_all_batches(start):
+    run = start("hooks={mixup: {off_last: 4it}, cutmix: {}}", "duration=400it")
+    hooks, batch = run.hooks[:2], next(iter(run.state.data.train_batches(0)))
+    for hook in hooks:
+        hook.check(run.hooks)
+        hook.train_begin(run.state)
+    for run.state.update in range(396, 400):
+        assert [hook.batch_begin(run.state, batch) is None for hook in hooks] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 0}, "hooks.cutmix.alpha is 0; it must be above 0"),
+        ({"probability": 2}, "hooks.cutmix.probability is 2; it must be a probability"),
+        ({"switch": -1}, "hooks.cutmix.switch is -1; it must be a probability"),
+    ],
+)
+def test_options_of_cutmix_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_hooks({"cutmix": options})
 
 
 def weights_over_time(run):

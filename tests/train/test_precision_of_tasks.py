@@ -9,6 +9,7 @@ import textwrap
 
 import pytest
 from recipes import TINY
+from runs import save_teacher
 from waiting import PATIENCE_S
 
 from gluon_effnets.train.tasks import TASKS
@@ -16,6 +17,7 @@ from gluon_effnets.train.tasks import TASKS
 DSNET = ["model=ds_mobilenet_tiny"]
 OVERRIDES = {
     "classification": [],
+    "distill": ["task_options={{teacher: idle_tiny, weights: {weights}}}"],
     "gate": [*DSNET, "task_options.noise=true"],
     "recalibrate": DSNET,
     "slimmable": [*DSNET, "task_options.targets=ensemble", "hooks.ema.decay=0.9"],
@@ -60,7 +62,8 @@ def test_every_task_is_here():
 
 @pytest.mark.parametrize("task", sorted(OVERRIDES))
 def test_a_task_trains_in_bfloat16(tmp_path, task):
-    done = run(TASK, tmp_path, f"task={task}", *OVERRIDES[task])
+    weights = save_teacher(tmp_path / "teacher.params", "idle_tiny") if task == "distill" else ""
+    done = run(TASK, tmp_path, f"task={task}", *(text.format(weights=weights) for text in OVERRIDES[task]))
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads((tmp_path / "run" / "result.json").read_text())["updates"] == 4
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, Tuple
 import mxnet as mx
 import numpy as np
 import pytest
-from runs import assert_resumes, content, logged
+from runs import assert_resumes, content, logged, save_teacher
 from waiting import PATIENCE_S
 
 from gluon_effnets.files.write import SCRATCH
@@ -38,6 +38,7 @@ class Case(NamedTuple):
 # Every hook, task and optimizer of ours stands here: a new one must be entered, and its word is put to the test.
 HOOK_CASES = {
     "clip_gradients": Case(False, ("hooks.clip_gradients.max_norm=0.1",)),
+    "cutmix": Case(False, ("hooks.cutmix={off_last: 1it}",)),
     "ema": Case(True, ("hooks.ema={}",)),
     "mixup": Case(False, ("hooks.mixup={alpha: 1.0, off_last: 1it}",)),
     "recompute_statistics": Case(False, ("hooks.recompute_statistics.duration=3it",)),
@@ -58,6 +59,7 @@ DSNET = ("model=ds_mobilenet_tiny", "model_options={dropout: 0.2}")
 # A task remembers nothing: what it must is a parameter of the network, or a hook.
 TASK_CASES = {
     "classification": Case(False, ("task_options.label_smoothing=0.1",)),
+    "distill": Case(False, ("task_options={{teacher: plain_tiny, weights: {weights}, label_smoothing: 0.1}}",)),
     "gate": Case(False, (*DSNET, "task_options.noise=true", "hooks.ema.decay=0.9")),
     "recalibrate": Case(False, DSNET),
     "slimmable": Case(False, (*DSNET, "task_options.targets=ensemble", "hooks.ema.decay=0.9")),
@@ -76,6 +78,11 @@ OPTIMIZER_CASES = {
     "lbsgd": {"momentum": 0.9, "batch_scale": 2, "warmup_epochs": 1, "updates_per_epoch": 3},
     "rmsprop_tf": {"momentum": 0.9, "epsilon": 1.0e-3},
 }
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    return save_teacher(tmp_path / "teacher.params")
 
 
 def assert_has_effect(run, start, *overrides):
@@ -112,7 +119,10 @@ def test_accumulated_batches(start):
 
 def test_everything_random_at_once(start):
     overrides = ["model_options={dropout: 0.5, drop_connect: 0.5}", "data.augment=imagenet", "accumulate=2"]
-    overrides += ["hooks={mixup: {alpha: 1.0}, ema: {}, recompute_statistics: {}}", "data.source=synthetic:64"]
+    overrides += [
+        "hooks={mixup: {alpha: 1.0}, cutmix: {}, ema: {}, recompute_statistics: {}}",
+        "data.source=synthetic:64",
+    ]
     assert_resumes(start, *overrides)
 
 
@@ -149,7 +159,8 @@ def assert_remembers(start, case, kind, *overrides, killed_after=3):
 
 
 def assert_entered(cases, known):
-    assert {name.split()[0] for name in cases} >= set(known), "enter what is missing in the cases of this file"
+    missing = set(known) - {name.split()[0] for name in cases}
+    assert not missing, f"enter {', '.join(sorted(missing))} in the cases of this file"
 
 
 def our_hooks(kind=Hook):
@@ -194,10 +205,11 @@ def test_service_hook(start, name):
 
 
 @pytest.mark.parametrize("name", sorted(TASK_CASES))
-def test_task(start, name):
+def test_task(start, teacher, name):
     case = TASK_CASES[name]
     assert not case.stateful and not hasattr(TASKS[name], "state_dict")
-    assert_resumes(start, f"task={name}", *case.overrides)
+    overrides = [text.format(weights=teacher) if name == "distill" else text for text in case.overrides]
+    assert_resumes(start, f"task={name}", *overrides)
 
 
 @pytest.mark.parametrize("saved", [1, 2])

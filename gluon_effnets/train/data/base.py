@@ -141,6 +141,10 @@ class Data:
             raise ValueError(_missing_part(self.settings.source, "evaluation", "val"))
         return self._val_batches()
 
+    def val_where(self, place: int) -> str:
+        """What messages call the evaluation image at a place in the order of `val_batches` of a single worker."""
+        return f"image {place + 1} of {self.num_val:,}"
+
     def _train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         raise NotImplementedError
 

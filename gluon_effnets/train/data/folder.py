@@ -111,6 +111,10 @@ class FolderPhotos(NamedTuple):
         path = self.paths[position]
         return decode_image(read_image_file(path), path)
 
+    def where(self, position: int) -> str:
+        """How messages name an image: its path."""
+        return self.paths[position]
+
 
 def _photos(classes: Optional[_Classes], names: List[str]) -> FolderPhotos | None:
     if classes is None:

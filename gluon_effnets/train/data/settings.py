@@ -81,6 +81,8 @@ class DataSettings:
             (OpenCV's, without a low-pass filter), ``pillow_bilinear``, ``pillow_bicubic``; of the crops also
             ``pillow_random``, one of the latter two by chance.
         mean, std: Normalization on the scale 0..255, of red, green and blue in this sequence.
+        normalization: ``own``: by `mean`, `std` and `channel_order`; ``pretrained``: as the pretrained weights of
+            the recipe want it.
         channel_order: ``rgb`` or ``bgr``: how the normalized channels are handed to the network.
         on_error: ``raise`` or ``skip``: what an unreadable image does.
     """
@@ -107,12 +109,14 @@ class DataSettings:
     mean: Tuple[float, ...] = Preprocessing().mean
     std: Tuple[float, ...] = Preprocessing().std
     channel_order: str = "rgb"
+    normalization: str = "own"
     on_error: str = "raise"
 
     def __post_init__(self):
         for name in ("crop_area", "crop_aspect", "mean", "std"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         choices_of = {"augment": AUGMENTATIONS, "on_error": ("raise", "skip"), "channel_order": CHANNEL_ORDERS}
+        choices_of["normalization"] = ("own", "pretrained")
         choices_of.update(interpolation=INTERPOLATIONS, eval_interpolation=EVAL_INTERPOLATIONS)
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:

@@ -31,6 +31,9 @@ class Photos(Protocol):
     def read(self, position: int) -> np.ndarray:
         """One decoded image, (h, w, 3) uint8 RGB; raises UnreadableImageError."""
 
+    def where(self, position: int) -> str:
+        """How messages name an image."""
+
 
 class NoPhotos:
     """The part that a source has not."""
@@ -38,6 +41,9 @@ class NoPhotos:
     labels = np.empty(0, np.int32)
 
     def read(self, position: int) -> np.ndarray:
+        raise IndexError(position)
+
+    def where(self, position: int) -> str:
         raise IndexError(position)
 
 
@@ -62,6 +68,9 @@ class ThreadedData(Data):
     @property
     def num_replaced(self) -> int:
         return len(self._skipped)
+
+    def val_where(self, place: int) -> str:
+        return self._val.where(place)
 
     def _train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = epoch_order(self.num_train, self.seed, epoch)

@@ -8,7 +8,7 @@ from ..registry import Registry
 from .base import Hook
 from .clip_gradients import ClipGradients
 from .ema import EMA
-from .mixup import Mixup
+from .mixup import CutMix, Mixup
 from .recompute_statistics import RecomputeStatistics
 from .sparsify import Sparsify
 from .tensorboard import TensorBoard
@@ -19,6 +19,7 @@ HOOKS: Registry[Hook] = Registry(
     "hook",
     {
         "clip_gradients": ClipGradients,
+        "cutmix": CutMix,
         "ema": EMA,
         "mixup": Mixup,
         "recompute_statistics": RecomputeStatistics,

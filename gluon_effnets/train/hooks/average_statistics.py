@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Collection, Dict
 
 from mxnet.gluon.block import Block
 from mxnet.gluon.parameter import Parameter
@@ -23,14 +23,19 @@ class AverageStatistics(Hook):
         average_statistics(state)
 
 
-def running_statistics(net: Block) -> Dict[str, Parameter]:
-    """BN's running means and variances, by their names within the network, sorted; no masks, indices or the like."""
+def running_statistics(net: Block, frozen: Collection[str] = ()) -> Dict[str, Parameter]:
+    """BN's running means and variances, by their names within the network, sorted; no masks, indices or the like.
+
+    `frozen` : Names of those to leave out, which training does not change.
+    """
     params = net._collect_params_with_prefix()
-    return {name: params[name] for name in sorted(params) if name.endswith(("running_mean", "running_var"))}
+    names = [name for name in sorted(params) if name.endswith(("running_mean", "running_var")) and name not in frozen]
+    return {name: params[name] for name in names}
 
 
 def average_statistics(state: TrainState) -> None:
     """Replace BN's running means and variances by their mean over the workers, if training changes them."""
     if not state.moves_statistics:  # a mean of equal numbers may round
         return
-    state.workers.average_([param.data() for param in running_statistics(state.net).values()], "statistics")
+    params = running_statistics(state.net, state.frozen).values()
+    state.workers.average_([param.data() for param in params], "statistics")

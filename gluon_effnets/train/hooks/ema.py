@@ -39,7 +39,7 @@ class EMA(Hook):
         # Out of a checkpoint they come in main memory.
         self.average = {name: array.as_in_context(state.ctx) for name, array in self.average.items()}
         # Walks over the network, in every update, would cost more than the average.
-        statistics = running_statistics(state.net) if state.moves_statistics else {}
+        statistics = running_statistics(state.net, state.frozen) if state.moves_statistics else {}
         self._moved, self._copied = {}, {}
         for name, param in _params(state):
             moves = param.grad_req != "null" or name in statistics
@@ -71,7 +71,7 @@ class EMA(Hook):
         # Each worker's are of its shard alone.
         if state.moves_statistics and self._averaged != state.update:
             self._averaged = state.update
-            state.workers.average_([self.average[name] for name in running_statistics(state.net)], "ema")
+            state.workers.average_([self.average[name] for name in running_statistics(state.net, state.frozen)], "ema")
 
     def eval_end(self, state):
         if not state.scores:

@@ -71,6 +71,9 @@ class Sparsify(Hook):
                 f"hooks.sparsify: {state.net.info.name} has no masked layers to prune.\n"
                 "Leave the hook out (--set hooks={}), or train a CondenseNet that is not condensed yet."
             )
+        kept = [path for path in self._layers if {f"{path}.weight", f"{path}.mask"} & {*state.frozen}]
+        if kept:
+            raise ValueError(f"hooks.sparsify prunes {kept[0]}, which freeze keeps as it is: leave it out of freeze")
         self._stages = {path: layer.stage for path, layer in self._layers.items()}
         if not self.history:
             self._record(state)

@@ -1,0 +1,117 @@
+"""Boxes: from offsets to corners, the best of them chosen class by class, all inside the graph; and back to offsets."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Optional
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon.block import HybridBlock
+
+__all__ = ["VARIANCES", "Detections", "Selection", "encode"]
+
+# Offsets of a center are in tenths of the anchor's side, those of the logarithm of a side in fifths.
+VARIANCES = (0.1, 0.1, 0.2, 0.2)
+
+
+class Selection(NamedTuple):
+    """How detections are chosen among all boxes.
+
+    Attributes:
+        score_above: Boxes of lower scores are dropped.
+        overlap: Of two boxes of a class that overlap more (intersection over union), the one of lower score is dropped.
+        per_class: Boxes of a class, by score, among which overlaps are looked for; None: all of them.
+        per_image: Detections of an image, by score.
+        scores: 'softmax' over all classes and the background, or 'sigmoid' of every class by itself.
+        largest_growth: Of a side of an anchor; None: any.
+        inside: Whether boxes are cut to the image before overlaps are looked for.
+    """
+
+    score_above: float = 0.01
+    overlap: float = 0.45
+    per_class: Optional[int] = None
+    per_image: int = 100
+    scores: str = "softmax"
+    largest_growth: Optional[float] = None
+    inside: bool = False
+
+
+class Detections(HybridBlock):
+    """Decode boxes and choose the best: logits (N, P, classes + 1) and offsets (N, P, 4) -> boxes, scores, classes.
+
+    Boxes (N, K, 4) are x and y of two corners in shares of the image, scores (N, K) fall, classes (N, K) count from 0
+    without the background; K is `Selection.per_image`. Places without a detection hold -1 in all three.
+
+    Overlaps are looked for in every class by itself, unlike in GluonCV's SSD, where 400 boxes of all classes compete.
+
+    Args:
+        anchors: (P, 4), see `anchor_boxes`.
+        classes: Number of classes, without the background.
+        selection: How detections are chosen.
+
+    Raises:
+        ValueError: For another way to make scores.
+    """
+
+    def __init__(self, anchors: np.ndarray, classes: int, selection: Selection = Selection(), **kwargs):
+        super().__init__(**kwargs)
+        if selection.scores not in ("softmax", "sigmoid"):
+            raise ValueError(f"scores={selection.scores!r}; choose 'softmax' or 'sigmoid'")
+        self.num_anchors, self.num_classes, self.selection = len(anchors), classes, selection
+        with self.name_scope():
+            self.anchors = self.params.get_constant("anchors", anchors[None].astype(np.float32))
+
+    def hybrid_forward(self, F, logits, offsets, anchors):
+        chosen = self.selection
+        boxes = self._decoded(F, offsets, anchors)
+        scores = F.softmax(logits, axis=-1) if chosen.scores == "softmax" else F.sigmoid(logits)
+        scores = F.transpose(F.slice_axis(scores, axis=2, begin=1, end=None), axes=(0, 2, 1))
+        kept = self.num_anchors if chosen.per_class is None else min(chosen.per_class, self.num_anchors)
+        # One row of the operator's batch is one class of one image.
+        rows = F.broadcast_axis(F.expand_dims(boxes, axis=1), axis=1, size=self.num_classes)
+        rows = F.reshape(F.concat(F.expand_dims(scores, axis=3), rows, dim=3), shape=(-3, 0, 0))
+        limits = {"overlap_thresh": chosen.overlap, "valid_thresh": chosen.score_above, "topk": kept}
+        rows = F.contrib.box_nms(rows, score_index=0, coord_start=1, **limits)
+        # What is left stands first in every row.
+        rows = F.reshape(F.slice_axis(rows, axis=1, begin=0, end=kept), shape=(-4, -1, self.num_classes, 0, 0))
+        return self._best(F, F.reshape(rows, shape=(0, -3, 0)), kept)
+
+    def _decoded(self, F, offsets, anchors):
+        """Corners (N, P, 4) in shares of the image."""
+
+        def part(array, begin):
+            return F.slice_axis(array, axis=2, begin=begin, end=begin + 2)
+
+        sides = part(offsets, 2) * VARIANCES[2]
+        if self.selection.largest_growth is not None:
+            sides = F.minimum(sides, math.log(self.selection.largest_growth))
+        half = F.broadcast_mul(F.exp(sides), part(anchors, 2)) / 2
+        centers = F.broadcast_add(F.broadcast_mul(part(offsets, 0) * VARIANCES[0], part(anchors, 2)), part(anchors, 0))
+        corners = F.concat(centers - half, centers + half, dim=2)
+        return F.clip(corners, 0, 1) if self.selection.inside else corners
+
+    def _best(self, F, rows, per_class: int):
+        """Of rows (N, classes * per_class, 5) those with the highest scores of an image, as boxes, scores, classes."""
+        number = min(self.selection.per_image, self.num_classes * per_class)
+        scores = F.reshape(F.slice_axis(rows, axis=2, begin=0, end=1), shape=(0, -1))
+        order = F.topk(scores, axis=1, k=number, ret_typ="indices", dtype="float32")
+        image = F.cast(F.contrib.arange_like(scores, axis=0), "float32")
+        image = F.broadcast_like(F.expand_dims(image, axis=1), order)
+        best = F.gather_nd(rows, F.stack(image, order, axis=0))
+        scores = F.reshape(F.slice_axis(best, axis=2, begin=0, end=1), shape=(0, -1))
+        classes = F.cast(F.floor(order / per_class), "float32")
+        classes = F.where(scores > 0, classes, -F.ones_like(classes))
+        return F.slice_axis(best, axis=2, begin=1, end=5), scores, classes
+
+
+def encode(boxes, anchors) -> mx.nd.NDArray:
+    """Return the offsets that decoding turns into the boxes: the inverse of `Detections` for targets of a loss.
+
+    Args:
+        boxes: Corners (P, 4) in shares of the image, one box for each anchor.
+        anchors: (P, 4), center, width and height.
+    """
+    centers, sides = (boxes[:, 2:] + boxes[:, :2]) / 2, boxes[:, 2:] - boxes[:, :2]
+    offsets = mx.nd.concat((centers - anchors[:, :2]) / anchors[:, 2:], mx.nd.log(sides / anchors[:, 2:]), dim=1)
+    return offsets / mx.nd.array(VARIANCES, ctx=boxes.context, dtype=offsets.dtype)
