@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from .files import beside, read_bytes
+from .files import beside, named, read_bytes
 from .preprocessing import CHANNEL_ORDERS, Preprocessing
 
 __all__ = ["INTERPOLATIONS", "Exported", "Facts", "facts_of_metadata", "read_description"]
@@ -65,10 +65,10 @@ def read_description(path: Path) -> Exported:
             raise KeyError("kind")
     # Not JSON, nested too deep, not an object, or another JSON file.
     except (ValueError, RecursionError, AttributeError, KeyError):
-        raise ValueError(f"{path} does not describe an exported network, or is cut short") from None
+        raise ValueError(f"{named(path)} does not describe an exported network, or is cut short") from None
     if content.get("format") != "onnx":
         raise ValueError(
-            f"{path} is an export for {content.get('format')!r:.40}, which needs gluon_effnets itself; here runs what "
+            f"{named(path)} is an export for {content.get('format')!r:.40}, which needs gluon_effnets itself; here runs what "
             "was exported with --format onnx"
         )
     names = content.get("head" if content["kind"] == ROUTED else "files")
@@ -77,7 +77,7 @@ def read_description(path: Path) -> Exported:
         [first] = names
         tails = [name for route in routes for name in route["files"]]
     except (TypeError, ValueError, KeyError):
-        raise ValueError(f"{path} does not name the one ONNX file of a network") from None
+        raise ValueError(f"{named(path)} does not name the one ONNX file of a network") from None
     digests = content.get("sha256") or {}
     files = [_checked(path, name, digests) for name in (first, *tails)]
     return Exported(_facts(content, path), files[0], tuple(files[1:]))
@@ -94,7 +94,7 @@ def facts_of_metadata(metadata: Mapping[str, str], path) -> Optional[Facts]:
     try:
         values = {key: text if key in _TEXTS else json.loads(text) for key, text in metadata.items() if key in _KEYS}
     except (ValueError, RecursionError):
-        raise ValueError(f"{path}: the metadata are not those of an export of gluon_effnets") from None
+        raise ValueError(f"{named(path)}: the metadata are not those of an export of gluon_effnets") from None
     return _facts(values, path)
 
 
@@ -103,7 +103,9 @@ def _checked(path: Path, name: Any, digests: Any) -> bytes:
     content = read_bytes(beside(path, name), "ONNX file")
     expected = digests.get(name) if isinstance(digests, dict) else digests
     if expected is not None and hashlib.sha256(content).hexdigest() != expected:
-        raise ValueError(f"{name} beside {path} is cut short or from another export: export again, or copy both again")
+        raise ValueError(
+            f"{name} beside {named(path)} is cut short or from another export: export again, or copy both again"
+        )
     return content
 
 

@@ -55,5 +55,5 @@ def beside(description: Path, name: object) -> Path:
         ValueError: The name is a path, or no text.
     """
     if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
-        raise ValueError(f"{description} names the file {name!r:.80}; it may name files beside itself alone")
+        raise ValueError(f"{named(description)} names the file {name!r:.80}; it may name files beside itself alone")
     return description.parent / name

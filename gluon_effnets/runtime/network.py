@@ -11,7 +11,7 @@ import numpy as np
 
 from .decode import Picture, is_one, pixels_of
 from .facts import Facts, facts_of_metadata, read_description
-from .files import read_bytes
+from .files import named, read_bytes
 from .pixels import evaluation_crop, luminance, normalise
 from .preprocessing import Preprocessing
 
@@ -188,7 +188,7 @@ def _description_beside(path: Path) -> Path:
     description = path.with_suffix(".json")
     if not description.is_file():
         raise ValueError(
-            f"{path} does not say what images it wants, and {description.name} is not beside it; export it anew with "
+            f"{named(path)} does not say what images it wants, and {description.name} is not beside it; export it anew with "
             "gluon_effnets"
         )
     return description
@@ -209,7 +209,7 @@ def _session(content: bytes, path: Path, threads: Optional[int]):
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception:  # its errors have no common class of their own
-        raise ValueError(f"{path}: ONNX Runtime cannot load the ONNX file, or it is cut short") from None
+        raise ValueError(f"{named(path)}: ONNX Runtime cannot load the ONNX file, or it is cut short") from None
 
 
 def _logits(facts: Facts, first: Any, routes: Sequence[Any], path: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -217,13 +217,15 @@ def _logits(facts: Facts, first: Any, routes: Sequence[Any], path: Path) -> Call
     size, channels = facts.preprocessing.image_size, len(facts.preprocessing.mean)
     given = {item.name: list(item.shape[1:]) for item in first.get_inputs()}
     if given != {"data": [channels, size, size]}:
-        raise ValueError(f"{path} is said to take data of {channels} x {size} x {size}, but its file takes {given}")
+        raise ValueError(
+            f"{named(path)} is said to take data of {channels} x {size} x {size}, but its file takes {given}"
+        )
     outputs = [item.name for item in first.get_outputs()]
     if routes and outputs == ["map", "place"]:
         return _routed(first, routes)
     if routes or "logits" not in outputs:
         hint = "; give the JSON file of the routed export" if outputs == ["map", "place"] else ""
-        raise ValueError(f"{path}: the ONNX file gives {' and '.join(outputs)} in place of logits{hint}")
+        raise ValueError(f"{named(path)}: the ONNX file gives {' and '.join(outputs)} in place of logits{hint}")
     run, place = _runner(first), outputs.index("logits")
     return lambda images: run(images)[place]
 
