@@ -68,8 +68,8 @@ def read_description(path: Path) -> Exported:
         raise ValueError(f"{named(path)} does not describe an exported network, or is cut short") from None
     if content.get("format") != "onnx":
         raise ValueError(
-            f"{named(path)} is an export for {content.get('format')!r:.40}, which needs gluon_effnets itself; here runs "
-            "what was exported with --format onnx"
+            f"{named(path)} is an export for {content.get('format')!r:.40}, which needs gluon_effnets itself; here "
+            "runs what was exported with --format onnx"
         )
     names = content.get("head" if content["kind"] == ROUTED else "files")
     routes = content.get("routes", []) if content["kind"] == ROUTED else []

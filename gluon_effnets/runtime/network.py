@@ -188,8 +188,8 @@ def _description_beside(path: Path) -> Path:
     description = path.with_suffix(".json")
     if not description.is_file():
         raise ValueError(
-            f"{named(path)} does not say what images it wants, and {description.name} is not beside it; export it "
-            "anew with gluon_effnets"
+            f"{named(path)} does not say what images it wants, and {description.name} is not beside "
+            "it; export it anew with gluon_effnets"
         )
     return description
 
