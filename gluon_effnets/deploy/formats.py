@@ -39,6 +39,9 @@ __all__ = [
 Runner = Callable[[np.ndarray], np.ndarray]  # images (N, C, H, W) -> logits (N, classes)
 
 
+_MOST_IMAGES = 4096  # of a fixed batch
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What an export may be asked for; `export` explains each."""
@@ -118,8 +121,9 @@ class Format:
             if field.name in self.refuses and getattr(options, field.name) != field.default:
                 raise ValueError(self.refuses[field.name])
         check_type("batch", options.batch, int, type(None), words="a whole number, or None")
-        if options.batch is not None and options.batch < 1:
-            raise ValueError(f"batch is {shortened(options.batch)}; it must be at least 1")
+        # MXNet takes memory for a whole batch while it infers shapes.
+        if options.batch is not None and not 1 <= options.batch <= _MOST_IMAGES:
+            raise ValueError(f"batch is {shortened(options.batch)}; it must be at least 1, and at most {_MOST_IMAGES}")
         if options.names is not None and not all(isinstance(name, str) for name in options.names):
             raise TypeError(f"names is {shortened(options.names)}; it must be a list of texts")
 

@@ -100,7 +100,7 @@ KINDS: Dict[str, Work] = {
         ["convert", "--model", TORCH_MODEL, "new.safetensors", "net.params"],
         ["old.safetensors", "new.safetensors", PHOTO],
         ["convert", "--model", TORCH_MODEL, "old.safetensors", "net.params"],
-        _predict("predict", TORCH_MODEL, "net.params", "--image-size", str(SIDE)),
+        _predict("predict", "--image-size", str(SIDE), TORCH_MODEL, "net.params"),
     ),
     "two workers": Work([], [], None, lambda: None),
 }
