@@ -157,7 +157,8 @@ def test_a_hanging_worker_ends_all_within_the_time():
 
     wait_until(left)
     job.wait_until_left(range(2))
-    assert time.monotonic() - begin >= 4
+    # The clock by which a worker counts goes on with its beats.
+    assert time.monotonic() - begin >= 4 - watchdog.HEARTBEAT_S
     assert "worker 1" in job.said[0] and "hangs in update 1" in job.said[0]
 
 
