@@ -67,7 +67,9 @@ def made_up(name, net):
 
 
 def test_no_source_is_forgotten():
-    assert {source.name for source in SOURCES} == {name for name, *_ in WANTED}
+    # Detectors are built for their images, and take theirs from no importer.
+    of_networks = {source.name for source in SOURCES if source.make is get_model}
+    assert of_networks == {name for name, *_ in WANTED}
 
 
 @pytest.mark.parametrize("name, model, options, wanted", WANTED)
