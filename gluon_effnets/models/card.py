@@ -129,7 +129,8 @@ def compare_names(before: Optional[Sequence[str]], now: Optional[Sequence[str]])
     if len(before) != len(now):
         return f"there were {len(before)}, now there are {len(now)}"
     place = next(place for place, pair in enumerate(zip(before, now)) if len({*map(identifier, pair)}) > 1)
-    return f"they stand in another order (class {place} was {before[place]!r}, now it is {now[place]!r})"
+    was, now_is = shortened(before[place]), shortened(now[place])
+    return f"they stand in another order (class {place} was {was}, now it is {now_is})"
 
 
 def _without(names: Sequence[str], others: Sequence[str]) -> List[str]:
@@ -138,5 +139,5 @@ def _without(names: Sequence[str], others: Sequence[str]) -> List[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    shown = ", ".join(map(shortened, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return f"{shown} {'is' if len(names) == 1 else 'are'}"

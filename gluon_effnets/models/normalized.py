@@ -6,6 +6,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from mxnet.gluon import nn
 
+from ..files.text import shortened
 from ..nn import Norm
 from .base import ClassificationNet
 
@@ -38,6 +39,8 @@ class NormalizedNet(ClassificationNet):
         **kwargs: Any,
     ):
         super().__init__(classes, in_channels, **kwargs)
+        if not isinstance(stem_stride, int) or stem_stride < 1:
+            raise ValueError(f"stem_stride is {shortened(stem_stride)}; it must be a whole number, at least 1")
         self.stem_stride = stem_stride
         self.norm = Norm(bn_epsilon, bn_momentum, norm_layer, norm_kwargs or {})
 

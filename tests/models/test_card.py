@@ -277,3 +277,15 @@ def test_a_card_that_no_file_could_be_read_with_is_not_written(card, tmp_path):
     with pytest.raises(ValueError, match="card of the network|preprocessing of a network"):
         net.save_parameters(str(tmp_path / "w.params"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stride", [0, -1, 1.5])
+def test_a_stem_has_a_stride(stride):
+    with pytest.raises(ValueError, match=r"stem_stride.* is .*; it must be|cannot be built"):
+        get_model(NET, stem_stride=stride)
+
+
+def test_names_without_end_are_shortened_in_messages():
+    told = compare_names(["bee" * 5000, "ant"], ["ant", "x" * 9000])
+    assert len(told) < 1000 and "gone" in told and "new" in told
+    assert len(compare_names(["a" * 9000, "b"], ["b", "a" * 9000])) < 1000
