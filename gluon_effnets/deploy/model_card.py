@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import yaml
 
 from ..complexity import count
-from ..models import ClassificationNet, get_model, model_info
+from ..models.registry import described_info, described_network
 from ..tables import Table
 from .description import Description
 
@@ -33,11 +33,11 @@ def model_card(description) -> str:
     """
     path = Path(description).expanduser()
     about = Description.read(path)
-    info = model_info(about.model)
+    info = described_info(about.model)
     head: Dict[str, Any] = {
         "library_name": "gluon_effnets",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", about.format, info.family],
+        "tags": ["image-classification", about.format, *([info.family] if info.family else [])],
     }
     license = about.license or (about.origin or {}).get("license")
     if license:
@@ -45,7 +45,11 @@ def model_card(description) -> str:
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {about.model}",
-        f"{info.summary.partition(' Options:')[0]}\n\nSource of the architecture: {info.paper}",
+        *(
+            [f"{info.summary.partition(' Options:')[0]}\n\nSource of the architecture: {info.paper}"]
+            if info.paper
+            else ()
+        ),
         _facts(about, license),
         "## Images\n\n" + _images(about),
         "## How to run it\n\n" + _usage(about, path),
@@ -75,12 +79,11 @@ def _files(about: Description) -> List[str]:
 
 
 def _costs(about: Description) -> List[Tuple[str, str]]:
-    """Parameters and multiply-adds of the network, or nothing for one whose options are not to be built from here."""
-    try:
-        net: ClassificationNet = get_model(about.model, classes=about.num_classes, **about.options)
-        cost = count(net, about.image_size)
-    except (TypeError, ValueError):
+    """Parameters and multiply-adds of the network, or nothing for one that cannot be built here."""
+    net = described_network(about.model, about.num_classes, about.options)
+    if net is None:
         return []
+    cost = count(net, about.image_size)
     size = f"{about.image_size} x {about.image_size}"
     return [("parameters", f"{cost.params:,}"), ("multiply-adds", f"{cost.madds:,} at {size}")]
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from ..class_names import identifier
 from ..models import model_info
+from ..models.registry import described_info
 from ..train.data import Data
 from ..weights.published import published_weights
 from .subject import Subject
@@ -59,8 +60,6 @@ def published_beside(subject: Subject) -> List[Dict[str, Any]]:
             for key, what in named
             if key in row
         ]
-    try:
-        rows = model_info(subject.model).published if is_imagenet(subject.model, subject.data) else ()
-    except ValueError:  # an export of a model that is not here
-        return []
+    info = described_info(subject.model)
+    rows = info.published if subject.data.image_size == info.input_size else ()
     return [{key: row[key] for key in ("what", "value", "source")} for row in rows if "top-1" in row["what"]]

@@ -17,6 +17,8 @@ from ..deploy import load_routed, open_exported
 from ..deploy.description import Description
 from ..models import ClassificationNet, Preprocessing, get_model, model_info, params
 from ..models.card import compare_names
+from ..models.info import ModelInfo
+from ..models.registry import described_info, described_network
 from ..train.build import model_options
 from ..train.config import load_recipe
 from ..train.data import Batch, Data, DataSettings, open_data, parse_source
@@ -124,7 +126,7 @@ def open_export(
         FileNotFoundError: A file is missing.
     """
     about = Description.read(path)
-    shown = _shown(about.model, source, about.preprocessing, path, overrides, protocol)
+    shown = _shown(described_info(about.model), source, about.preprocessing, path, overrides, protocol)
     data = _fitting(open_data(shown.settings, seed=0), path, about.num_classes, about.in_channels)
     if about.input_shape[2:] not in ((None, None), (data.image_size,) * 2):
         raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {data.image_size}")
@@ -178,10 +180,10 @@ def _open_pair(
     protocol: str,
 ) -> Tuple[ClassificationNet, Data, _Shown]:
     stored = params.read(weights)
-    shown = _shown(name, source, stored.preprocessing, weights, overrides, protocol)
+    shown = _shown(model_info(name), source, stored.preprocessing, weights, overrides, protocol)
     data = open_data(shown.settings, seed=0)
     # What the file does not say follows from the data; get_model takes the rest from the file.
-    recipe = load_recipe(*_recipe(name, source, overrides))
+    recipe = load_recipe(*_recipe(model_info(name), source, overrides))
     inferred = {k: v for k, v in model_options(recipe, data).items() if k not in stored.identity}
     options = {**inferred, **(options or {}), "classes": None}
     net = get_model(name, pretrained=weights, ctx=context(), **options)
@@ -205,21 +207,20 @@ def _fitting(data: Data, where: str, num_classes: int, in_channels: int) -> Data
     return data
 
 
-def _recipe(name: str, source: str, overrides: Sequence[str]) -> Tuple[Any, List[str]]:
+def _recipe(info: ModelInfo, source: str, overrides: Sequence[str]) -> Tuple[Any, List[str]]:
     """The recipe of a kind of data, if there is one, and what is set in it: at least what is usual for the model."""
     path = _resources.folder("configs") / f"{parse_source(source).kind}.yaml"
-    usual = [] if path.is_file() else _usual_settings(name)
-    return path if path.is_file() else None, [*usual, f"model={name}", f"data.source={source}", *overrides]
+    usual = [] if path.is_file() else _usual_settings(info)
+    return path if path.is_file() else None, [*usual, f"model={info.name}", f"data.source={source}", *overrides]
 
 
-def _usual_settings(name: str) -> List[str]:
-    info = model_info(name)
+def _usual_settings(info: ModelInfo) -> List[str]:
     usual = Preprocessing(interpolation=info.interpolation, crop=info.crop, image_size=info.input_size)
     return [f"data.{key}={json.dumps(value)}" for key, value in settings_for(usual).items()]
 
 
 def _shown(
-    name: str,
+    info: ModelInfo,
     source: str,
     recorded: Optional[Preprocessing],
     where: str,
@@ -229,7 +230,7 @@ def _shown(
     """The settings with the preprocessing of a protocol, but for what the user set."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    settings = load_recipe(*_recipe(name, source, overrides)).data
+    settings = load_recipe(*_recipe(info, source, overrides)).data
     uncropped = parse_source(source).kind in UNCROPPED
     explicit = {override.partition("=")[0].partition(".")[2] for override in overrides} & set(SETTING_OF.values())
     if uncropped and SETTING_OF["crop"] in explicit:
@@ -292,7 +293,5 @@ def _say_reordered(data: Data, where: str, difference: str) -> None:
 
 def _params_of(about: Description) -> Optional[int]:
     """The number of trained values of the network that was exported; files have BN folded in."""
-    try:
-        return count_params(get_model(about.model, classes=about.num_classes, **about.options))
-    except (ValueError, TypeError):  # a model of another version, or of a package that is not here
-        return None
+    net = described_network(about.model, about.num_classes, about.options)
+    return None if net is None else count_params(net)

@@ -24,6 +24,8 @@ from .base import ClassificationNet
 from .info import Deployment, ModelInfo, TorchCounterpart
 
 __all__ = [
+    "described_info",
+    "described_network",
     "families",
     "get_model",
     "list_models",
@@ -389,7 +391,34 @@ def model_info(name: str) -> ModelInfo:
         >>> model_info("efficientnet_b0").params
         5288548
     """
-    name = _resolve(name)
+    return _facts(_resolve(name))
+
+
+def described_info(name: str) -> ModelInfo:
+    """Return the facts about the model that a file names; of one that is not known here, the usual ones.
+
+    A file may be a stranger's: unlike `model_info` and `get_model`, this imports nothing that it names.
+    """
+    return _facts(name) if name in _entries else ModelInfo(name, family="", summary="", paper="")
+
+
+def described_network(name: str, classes: int, options: Mapping[str, Any]) -> Optional[ClassificationNet]:
+    """Build the network that a file describes, without weights; None if it cannot be built here. Nothing is imported.
+
+    Args:
+        name: Full name of the model.
+        classes: Number of classes.
+        options: Of the network.
+    """
+    if name not in _entries:
+        return None
+    try:
+        return _build(name, classes, dict(options))
+    except (TypeError, ValueError):  # options of another version, or a stranger's
+        return None
+
+
+def _facts(name: str) -> ModelInfo:
     computed: Dict[str, Any] = _resources.results("computed").get(name, {})
     published = tuple(row for row in _resources.results("published").get("rows", ()) if row.get("model") == name)
     return dataclasses.replace(

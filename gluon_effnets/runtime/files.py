@@ -35,9 +35,9 @@ def read_bytes(path, what: str, most: int = MOST_BYTES) -> bytes:
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'no regular file'}")
+            raise ValueError(f"{named(path)} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'no regular file'}")
         if status.st_size > most:
-            raise ValueError(f"{path} has {status.st_size:,} bytes; at most {most:,} are read")
+            raise ValueError(f"{named(path)} has {status.st_size:,} bytes; at most {most:,} are read")
         return file.read()
 
 

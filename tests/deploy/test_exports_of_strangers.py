@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +14,8 @@ from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import export, export_routed, initialize_like_trained, load_routed, open_exported
 from gluon_effnets.deploy.description import sha256
 from gluon_effnets.deploy.to_tvm.compile import tvm_runner
+from gluon_effnets.models.params import Stored
+from gluon_effnets.models.registry import load_stored
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +158,52 @@ def test_the_trace_comes_back_on_request(monkeypatch, tmp_path):
 
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "GLUON_EFFNETS_TRACE": "1"})
     assert done.returncode == 1 and "Traceback" in done.stderr and "unknown model" in done.stderr.splitlines()[-4]
+
+
+@pytest.fixture
+def evil(folder, monkeypatch):
+    """The mark of a module that a description names as its model, and that description."""
+    mark = folder / "ran"
+    (folder / "evil_of_stranger.py").write_text(f"open({str(mark)!r}, 'w').close()\n\ndef net(**options): ...\n")
+    monkeypatch.syspath_prepend(str(folder))
+    return mark, changed(folder / "onnx.json", model="evil_of_stranger:net")
+
+
+def commands_of(about, folder):
+    photo = folder / "val" / "ant" / "0.png"
+    for name in ("ant", "bee", "cow"):
+        for number in range(2):
+            path = folder / "val" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((40, 40, 3), 20 * number, np.uint8))
+    data = ["--set", "data.image_size=32", "--set", "data.batch_size=2"]
+    yield ["card", str(about)]
+    yield ["predict", str(about), str(photo)]
+    yield ["validate", str(about), "--data", f"folder:{folder}", *data]
+    yield ["validate", str(about), "--data", f"folder:{folder}", *data, "--format", "json", "--per-class"]
+
+
+def test_the_model_of_a_description_is_never_imported(evil, folder, capsys):
+    mark, about = evil
+    for command in commands_of(about, folder):
+        # Its files are those of the network that was exported, and answer.
+        assert main(command) == 0, (command, capsys.readouterr().err)
+        assert not mark.exists(), command
+
+
+def test_weights_and_checkpoints_do_not_import_their_model_either(folder):
+    mark = folder / "ran"
+    (folder / "evil_of_weights.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    net = get_model("idle_tiny", classes=3)
+    initialize_like_trained(net)
+    identity = {**net.identity, "model": "evil_of_weights:net"}
+    with pytest.raises(ValueError, match="not known here"):
+        load_stored("evil_of_weights:net", Stored({}, identity), folder)
+    assert not mark.exists()
+
+
+def test_constructor_options_of_a_description_load_nothing(folder, capsys):
+    """Only options of the network, not those of get_model, which would read a file."""
+    about = changed(folder / "onnx.json", options={"pretrained": str(folder / "plain-0000.params"), "root": "/"})
+    assert main(["card", str(about)]) == 0
+    assert "parameters" not in capsys.readouterr().out
