@@ -8,7 +8,8 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
-from ..models import Card, Preprocessing, params
+from ..models import params
+from ..models.card import HasCard
 from ..models.training_graph import CompiledTraining
 from .boxes import Detections, Selection
 
@@ -27,7 +28,7 @@ class Predictor(CompiledTraining):
         raise NotImplementedError
 
 
-class Detector(CompiledTraining):
+class Detector(HasCard, CompiledTraining):
     """Base of all detectors: images (N, in_channels, side, side) -> boxes, scores and classes of what is on them.
 
     A call means the same in training and in evaluation, hybridized or not, and before and after either. Losses take
@@ -61,8 +62,6 @@ class Detector(CompiledTraining):
     """
 
     info: Any = None
-    preprocessing = Preprocessing()
-    origin: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -101,15 +100,6 @@ class Detector(CompiledTraining):
         if names is not None and len(names) != self.num_classes:
             raise ValueError(f"there are {len(names)} names, but {self.num_classes} classes")
         self._names = None if names is None else tuple(names)
-
-    @property
-    def card(self) -> Card:
-        """Names of the classes, preprocessing and origin together."""
-        return Card(self.classes, self.preprocessing, self.origin)
-
-    @card.setter
-    def card(self, card: Card) -> None:
-        self.classes, self.preprocessing, self.origin = card
 
     @property
     def anchors(self) -> mx.nd.NDArray:

@@ -182,11 +182,33 @@ def _base(name: str, pretrained: Any, ctx, options: Dict[str, Any]) -> Classific
     return get_model(name, pretrained, ctx=ctx, **options) if pretrained else get_model(name, classes=1, **options)
 
 
-def _third_party(name: str, taps, extras, classes: Classes, pretrained_base, ctx, form, selection, **options):
+def _third_party(
+    name: str,
+    taps,
+    extras,
+    classes: Classes,
+    pretrained_base: Any = False,
+    ctx=mx.cpu(),
+    *,
+    form: Optional[str] = None,
+    selection: Optional[Selection] = None,
+    **options,
+) -> SSDLite:
+    """`form` : 'voc' or 'coco', see `ThirdPartySSDLite`; `options` are those of the network."""
     return ThirdPartySSDLite(_base(name, pretrained_base, ctx, options), taps, extras, classes, form, selection)
 
 
-def _on_mobilenet_v3(name: str, classes: Classes, pretrained_base, ctx, reduced_tail, selection, **options):
+def _on_mobilenet_v3(
+    name: str,
+    classes: Classes,
+    pretrained_base: Any = False,
+    ctx=mx.cpu(),
+    *,
+    reduced_tail: Optional[bool] = None,
+    selection: Optional[Selection] = None,
+    **options,
+) -> SSDLite:
+    """`reduced_tail` : half the channels in the last stage; None: unless there are weights of a whole network."""
     reduced = not pretrained_base if reduced_tail is None else reduced_tail
     own: Dict[str, Any] = {"bn_momentum": V3_NORM.momentum}
     if reduced:  # said only where it is so, as files of whole networks know no such option
@@ -196,77 +218,36 @@ def _on_mobilenet_v3(name: str, classes: Classes, pretrained_base, ctx, reduced_
     return TorchvisionSSDLite(_base(name, pretrained_base, ctx, {**own, **options}), classes, selection)
 
 
+_NEXT_TAPS = ["expansion", "-1.-1.expansion"]
+
+
 @register_detector(base="mobilenext_x1_0", source=THIRD_PARTY)
-def ssdlite320_mobilenext_x1_0(
-    classes: Classes,
-    pretrained_base: Any = False,
-    ctx=mx.cpu(),
-    form: Optional[str] = None,
-    selection: Optional[Selection] = None,
-    **options,
-) -> SSDLite:
+def ssdlite320_mobilenext_x1_0(classes: Classes, *args, **options) -> SSDLite:
     """SSDLite320 on MobileNeXt 1.0: 3.48 M parameters, 708.7 M MAdds at 20 classes; 4.54 M, 843.6 M at 80."""
-    taps = ["expansion", "-1.-1.expansion"]
-    return _third_party(
-        "mobilenext_x1_0", taps, _next_extras, classes, pretrained_base, ctx, form, selection, **options
-    )
+    return _third_party("mobilenext_x1_0", _NEXT_TAPS, _next_extras, classes, *args, **options)
 
 
 @register_detector(base="mobilenet_v2_x1_0", source=THIRD_PARTY)
-def ssdlite320_mobilenet_v2_x1_0(
-    classes: Classes,
-    pretrained_base: Any = False,
-    ctx=mx.cpu(),
-    form: Optional[str] = None,
-    selection: Optional[Selection] = None,
-    **options,
-) -> SSDLite:
+def ssdlite320_mobilenet_v2_x1_0(classes: Classes, *args, **options) -> SSDLite:
     """SSDLite320 on MobileNetV2 1.0: 3.43 M parameters, 682.4 M MAdds at 20 classes; 4.30 M, 748.2 M at 80."""
-    taps = [3, "head"]
-    return _third_party(
-        "mobilenet_v2_x1_0", taps, _v2_extras, classes, pretrained_base, ctx, form, selection, **options
-    )
+    return _third_party("mobilenet_v2_x1_0", [3, "head"], _v2_extras, classes, *args, **options)
 
 
 @register_detector(base="mobilenet_v3_large", source=TORCHVISION, classes=90)
-def ssdlite320_mobilenet_v3_large(
-    classes: Classes,
-    pretrained_base: Any = False,
-    ctx=mx.cpu(),
-    reduced_tail: Optional[bool] = None,
-    selection: Optional[Selection] = None,
-    **options,
-) -> SSDLite:
+def ssdlite320_mobilenet_v3_large(classes: Classes, *args, **options) -> SSDLite:
     """SSDLite320 on MobileNetV3-Large, torchvision's: 3.44 M parameters at 90 classes, from scratch."""
-    return _on_mobilenet_v3("mobilenet_v3_large", classes, pretrained_base, ctx, reduced_tail, selection, **options)
+    return _on_mobilenet_v3("mobilenet_v3_large", classes, *args, **options)
 
 
 @register_detector(base="idle_mbv3", reconstruction="torchvision's detector, with MBBlocks exchanged for IdleBlocks")
-def ssdlite320_idle_mbv3(
-    classes: Classes,
-    pretrained_base: Any = False,
-    ctx=mx.cpu(),
-    reduced_tail: Optional[bool] = None,
-    selection: Optional[Selection] = None,
-    **options,
-) -> SSDLite:
+def ssdlite320_idle_mbv3(classes: Classes, *args, **options) -> SSDLite:
     """SSDLite320 on `idle_mbv3`, by the numbers of torchvision's on MobileNetV3-Large."""
-    return _on_mobilenet_v3("idle_mbv3", classes, pretrained_base, ctx, reduced_tail, selection, **options)
+    return _on_mobilenet_v3("idle_mbv3", classes, *args, **options)
 
 
 @register_detector(
     base="mobilenext_x0_35", reconstruction="the authors have it at width 1.0 alone; extra layers are as there"
 )
-def ssdlite320_mobilenext_x0_35(
-    classes: Classes,
-    pretrained_base: Any = False,
-    ctx=mx.cpu(),
-    form: Optional[str] = None,
-    selection: Optional[Selection] = None,
-    **options,
-) -> SSDLite:
+def ssdlite320_mobilenext_x0_35(classes: Classes, *args, **options) -> SSDLite:
     """SSDLite320 on MobileNeXt 0.35, with the extra layers and heads of width 1.0."""
-    taps = ["expansion", "-1.-1.expansion"]
-    return _third_party(
-        "mobilenext_x0_35", taps, _next_extras, classes, pretrained_base, ctx, form, selection, **options
-    )
+    return _third_party("mobilenext_x0_35", _NEXT_TAPS, _next_extras, classes, *args, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -10,9 +10,8 @@ from mxnet.gluon.block import Block, HybridBlock
 
 from ..class_names import identifier
 from . import params
-from .card import Card
+from .card import HasCard
 from .info import ModelInfo
-from .preprocessing import Preprocessing
 from .taps import Tap, extract, map_shapes, set_output_stride
 from .training_graph import CompiledTraining
 
@@ -35,7 +34,7 @@ class StageInfo(NamedTuple):
     stride: int
 
 
-class ClassificationNet(CompiledTraining):
+class ClassificationNet(HasCard, CompiledTraining):
     """Base of all networks: (N, in_channels, H, W) -> logits (N, num_classes), for any H and W the strides allow.
 
     All channel numbers are explicit: parameters have their shapes before the first forward. A subclass sets `features`,
@@ -72,8 +71,6 @@ class ClassificationNet(CompiledTraining):
     """
 
     info: Optional[ModelInfo] = None
-    preprocessing = Preprocessing()
-    origin: Mapping[str, str] = {}
     classifier_bias = True
     output_stride: Optional[int] = None
     options: Dict[str, Any] = {}  # of the constructor, as given; those of training alone left out
@@ -111,15 +108,6 @@ class ClassificationNet(CompiledTraining):
             raise ValueError(f"there are {len(names)} names, but {self.num_classes} classes")
         # Of the classifier, so that they go when it goes.
         self.output.class_names = None if names is None else tuple(names)
-
-    @property
-    def card(self) -> Card:
-        """Names of the classes, preprocessing and origin together."""
-        return Card(self.classes, self.preprocessing, self.origin)
-
-    @card.setter
-    def card(self, card: Card) -> None:
-        self.classes, self.preprocessing, self.origin = card
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "output" and isinstance(value, Block):

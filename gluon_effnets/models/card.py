@@ -11,7 +11,7 @@ from ..files.text import shortened
 from .info import ModelInfo
 from .preprocessing import CHANNEL_ORDERS, Preprocessing
 
-__all__ = ["Card", "check_marks", "compare_names", "complete_preprocessing", "usual_size"]
+__all__ = ["Card", "HasCard", "check_marks", "compare_names", "complete_preprocessing", "usual_size"]
 
 _CLASSES, _PREPROCESSING, _ORIGIN = "classes", "preprocessing", "origin"
 
@@ -98,6 +98,23 @@ _CARD = record(
         _ORIGIN: table_of(text()),
     }
 )
+
+
+class HasCard:
+    """What networks and detectors have: a card that comes and goes with the weights. A subclass has `classes`."""
+
+    classes: Optional[List[str]]
+    preprocessing = Preprocessing()
+    origin: Mapping[str, str] = {}
+
+    @property
+    def card(self) -> Card:
+        """Names of the classes, preprocessing and origin together."""
+        return Card(self.classes, self.preprocessing, self.origin)
+
+    @card.setter
+    def card(self, card: Card) -> None:
+        self.classes, self.preprocessing, self.origin = card
 
 
 def complete_preprocessing(net) -> Preprocessing:

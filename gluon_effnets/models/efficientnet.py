@@ -36,7 +36,7 @@ stage are the same for all.
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Dict, Iterable, NamedTuple, Optional, Tuple
 
 from .mbnet import Architecture, MBNet, Row, round_channels
 from .registry import register_model
@@ -75,14 +75,19 @@ TABLE_1 = (
 )
 
 
-def unroll(stem: int, table: Tuple[StageRow, ...], se_rounding: str = "exact") -> Tuple[Row, ...]:
-    """One `Row` per block: only the first of a stage has the stage's stride and input width."""
+def unroll(
+    stem: int, table: Iterable[StageRow], act: str = "swish", se_rounding: Optional[str] = "exact"
+) -> Tuple[Row, ...]:
+    """One `Row` per block: only the first of a stage has the stage's stride and input width.
+
+    `se_rounding` : of the reduced widths of squeeze-and-excitation; None: without it.
+    """
     rows, width = [], stem
     for stage in table:
         for repeat in range(stage.repeats):
             stride = stage.stride if repeat == 0 else 1
-            se = round_channels(width / 4, se_rounding)
-            rows.append(Row(stage.kernel, width * stage.ratio, stage.out, se, "swish", stride, stage.ratio > 1))
+            se = round_channels(width / 4, se_rounding) if se_rounding else None
+            rows.append(Row(stage.kernel, width * stage.ratio, stage.out, se, act, stride, stage.ratio > 1))
             width = stage.out
     return tuple(rows)
 
@@ -104,21 +109,15 @@ B0 = Architecture(
 )
 def efficientnet_b0(*, se_rounding: str = "exact", **options) -> MBNet:
     """EfficientNet-B0: 5.29 M parameters, 385.8 M MAdds. Options: those of `MBNet`."""
-    return MBNet(B0._replace(rows=unroll(B0.stem, TABLE_1, se_rounding)), **options)
+    return MBNet(B0._replace(rows=unroll(B0.stem, TABLE_1, se_rounding=se_rounding)), **options)
 
 
 def _lite(width: float, depth: float, side: int, dropout: float, options: Dict[str, Any]) -> MBNet:
     """An EfficientNet-Lite, all of whose weights are TensorFlow's."""
-    rows, in_channels = [], 32
-    for number, stage in enumerate(TABLE_1):
-        out = round_channels(stage.out * width)
-        is_end = number in (0, len(TABLE_1) - 1)
-        for repeat in range(stage.repeats if is_end else math.ceil(stage.repeats * depth)):
-            stride = stage.stride if repeat == 0 else 1
-            hidden = in_channels * stage.ratio
-            rows.append(Row(stage.kernel, hidden, out, None, "relu6", stride, stage.ratio > 1))
-            in_channels = out
-    arch = Architecture(stem=32, rows=tuple(rows), head=1280, head_hidden=None, act="relu6")
+    first, *middle, last = (stage._replace(out=round_channels(stage.out * width)) for stage in TABLE_1)
+    deeper = [stage._replace(repeats=math.ceil(stage.repeats * depth)) for stage in middle]
+    rows = unroll(B0.stem, [first, *deeper, last], "relu6", se_rounding=None)
+    arch = Architecture(stem=B0.stem, rows=rows, head=B0.head, head_hidden=None, act="relu6")
     tensorflow = {"bn_epsilon": 1e-3, "padding": "same", "padding_side": side}
     return MBNet(arch, **{**tensorflow, "dropout": dropout, **options})
 

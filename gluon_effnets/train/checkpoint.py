@@ -7,21 +7,20 @@ import json
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Optional, Sequence
 
 import mxnet as mx
 import numpy as np
 
 from ..files.locks import require_same
 from ..files.params_header import load_arrays
-from ..files.regular import beside, read_text, sha256
-from ..files.schema import optional, record, table_of, text, whole
-from ..files.side_json import read_json
+from ..files.regular import sha256
 from ..files.write import CannotWrite, replacing_folder, telling, write_arrays, write_text
 from ..models import Card, ClassificationNet
-from ..models.card import check_marks, compare_names
+from ..models.card import compare_names
 from ..models.params import Stored, check_identity, require_finite
 from ..models.registry import load_stored
+from .checkpoint_folder import FORMAT, SUMS, Content, check, flatten, read, read_record, unflatten
 from .durations import to_updates
 from .hooks.average_statistics import average_statistics
 from .hooks.base import Hook
@@ -36,9 +35,6 @@ from .state import TrainState
 __all__ = ["Checkpoint", "list_checkpoints", "load_last", "load_network", "read_weights", "save"]
 
 log = logging.getLogger(__name__)
-
-_SUMS = "SHA256SUMS"  # as sha256sum writes it: `sha256sum -c` checks a folder
-FORMAT = 1
 
 
 class Checkpoint(Hook):
@@ -172,12 +168,12 @@ def _write(folder: Path, state: TrainState, hooks: Sequence[Hook], recipe: dict)
     run["card"], run["digests"] = state.net.card.marks(), state.digests
     params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
     write_arrays(folder / "net.params", params)
-    run["trainer"], arrays = _flatten(_trainer_state(state))
+    run["trainer"], arrays = flatten(_trainer_state(state))
     write_arrays(folder / "trainer.params", arrays)
-    run["hooks"], arrays = _flatten({name: hook.state_dict() for name, hook in _named(hooks).items()})
+    run["hooks"], arrays = flatten({name: hook.state_dict() for name, hook in _named(hooks).items()})
     write_arrays(folder / "hooks.params", arrays)
     write_text(folder / "run.json", json.dumps(run, indent=1))
-    write_text(folder / _SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())))
+    write_text(folder / SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())))
 
 
 def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
@@ -193,7 +189,7 @@ def load_last(state: TrainState, hooks: Sequence[Hook]) -> Optional[dict]:
     with _on_all_workers(state, usable) as folder:
         if folder is None:
             return None
-        content = _read(folder)
+        content = read(folder)
         _restore(state, hooks, folder, content)
     if usable is not None:
         renumber(usable, state.update, state.updates_per_epoch)
@@ -207,10 +203,10 @@ def read_weights(folder: Path, ema: bool = False) -> Dict[str, mx.nd.NDArray]:
     """
     if not (folder / "run.json").is_file():
         raise FileNotFoundError(f"no checkpoint at {folder}")
-    _check(folder)
+    check(folder)
     if not ema:
         return load_arrays(folder / "net.params")
-    hooks = _unflatten(_read_record(folder)["hooks"], load_arrays(folder / "hooks.params"), folder)
+    hooks = unflatten(read_record(folder)["hooks"], load_arrays(folder / "hooks.params"), folder)
     average = hooks.get("EMA", {}).get("average") if isinstance(hooks.get("EMA"), dict) else None
     if not average:
         raise ValueError(f"{folder} has no averaged weights: the run had no hook ema")
@@ -225,7 +221,7 @@ def load_network(folder: Path, ema: bool = False) -> ClassificationNet:
     Example: `load_network(Path("runs/digits/checkpoints/update-00000900"), ema=True).save_parameters("ema.params")`
     """
     arrays = read_weights(folder, ema)
-    run = _read_record(folder)
+    run = read_record(folder)
     stored = Stored(arrays, run["identity"], Card.taken_from(run.get("card", {}), f"the card in {folder}"))
     net = load_stored(run["identity"]["model"], stored, folder)
     require_finite(net, folder)
@@ -235,7 +231,7 @@ def load_network(folder: Path, ema: bool = False) -> ClassificationNet:
 def _last_usable(out: Path) -> Optional[Path]:
     for folder in reversed(list_checkpoints(out)):
         try:
-            _read(folder)
+            read(folder)
             return folder
         # Also what was damaged before its sums were written.
         except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
@@ -262,58 +258,7 @@ def _on_all_workers(state: TrainState, folder: Optional[Path]) -> Iterator[Optio
         yield copy
 
 
-def _check(folder: Path) -> None:
-    lines = [line.partition("  ") for line in read_text(folder / _SUMS, "sums").splitlines()]
-    expected = {name: digest for digest, _, name in lines}
-    for name in sorted({"run.json", *expected, *(path.name for path in folder.iterdir())} - {_SUMS}):
-        if expected.get(name) != sha256(beside(folder, name, folder / _SUMS)):
-            raise ValueError(f"{name} is damaged")
-
-
-class _Content(NamedTuple):
-    """What is in a checkpoint folder."""
-
-    run: dict
-    net: Dict[str, mx.nd.NDArray]
-    trainer: dict
-    hooks: dict
-
-
-def _read(folder: Path) -> _Content:
-    """All of a checkpoint. Raises FileNotFoundError, or ValueError for what is damaged, or no run writes."""
-    _check(folder)
-    run = _read_record(folder)
-    trainer = _unflatten(run["trainer"], load_arrays(folder / "trainer.params"), folder)
-    hooks = _unflatten(run["hooks"], load_arrays(folder / "hooks.params"), folder)
-    return _Content(run, load_arrays(folder / "net.params"), trainer, hooks)
-
-
-def _read_record(folder: Path) -> dict:
-    """Return run.json. Raises as `_read` does."""
-    run = read_json(folder / "run.json", "record of a checkpoint", finite=False)
-    _RECORD(run, f"{folder / 'run.json'}")
-    check_marks(run["identity"], f"the identity in {folder / 'run.json'}")
-    return run
-
-
-def _anything(value: Any, where: str) -> None:
-    """Allow what JSON holds."""
-
-
-_COUNT = whole(0, 1 << 50)
-_OBJECT = table_of(_anything)
-_RECORD = record(
-    {
-        "format": whole(FORMAT, FORMAT),
-        "update": _COUNT,
-        "workers": _COUNT,
-        **dict.fromkeys(("recipe", "identity", "trainer", "hooks", "scores"), _OBJECT),
-    },
-    {"updates_per_epoch": _COUNT, "operators": optional(text()), "card": _OBJECT, "digests": table_of(text())},
-)
-
-
-def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, content: _Content) -> None:
+def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, content: Content) -> None:
     run, loaded = content.run, content.net
     difference = compare_names(Card.taken_from(run.get("card", {}), f"the card in {folder}").classes, state.net.classes)
     if difference:
@@ -398,41 +343,3 @@ def _set_trainer_state(state: TrainState, saved: dict) -> None:
             setattr(trainer._optimizer, name, saved["fields"][name])
     counts = trainer._optimizer._index_update_count
     trainer._optimizer._all_index_update_counts = {ctx.device_id: dict(counts) for ctx in trainer._contexts}
-
-
-def _flatten(value) -> Tuple[Any, Dict[str, mx.nd.NDArray]]:
-    """Split a nested value into JSON and arrays; arrays stand in the JSON as {"array": key}."""
-    arrays: Dict[str, mx.nd.NDArray] = {}
-
-    def walk(item):
-        if isinstance(item, mx.nd.NDArray):
-            arrays[str(len(arrays))] = item
-            return {"array": str(len(arrays) - 1)}
-        if isinstance(item, (list, tuple)):
-            return {type(item).__name__: [walk(part) for part in item]}
-        if isinstance(item, dict):
-            return {"dict": [[key, walk(part)] for key, part in item.items()]}
-        if item is None or isinstance(item, (bool, int, float, str)):
-            return item
-        raise TypeError(f"a checkpoint cannot hold a {type(item).__name__}: {item!r}")
-
-    return walk(value), arrays
-
-
-def _unflatten(tree, arrays: Dict[str, mx.nd.NDArray], folder: Path) -> Any:
-    """Join what `_flatten` split. Raises ValueError, naming the folder, for what it did not write."""
-
-    def join(part):
-        if not isinstance(part, dict):
-            return part
-        [(kind, content)] = part.items()
-        if kind == "array":
-            return arrays[content]
-        if kind == "dict":
-            return {key: join(inner) for key, inner in content}
-        return {"list": list, "tuple": tuple}[kind](map(join, content))
-
-    try:
-        return join(tree)
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{folder} is damaged: its run.json and its arrays do not go together") from None

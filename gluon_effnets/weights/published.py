@@ -6,13 +6,13 @@ every file is compared with the digest in the table before it is read.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from .. import _resources
 from ..class_names import imagenet_names
+from ..files.regular import sha256
 from ..models import ClassificationNet
 
 __all__ = ["PublishedWeights", "find_packaged", "known_file", "published_weights", "stamp"]
@@ -86,7 +86,7 @@ def published_weights(model: Optional[str] = None) -> List[PublishedWeights]:
 
 def known_file(path: Path) -> Optional[PublishedWeights]:
     """Return the row of a published file by its content, None if it is in none."""
-    digest = _sha256(path)
+    digest = sha256(path)
     return next((row for row in published_weights() if row.sha256 == digest), None)
 
 
@@ -104,11 +104,3 @@ def find_packaged(weights: PublishedWeights) -> Optional[Path]:
     folders = list(spec.submodule_search_locations or ()) if spec else []
     found = [Path(folder) / rest for folder in folders if (Path(folder) / rest).is_file()]
     return found[0] if found else None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -15,6 +15,7 @@ from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 import numpy as np
 
 from .._requirements import optional_import
+from ..files.regular import MOST_WEIGHTS, read_bytes
 from .checkpoint import Checkpoint
 
 __all__ = ["BN_EPSILON", "VERSION_KEY", "read_tflite_file"]
@@ -56,7 +57,7 @@ def read_tflite_file(path: Path) -> Checkpoint:
         ValueError: It is damaged, no such file, or has other operators.
     """
     tflite = optional_import("tflite", extra="tflite", why=f"read {path.name}")
-    content = path.read_bytes()
+    content = read_bytes(path, "checkpoint", MOST_WEIGHTS)
     if content[4:8] != b"TFL3":
         raise ValueError("it does not begin as TensorFlow Lite files do")
     try:

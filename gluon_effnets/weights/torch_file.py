@@ -18,6 +18,8 @@ from typing import Any, BinaryIO, Callable, Dict, List, NamedTuple, Optional, Se
 
 import numpy as np
 
+from ..files.regular import MOST_WEIGHTS, opened
+
 __all__ = ["ForeignObjectError", "read_torch_file"]
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -72,7 +74,7 @@ def read_torch_file(path: Path) -> Any:
         ForeignObjectError: It holds more than tensors and plain values.
         ValueError: It is damaged or no such file.
     """
-    with open(path, "rb") as file:
+    with opened(path, "checkpoint", MOST_WEIGHTS) as file:
         try:
             return _read_archive(file) if zipfile.is_zipfile(file) else _read_sequence(file)
         except ForeignObjectError:

@@ -17,7 +17,8 @@ from gluon_effnets import get_model
 from gluon_effnets.__main__ import main as command
 from gluon_effnets.files.regular import sha256
 from gluon_effnets.models.preprocessing import Preprocessing
-from gluon_effnets.train.checkpoint import _SUMS, list_checkpoints, load_network
+from gluon_effnets.train.checkpoint import list_checkpoints, load_network
+from gluon_effnets.train.checkpoint_folder import SUMS
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.data import DataSettings, open_data
 from gluon_effnets.train.report import write_report
@@ -289,8 +290,8 @@ def test_weights_that_are_no_numbers_are_not_taken_from_a_checkpoint(start):
     name = next(key for key in arrays if key.endswith("weight"))
     arrays[name][:] = float("nan")
     mx.nd.save(str(folder / "net.params"), arrays)
-    (folder / _SUMS).write_text(
-        "".join(f"{sha256(path)}  {path.name}\n" for path in folder.iterdir() if path.name != _SUMS)
+    (folder / SUMS).write_text(
+        "".join(f"{sha256(path)}  {path.name}\n" for path in folder.iterdir() if path.name != SUMS)
     )
     with pytest.raises(ValueError, match="has numbers that are not finite"):
         load_network(folder)
