@@ -7,6 +7,8 @@ import io
 import json
 from typing import Any, Iterable, List, NamedTuple, Sequence
 
+from .runtime.files import printable
+
 __all__ = ["FORMATS", "Column", "Table"]
 
 FORMATS = ("text", "markdown", "csv", "json")
@@ -102,7 +104,9 @@ class Table:
 
 def _cell(value: Any, spec: str) -> str:
     value = _joined(value)
-    return value if isinstance(value, str) else "" if value is None else format(value, spec)
+    if isinstance(value, str):  # of a class or a file perhaps, which a stranger named
+        return " ".join(printable(value).splitlines())
+    return "" if value is None else format(value, spec)
 
 
 def _joined(value: Any) -> Any:

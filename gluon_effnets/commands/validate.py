@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence
 
+from ..files.mistakes import sentence
+from ..files.text import shown
 from ..tables import Table
 from .command import Command
 from .options import data_options, network_options, read_options, table_format, trust_option
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             results.append(_evaluated(args, network)[0])
         except (ValueError, TypeError, OSError, ImportError) as error:
-            print(f"error: {network.label}: {error}", file=sys.stderr, flush=True)
+            print(f"error: {shown(network.label, 4096)}: {sentence(error)}", file=sys.stderr, flush=True)
             failed = True
     if results:
         _print_several(args, results)

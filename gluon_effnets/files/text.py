@@ -5,6 +5,8 @@ from __future__ import annotations
 import reprlib
 from typing import Any
 
+from ..runtime.files import printable
+
 __all__ = ["shortened", "shown"]
 
 _MOST = 80  # characters of a value
@@ -32,7 +34,7 @@ def shown(text: str, most: int = 2 * _MOST) -> str:
     if len(text) > most:
         half = (most - 3) // 2
         text = f"{text[:half]}...{text[-half:]}"
-    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
+    return printable(text.replace("\t", "?"))
 
 
 class _Shortener(reprlib.Repr):

@@ -8,9 +8,11 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, List, Optional, Sequence, TextIO, Tuple, Union
 
 import numpy as np
+
+from .files import named, printable
 
 __all__ = ["main"]
 
@@ -31,7 +33,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        _say(f"error: {error}", sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -57,6 +59,11 @@ def _predict(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _say(text: str, file: Optional[TextIO] = None) -> None:
+    """Print lines in which files of others may have a say."""
+    print(printable(text), file=file or sys.stdout, flush=True)
+
+
 def _show_classes(args: argparse.Namespace) -> int:
     from .network import load
 
@@ -66,14 +73,14 @@ def _show_classes(args: argparse.Namespace) -> int:
     failed = False
     for path, found in _probabilities(net, _images(args.paths), args.batch):
         if isinstance(found, OSError):
-            print(f"error: {found}", file=sys.stderr, flush=True)
+            _say(f"error: {found}", sys.stderr)
             failed = True
         elif args.json:
             classes = [{"name": name, "probability": p} for name, p in net.best(found, args.top)]
             print(json.dumps({"image": str(path), "classes": classes}), flush=True)
         else:
-            lines = [f"  {p:7.2%}  {name}" for name, p in net.best(found, args.top)]
-            print("\n".join([str(path), *lines]), flush=True)
+            lines = [f"  {p:7.2%}  {named(name)}" for name, p in net.best(found, args.top)]
+            _say("\n".join([named(path), *lines]))
     return int(failed)
 
 
@@ -144,7 +151,7 @@ def _check(args: argparse.Namespace) -> int:
     damaged = False
     for path in args.files:
         report = check(path, args.decode)
-        print(f"{path}: {report.summary}", flush=True)
+        _say(f"{path}: {report.summary}")
         _print_damages(report.damages)
         damaged |= bool(report.damages)
     return int(damaged)
@@ -152,7 +159,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _print_damages(damages: Sequence[Any]) -> None:
     for damage in damages[:_SHOWN]:
-        print(f"  {damage}")
+        _say(f"  {damage}")
     if len(damages) > _SHOWN:
         print(f"  and {len(damages) - _SHOWN} more")
 
@@ -163,7 +170,7 @@ def _list(args: argparse.Namespace) -> int:
     print("number\tkey\tbyte\tlabels\timage")
     damaged = False
     for number, key, offset, labels, image in rows_of(args.file, args.limit):
-        print(f"{number}\t{key}\t{offset}\t{labels}\t{image}")
+        _say(f"{number}\t{key}\t{offset}\t{labels}\t{image}")
         damaged |= labels == "damaged"
     return int(damaged)
 
@@ -183,6 +190,6 @@ def _pack(args: argparse.Namespace) -> int:
 
     packed = pack_folder(args.folder, args.target, args.shuffle)
     for text in packed.left_out:
-        print(f"error: {text}", file=sys.stderr)
+        _say(f"error: {text}", sys.stderr)
     print(f"{args.target}: {packed.records:,} images of {len(packed.names)} classes")
     return int(bool(packed.left_out))

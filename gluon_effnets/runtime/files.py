@@ -1,4 +1,7 @@
-"""Reading files of others: regular ones alone, up to a size, and by plain names beside the file that names them."""
+"""Reading files of others: regular ones alone, up to a size, and by plain names beside the file that names them.
+
+`gluon_effnets/files/regular.py` does the same for the package: the runtime imports nothing that its wheel has not.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["beside", "named", "read_bytes"]
+__all__ = ["beside", "named", "printable", "read_bytes"]
 
 MOST_BYTES = 1 << 30
 # What Windows lacks of these is 0. A pipe that nobody writes to would otherwise hold the process.
@@ -45,7 +48,12 @@ def named(path) -> str:
     """Return a path for a message: the middle left out if it is long, without what a terminal obeys."""
     text = str(path)
     text = text if len(text) <= 400 else f"{text[:198]}...{text[-198:]}"
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(text.replace("\n", "?"))
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal obeys, but for the ends of lines and tabs."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
 
 
 def beside(description: Path, name: object) -> Path:

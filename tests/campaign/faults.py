@@ -188,28 +188,8 @@ def _main(words: Sequence[str]) -> Callable[[], int]:
     return run
 
 
-def _at_event(number: int, act: Callable[[], None]) -> Callable[[], None]:
-    """Prepare a process to do something before its n-th change of a folder."""
-
-    def prepare():
-        seen = [0]
-        home = os.getcwd()
-
-        def hook(event, args):
-            writes = event in _EVENTS or (event == "open" and isinstance(args[1], str) and args[1][:1] in "wax")
-            if writes and (home in str(args) or not str(args[0]).startswith(("/", "3"))):
-                seen[0] += 1
-                if seen[0] == number:
-                    act()
-
-        sys.addaudithook(hook)
-
-    return prepare
-
-
-def _count_events(folder: Path, words: Sequence[str]) -> int:
-    """How many changes of folders a command makes."""
-    counter = folder.parent / "events"
+def _on_change(act: Callable[[int], None]) -> Callable[[], None]:
+    """Prepare a process to do something before each of its changes of a folder, given their number from 1."""
 
     def prepare():
         seen, home = [0], os.getcwd()
@@ -218,17 +198,28 @@ def _count_events(folder: Path, words: Sequence[str]) -> int:
             writes = event in _EVENTS or (event == "open" and isinstance(args[1], str) and args[1][:1] in "wax")
             if writes and (home in str(args) or not str(args[0]).startswith(("/", "3"))):
                 seen[0] += 1
-                counter.parent.joinpath("events").touch()
+                act(seen[0])
 
         sys.addaudithook(hook)
-        _count_events.seen = seen  # type: ignore[attr-defined]
+
+    return prepare
+
+
+def _at_change(number: int, act: Callable[[], None]) -> Callable[[], None]:
+    """Prepare a process to do something before its n-th change of a folder."""
+    return _on_change(lambda count: act() if count == number else None)
+
+
+def _count_changes(folder: Path, words: Sequence[str]) -> int:
+    """How many changes of folders a command makes."""
+    counter, counted = folder.parent / "changes", [0]
 
     def run():
         code = _main(words)()
-        counter.write_text(str(_count_events.seen[0]))  # type: ignore[attr-defined]
+        counter.write_text(str(counted[0]))
         return code
 
-    ended = _Child(folder, run, prepare).end()
+    ended = _Child(folder, run, _on_change(lambda count: counted.__setitem__(0, count))).end()
     if ended.code:
         raise RuntimeError(f"without a fault: {ended.err}")
     return int(counter.read_text())
@@ -257,7 +248,7 @@ def _known(work: Work, folder: Path, home: Path) -> _Known:
         before = _Child(start, work.look).end().out
     whole = home / "whole"
     shutil.copytree(start, whole)
-    events = _count_events(whole, work.words)
+    events = _count_changes(whole, work.words)
     after = _Child(whole, work.look).end().out
     if not after or after == before:
         raise RuntimeError(f"the results do not differ: {after}")
@@ -296,9 +287,9 @@ def row(name: str, args, kinds: int, folder: Path) -> dict:
     """Run faults in a kind of work, print its line, and return its figures."""
     from .__main__ import show
 
-    number = max(1, round(args.faults / kinds * _SHARES.get(name, 1.2)))
-    if name == "two workers" and number < 1:
-        number = 0
+    # A job of two workers takes so long that few faults leave it out.
+    share = _SHARES.get(name, 1.2) if kinds > 1 else 1.0
+    number = max(name != "two workers", round(args.faults / kinds * share))
     home = folder / "faults" / name.replace(" ", "_")
     start, ended, failures = time.monotonic(), collections.Counter(), 0
     if not (folder / "new.params").exists() and name != "two workers":
@@ -370,7 +361,7 @@ def _state(work: Work, known: _Known, place: Path, refused: bool) -> Optional[st
 
 
 def _kill(work: Work, known: _Known, draw: Random, place: Path, event: int) -> Optional[str]:
-    _Child(place, _main(work.words), _at_event(event, lambda: os.kill(os.getpid(), signal.SIGKILL))).end()
+    _Child(place, _main(work.words), _at_change(event, lambda: os.kill(os.getpid(), signal.SIGKILL))).end()
     return _state(work, known, place, refused=True)
 
 
@@ -385,7 +376,7 @@ def _kill_at_a_time(work: Work, known: _Known, draw: Random, place: Path, event:
 
 def _stop(work: Work, known: _Known, draw: Random, place: Path, event: int) -> Optional[str]:
     """Stopped while the same command is started a second time, then continued or killed."""
-    first = _Child(place, _main(work.words), _at_event(event, lambda: os.kill(os.getpid(), signal.SIGSTOP)))
+    first = _Child(place, _main(work.words), _at_change(event, lambda: os.kill(os.getpid(), signal.SIGSTOP)))
     if not first.stopped():
         ended = first.end()
         return f"ended with {ended.code}: {ended.err[-500:]}" if ended.code else None
@@ -432,7 +423,7 @@ def _limited(work: Work, known: _Known, draw: Random, place: Path, event: int) -
     def prepare():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         size = draw.choice([0, 100, 4096, 20_000, 50_000, draw.randrange(200_000)])
-        limited = _at_event(event, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (max(size, 4096), -1)))
+        limited = _at_change(event, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (max(size, 4096), -1)))
         limited()
 
     ended = _Child(place, _main(work.words), prepare).end()
@@ -466,7 +457,7 @@ def _lost_rights(work: Work, known: _Known, draw: Random, place: Path, event: in
             os.setgid(user)
             os.setuid(user)
         os.environ["HOME"] = str(place)
-        _at_event(event, once)()
+        _at_change(event, once)()
 
     ended = _Child(place, _main(work.words), prepare).end()
     for path in [place, *place.rglob("*")]:
@@ -480,7 +471,7 @@ def _lost_rights(work: Work, known: _Known, draw: Random, place: Path, event: in
 def _torn(work: Work, known: _Known, draw: Random, place: Path, event: int) -> Optional[str]:
     """Killed, and then a file that it wrote ends earlier, or in zeros, as after a power cut."""
     old = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
-    _Child(place, _main(work.words), _at_event(event, lambda: os.kill(os.getpid(), signal.SIGKILL))).end()
+    _Child(place, _main(work.words), _at_change(event, lambda: os.kill(os.getpid(), signal.SIGKILL))).end()
     written = [path for path in sorted(place.rglob("*")) if path.is_file() and old.get(path) != path.stat().st_mtime_ns]
     written = [path for path in written if path.name not in work.given]
     if written:

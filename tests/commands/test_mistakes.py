@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import subprocess
+import sys
 
+import cv2
+import numpy as np
 import pytest
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
 from gluon_effnets.commands.command import _Formatter
+from gluon_effnets.deploy import export
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +87,21 @@ def test_names_of_files_do_not_reach_the_terminal_as_orders(weights, tmp_path, m
     assert main(["predict", "idle_tiny", weights["idle_tiny"], "\x1b[2J/x.png"]) == 1
     told = capsys.readouterr()
     assert "error: ?[2J/x.png" in told.err and "\x1b" not in told.err + told.out
+
+
+@pytest.mark.parametrize("command", [["gluon_effnets", "predict"], ["gluon_effnets.runtime"]])
+def test_names_of_classes_do_not_either(command, tmp_path):
+    net = get_model("idle_tiny", classes=2)
+    net.initialize()
+    about = export(net, tmp_path / "net", 32, format="onnx").description
+    content = {**json.loads(about.read_text()), "names": ["\x1b[2Jant", "bee\n  99.99%  cat"]}
+    about.write_text(json.dumps(content))
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 40, 3), np.uint8))
+    words = [sys.executable, "-m", *command, str(about), str(tmp_path / "a.png")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout and len(done.stdout.splitlines()) == 3 and "?[2Jant" in done.stdout
 
 
 def test_lines_of_the_log_are_none_either(capsys):
