@@ -11,12 +11,11 @@ import mxnet as mx
 import numpy as np
 
 from .. import _resources
-from ..class_names import identifier
 from ..complexity import count_params
 from ..deploy import load_routed, open_exported
 from ..deploy.description import Description
 from ..models import ClassificationNet, Preprocessing, get_model, model_info, params
-from ..models.card import compare_names
+from ..models.card import compare_names, order_of
 from ..models.info import ModelInfo
 from ..models.registry import described_info, described_network
 from ..train.build import model_options
@@ -274,12 +273,11 @@ def _order_in_data(names: Optional[Sequence[str]], data: Data, where: str) -> Op
     difference = compare_names(names, data.class_names)
     if difference is None:
         return None
-    places = {identifier(name): place for place, name in enumerate(names or ())}
-    wanted = [identifier(name) for name in data.class_names or ()]
-    if sorted(places) != sorted(wanted):
+    order = order_of(names or (), data.class_names or ())
+    if order is None:
         raise ValueError(_other_classes(data, where, difference))
     _say_reordered(data, where, difference)
-    return np.array([places[name] for name in wanted])
+    return np.array(order)
 
 
 def _other_classes(data: Data, where: str, difference: str) -> str:

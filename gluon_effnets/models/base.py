@@ -8,9 +8,8 @@ import mxnet as mx
 from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
 
-from ..class_names import identifier
 from . import params
-from .card import HasCard
+from .card import HasCard, order_of
 from .info import ModelInfo
 from .taps import Tap, extract, map_shapes, set_output_stride
 from .training_graph import CompiledTraining
@@ -163,12 +162,10 @@ class ClassificationNet(HasCard, CompiledTraining):
 
         Returns whether they are the names of `classes`, each of them once; if not, nothing changes.
         """
-        own = self.classes
-        places = {identifier(name): place for place, name in enumerate(own or ())}
-        wanted = [identifier(name) for name in names]
-        if own is None or sorted(places) != sorted(wanted) or len(places) < len(own):
+        places = None if self.classes is None else order_of(self.classes, names)
+        if places is None:
             return False
-        order = mx.nd.array([places[name] for name in wanted], dtype="int32")
+        order = mx.nd.array(places, dtype="int32")
         last = list(_layers(self.output))[-1]
         for name in last._reg_params.keys() & {"weight", "bias"}:
             param = last._reg_params[name]

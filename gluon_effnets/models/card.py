@@ -11,7 +11,7 @@ from ..files.text import shortened
 from .info import ModelInfo
 from .preprocessing import CHANNEL_ORDERS, Preprocessing
 
-__all__ = ["Card", "HasCard", "check_marks", "compare_names", "complete_preprocessing", "usual_size"]
+__all__ = ["Card", "HasCard", "check_marks", "compare_names", "complete_preprocessing", "order_of", "usual_size"]
 
 _CLASSES, _PREPROCESSING, _ORIGIN = "classes", "preprocessing", "origin"
 
@@ -148,6 +148,18 @@ def compare_names(before: Optional[Sequence[str]], now: Optional[Sequence[str]])
     place = next(place for place, pair in enumerate(zip(before, now)) if len({*map(identifier, pair)}) > 1)
     was, now_is = shortened(before[place]), shortened(now[place])
     return f"they stand in another order (class {place} was {was}, now it is {now_is})"
+
+
+def order_of(names: Sequence[str], wanted: Sequence[str]) -> Optional[List[int]]:
+    """Return the place among `names` of each wanted name; None if these are not the same names, each of them once.
+
+    Example: `order_of(["ant", "bee", "wasp"], ["wasp", "ant", "bee"])` is [2, 0, 1].
+    """
+    places = {identifier(name): place for place, name in enumerate(names)}
+    keys = [identifier(name) for name in wanted]
+    if len(places) < len(names) or sorted(places) != sorted(keys):
+        return None
+    return [places[key] for key in keys]
 
 
 def _without(names: Sequence[str], others: Sequence[str]) -> List[str]:

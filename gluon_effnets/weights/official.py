@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
@@ -54,7 +55,7 @@ def targets(net: ClassificationNet) -> List[str]:
 
 
 def _has_way_back(source: Source, net: ClassificationNet) -> bool:
-    # Files of TensorFlow Lite are no dictionaries, and MXNet reads GluonCV's.
+    # Files of TensorFlow Lite are no dictionaries.
     return source.name != "tflite" and not source.translations(net)
 
 
@@ -170,7 +171,7 @@ def _official_network(net: ClassificationNet, target: str) -> Any:
     if counterpart is None or counterpart.package != target:
         return None, "its network is not known here by a function of timm or torchvision"
     try:
-        package = __import__(target if target == "timm" else "torchvision.models", fromlist=["models"])
+        package = importlib.import_module(target if target == "timm" else "torchvision.models")
     except Exception as error:  # a torchvision of another PyTorch fails in ways of its own
         return (
             None,

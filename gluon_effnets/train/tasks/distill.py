@@ -9,11 +9,10 @@ from typing import Any, Callable, Dict, Optional
 import mxnet as mx
 from mxnet import autograd
 
-from ...class_names import identifier
 from ...deploy.formats import open_exported
 from ...models import ClassificationNet, get_model
 from ...models.adapted import adapt_to_channels
-from ...models.card import Card, compare_names
+from ...models.card import Card, compare_names, order_of
 from ...models.preprocessing import Preprocessing
 from ...weights.conversion import weights_path
 from ..losses import soft_cross_entropy, soft_targets
@@ -73,16 +72,15 @@ class Distill(Classification):
         card, where, self._ask, state.digests["teacher"] = self._open(state)
         data = state.data
         difference = compare_names(card.classes, data.class_names)
-        places = {identifier(name): place for place, name in enumerate(card.classes or ())}
         self._order = None
         if difference:
-            wanted = [identifier(name) for name in data.class_names]
-            if sorted(wanted) != sorted(places):
+            places = order_of(card.classes or (), data.class_names or ())
+            if places is None:
                 raise ValueError(
                     f"the teacher {where} knows other classes than {data.settings.source}: {difference}; fine-tune it "
                     "to these classes first"
                 )
-            self._order = mx.nd.array([places[name] for name in wanted], ctx=state.ctx, dtype="int32")
+            self._order = mx.nd.array(places, ctx=state.ctx, dtype="int32")
         if len(card.preprocessing.mean) != data.in_channels:
             raise ValueError(
                 f"the teacher {where} takes images of {len(card.preprocessing.mean)} channels, and "
