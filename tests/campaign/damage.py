@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -128,7 +129,8 @@ def of_tree(tree: Any, draw: Random) -> Any:
         elif kind == 5:
             del parent[key]
         elif kind == 6:
-            parent[key] = copy.deepcopy(_at(tree, draw.choice(paths)))
+            with contextlib.suppress(RecursionError):  # of a value that the first change made so deep
+                parent[key] = copy.deepcopy(_at(tree, draw.choice(paths)))
         elif kind == 7 and isinstance(parent, dict):
             parent[str(draw.choice(HOSTILE_WORDS))] = parent.pop(key)
         elif kind == 8:
