@@ -7,7 +7,7 @@ from .anchors import AnchorLevel, anchor_boxes
 from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
-from .registry import DetectorInfo, detector_info, get_detector, list_detectors, register_detector
+from .registry import DetectorInfo, detector_info, get_detector, list_detectors, load_detector, register_detector
 from .ssdlite import SSDLite
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "encode",
     "get_detector",
     "list_detectors",
+    "load_detector",
     "register_detector",
 ]
 
