@@ -125,6 +125,8 @@ def open_export(
         FileNotFoundError: A file is missing.
     """
     about = Description.read(path)
+    if about.task:
+        raise ValueError(f"{path} describes a detector, which has no logits; open_exported runs it")
     shown = _shown(described_info(about.model), source, about.preprocessing, path, overrides, protocol)
     data = _fitting(open_data(shown.settings, seed=0), path, about.num_classes, about.in_channels)
     if about.input_shape[2:] not in ((None, None), (data.image_size,) * 2):
