@@ -165,7 +165,14 @@ def _foreign_entry(name: str) -> _Entry:
 
 
 def get_model(
-    name: str, pretrained=False, classes: Optional[int] = None, ctx=mx.cpu(), root: Optional[str] = None, **kwargs
+    name: str,
+    pretrained=False,
+    classes: Optional[int] = None,
+    ctx=mx.cpu(),
+    root: Optional[str] = None,
+    *,
+    weights: Union[str, PurePath, None] = None,
+    **kwargs,
 ) -> ClassificationNet:
     """Build a network by name.
 
@@ -181,6 +188,7 @@ def get_model(
         ctx: Context of the loaded weights. Without `pretrained` the network is not initialized.
         root: Folder of the files for `pretrained=True`; None: `models` in the folder that the variable MXNET_HOME
             names, by default ~/.mxnet.
+        weights: A path, in place of `pretrained`.
         kwargs: Options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`. With
             `pretrained`, another `in_channels` than that of the file adapts the first convolution (summed for one
             channel, else repeated and scaled to the same sum) and the preprocessing; another `stem_stride` is taken.
@@ -197,6 +205,10 @@ def get_model(
     name = _resolve(name)
     check_type("pretrained", pretrained, bool, str, PurePath, type(None), words="False, True or a path")
     check_type("classes", classes, int, type(None), words="a number of classes or None")
+    check_type("weights", weights, str, PurePath, type(None), words="a path or None")
+    if pretrained and weights:
+        raise ValueError(f"{name}: pretrained and weights name two files; give one of them")
+    pretrained = weights or pretrained
     if not pretrained:
         return _build(name, _entries[name].info.classes if classes is None else classes, kwargs)
     path = _weights_path(name, pretrained, root)

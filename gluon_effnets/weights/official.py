@@ -12,13 +12,12 @@ import numpy as np
 from .._requirements import optional_import
 from ..files.write import make_folder, replacing
 from ..models import ClassificationNet
+from .files import OWN
 from .load import SOURCES
 from .source import Source
 
 __all__ = ["Written", "official_weights", "targets", "write_official"]
 
-# Our own names and shapes, which need no other implementation.
-OWN = "safetensors"
 _ENDINGS = (".safetensors", ".npz", ".pth")
 
 
