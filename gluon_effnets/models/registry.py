@@ -8,6 +8,7 @@ import fnmatch
 import functools
 import logging
 import math
+import os
 from pathlib import Path, PurePath
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -17,7 +18,7 @@ from .. import _foreign, _resources
 from .._gluoncv import import_gluoncv
 from ..files.mistakes import as_mistakes
 from ..files.schema import check_type, number, text, whole
-from ..files.text import shortened, shown
+from ..files.text import named, shortened, shown
 from . import params
 from .adapted import adapt_stored
 from .base import ClassificationNet
@@ -310,10 +311,11 @@ def _build(name: str, classes: int, options: Dict[str, Any]) -> ClassificationNe
 def _weights_path(name: str, pretrained, root: Optional[str]) -> Path:
     if pretrained is not True:
         path = Path(pretrained).expanduser()
-        if not path.is_file():
+        if not os.path.isfile(path):
+            at = named(path)
             raise FileNotFoundError(
-                f"no weights at {path}: train them, or convert an official checkpoint:\n"
-                f"  python -m gluon_effnets convert --model {name} CHECKPOINT {path}"
+                f"no weights at {at}: train them, or convert an official checkpoint:\n"
+                f"  python -m gluon_effnets convert --model {name} CHECKPOINT {at}"
             )
         return path
     return stored_weights(name, root)

@@ -18,7 +18,7 @@ from ..files.params_header import load_arrays
 from ..files.regular import MOST_WEIGHTS, UnreadableFileError, opened, read_bytes
 from ..files.schema import table_of, text
 from ..files.side_json import parse_json
-from ..files.text import shown
+from ..files.text import named, shown
 from ..models.card import CARD_MARKS, check_marks
 from .checkpoint import Checkpoint
 from .tflite_file import read_tflite_file
@@ -81,7 +81,7 @@ def read_checkpoint(path, ema: bool = False) -> Checkpoint:
         pass  # pipes, devices and folders are refused, whatever the readers do
     reader = next((read for ending, read in _READERS.items() if path.name.lower().endswith(ending)), None)
     if reader is None:
-        raise ValueError(f"{path}: unknown kind of file; checkpoints end in {', '.join(_READERS)}")
+        raise ValueError(f"{named(path)}: unknown kind of file; checkpoints end in {', '.join(_READERS)}")
     content = reader(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not tensors by name: save the state_dict() instead")
