@@ -6,8 +6,9 @@
 The first trains what is not finished; the second writes what is into results/: trained.json, logs, a picture.
 
 A small-scale check of the training code and of the direction of claims, not a reproduction of them: 32 x 32 images,
-stem stride 2, a few epochs, two seeds. The groups fine_tuning and fine_tuning_lite0 train on the first 5,000 images alone, shown at 96 x 96
-pixels, and need published weights of their networks where `pretrained=True` finds them (docs/weights.md).
+stem stride 2, a few epochs, two seeds. The groups fine_tuning and fine_tuning_lite0 train on the first 5,000 images
+alone, shown at 96 x 96 pixels, and need published weights of their networks where `pretrained=True` finds them
+(docs/weights.md).
 """
 
 from __future__ import annotations
