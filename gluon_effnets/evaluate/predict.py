@@ -11,10 +11,10 @@ import numpy as np
 
 from ..deploy import load_routed, open_exported
 from ..deploy.description import Description
-from ..files.text import named
 from ..models import Card, Preprocessing, get_model
 from ..models.card import complete_preprocessing
 from ..models.params import require_finite
+from ..runtime.files import named
 from ..runtime.image_files import SUFFIXES, PassedOver, images_below
 from ..runtime.pixels import luminance
 from ..train.data import DataSettings
