@@ -102,8 +102,8 @@ def detectors_table(result: Mapping[str, Any]) -> str:
     load = about["load_average"]
     counted = "processor time, " if about["clock"] == time.process_time.__name__ else ""
     text = (
-        f"One image of 320 x 320, {about['classes']} classes, {about['threads']} thread(s); {counted}minimum (median) of "
-        f"{about['repeats']} repetitions in turn. {about['processor']}, {about['processors']} processors"
+        f"One image of 320 x 320, {about['classes']} classes, {about['threads']} thread(s); {counted}minimum (median) "
+        f"of {about['repeats']} repetitions in turn. {about['processor']}, {about['processors']} processors"
         f"{f', load average {load[0]:.1f}' if load else ''}; {versions}; {about['date']}, "
         f"commit {about['commit'] or 'unknown'}."
     )

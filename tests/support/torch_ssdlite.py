@@ -1,4 +1,4 @@
-"""Structures of SSDLite detectors in PyTorch, with the keys of their repositories, and torchvision's choice by loops."""
+"""Structures of SSDLite detectors in PyTorch, with their repositories' keys, and torchvision's choice by loops."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 from gluon_effnets.benchmarks.torchvision_ssdlite import SSDLite
 
 __all__ = ["SSDLite", "ThirdPartySSDLite", "detections", "overlap"]
+
 
 def detections(logits, offsets, anchors, classes: int):
     """torchvision's postprocessing of one image, in pixels: lists of boxes, scores, classes, by falling score."""
