@@ -118,7 +118,9 @@ def _with_candidates(net: Detector, x: np.ndarray, pairs: int) -> int:
     limit, others = net.detections.selection.score_above, powers[:, 1:].sum(axis=1)
     # The share that the background may have for every pair to be just at the limit; sigmoids do not know it.
     needed = powers[:, 1:] / limit - others[:, None]
-    change = np.log(np.sort((needed / powers[:, :1]).ravel())[-pairs])
+    # Between two of them, so that rounding decides about none.
+    nearest = np.sort((needed / powers[:, :1]).ravel())[-pairs - 1 : -pairs + 1 or None]
+    change = np.log(nearest).mean()
     for head in net.predictor.class_heads:
         bias = head.output.bias.data().asnumpy().reshape(-1, net.num_classes + 1)
         bias[:, 0] += change
