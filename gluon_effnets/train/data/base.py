@@ -47,9 +47,11 @@ class Data:
         class_names: Texts, or None.
         description: One line for the log.
         reader: What reads the training images: "memory", "threads" or "MXNet's reader".
+        is_detection: Whether the batches are `DetectionBatch`es: images with boxes.
     """
 
     reader: str
+    is_detection = False
 
     def __init__(
         self,

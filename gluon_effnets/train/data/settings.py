@@ -8,12 +8,15 @@ import difflib
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 
 from ...files.text import shortened
 from ...models.preprocessing import CHANNEL_ORDERS, Preprocessing
+
+if TYPE_CHECKING:
+    from ...detection.truth import Truth
 
 UNSET = "???"
 _LONGEST_PATH = 4096
@@ -190,6 +193,27 @@ class Batch:
     data: mx.nd.NDArray
     label: mx.nd.NDArray
     num_valid: int
+
+
+@dataclass(frozen=True)
+class DetectionBatch:
+    """One batch of images with boxes for one worker.
+
+    Attributes:
+        data: Normalized images, shape (n, c, side, side), float32.
+        label: Classes from 0, without the background, shape (n, m), float32; -1 where there is no box.
+        boxes: x and y of two corners in shares of the image as it is shown, shape (n, m, 4), float32; -1 where
+            there is no box.
+        num_valid: The rows from `num_valid` on only fill the batch and are to be ignored; training batches are
+            full.
+        truths: Of the evaluation alone: the annotations of the `num_valid` images, in pixels of the originals.
+    """
+
+    data: mx.nd.NDArray
+    label: mx.nd.NDArray
+    boxes: mx.nd.NDArray
+    num_valid: int
+    truths: Tuple[Truth, ...] = ()
 
 
 class Source(NamedTuple):
