@@ -81,7 +81,9 @@ class Annotations(NamedTuple):
             [image for part in parts for image in part.images],
             np.concatenate([part.sizes for part in parts]),
             np.array(firsts, np.int64),
-            *(np.concatenate([part[field] for part in parts]) for field in (3, 4, 5)),
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.classes for part in parts]),
+            np.concatenate([part.difficult for part in parts]),
             np.concatenate(areas) if areas else None,
         )
 

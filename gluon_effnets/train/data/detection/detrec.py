@@ -184,9 +184,7 @@ def _part(
     return checked, [(records, int(position)) for position in kept]
 
 
-def _annotation(
-    records: RecordFile, position: int, rows: np.ndarray, size: np.ndarray, num_classes: int
-) -> Annotation:
+def _annotation(records: RecordFile, position: int, rows: np.ndarray, size: np.ndarray, num_classes: int) -> Annotation:
     height, width = size.tolist() if size.all() else (1, 1)
     kinds = rows[:, 0]
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""The scattered_digits source: scikit-learn's handwritten digits, several on each image, for detectors without files."""
+"""The scattered_digits source: scikit-learn's handwritten digits, several on an image, for detectors without files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ __all__ = ["open_scattered_digits"]
 
 _IMAGES, _EVALUATED = 1200, 4  # of the training, and how many times fewer are evaluated
 _MOST_DIGITS = 6  # of an image
-_SMALLEST, _LARGEST = 0.15, 0.45  # sides of a digit, in shares of the image
+_SMALLEST, _LARGEST = 0.2, 0.5  # sides of a digit, in shares of the image
 _TRIALS, _LARGEST_OVERLAP = 20, 0.1
-_SCRIBBLES = 4
-_LEAST_CONTRAST = 70  # of the mean of the three colors
+_SCRIBBLES = 3
+_DARKEST, _LIGHTEST = 50, 205  # of the background
+_LEAST_CONTRAST = 80  # of the mean of the three colors
 _NOISE = 12  # standard deviation of a pixel
 _INK = 0.35  # of a pixel that a box holds
 _CELLS = 4  # of the background, along a side
@@ -74,7 +75,7 @@ class ScatteredDigits:
         """One image, (side, side, 3) uint8 RGB."""
         cv2, side = cv2_module(), self._side
         random = self._random(position, 1)
-        cells = random.uniform(0, 255, (_CELLS, _CELLS, 3)).astype(np.float32)
+        cells = random.uniform(_DARKEST, _LIGHTEST, (_CELLS, _CELLS, 3)).astype(np.float32)
         image = cv2.resize(cells, (side, side), interpolation=cv2.INTER_CUBIC)
         for _ in range(random.randint(_SCRIBBLES + 1)):
             points = (random.uniform(0, side, (4, 1, 2))).astype(np.int32)
@@ -87,7 +88,8 @@ class ScatteredDigits:
             below = window.mean()
             if abs(color.mean() - below) < _LEAST_CONTRAST:
                 color = color / 3 if below > 127 else 255 - color / 3
-            window += (color.astype(np.float32) - window) * (ink * random.uniform(0.75, 1))[..., None].astype(np.float32)
+            cover = (ink * random.uniform(0.75, 1))[..., np.newaxis].astype(np.float32)
+            window += (color.astype(np.float32) - window) * cover
         image += random.standard_normal(image.shape).astype(np.float32) * random.uniform(0, 2 * _NOISE)
         return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
@@ -128,9 +130,7 @@ class ScatteredDigits:
 
 def _overlap(one: _Digit, other: _Digit) -> float:
     """How much of the smaller square lies within the other one."""
-    sides = (
-        min(one[place] + one.side, other[place] + other.side) - max(one[place], other[place]) for place in (1, 2)
-    )
+    sides = (min(one[place] + one.side, other[place] + other.side) - max(one[place], other[place]) for place in (1, 2))
     across, down = (max(0, side) for side in sides)
     return across * down / min(one.side, other.side) ** 2
 

@@ -1,8 +1,8 @@
 """The voc source: a VOCdevkit, or one folder of it, with the annotations of Pascal VOC.
 
-GluonCV's own `VOCDetection` is not used: it refuses names in upper case, drops boxes that begin at 0, and leaves an image
-without a good box in a shape on which its transforms fail; `CustomVOCDetection` finds no boxes of other classes than
-VOC's, and `COCODetection` installs packages while it is imported.
+GluonCV's own `VOCDetection` is not used: it refuses names in upper case, drops boxes that begin at 0, and leaves an
+image without a good box in a shape on which its transforms fail; `CustomVOCDetection` finds no boxes of other classes
+than VOC's, and `COCODetection` installs packages when it is made.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from .sizes import file_header, image_sizes
 __all__ = ["VOC_CLASSES", "open_voc"]
 
 VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
-    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 _USUAL_PARTS = ("trainval", "train", "val", "test")
 _MOST_XML = 1 << 22
@@ -159,7 +159,8 @@ def _usual_parts(root: str) -> List[_Part]:
     parts = [_part(root, name) for name in _USUAL_PARTS]
     parts = [part for part in parts if os.path.isfile(part.path)]
     if not parts:
-        raise FileNotFoundError(f"none of {', '.join(f'{name}.txt' for name in _USUAL_PARTS)} in {root}/ImageSets/Main.")
+        names = ", ".join(f"{name}.txt" for name in _USUAL_PARTS)
+        raise FileNotFoundError(f"no list of images in {root}/ImageSets/Main: none of {names} is there.")
     return [part for part in parts if part.name != "test" or _is_annotated(part)]
 
 
