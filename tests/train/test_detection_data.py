@@ -155,10 +155,20 @@ def test_what_is_evaluated_is_never_trained_on(tmp_path, caplog):
     images = drawn(6)
     write_voc(tmp_path / "voc", {"trainval": images, "test": images[4:]})
     write_coco(tmp_path / "coco", {"train2017": images, "val2017": images[4:]})
+    assert opened(f"coco:{tmp_path / 'coco'}").num_train == 6, "files of the same name may be different images"
+    shutil.copytree(tmp_path / "coco" / "train2017", tmp_path / "coco" / "images")
+    for part in ("train2017", "val2017"):
+        shutil.rmtree(tmp_path / "coco" / part)
     for kind in ("voc", "coco"):
         caplog.clear()
         assert opened(f"{kind}:{tmp_path / kind}").num_train == 4
         assert "2 images are for the evaluation and not trained on" in caplog.text
+
+
+def test_images_of_several_files_have_names_of_their_own(tmp_path):
+    write_coco(tmp_path, {"val2014": drawn(3), "val2017": drawn(3)})
+    truths = truths_of(opened(f"coco:{tmp_path}", eval_parts=("val2014", "val2017")))
+    assert [truth.image for truth in truths] == ["0/0", "0/1", "0/2", "1/0", "1/1", "1/2"]
 
 
 def test_classes_of_voc_by_what_is_there(tmp_path):

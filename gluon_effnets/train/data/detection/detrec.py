@@ -190,7 +190,7 @@ def _annotation(records: RecordFile, position: int, rows: np.ndarray, size: np.n
     with np.errstate(invalid="ignore"):
         known = (kinds >= 0) & (kinds < num_classes) & (kinds == np.floor(kinds))
     return Annotation(
-        f"{os.path.basename(records.path)}/{records.keys[position]}",
+        f"{os.path.basename(records.path)}/{position}",
         records.where(position),
         None if size.all() else (height, width),
         (rows[:, 1:5] * (width, height, width, height)).tolist(),
