@@ -34,7 +34,7 @@ PLAIN = ("none", "evaluation")  # without chance
 # Their images show the object in full, and are not cropped in the evaluation.
 UNCROPPED = ("digits", "cifar10", "synthetic", *DETECTION_KINDS)
 DETECTION_AUGMENTATIONS = ("ssd", "ssdlite", "frcnn")
-AUGMENTATIONS = ("imagenet", "small", "shift", *DETECTION_AUGMENTATIONS, *PLAIN)
+AUGMENTATIONS = ("imagenet", "small", "shift", *PLAIN, *DETECTION_AUGMENTATIONS)
 EVAL_INTERPOLATIONS = ("bilinear", "pillow_bilinear", "pillow_bicubic")
 INTERPOLATIONS = (*EVAL_INTERPOLATIONS, "pillow_random")
 
