@@ -47,9 +47,11 @@ class Data:
         class_names: Texts, or None.
         description: One line for the log.
         reader: What reads the training images: "memory", "threads" or "MXNet's reader".
+        is_detection: Whether the batches are `DetectionBatch`es: images with boxes.
     """
 
     reader: str
+    is_detection = False
 
     def __init__(
         self,
@@ -94,6 +96,28 @@ class Data:
     def preprocessing(self) -> Preprocessing:
         """What the evaluation does to an image."""
         return self.settings.preprocessing
+
+    def check_purpose(self, detects: bool, network: str) -> None:
+        """Refuse a network that these batches are not for.
+
+        Args:
+            detects: Whether the network finds boxes, or else a class for an image.
+            network: Its name.
+
+        Raises:
+            ValueError: With the kinds of data that serve.
+        """
+        if detects == self.is_detection:
+            return
+        if detects:
+            raise ValueError(
+                f"{network} is a detector, but {self.settings.source} has images without boxes: take voc:DIR, coco:DIR, "
+                "detrec:DIR or scattered_digits, or a network that classifies."
+            )
+        raise ValueError(
+            f"{network} classifies images, but {self.settings.source} has images with boxes: take folder:DIR, "
+            "recordio:DIR, cifar10:DIR or digits, or a detector."
+        )
 
     @property
     def steps_per_epoch(self) -> int:
