@@ -12,7 +12,7 @@ from ..files.mistakes import sentence
 from ..files.text import shown
 from ..tables import Table
 from .command import Command
-from .options import data_options, network_options, read_options, table_format, trust_option
+from .options import EXPORTED, data_options, network_options, read_options, table_format, trust_option
 
 if TYPE_CHECKING:
     from ..evaluate.answers import Answers
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMAND"]
 
-_EXPORTED = (".json", ".onnx", ".so")
 # A page has one image that a detector does best on for so many that it does worst on.
 _BEST = 4
 _METRICS = {
@@ -126,14 +125,14 @@ def run(args: argparse.Namespace) -> int:
 def _networks(words: Sequence[str]) -> List[_Network]:
     """What the words name. Raises ValueError for words that are neither of the three forms."""
     first = words[0]
-    if "=" not in first and not first.endswith(_EXPORTED):
+    if "=" not in first and not first.endswith(EXPORTED):
         if len(words) != 2:
             raise ValueError(f"{first!r} alone names no network: {_HOW}" if len(words) == 1 else _HOW)
         return [_Network(first, first, words[1])]
     found = []
     for word in words:
         model, separator, weights = word.partition("=")
-        if word.endswith(_EXPORTED):
+        if word.endswith(EXPORTED):
             found.append(_Network(word, None, word))
         elif separator and model and weights:
             found.append(_Network(model, model, weights))
@@ -263,20 +262,22 @@ def _write_files(args: argparse.Namespace, result: Result, answers: Any) -> None
     from ..evaluate.precision_recall import draw_curves
     from ..evaluate.worst import scenes_page, worst_page, write_page
 
+    subject: Any = result.subject
     if args.confusion:
-        draw_confusion(result.subject, answers, args.confusion)
+        draw_confusion(subject, answers, args.confusion)
     if args.curves:
-        draw_curves(result.subject, answers, args.curves)
+        draw_curves(subject, answers, args.curves)
     if args.worst:
-        page = scenes_page if result.metric else worst_page
-        write_page(page(result.subject, answers), args.worst)
+        page = scenes_page(subject, answers) if result.metric else worst_page(subject, answers)
+        write_page(page, args.worst)
 
 
 def _class_rows(result: Result, answers: Any) -> List[Any]:
     from ..evaluate.confusion import class_rows
     from ..evaluate.detections import box_class_rows
 
-    return box_class_rows(answers) if result.metric else class_rows(result.subject, answers)
+    subject: Any = result.subject
+    return box_class_rows(answers) if result.metric else class_rows(subject, answers)
 
 
 def _summary(result: Result, format: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, cast
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from ..train.config import load_recipe
 from ..train.data import Data, DetectionBatch, open_data
 from ..train.data.settings import parse_source
 from .subject import context, fitting, order_in_data, with_preprocessing
+
+if TYPE_CHECKING:
+    from ..train.data.detection.data import DetectionData
 
 __all__ = [
     "METRICS",
@@ -51,7 +54,7 @@ class DetectorSubject(NamedTuple):
 
     model: str
     where: str
-    data: Data
+    data: DetectionData
     detect: Callable[[DetectionBatch], Arrays]
     protocol: str
     num_params: Optional[int]
@@ -109,7 +112,9 @@ def open_detector(
     return detector_subject(net, data, weights, shown)
 
 
-def detector_subject(net: Detector, data: Data, weights: str = "memory", protocol: str = "") -> DetectorSubject:
+def detector_subject(
+    net: Detector, data: DetectionData, weights: str = "memory", protocol: str = ""
+) -> DetectorSubject:
     """Return an open detector with its data as a subject; classes are compared by name.
 
     Args:
@@ -149,7 +154,8 @@ def open_detector_export(
     about = Description.read(path)
     data, shown = _data(about.preprocessing, path, source, overrides, protocol)
     _check(data, path, about.num_classes, about.in_channels, about.image_size)
-    run, number = open_exported(path, trust), _numbers_in_data(about.names, data, path)
+    run: Any = open_exported(path, trust)
+    number = _numbers_in_data(about.names, data, path)
 
     def detect(batch: DetectionBatch) -> Arrays:
         pixels = batch.data[: batch.num_valid].asnumpy()
@@ -163,12 +169,12 @@ def open_detector_export(
 
 def _data(
     recorded: Preprocessing, where: str, source: str, overrides: Sequence[str], protocol: str
-) -> Tuple[Data, str]:
+) -> Tuple[DetectionData, str]:
     """The images as they are to be shown, and where their preprocessing is from."""
     usual = [f"model={_ANY_MODEL}", f"data.source={source}", f"data.image_size={recorded.image_size}"]
     settings = load_recipe(None, [*usual, *overrides]).data
     shown = with_preprocessing(settings, recorded, where, overrides, protocol)
-    return open_data(shown.settings, seed=0), shown.protocol
+    return cast("DetectionData", open_data(shown.settings, seed=0)), shown.protocol
 
 
 def _check(data: Data, where: str, num_classes: int, in_channels: int, image_size: int) -> None:

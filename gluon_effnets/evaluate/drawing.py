@@ -25,11 +25,15 @@ _SMALLEST_TEXT = 11  # pixels
 
 
 class DrawnBox(NamedTuple):
-    """A box (x and y of two corners, in pixels), the color of its line, and a text on it, which may be empty."""
+    """A box (x and y of two corners, in pixels), the color of its line, and a text at it, which may be empty.
+
+    The text stands at the upper edge, or at the lower one if `below`.
+    """
 
     box: Tuple[float, float, float, float]
     color: Color
     label: str = ""
+    below: bool = False
 
 
 def class_color(label: int) -> Color:
@@ -75,12 +79,15 @@ def _draw_line(canvas: Any, drawn: DrawnBox, width: int, size: Tuple[int, int]) 
 
 
 def _draw_label(canvas: Any, drawn: DrawnBox, width: int, size: Tuple[int, int], font: Any) -> None:
-    """Above the box where there is room, else at its upper edge inside, and never beyond the image."""
-    left, top, _, _ = _pixels(drawn.box, size)
+    """Outside of the box where there is room, else at its edge inside, and never beyond the image."""
+    left, top, _, bottom = _pixels(drawn.box, size)
     x0, y0, x1, y1 = canvas.textbbox((0, 0), drawn.label, font=font)
     wide, high = x1 - x0 + 2 * width, y1 - y0 + 2 * width
     left = max(0, min(left, size[0] - wide))
-    top = top - high if top >= high else min(top, max(0, size[1] - high))
+    if drawn.below:
+        top = bottom + 1 if bottom + high < size[1] else max(0, bottom + 1 - high)
+    else:
+        top = top - high if top >= high else min(top, max(0, size[1] - high))
     canvas.rectangle((left, top, left + wide - 1, top + high - 1), fill=drawn.color)
     red, green, blue = drawn.color
     ink = (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else (255, 255, 255)

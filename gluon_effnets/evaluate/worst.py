@@ -18,10 +18,11 @@ from .drawing import DETECTED, DIFFICULT, TRUE, DrawnBox, draw_boxes
 from .inputs import as_pixels
 from .subject import Subject
 
-__all__ = ["scene_with_boxes", "scenes_page", "worst_page", "write_page", "write_worst"]
+__all__ = ["scene_with_boxes", "scenes_page", "worst_page", "write_page"]
 
 _THUMBNAIL = 192  # pixels of the longest side; smaller images stay as they are
 _SCENE = 480  # of images with boxes
+_CROWDED = 5  # detections of a class in an image that are always drawn
 _SMALL = 64  # up to this side an image is stored without loss, and shown enlarged
 
 _STYLE = """
@@ -35,11 +36,6 @@ main.scenes { grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); }
 main.scenes img { width: 100%; height: auto; }
 .legend b { padding: 0 0.4em; color: #fff; }
 """
-
-
-def write_worst(subject: Subject, answers: Answers, path) -> None:
-    """Write `worst_page` to a file, in folders made as needed."""
-    write_page(worst_page(subject, answers), path)
 
 
 def write_page(page: str, path) -> None:
@@ -92,8 +88,8 @@ def _named(subject: Subject, label: int) -> str:
 def scenes_page(subject: DetectorSubject, answers: DetectionAnswers) -> str:
     """Return HTML with the images in `answers.worst` and `answers.best`, with their objects and detections drawn.
 
-    Of each class the detections are drawn whose scores are at least `best_score`; of one that nothing finds, as many
-    as there are objects in the image.
+    Of each class the detections are drawn whose scores are at least `best_score`, but not many more than there are
+    objects; of a class that nothing finds, as many as there are objects in the image.
 
     Args:
         subject: What was asked.
@@ -103,9 +99,9 @@ def scenes_page(subject: DetectorSubject, answers: DetectionAnswers) -> str:
     title = f"{subject.model} on {source}: images with the lowest and the highest average precision"
     about = (
         f"mAP {result.mean:.2%} ({result.kind}) of {result.images:,} images, weights of {subject.where}. Images as "
-        f"the network was shown them, in the ratio of the originals: {subject.data.preprocessing}. The average precision "
-        "of an image is that of its classes at an overlap of 0.5. Detections are drawn from that score on which gives "
-        "their class the highest F1."
+        f"the network was shown them, in the ratio of the originals: {subject.data.preprocessing}. The average "
+        "precision of an image is that of its classes at an overlap of 0.5. Detections are drawn from that score "
+        "on which gives their class the highest F1."
     )
     words = (
         ("object", TRUE),
@@ -147,18 +143,18 @@ def scene_with_boxes(subject: DetectorSubject, scene: SeenScene, least: Sequence
     pixels = cv2_module().resize(pixels, (width, height), interpolation=cv2_module().INTER_LINEAR)
     # The sides are whole pixels.
     factors = np.tile([width / truth.size[1], height / truth.size[0]], 2)
-    drawn = []
-    for label in range(len(least)):
-        own = np.flatnonzero(classes == label)
+    drawn = [
+        DrawnBox(tuple(box * factors), DIFFICULT if difficult else TRUE, subject.name_of(int(label)), below=True)
+        for box, label, difficult in zip(truth.boxes, truth.classes, truth.difficult)
+    ]
+    for label, limit in enumerate(least):
+        own, objects = np.flatnonzero(classes == label), int((truth.classes == label).sum())
         own = own[np.argsort(-scores[own], kind="stable")]
-        limit = least[label]
-        own = own[: int((truth.classes == label).sum())] if limit is None else own[scores[own] >= limit]
+        own = own[:objects] if limit is None else own[scores[own] >= limit][: max(_CROWDED, 2 * objects)]
         drawn += [
             DrawnBox(tuple(boxes[row] * factors), DETECTED, f"{subject.name_of(label)} {scores[row]:.0%}")
             for row in own
         ]
-    for box, label, difficult in zip(truth.boxes, truth.classes, truth.difficult):
-        drawn.append(DrawnBox(tuple(box * factors), DIFFICULT if difficult else TRUE, subject.name_of(int(label))))
     return draw_boxes(pixels, drawn)
 
 
