@@ -8,7 +8,7 @@ from .average_precision import DetectionScores
 from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
-from .registry import DetectorInfo, detector_info, get_detector, list_detectors, register_detector
+from .registry import DetectorInfo, detector_info, get_detector, list_detectors, load_detector, register_detector
 from .ssdlite import SSDLite
 from .truth import Truth
 
@@ -27,6 +27,7 @@ __all__ = [
     "encode",
     "get_detector",
     "list_detectors",
+    "load_detector",
     "register_detector",
 ]
 
