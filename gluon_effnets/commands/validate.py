@@ -285,6 +285,7 @@ def _summary(result: Result, format: str) -> str:
     from ..evaluate.published import IMAGENET_IMAGES
 
     scores, data = dict(result.scores), result.subject.data
+    scores.pop("AP", None)  # COCO's word for map
     bounds = {key: f"{low:.2%} to {high:.2%}" for key, (low, high) in result.bounds.items() if low == low}
     digits = {"mean_madds": 0, "loss": 4}
     as_numbers = {key: f"{scores.pop(key):,.{digits[key]}f}" for key in digits if key in scores}

@@ -75,7 +75,7 @@ def default_metric(source: str) -> str:
 def describes_detector(path) -> bool:
     """Whether the JSON file of an export is a detector's; not, where it cannot be read."""
     try:
-        return getattr(Description.read(path), "task", None) == "detection"
+        return Description.read(path).task == "detection"
     except (OSError, ValueError):
         return False
 

@@ -108,7 +108,7 @@ def ranked(results: Sequence[Result]) -> List[Result]:
 
 
 def _of_detectors(results: Sequence[Result], exact: bool) -> Table:
-    keys, rows = [*results[0].scores], []
+    keys, rows = [key for key in results[0].scores if key != "AP"], []  # COCO's word for map
     for result in ranked(results):
         scores = [_percent(result.scores[key]) for key in keys]
         low, high = (_known(_percent(value)) for value in result.bounds["map"])
