@@ -15,6 +15,7 @@ from ..files.write import write_text
 from ..models import Preprocessing
 from ..models.card import complete_preprocessing
 from ..models.preprocessing import CHANNEL_ORDERS
+from ..runtime.files import named
 
 __all__ = ["Description", "Route", "as_metadata", "facts_of", "read_names", "sha256"]
 
@@ -187,7 +188,7 @@ class Description:
         except ValueError as error:
             writer = "tvm" if path.suffix == ".so" else "export"
             hint = f"; give the JSON file that {writer} wrote beside it" if path.suffix != ".json" else f": {error}"
-            raise ValueError(f"{path} does not describe an exported network, or is cut short{hint}") from None
+            raise ValueError(f"{named(path)} does not describe an exported network, or is cut short{hint}") from None
         return description
 
     def _check_counts(self) -> None:

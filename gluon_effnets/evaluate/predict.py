@@ -14,6 +14,7 @@ from ..deploy.description import Description
 from ..models import Card, Preprocessing, get_model
 from ..models.card import complete_preprocessing
 from ..models.params import require_finite
+from ..runtime.files import named
 from ..runtime.image_files import SUFFIXES, PassedOver, images_below
 from ..runtime.pixels import luminance
 from ..train.data import DataSettings
@@ -101,8 +102,8 @@ def read_image(path) -> np.ndarray:
         return decode_image(read_image_file(str(Path(path).expanduser())), str(path))
     except UnreadableImageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            raise FileNotFoundError(f"no image at {path}: it {error.reason}") from None
-        raise OSError(f"{path} {error.reason}") from None
+            raise FileNotFoundError(f"no image at {named(path)}: it {error.reason}") from None
+        raise OSError(f"{named(path)} {error.reason}") from None
 
 
 class _ImageClassifier(OfImages[np.ndarray, np.ndarray]):
@@ -228,7 +229,7 @@ def find_images(paths: Iterable) -> List[Path]:
         inside = images_below([str(folder)], passed_over)
         passed_over.report(path)
         if not inside:
-            raise FileNotFoundError(f"no images in {path} (looked for {', '.join(SUFFIXES)})")
+            raise FileNotFoundError(f"no images in {named(path)} (looked for {', '.join(SUFFIXES)})")
         found += inside
     return found
 

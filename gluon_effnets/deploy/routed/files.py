@@ -12,6 +12,7 @@ import numpy as np
 from ...complexity import count
 from ...files.mistakes import sentence
 from ...models.slimmable import SlimmableNet
+from ...runtime.files import named
 from ..compare import Findings, Judgement, Question
 from ..description import Description, Route, as_metadata, facts_of
 from ..formats import FORMATS, Content, Format
@@ -106,7 +107,7 @@ def load_routed(path, variant: str = "fused", trust: bool = False) -> Union[Rout
         routes = ()
     if not routes:
         raise ValueError(
-            f"{path} is no manifest of a routed network, or is cut short; export_routed writes <prefix>.json"
+            f"{named(path)} is no manifest of a routed network, or is cut short; export_routed writes <prefix>.json"
         )
     head, *behind = description.files_in(path.parent)
     if not routes[0].files:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from pathlib import PurePosixPath
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
-
-import numpy as np
 
 from ....files.schema import Check, list_of, number, record, text, whole
 from ....files.side_json import read_json
@@ -201,22 +200,21 @@ def _inner_path(name: str, whose: str) -> str:
 
 def _annotation(image: Dict[str, Any], content: _Content, place: Dict[int, int]) -> Annotation:
     rows = content.rows[image["id"]]
-    # x, y, width and height of the box.
-    boxes = np.array([[float(part) for part in row["bbox"]] for row in rows], np.float64).reshape(-1, 4)
-    with np.errstate(invalid="ignore", over="ignore"):
-        boxes[:, 2:] += boxes[:, :2]
-        sides = boxes[:, 2:] - boxes[:, :2]
-        said = np.array([float(row.get("area", np.nan)) for row in rows], np.float64)
-        areas = np.where(np.isfinite(said), said, sides[:, 0] * sides[:, 1])
+    boxes, areas = [], []
+    for row in rows:
+        left, top, width, height = map(float, row["bbox"])
+        boxes.append((left, top, left + width, top + height))
+        area = float(row.get("area", math.nan))
+        areas.append(area if math.isfinite(area) else width * height)
     size = int(image.get("height", 0)), int(image.get("width", 0))
     return Annotation(
         str(image["id"]),
         f"{content.path}, image {image['id']} ({shown(image['file_name'])})",
         size if all(size) else None,
         boxes,
-        np.array([place.get(row["category_id"], -1) for row in rows], np.int64),
+        [place.get(row["category_id"], -1) for row in rows],
         [row["category_id"] for row in rows],
-        np.array([row.get("iscrowd", 0) == 1 for row in rows], bool),
+        [row.get("iscrowd", 0) == 1 for row in rows],
         areas,
     )
 

@@ -65,7 +65,7 @@ class ScatteredDigits:
         self.annotations = Annotations(
             images, sizes, firsts, np.array(boxes, np.float64), classes, np.zeros(len(boxes), bool)
         )
-        self.labels: List[np.ndarray] = np.split(classes, firsts[1:-1])
+        self.labels = self.annotations.labels
 
     def where(self, position: int) -> str:
         """How messages name an image."""

@@ -13,8 +13,6 @@ import re
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 from xml.etree.ElementTree import Element
 
-import numpy as np
-
 from ....files.regular import beside, read_text
 from ....files.text import shown
 from ....files.xml_text import read_xml
@@ -315,8 +313,8 @@ def _annotation(image: _Image, page: _Page, place: Dict[str, int]) -> Annotation
         f"{year}/{image.id}",
         _xml(image),
         page.size,
-        np.array([thing.box for thing in things], np.float64).reshape(-1, 4),
-        np.array([place.get(thing.kind, -1) for thing in things], np.int64),
+        [thing.box for thing in things],
+        [place.get(thing.kind, -1) for thing in things],
         [thing.kind for thing in things],
-        np.array([thing.difficult for thing in things], bool),
+        [thing.difficult for thing in things],
     )
