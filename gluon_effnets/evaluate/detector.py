@@ -130,8 +130,9 @@ def detector_subject(
     ctx, number = context(), _numbers_in_data(net.classes, data, weights)
 
     def detect(batch: DetectionBatch) -> Arrays:
-        found = net.detect(batch.data.as_in_context(ctx), _sizes(batch, len(batch.data)))
-        return _valid(batch, [array.asnumpy() for array in found], number)
+        # Rows that only fill the last batch would cost as much as all others.
+        pixels = batch.data[: batch.num_valid].as_in_context(ctx)
+        return _in_data([array.asnumpy() for array in net.detect(pixels, _sizes(batch))], number)
 
     about = (net.identity["model"], weights, data, detect, protocol, count_params(net))
     return DetectorSubject(*about, net.origin, data.class_names or net.classes, net)
@@ -159,7 +160,7 @@ def open_detector_export(
 
     def detect(batch: DetectionBatch) -> Arrays:
         pixels = batch.data[: batch.num_valid].asnumpy()
-        return _valid(batch, run.detect(pixels, _sizes(batch, batch.num_valid)), number)
+        return _in_data(run.detect(pixels, _sizes(batch)), number)
 
     described = described_detector(about.model, about.num_classes, about.options)
     num_params = None if described is None else count_params(described)
@@ -189,15 +190,14 @@ def _numbers_in_data(names: Optional[Sequence[str]], data: Data, where: str) -> 
     return None if order is None else np.argsort(order)
 
 
-def _sizes(batch: DetectionBatch, rows: int) -> np.ndarray:
-    """Height and width of the originals; (1, 1) for rows that only fill the batch."""
-    sizes = np.ones((rows, 2), np.float32)
-    sizes[: batch.num_valid] = [truth.size for truth in batch.truths]
-    return sizes
+def _sizes(batch: DetectionBatch) -> np.ndarray:
+    """Height and width of the originals."""
+    return np.array([truth.size for truth in batch.truths], np.float32)
 
 
-def _valid(batch: DetectionBatch, found: Sequence[Any], number: Optional[np.ndarray]) -> Arrays:
-    boxes, scores, classes = (np.asarray(array)[: batch.num_valid] for array in found)
+def _in_data(found: Sequence[Any], number: Optional[np.ndarray]) -> Arrays:
+    """Boxes, scores and classes with the numbers that the classes have in the data."""
+    boxes, scores, classes = map(np.asarray, found)
     if number is not None:
         classes = np.where(classes < 0, classes, number[np.maximum(classes, 0).astype(int)])
     return boxes, scores, classes
