@@ -14,6 +14,7 @@ from ..files.mistakes import sentence
 from ..files.text import shown
 from ..tables import Table
 from .command import Command
+from .detectors import names_detector
 from .options import EXPORTED, network_options, read_options, table_format, trust_option
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the classes or the boxes of each image; return 1 if one cannot be read."""
     from ..evaluate.predict import best, find_images
 
-    detects = _detects(args)
+    detects = names_detector(args.model)
     _check(args, detects)
     if detects:
         return _run_detector(args)
@@ -190,13 +191,6 @@ def _names(args: argparse.Namespace, network: Any) -> Optional[Sequence[str]]:
     if replaced:
         log.warning("the names are those of %s; of those of the network %s", args.names, replaced)
     return names
-
-
-def _detects(args: argparse.Namespace) -> bool:
-    from ..detection import list_detectors
-    from ..evaluate.detector import describes_detector
-
-    return describes_detector(args.model) if args.model.endswith(EXPORTED) else args.model.lower() in list_detectors()
 
 
 def _split(args: argparse.Namespace) -> Tuple[Optional[str], List[str]]:

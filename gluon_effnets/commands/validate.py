@@ -12,6 +12,7 @@ from ..files.mistakes import sentence
 from ..files.text import shown
 from ..tables import Table
 from .command import Command
+from .detectors import names_detector
 from .options import EXPORTED, data_options, network_options, read_options, table_format, trust_option
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _check(args: argparse.Namespace, networks: Sequence[_Network], alone: bool) 
         raise ValueError(f"--worst-images is {args.worst_images}; it must be at least 1")
     if args.option and all(network.model is None for network in networks):
         raise ValueError("--option is for weights; an exported network is as it was exported")
-    kinds = {_detects(network) for network in networks}
+    kinds = {names_detector(network.model or network.file) for network in networks}
     if len(kinds) > 1:
         raise ValueError("detectors and networks that classify have no scores in common: validate them apart")
     of_others = ("confusion", "widths", "crop") if kinds == {True} else ("metric", "curves")
@@ -179,16 +180,6 @@ def _check(args: argparse.Namespace, networks: Sequence[_Network], alone: bool) 
         load_pyplot("the confusion matrix" if args.confusion else "the curves")
 
 
-def _detects(network: _Network) -> bool:
-    """Whether a network is a detector; not, where that cannot be known yet."""
-    from ..detection import list_detectors
-    from ..evaluate.detector import describes_detector
-
-    if network.model is None:
-        return describes_detector(network.file)
-    return network.model.lower() in list_detectors()
-
-
 def _files(args: argparse.Namespace) -> List[str]:
     """The files that are written beside the output."""
     return [path for path in (args.confusion, args.worst, args.curves) if path]
@@ -202,9 +193,9 @@ def _open(args: argparse.Namespace, network: _Network) -> Union[Subject, Detecto
     asked = {"image_size": args.image_size, "eval_crop": args.crop, "eval_interpolation": args.interpolation}
     overrides = [*args.overrides, *(f"data.{key}={value}" for key, value in asked.items() if value is not None)]
     if network.model is None:
-        opened = open_detector_export if _detects(network) else open_export
+        opened = open_detector_export if names_detector(network.model or network.file) else open_export
         return opened(network.file, args.data, overrides, args.protocol, args.trust_library)
-    if _detects(network):
+    if names_detector(network.model or network.file):
         options = read_options(args.option)
         return open_detector(network.model, network.file, args.data, overrides, options, args.protocol)
     file = weights_path(network.model, network.file)

@@ -191,6 +191,8 @@ class ExportedClassifier(_ImageClassifier):
 
     def __init__(self, path, image_size: int | None = None, trust: bool = False):
         about = Description.read(path)
+        if about.task:
+            raise ValueError(f"{path} describes a detector, which has no logits; open_exported runs it")
         logits = load_routed(path, trust=trust).logits if about.routes else open_exported(path, trust)
         require_images(about.in_channels, about.preprocessing, path)
         size = about.image_size if image_size is None else image_size

@@ -129,6 +129,8 @@ def open_export(
         FileNotFoundError: A file is missing.
     """
     about = Description.read(path)
+    if about.task:
+        raise ValueError(f"{path} describes a detector, which has no logits; open_detector_export opens it")
     settings = _settings(described_info(about.model), source, overrides)
     shown = with_preprocessing(settings, about.preprocessing, path, overrides, protocol)
     data = fitting(open_data(shown.settings, seed=0), path, about.num_classes, about.in_channels)
