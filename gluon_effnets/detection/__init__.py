@@ -4,25 +4,30 @@ import importlib
 
 from .. import _mxnet  # noqa: F401  before all that needs it
 from .anchors import AnchorLevel, anchor_boxes
+from .average_precision import DetectionScores
 from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
-from .registry import DetectorInfo, detector_info, get_detector, list_detectors, register_detector
+from .registry import DetectorInfo, detector_info, get_detector, list_detectors, load_detector, register_detector
 from .ssdlite import SSDLite
+from .truth import Truth
 
 __all__ = [
     "AnchorLevel",
     "Backbone",
+    "DetectionScores",
     "Detections",
     "Detector",
     "DetectorInfo",
     "SSDLite",
     "Selection",
+    "Truth",
     "anchor_boxes",
     "detector_info",
     "encode",
     "get_detector",
     "list_detectors",
+    "load_detector",
     "register_detector",
 ]
 

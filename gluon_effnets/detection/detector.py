@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
-from ..models import params
+from ..models import Preprocessing, params
 from ..models.card import HasCard
 from ..models.training_graph import CompiledTraining
 from .boxes import Detections, Selection
@@ -102,14 +102,29 @@ class Detector(HasCard, CompiledTraining):
         self._names = None if names is None else tuple(names)
 
     @property
+    def usual_preprocessing(self) -> Preprocessing:
+        """What is done to images where the card leaves it open: resized to the detector's side, in whatever ratio."""
+        return Preprocessing(interpolation="bilinear", crop=1.0, image_size=self.image_size)
+
+    @property
     def anchors(self) -> mx.nd.NDArray:
         """The anchors, (P, 4): center x, center y, width and height, in shares of the image."""
         return mx.nd.array(self._anchors)
 
     def hybrid_forward(self, F, x):
-        boxes, scores, classes = self.detections(*self.predictor(x))
+        return self.choose(*self.predictor(x))
+
+    def choose(self, logits, offsets):
+        """Return what a call makes of `predictions`: boxes in pixels of the images, scores and classes."""
+        F = mx.sym if isinstance(logits, mx.sym.Symbol) else mx.nd
+        boxes, scores, classes = self.detections(logits, offsets)
         found = F.broadcast_like(F.expand_dims(scores, axis=2) > 0, boxes)
         return F.where(found, boxes * self.image_size, boxes), scores, classes
+
+    def decode(self, logits, offsets):
+        """Return what `all_boxes` makes of `predictions`: all boxes in pixels of the images, and their scores."""
+        boxes, scores = self.detections.every(logits, offsets)
+        return boxes * self.image_size, scores
 
     def predictions(self, x) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
         """Return what the network says of every anchor, as a loss takes it.
@@ -121,6 +136,17 @@ class Detector(HasCard, CompiledTraining):
             Logits (N, P, classes + 1), the background first, and offsets (N, P, 4) of the boxes from the anchors.
         """
         return tuple(self.predictor(x))
+
+    def all_boxes(self, x) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
+        """Return every box with its scores, before any is chosen, as runtimes without suppression give them.
+
+        Args:
+            x: Images (N, in_channels, side, side).
+
+        Returns:
+            Boxes (N, P, 4), x and y of two corners in pixels of `x`, and scores (N, P, classes).
+        """
+        return self.decode(*self.predictor(x))
 
     def detect(self, x, sizes) -> Tuple[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray]:
         """Return detections in pixels of the original images, their boxes cut to these.
