@@ -23,8 +23,7 @@ _MOST_DIGITS = 6  # of an image
 _SMALLEST, _LARGEST = 0.2, 0.5  # sides of a digit, in shares of the image
 _TRIALS, _LARGEST_OVERLAP = 20, 0.1
 _SCRIBBLES = 2
-_DARKEST, _LIGHTEST = 70, 185  # of the background
-_LEAST_CONTRAST = 90  # of the mean of the three colors
+_BACKGROUND, _BRIGHT = (20, 120), (160, 255)  # each of the three colors
 _NOISE = 8  # standard deviation of a pixel
 _INK = 0.35  # of a pixel that a box holds
 _CELLS = 4  # of the background, along a side
@@ -75,20 +74,17 @@ class ScatteredDigits:
         """One image, (side, side, 3) uint8 RGB."""
         cv2, side = cv2_module(), self._side
         random = self._random(position, 1)
-        cells = random.uniform(_DARKEST, _LIGHTEST, (_CELLS, _CELLS, 3)).astype(np.float32)
+        cells = random.uniform(*_BACKGROUND, (_CELLS, _CELLS, 3)).astype(np.float32)
         image = cv2.resize(cells, (side, side), interpolation=cv2.INTER_CUBIC)
         for _ in range(random.randint(_SCRIBBLES + 1)):
             points = (random.uniform(0, side, (4, 1, 2))).astype(np.int32)
-            color, thickness = random.uniform(0, 255, 3).tolist(), max(1, round(side * random.uniform(0.005, 0.02)))
-            cv2.polylines(image, [points], False, color, thickness, cv2.LINE_AA)
+            color, thickness = random.uniform(*_BACKGROUND, 3).tolist(), side * random.uniform(0.005, 0.02)
+            cv2.polylines(image, [points], False, color, max(1, round(thickness)), cv2.LINE_AA)
         for digit in self._places(position):
             ink = self._ink(digit)
             window = image[digit.top : digit.top + digit.side, digit.left : digit.left + digit.side]
-            color = random.uniform(0, 255, 3)
-            below = window.mean()
-            if abs(color.mean() - below) < _LEAST_CONTRAST:
-                color = color / 4 if below > 127 else 255 - color / 4
-            cover = (ink * random.uniform(0.8, 1))[..., np.newaxis].astype(np.float32)
+            color = random.uniform(*_BRIGHT, 3)
+            cover = (ink * random.uniform(0.7, 1))[..., np.newaxis].astype(np.float32)
             window += (color.astype(np.float32) - window) * cover
         image += random.standard_normal(image.shape).astype(np.float32) * random.uniform(0, 2 * _NOISE)
         return np.clip(np.rint(image), 0, 255).astype(np.uint8)
@@ -136,7 +132,7 @@ def _overlap(one: _Digit, other: _Digit) -> float:
 
 
 def open_scattered_digits(shard: Shard, argument: str) -> DetectionData:
-    """One to six digits of different size and color on each image, on a colored background with scribbles and noise.
+    """One to six bright digits of different size and color on each image, on a dark one with scribbles and noise.
 
     The images are the same for every seed. Digits of the evaluation are never those of the training. None is mirrored,
     as it would be another digit.
