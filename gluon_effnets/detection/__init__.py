@@ -7,8 +7,10 @@ from .anchors import AnchorLevel, anchor_boxes
 from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
+from .losses import Focal, Losses, MultiBox
 from .registry import DetectorInfo, detector_info, get_detector, list_detectors, register_detector
 from .ssdlite import SSDLite
+from .targets import Matching
 
 __all__ = [
     "AnchorLevel",
@@ -16,6 +18,10 @@ __all__ = [
     "Detections",
     "Detector",
     "DetectorInfo",
+    "Focal",
+    "Losses",
+    "Matching",
+    "MultiBox",
     "SSDLite",
     "Selection",
     "anchor_boxes",

@@ -109,9 +109,14 @@ def encode(boxes, anchors) -> mx.nd.NDArray:
     """Return the offsets that decoding turns into the boxes: the inverse of `Detections` for targets of a loss.
 
     Args:
-        boxes: Corners (P, 4) in shares of the image, one box for each anchor.
+        boxes: Corners (P, 4) or (N, P, 4) in shares of the image, one box for each anchor.
         anchors: (P, 4), center, width and height.
     """
-    centers, sides = (boxes[:, 2:] + boxes[:, :2]) / 2, boxes[:, 2:] - boxes[:, :2]
-    offsets = mx.nd.concat((centers - anchors[:, :2]) / anchors[:, 2:], mx.nd.log(sides / anchors[:, 2:]), dim=1)
-    return offsets / mx.nd.array(VARIANCES, ctx=boxes.context, dtype=offsets.dtype)
+
+    def half(array, begin):
+        return mx.nd.slice_axis(array, axis=-1, begin=begin, end=begin + 2)
+
+    first, last, own = half(boxes, 0), half(boxes, 2), half(anchors, 2)
+    centers = mx.nd.broadcast_div(mx.nd.broadcast_sub((last + first) / 2, half(anchors, 0)), own)
+    offsets = mx.nd.concat(centers, mx.nd.log(mx.nd.broadcast_div(last - first, own)), dim=-1)
+    return mx.nd.broadcast_div(offsets, mx.nd.array(VARIANCES, ctx=boxes.context, dtype=offsets.dtype))

@@ -12,6 +12,8 @@ from ..models import params
 from ..models.card import HasCard
 from ..models.training_graph import CompiledTraining
 from .boxes import Detections, Selection
+from .losses import Criterion, Losses, MultiBox
+from .targets import Matching
 
 __all__ = ["Detector", "Predictor"]
 
@@ -31,8 +33,9 @@ class Predictor(CompiledTraining):
 class Detector(HasCard, CompiledTraining):
     """Base of all detectors: images (N, in_channels, side, side) -> boxes, scores and classes of what is on them.
 
-    A call means the same in training and in evaluation, hybridized or not, and before and after either. Losses take
-    `predictions`.
+    A call means the same in training and in evaluation, hybridized or not, and before and after either. Training takes
+    `losses`: of the `predictions`, by the targets of `matching` and by `criterion`. A detector that learns more than
+    what its anchors answer has its own.
 
     Args:
         predictor: What is learned.
@@ -51,6 +54,8 @@ class Detector(HasCard, CompiledTraining):
         in_channels: Channels of the images.
         info: DetectorInfo of a registered detector.
         preprocessing, origin, card: As of a `ClassificationNet`.
+        matching: Which anchors learn which boxes.
+        criterion: What their answers lack.
 
     Raises:
         ValueError: For fewer than one class.
@@ -62,6 +67,8 @@ class Detector(HasCard, CompiledTraining):
     """
 
     info: Any = None
+    matching: Matching = Matching()
+    criterion: Criterion = MultiBox()
 
     def __init__(
         self,
@@ -121,6 +128,28 @@ class Detector(HasCard, CompiledTraining):
             Logits (N, P, classes + 1), the background first, and offsets (N, P, 4) of the boxes from the anchors.
         """
         return tuple(self.predictor(x))
+
+    def losses(self, x, boxes, label) -> Losses:
+        """Return the parts of the loss of a batch; within `autograd.record()` gradients follow from them.
+
+        Args:
+            x: Images (N, in_channels, side, side).
+            boxes: (N, M, 4): x and y of two corners in shares of the image; any numbers where there is no box.
+            label: (N, M): classes from 0; -1 where there is no box.
+
+        Example:
+            >>> with mx.autograd.record():
+            ...     sums, counts = net.losses(x, boxes, label)
+            ...     loss = sum(sums[part] / mx.nd.maximum(1, counts[part]) for part in sums)
+        """
+        logits, offsets = self.predictions(x)
+        anchors = self.detections.anchors.data(x.context)[0]
+        return self.criterion(logits, offsets, *self.matching(anchors, boxes, label))
+
+    def _wait_for_statistics(self):
+        # It is the predictor that trains, by a graph of its own.
+        self.predictor._wait_for_statistics()
+        super()._wait_for_statistics()
 
     def detect(self, x, sizes) -> Tuple[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray]:
         """Return detections in pixels of the original images, their boxes cut to these.

@@ -34,6 +34,7 @@ from ..models.taps import Tap
 from ..nn import BlockStyle, ConvChain, MBBlock, Norm, Unit
 from .anchors import AnchorLevel
 from .boxes import Selection
+from .losses import Focal
 from .registry import register_detector
 from .ssdlite import Form, SSDLite
 
@@ -61,6 +62,13 @@ STEPS = (16, 32, 64, 120, 160, 320)
 MIN_SIZES = (45, 90, 135, 180, 225, 270)
 SECOND_SIZES = {"voc": (120, 180, 220, 260, 300, 320), "coco": (90, 135, 180, 225, 270, 315)}
 SELECTIONS = {"voc": Selection(), "coco": Selection(0.05, 0.5, scores="sigmoid")}
+# The repository gives the classes five times the weight of the offsets, and of all 81 logits it has the last one learn
+# that nothing is there, where ours is the first.
+FOCAL: Dict[str, Any] = {
+    "criterion": Focal(0.25, 2.0, weight=5.0),
+    "class_init": mx.init.Normal(0.01),
+    "class_prior": 0.01,
+}
 V3_NORM = Norm(epsilon=1e-3, momentum=0.97)
 # A side of an anchor grows by 1000 / 16 at most.
 V3_SELECTION = Selection(0.001, 0.55, 300, 300, largest_growth=1000 / 16, inside=True)
@@ -148,6 +156,7 @@ class ThirdPartySSDLite(SSDLite):
             plain_last_head=True,
             head_bias=True,
             selection=selection or SELECTIONS[form],
+            **(FOCAL if form == "coco" else {}),
         )
         super().__init__(net, numbers, classes, image_size=SIDE, definition={"form": form})
 
