@@ -107,7 +107,7 @@ def test_every_box_gets_its_best_anchor_and_an_equal_later_box_takes_it():
 def test_a_tiny_box_gets_one_anchor_and_all_equal_ones_of_retinanet():
     # In the middle of four equal anchors.
     center = (ANCHORS[0, :2] + ANCHORS[6 * 7, :2]) / 2
-    box = [*(center - 0.005), *(center + 0.005)]
+    box = [*(center - 0.02), *(center + 0.02)]
     assert (targets(Matching(), [[box]], [[2]])[0] == 3).sum() == 1
     assert (targets(RETINA, [[box]], [[2]])[0] == 3).sum() == 4
 
