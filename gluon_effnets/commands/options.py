@@ -24,7 +24,10 @@ __all__ = [
     "weights_help",
 ]
 
-DATA_KINDS = "recordio:DIR, folder:DIR, cifar10:DIR, digits or synthetic"
+DATA_KINDS = (
+    "recordio:DIR, folder:DIR, cifar10:DIR, digits or synthetic; "
+    "for detectors voc:DIR, coco:DIR, detrec:DIR or scattered_digits"
+)
 
 
 def weights_help(text: str) -> str:

@@ -97,6 +97,28 @@ class Data:
         """What the evaluation does to an image."""
         return self.settings.preprocessing
 
+    def check_purpose(self, detects: bool, network: str) -> None:
+        """Refuse a network that these batches are not for.
+
+        Args:
+            detects: Whether the network finds boxes, or else a class for an image.
+            network: Its name.
+
+        Raises:
+            ValueError: With the kinds of data that serve.
+        """
+        if detects == self.is_detection:
+            return
+        if detects:
+            raise ValueError(
+                f"{network} is a detector, but {self.settings.source} has images without boxes: take voc:DIR, coco:DIR, "
+                "detrec:DIR or scattered_digits, or a network that classifies."
+            )
+        raise ValueError(
+            f"{network} classifies images, but {self.settings.source} has images with boxes: take folder:DIR, "
+            "recordio:DIR, cifar10:DIR or digits, or a detector."
+        )
+
     @property
     def steps_per_epoch(self) -> int:
         """Steps of one epoch, equal on every worker; 0 where there is nothing to train on.
