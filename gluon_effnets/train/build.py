@@ -11,6 +11,7 @@ import mxnet as mx
 
 from .._foreign import is_foreign
 from ..complexity import count_params
+from ..detection import Detector, detector_info, get_detector, list_detectors, load_detector
 from ..models import Card, ClassificationNet, get_model
 from ..models.card import compare_names
 from ..weights.conversion import weights_path
@@ -110,6 +111,7 @@ def build(
     precision = Precision(recipe.precision, ctx)
     workers.progress("making the network")
     net = _make_net(recipe, data, ctx)
+    _check_together(recipe, net, task, data)
     num_params, frozen = count_params(net), freeze(net, recipe.freeze)
     if start and workers.is_writer:
         net.load_parameters(str(start), ctx=ctx)
@@ -159,7 +161,8 @@ def build(
     average = (AverageStatistics(),) if workers.size > 1 else ()
     skipped = SkippedUpdates(recipe.max_skipped_updates)
     service = (*average, Unpruned(), JsonLines(), Progress(), skipped, Watched())
-    checkpoint = Checkpoint((*hooks, *extra, *service), recipe.as_dict(), every=recipe.checkpoint_every)
+    kept = (*hooks, *extra, *service)
+    checkpoint = Checkpoint(kept, recipe.as_dict(), every=recipe.checkpoint_every, best_of=task.best_of)
     return Built(state, task, Hooks(hooks, extra, service, checkpoint))
 
 
@@ -170,19 +173,37 @@ def model_options(recipe: Recipe, data: Data) -> Dict[str, Any]:
         recipe: Its `model_options` go before.
         data: Decides `classes` and `in_channels`, and with small images the stride of the first convolution; a network
             from outside of the package, which may have no such option, keeps its own, and one with pretrained weights
-            theirs.
+            theirs. Of a detector it decides the classes alone.
     """
+    if _is_detector(recipe):
+        return {**recipe.model_options, "classes": data.class_names or data.num_classes}
     is_open = not (recipe.pretrained or is_foreign(recipe.model))
     small = {"stem_stride": 1} if data.image_size < SMALL_IMAGE and is_open else {}
     return {**small, **recipe.model_options, "classes": data.num_classes, "in_channels": data.in_channels}
 
 
-def _make_net(recipe: Recipe, data: Data, ctx: mx.Context) -> ClassificationNet:
+def _is_detector(recipe: Recipe) -> bool:
+    return recipe.model.lower() in list_detectors()
+
+
+def _check_together(recipe: Recipe, net: Network, task: Task, data: Data) -> None:
+    """Raise ValueError unless network, task and data are all for boxes or all for classes of images."""
+    is_detector = isinstance(net, Detector)
+    data.check_purpose(is_detector, recipe.model)
+    if is_detector and not task.detects:
+        raise ValueError(f"{recipe.model} is a detector, which task {recipe.task} does not train: set task=detection")
+    if task.detects and not is_detector:
+        raise ValueError(
+            f"task {recipe.task} trains detectors, such as {list_detectors()[0]}, and {recipe.model} classifies images: "
+            "set task=classification, or another model"
+        )
+
+
+def _make_net(recipe: Recipe, data: Data, ctx: mx.Context) -> Network:
     # Initializers draw from MXNet's global generator.
     mx.random.seed(recipe.seed)
-    pretrained = recipe.pretrained and weights_path(recipe.model, recipe.pretrained)
     try:
-        net = get_model(recipe.model, pretrained=pretrained or False, ctx=ctx, **model_options(recipe, data))
+        net = _make_detector(recipe, data, ctx) if _is_detector(recipe) else _make_classifier(recipe, data, ctx)
     except TypeError as error:
         raise ValueError(f"model_options: {error}") from None
     if not recipe.pretrained:
@@ -192,6 +213,25 @@ def _make_net(recipe: Recipe, data: Data, ctx: mx.Context) -> ClassificationNet:
     net.card = _card(data, net.origin)
     # Of static shapes MXNet's engine does not know when they change running statistics; on a CPU the loop waits for it.
     net.hybridize(static_alloc=True, static_shape=ctx.device_type == "cpu")
+    return net
+
+
+def _make_classifier(recipe: Recipe, data: Data, ctx: mx.Context) -> ClassificationNet:
+    pretrained = recipe.pretrained and weights_path(recipe.model, recipe.pretrained)
+    return get_model(recipe.model, pretrained=pretrained or False, ctx=ctx, **model_options(recipe, data))
+
+
+def _make_detector(recipe: Recipe, data: Data, ctx: mx.Context) -> Detector:
+    side, options = detector_info(recipe.model).image_size, model_options(recipe, data)
+    if not recipe.pretrained:
+        net = get_detector(recipe.model, ctx=ctx, **options)
+    elif "pretrained_base" in options:
+        raise ValueError("pretrained are weights of the whole detector: leave model_options.pretrained_base out")
+    else:
+        net = load_detector(recipe.pretrained, ctx, name=recipe.model, **recipe.model_options)
+    if net.image_size != data.image_size:
+        size = f"images of {net.image_size} pixels"
+        raise ValueError(f"data.image_size is {data.image_size}, and {recipe.model} takes {size}: set it to that")
     return net
 
 
