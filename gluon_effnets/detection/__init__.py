@@ -4,6 +4,7 @@ import importlib
 
 from .. import _mxnet  # noqa: F401  before all that needs it
 from .anchors import AnchorLevel, anchor_boxes
+from .average_precision import DetectionScores
 from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
@@ -11,10 +12,12 @@ from .losses import Focal, Losses, MultiBox
 from .registry import DetectorInfo, detector_info, get_detector, list_detectors, register_detector
 from .ssdlite import SSDLite
 from .targets import Matching
+from .truth import Truth
 
 __all__ = [
     "AnchorLevel",
     "Backbone",
+    "DetectionScores",
     "Detections",
     "Detector",
     "DetectorInfo",
@@ -24,6 +27,7 @@ __all__ = [
     "MultiBox",
     "SSDLite",
     "Selection",
+    "Truth",
     "anchor_boxes",
     "detector_info",
     "encode",

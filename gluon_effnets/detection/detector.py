@@ -9,7 +9,7 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..models import params
-from ..models.card import HasCard
+from ..models.card import HasCard, order_of
 from ..models.training_graph import CompiledTraining
 from .boxes import Detections, Selection
 from .losses import Criterion, Losses, MultiBox
@@ -28,6 +28,10 @@ class Predictor(CompiledTraining):
     def make_class_heads(self, classes: int) -> None:
         """Replace the heads for the classes by new ones, for `classes` of them beside the background."""
         raise NotImplementedError
+
+    def reorder_class_heads(self, order: Sequence[int]) -> bool:
+        """Let the logits of an anchor be those at the places in `order` now; return whether this is possible."""
+        return False
 
 
 class Detector(HasCard, CompiledTraining):
@@ -196,6 +200,18 @@ class Detector(HasCard, CompiledTraining):
         self.apply(lambda block: block._clear_cached_op() if isinstance(block, HybridBlock) else None)
         if known._data is not None:
             self.initialize(ctx=known.list_ctx())
+
+    def reorder_classes(self, names: Sequence[str]) -> bool:
+        """Put the classes in the order of the given names.
+
+        Returns whether they are the names of `classes`, each of them once, and the heads can be put in another order;
+        if not, nothing changes.
+        """
+        places = None if self.classes is None else order_of(self.classes, names)
+        if places is None or not self.predictor.reorder_class_heads([0, *(1 + place for place in places)]):
+            return False
+        self.classes = list(names)
+        return True
 
     def definition(self) -> Dict[str, Any]:
         """What decides the outputs but shows in no shape."""

@@ -155,6 +155,15 @@ class SSDLitePredictor(Predictor):
         with self.name_scope():
             self.class_heads = self._class_heads(classes)
 
+    def reorder_class_heads(self, order: Sequence[int]) -> bool:
+        for head in self.class_heads:
+            for param in (head.output.weight, head.output.bias):
+                array = param.list_data()[0]
+                places = mx.nd.array(order, dtype="int32", ctx=array.context)
+                values = array.reshape((-1, len(order), *array.shape[1:])).take(places, axis=1)
+                param.set_data(values.reshape(array.shape))
+        return True
+
     def default_initializer(self) -> mx.init.Initializer:
         return self._base_init
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 
 from .._foreign import is_foreign
 from ..complexity import count_params
-from ..detection import Detector, detector_info, get_detector, list_detectors, load_detector
+from ..detection import Detector, get_detector, list_detectors
 from ..models import Card, ClassificationNet, get_model
 from ..models.card import compare_names
 from ..weights.conversion import weights_path
@@ -38,6 +38,8 @@ from .tasks import Task, make_task
 __all__ = ["SMALL_IMAGE", "Built", "Hooks", "build", "model_options", "resume", "say"]
 
 log = logging.getLogger(__name__)
+
+Network = Union[ClassificationNet, Detector]
 
 SMALL_IMAGE = 96  # below this side the first convolution keeps the resolution
 
@@ -176,7 +178,8 @@ def model_options(recipe: Recipe, data: Data) -> Dict[str, Any]:
             theirs. Of a detector it decides the classes alone.
     """
     if _is_detector(recipe):
-        return {**recipe.model_options, "classes": data.class_names or data.num_classes}
+        channels = {} if data.in_channels == 3 else {"in_channels": data.in_channels}
+        return {**channels, **recipe.model_options, "classes": data.class_names or data.num_classes}
     is_open = not (recipe.pretrained or is_foreign(recipe.model))
     small = {"stem_stride": 1} if data.image_size < SMALL_IMAGE and is_open else {}
     return {**small, **recipe.model_options, "classes": data.num_classes, "in_channels": data.in_channels}
@@ -222,12 +225,14 @@ def _make_classifier(recipe: Recipe, data: Data, ctx: mx.Context) -> Classificat
 
 
 def _make_detector(recipe: Recipe, data: Data, ctx: mx.Context) -> Detector:
-    side, options = detector_info(recipe.model).image_size, model_options(recipe, data)
+    options = model_options(recipe, data)
     if not recipe.pretrained:
         net = get_detector(recipe.model, ctx=ctx, **options)
     elif "pretrained_base" in options:
         raise ValueError("pretrained are weights of the whole detector: leave model_options.pretrained_base out")
     else:
+        from ..detection.registry import load_detector
+
         net = load_detector(recipe.pretrained, ctx, name=recipe.model, **recipe.model_options)
     if net.image_size != data.image_size:
         size = f"images of {net.image_size} pixels"
@@ -240,16 +245,17 @@ def _card(data: Data, origin: Mapping[str, str]) -> Card:
     return Card(data.class_names, data.preprocessing, changed)
 
 
-def _take_classes(net: ClassificationNet, data: Data, pretrained: Optional[str]) -> None:
+def _take_classes(net: Network, data: Data, pretrained: Optional[str]) -> None:
     """Let the classifier of pretrained weights, if it has names, answer in the classes of the data."""
     if net.classes is not None and data.class_names is None:
         log.warning("the classes of %s have no names; those in %s are left out", data.settings.source, pretrained)
     difference = compare_names(net.classes, data.class_names)
-    if difference is None:
+    if difference is None and net.num_classes == data.num_classes:
         return
     if net.reorder_classes(data.class_names or ()):
         log.warning("the classes of %s, %s: its classifier is put in the order of the data", pretrained, difference)
         return
+    difference = difference or f"there were {net.num_classes}, now there are {data.num_classes}"
     log.warning("the classes of %s are others, %s: the classifier is new", pretrained, difference)
     net.reset_class(data.num_classes)
 

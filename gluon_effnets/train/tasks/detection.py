@@ -6,17 +6,15 @@ import math
 from typing import Dict, Optional
 
 import mxnet as mx
-import numpy as np
 from mxnet import autograd
 
 from ...detection import Losses
+from ...detection.average_precision import KINDS, DetectionScores
+from ...files.text import shortened
 from ..hooks.mixup import CutMix, Mixup
 from .base import Task
 
 __all__ = ["Detection"]
-
-METRICS = ("voc07", "voc12", "coco")
-
 
 class Detection(Task):
     """One forward, one backward, of the losses of a detector.
@@ -34,8 +32,8 @@ class Detection(Task):
     detects = True
 
     def __init__(self, metric: str = "voc07"):
-        if metric not in METRICS:
-            raise ValueError(f"task_options.metric is {metric!r}; choose one of {', '.join(METRICS)}")
+        if metric not in KINDS:
+            raise ValueError(f"task_options.metric is {shortened(metric)}; choose one of {', '.join(KINDS)}")
         self.metric = metric
         self._scores: Optional[DetectionScores] = None
         self._counts: Optional[mx.nd.NDArray] = None
@@ -80,7 +78,7 @@ class Detection(Task):
         losses = state.net.losses(images, boxes, label)
         found = state.net.detect(images, [truth.size for truth in batch.truths])
         for truth, *detections in zip(batch.truths, *(array.asnumpy() for array in found)):
-            self._scores.add(truth, *_chosen(*detections))
+            self._scores.add(truth, *detections)
         sums = {f"sum_{part}": value.asscalar() for part, value in losses.sums.items()}
         counts = {f"count_{part}": value.asscalar() for part, value in losses.counts.items()}
         return {"count": number, **{key: float(value) for key, value in {**sums, **counts}.items()}}
@@ -90,7 +88,8 @@ class Detection(Task):
         rows = state.workers.gather(own, "detections")
         result = DetectionScores.of_rows(_classes(state.net), self.metric, rows).result()
         by_class = {f"ap_{name}": value for name, value in result.by_class.items()}
-        scores = {"map": result.mean, **result.figures, **by_class}
+        figures = result.figures if self.metric == "coco" else {}
+        scores = {"map": result.mean, **figures, **by_class}
         parts = [key[len("sum_") :] for key in sums if key.startswith("sum_")]
         losses = {f"loss_{part}": sums[f"sum_{part}"] / max(1.0, sums[f"count_{part}"]) for part in parts}
         # Of a class that is on no image there is no precision.
@@ -100,8 +99,3 @@ class Detection(Task):
 
 def _classes(net):
     return net.num_classes if net.classes is None else net.classes
-
-
-def _chosen(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray):
-    there = classes >= 0
-    return boxes[there], scores[there], classes[there].astype(int)
