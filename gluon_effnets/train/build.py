@@ -30,7 +30,7 @@ from .hooks.watched import Watched
 from .optim import base_learning_rate, make_optimizer
 from .parts import freeze
 from .precision import Precision
-from .pretrained import data_settings, restore_statistics
+from .pretrained import data_settings, is_detector, restore_statistics
 from .schedules import make_schedule
 from .state import StagePlace, TrainState
 from .tasks import Task, make_task
@@ -110,10 +110,10 @@ def build(
     data = open_data(data_settings(recipe), seed=recipe.seed, rank=workers.rank, world=workers.size)
     if not data.num_train:
         raise ValueError(f"{recipe.data.source} has no training images; it serves for evaluation alone (validate)")
+    _check_together(recipe, task, data)
     precision = Precision(recipe.precision, ctx)
     workers.progress("making the network")
     net = _make_net(recipe, data, ctx)
-    _check_together(recipe, net, task, data)
     num_params, frozen = count_params(net), freeze(net, recipe.freeze)
     if start and workers.is_writer:
         net.load_parameters(str(start), ctx=ctx)
@@ -121,7 +121,7 @@ def build(
         if difference:
             raise ValueError(f"{start} was trained with other classes: {difference}; --fresh starts over")
         net.card = _card(data, net.origin)
-    elif recipe.pretrained and workers.is_writer:
+    elif (recipe.pretrained or recipe.model_options.get("pretrained_base")) and workers.is_writer:
         restore_statistics(net, data, ctx)
     workers.broadcast_([p.data() for _, p in sorted(net._collect_params_with_prefix().items())], "weights")
 
@@ -177,7 +177,7 @@ def model_options(recipe: Recipe, data: Data) -> Dict[str, Any]:
             from outside of the package, which may have no such option, keeps its own, and one with pretrained weights
             theirs. Of a detector it decides the classes alone.
     """
-    if _is_detector(recipe):
+    if is_detector(recipe.model):
         channels = {} if data.in_channels == 3 else {"in_channels": data.in_channels}
         return {**channels, **recipe.model_options, "classes": data.class_names or data.num_classes}
     is_open = not (recipe.pretrained or is_foreign(recipe.model))
@@ -185,17 +185,13 @@ def model_options(recipe: Recipe, data: Data) -> Dict[str, Any]:
     return {**small, **recipe.model_options, "classes": data.num_classes, "in_channels": data.in_channels}
 
 
-def _is_detector(recipe: Recipe) -> bool:
-    return recipe.model.lower() in list_detectors()
-
-
-def _check_together(recipe: Recipe, net: Network, task: Task, data: Data) -> None:
+def _check_together(recipe: Recipe, task: Task, data: Data) -> None:
     """Raise ValueError unless network, task and data are all for boxes or all for classes of images."""
-    is_detector = isinstance(net, Detector)
-    data.check_purpose(is_detector, recipe.model)
-    if is_detector and not task.detects:
+    detects = is_detector(recipe.model)
+    data.check_purpose(detects, recipe.model)
+    if detects and not task.detects:
         raise ValueError(f"{recipe.model} is a detector, which task {recipe.task} does not train: set task=detection")
-    if task.detects and not is_detector:
+    if task.detects and not detects:
         raise ValueError(
             f"task {recipe.task} trains detectors, such as {list_detectors()[0]}, and {recipe.model} classifies images: "
             "set task=classification, or another model"
@@ -206,7 +202,7 @@ def _make_net(recipe: Recipe, data: Data, ctx: mx.Context) -> Network:
     # Initializers draw from MXNet's global generator.
     mx.random.seed(recipe.seed)
     try:
-        net = _make_detector(recipe, data, ctx) if _is_detector(recipe) else _make_classifier(recipe, data, ctx)
+        net = _make_detector(recipe, data, ctx) if is_detector(recipe.model) else _make_classifier(recipe, data, ctx)
     except TypeError as error:
         raise ValueError(f"model_options: {error}") from None
     if not recipe.pretrained:

@@ -89,12 +89,11 @@ class Detection(Task):
         result = DetectionScores.of_rows(_classes(state.net), self.metric, rows).result()
         by_class = {f"ap_{name}": value for name, value in result.by_class.items()}
         figures = result.figures if self.metric == "coco" else {}
-        scores = {"map": result.mean, **figures, **by_class}
         parts = [key[len("sum_") :] for key in sums if key.startswith("sum_")]
         losses = {f"loss_{part}": sums[f"sum_{part}"] / max(1.0, sums[f"count_{part}"]) for part in parts}
         # Of a class that is on no image there is no precision.
-        known = {key: float(value) for key, value in scores.items() if not math.isnan(value)}
-        return {**known, "loss": sum(losses.values()), **losses}
+        scores = {"map": result.mean, "loss": sum(losses.values()), **losses, **figures, **by_class}
+        return {key: float(value) for key, value in scores.items() if not math.isnan(value)}
 
 
 def _classes(net):
