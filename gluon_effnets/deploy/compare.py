@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import mxnet as mx
 import numpy as np
@@ -12,12 +12,15 @@ import numpy as np
 from .graph.inference import Normalization, StaticGraph, inference_copy, network_graph
 
 __all__ = [
+    "DIFFERS",
+    "ROUNDINGS",
     "TOLERANCE",
     "UNUSABLE",
     "Findings",
     "Judgement",
     "Question",
     "agreement",
+    "computed",
     "float_logits",
     "largest_difference",
     "questions",
@@ -56,13 +59,13 @@ class Question(NamedTuple):
         Raises ValueError if its logits are not finite.
         """
         graph = network_graph(net)
-        own, images = _computed(graph, normalized, "float32"), normalized if given is None else given
+        [own], images = computed(graph, normalized, "float32"), normalized if given is None else given
         if not np.isfinite(own).all():
             raise ValueError(
                 f"the network's own logits are not finite on {kind}: there is nothing to compare files with"
             )
         try:
-            exact = _computed(graph, normalized, "float64")
+            [exact] = computed(graph, normalized, "float64")
         except mx.base.MXNetError:  # an operator of float32 alone
             return cls(kind, images, own)
         return cls(kind, images, exact, largest_difference(own, exact))
@@ -111,15 +114,17 @@ def relative_difference(found: np.ndarray, exact: np.ndarray) -> float:
     return float(np.sqrt(((found - exact) ** 2).mean()) / (exact.std() or 1))
 
 
-def refusal(difference: float, what: str, rounding: float = 0.0) -> Optional[str]:
+def refusal(
+    difference: float, what: str, rounding: float = 0.0, unit: str = "of the logits' standard deviation"
+) -> Optional[str]:
     """Return the sentence that refuses a largest difference, None if it is allowed.
 
-    `rounding` : what float32 alone may do to this network.
+    `rounding` : what float32 alone may do to this network. `unit` : of the difference.
     """
     allowed = max(TOLERANCE, rounding)
     if difference <= allowed:
         return None
-    return f"{what} by {difference:.1e} of the logits' standard deviation; {allowed:.0e} is allowed"
+    return f"{what} by {difference:.1e} {unit}; {allowed:.0e} is allowed"
 
 
 def float_logits(net, images: np.ndarray) -> np.ndarray:
@@ -127,26 +132,36 @@ def float_logits(net, images: np.ndarray) -> np.ndarray:
     return inference_copy(net)(mx.nd.array(images)).asnumpy()
 
 
-def _computed(graph: StaticGraph, images: np.ndarray, dtype: str) -> np.ndarray:
+def computed(graph: StaticGraph, images: np.ndarray, dtype: str) -> List[np.ndarray]:
+    """Return the outputs of a graph for images, computed on the CPU in a type of float."""
     arrays = {"data": mx.nd.array(images, dtype=dtype)}
     # Indices stay whole numbers.
     arrays.update(
         (name, array if array.dtype == np.int32 else array.astype(dtype)) for name, array in graph.arrays.items()
     )
-    return mx.nd.CachedOp(graph.symbol)(*(arrays[name] for name in graph.symbol.list_inputs())).asnumpy()
+    outputs = mx.nd.CachedOp(graph.symbol)(*(arrays[name] for name in graph.symbol.list_inputs()))
+    return [array.asnumpy() for array in (outputs if isinstance(outputs, list) else [outputs])]
 
 
-def questions(net, size: int, raw_input: bool) -> List[Question]:
+Asked = TypeVar("Asked")
+
+
+def questions(net, size: int, raw_input: bool, ask: Callable[..., Asked]) -> List[Asked]:
     """Return what files of a network are compared on: random pixels and, for colour images, two photographs.
 
-    Without scikit-learn, which has the photographs, random pixels are the only kind. Raises ValueError if the network's
-    logits are not finite on them.
+    Without scikit-learn, which has the photographs, random pixels are the only kind.
+
+    Parameters
+    ----------
+    size : height and width of the images.
+    raw_input : whether the files take pixels.
+    ask : makes a question of a kind, normalized images and, for `raw_input`, pixels.
+
+    Raises ValueError if the network's answers to them are not finite.
     """
     normalization = Normalization.of(net)
     kinds = _pixels(net, size).items()
-    return [
-        Question.of(net, kind, normalization.normalized(given), given if raw_input else None) for kind, given in kinds
-    ]
+    return [ask(kind, normalization.normalized(given), given if raw_input else None) for kind, given in kinds]
 
 
 def _pixels(net, size: int) -> Dict[str, np.ndarray]:

@@ -65,6 +65,9 @@ class Description:
     routes : what a gate chooses from; the head's second output is a place in it. Empty for a network without a gate.
     sha256 : of every file, by its name; None in exports of older versions without routes.
     license : of the weights, as it was given to the export, or None.
+    task : 'detection' of a detector, whose images are resized to `image_size` in both directions; None of a classifier.
+    outputs : of a detector, the names of what its graph gives, in their order.
+    selection : of a detector, how detections are chosen of all boxes; `Choice.of_table` reads it.
     """
 
     format: str
@@ -96,6 +99,9 @@ class Description:
     routes: Tuple[Route, ...] = ()
     sha256: Optional[Dict[str, str]] = None
     license: Optional[str] = None
+    task: Optional[str] = None
+    outputs: Tuple[str, ...] = ()
+    selection: Optional[Dict[str, Any]] = None
 
     @classmethod
     def of(cls, net, image_size: int, **rest: Any) -> Description:
@@ -134,7 +140,7 @@ class Description:
             content = {"kind": PLAIN, **{key: values[key] for key in _PLAIN_KEYS}}
         # Versions without these keys refuse them, though they can run the files.
         newer = _NEWER_ROUTED_KEYS if self.routes else _NEWER_KEYS
-        content.update((key, values[key]) for key in newer if values[key] not in (None, False))
+        content.update((key, values[key]) for key in newer if values[key] not in (None, False, ()))
         write_text(path, json.dumps(content, indent=1) + "\n")
 
     def files_in(self, folder: Path) -> List[List[Path]]:
@@ -197,6 +203,12 @@ class Description:
             raise ValueError(f"there are {len(self.names)} names, but {self.num_classes} classes")
         if self.tvm is None and self.format == "tvm":
             raise ValueError("a library of TVM has no facts under 'tvm'")
+        if (self.task is None) != (self.selection is None) or bool(self.task) != bool(self.outputs):
+            raise ValueError("task, outputs and selection belong together")
+        if self.outputs not in ((), ("boxes", "scores"), ("boxes", "scores", "classes")):
+            raise ValueError(f"outputs are {', '.join(self.outputs)}; a detector gives boxes, scores and classes")
+        if self.task and self.format == "tvm":
+            raise ValueError("detectors are not run by TVM")
         if self.routes and not {name for files in every for name in files} <= (self.sha256 or {}).keys():
             raise ValueError("sha256 does not name all of its files")
 
@@ -228,7 +240,10 @@ _PLAIN_KEYS = (
     *("versions", "folded", "fused", "milliseconds", "int8"),
 )
 _LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
-_NEWER_KEYS: Tuple[str, ...] = ("tvm", "fusion_refused", "license", "crop_first", "origin", "sha256")
+_NEWER_KEYS: Tuple[str, ...] = (
+    *("tvm", "fusion_refused", "license", "crop_first", "origin", "sha256"),
+    *("task", "outputs", "selection"),
+)
 _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
     *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),
@@ -245,6 +260,14 @@ _SCALE = {"mean": list_of(number(-1e6, 1e6), 1, 64), "std": list_of(number(0, 1e
 _SIDE = whole(1, 1 << 14)
 _is_object = table_of(_anything)
 _ROUTE = {"width": whole(0, 1000), "madds": whole(0, 1 << 62), "files": list_of(text(255), most=2)}
+_PLACE = whole(0, 1 << 24)
+_LIMIT = {"begin": _PLACE, "end": _PLACE, "best": whole(1, 1 << 24), "per_class": flag}
+_SELECTION = {
+    "score_above": number(0, 1),
+    "overlap": number(0, 1),
+    "per_image": whole(1, 1 << 20),
+    "limits": list_of(record(_LIMIT), most=1000),
+}
 _CHECKS: Dict[str, Check] = {
     **_SCALE,
     "format": one_of("mxnet", "onnx", "tvm"),
@@ -276,6 +299,9 @@ _CHECKS: Dict[str, Check] = {
     "origin": optional(table_of(text())),
     "routes": list_of(record(_ROUTE), 1, 1000),
     "sha256": optional(table_of(text(64))),
+    "task": one_of("detection"),
+    "outputs": list_of(text(100), 1, 10),
+    "selection": record(_SELECTION),
 }
 
 

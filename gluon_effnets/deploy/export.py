@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple, Union
 
 import numpy as np
 from mxnet.gluon.block import HybridBlock
@@ -13,32 +13,26 @@ from ..files.folders import not_left_empty
 from ..files.schema import check_type, whole
 from ..files.text import shortened
 from ..files.write import make_folder, move_together, scratch_beside
+from ..detection.detector import Detector
 from ..models import ClassificationNet
 from ..models.card import usual_size
-from ..models.condensenet import CondenseNet
 from ..models.slimmable import SlimmableNet
 from ..timing import time_interleaved
-from .aligned.select import aligned
-from .compare import (
-    UNUSABLE,
-    Findings,
-    Judgement,
-    Question,
-    agreement,
-    float_logits,
-    largest_difference,
-    questions,
-    split_images,
-)
+from .answers import Answers, Graphs, answers_of
+from .compare import Findings, Judgement, Question, questions, split_images
+from .compare_detections import DetectionQuestion
 from .description import Description, as_metadata, facts_of, sha256, takes_any_files
 from .formats import FORMATS, Content, Format, Options, Runner, Written, find_format
-from .graph.inference import Normalization, StaticGraph, network_graph
+from .graph.inference import Normalization, StaticGraph
 from .graph.static import static_graph
 from .routed.files import RoutedExport
 from .routed.router import routed_graphs, static_subnet
 from .to_mxnet.variants import fusion_is_available, try_fusion
 
 __all__ = ["ExportError", "Exported", "export", "export_routed", "export_subnet"]
+
+
+Net = Union[ClassificationNet, Detector]
 
 
 class ExportError(ValueError):
@@ -64,7 +58,7 @@ class Exported(NamedTuple):
 
 
 def export(
-    net: ClassificationNet,
+    net: Net,
     prefix,
     image_size: Optional[int] = None,
     align: Optional[bool] = None,
@@ -77,6 +71,7 @@ def export(
     blocks: bool = True,
     int8: Optional[Sequence[np.ndarray]] = None,
     license: Optional[str] = None,
+    all_boxes: bool = False,
 ) -> Exported:
     """Write a network for use without this package, load it in its runtime and compare.
 
@@ -86,7 +81,8 @@ def export(
     Parameters
     ----------
     prefix : <prefix>-symbol.json and <prefix>-0000.params, or <prefix>.onnx; <prefix>.json says what they are. The
-        graph takes `data` (N, in_channels, H, W), normalized as in training, and gives logits (N, num_classes).
+        graph takes `data` (N, in_channels, H, W), normalized as in training, and gives logits (N, num_classes), or of a
+        detector boxes (N, K, 4) in pixels of the input, scores (N, K) and classes (N, K), as the detector does.
     image_size : H and W; None: that of the weights, or of the model. An ONNX file takes this size alone, MXNet's any
         that the network takes.
     align : the graph of `aligned(net, format=format)`; None: of condensed CondenseNets alone, which runs up to twice as
@@ -104,15 +100,18 @@ def export(
         of the images. With the rest they are compared; <prefix>.json says how often the classes are the same.
     license : of the weights, for the JSON file and the metadata of an ONNX file; that of the weights' origin if it
         is not given.
+    all_boxes : of detectors, for runtimes that cannot suppress: all boxes (N, P, 4) with scores (N, P, num_classes).
 
     Raises ValueError for what cannot be exported so, ExportError if a logit is not finite, or differs from that of
     the network in float64 by more than 2e-5 of the logits' standard deviation (where float32 alone does more to the
     network: three times as much) on random pixels or on photographs (those of scikit-learn, if it is installed). Then
     the folder is as it was. 8 bits are refused for a difference of more than 0.5 standard deviations, root mean square.
+    Detections must be boxes of the detector with their scores, off by no more than that share of 1 or of the image's
+    side, and those that its suppression leaves; in 8 bits half of them must be found again.
 
     Example: `export(get_model("idle_mbv3", pretrained="w.params"), "out/net", format="onnx", batch=1)`
     """
-    options = Options(batch, raw_input, names, fold, blocks, license)
+    options = Options(batch, raw_input, names, fold, blocks, license, all_boxes)
     target = _Target.checked(net, image_size, align, find_format(format, int8 is not None), options)
     with not_left_empty(Path(prefix).parent):
         return _write(_ways(target, net, int8), prefix)
@@ -214,16 +213,16 @@ def _write(ways: Sequence[Way], prefix) -> Exported:
     return Exported(tuple(final[:-1]), final[-1], found.difference)
 
 
-def _ways(target: _Target, exact: ClassificationNet, int8: Optional[Sequence[np.ndarray]]) -> List[Way]:
+def _ways(target: _Target, exact: Net, int8: Optional[Sequence[np.ndarray]]) -> List[Way]:
     """How a target, whose answers are to be those of the network `exact`, can be written."""
     if int8 is not None:
         calibration, held_out = split_images(int8, (target.net.in_channels, target.size, target.size))
-        expected = float_logits(exact, held_out)
-        if not np.isfinite(expected).all():
+        expected = target.answers.expected(exact, held_out)
+        if not all(np.isfinite(array).all() for array in expected):
             raise ExportError("the network's own logits are not finite (nan or inf); there is nothing to quantize")
         return [_Int8(target, target.given(calibration), target.given(held_out), expected)]
     try:
-        asked = questions(exact, target.size, target.options.raw_input)
+        asked = questions(exact, target.size, target.options.raw_input, target.answers.ask(exact))
     except ValueError as error:
         raise ExportError(str(error)) from None
     # Untrained networks can blow up the rounding of folded weights by orders of magnitude; trained ones do not.
@@ -235,8 +234,9 @@ def _ways(target: _Target, exact: ClassificationNet, int8: Optional[Sequence[np.
 class _Target:
     """What is exported as what: checked, and described alike in float32 and in 8 bits."""
 
-    net: ClassificationNet
-    graph: StaticGraph
+    net: Net
+    answers: Answers
+    graphs: Graphs
     size: int
     aligned: bool
     format: Format
@@ -245,7 +245,7 @@ class _Target:
 
     @classmethod
     def checked(
-        cls, net: ClassificationNet, image_size: Optional[int], align: Optional[bool], format: Format, options: Options
+        cls, net: Net, image_size: Optional[int], align: Optional[bool], format: Format, options: Options
     ) -> _Target:
         """Check that it can be done. Raises ValueError if it cannot, ImportError if a package is missing."""
         _require_weights(net)
@@ -258,13 +258,11 @@ class _Target:
             raise ValueError(f"the preprocessing is for {channels} channels, not {net.in_channels}")
         if options.names is not None and len(options.names) != net.num_classes:
             raise ValueError(f"there are {len(options.names)} names, but {net.num_classes} classes")
-        if align is None:
-            align = isinstance(net, CondenseNet) and net.condensed
-        versions, size = format.versions(), image_size or usual_size(net)
-        graph = network_graph(aligned(net, format=format.name) if align else net)
-        if options.raw_input:
-            graph = Normalization.of(net).before(graph)
-        return cls(net, graph, size, align, format, options, versions)
+        versions, answers = format.versions(), answers_of(net, options.all_boxes)
+        size, align = answers.size(image_size), answers.aligned(align)
+        graphs = answers.graphs(format.name, align, format.chooses)
+        graphs = graphs.behind(Normalization.of(net) if options.raw_input else None)
+        return cls(net, answers, graphs, size, align, format, options, versions)
 
     def given(self, images: np.ndarray) -> np.ndarray:
         """Normalized images as the files take them."""
@@ -273,7 +271,7 @@ class _Target:
     @property
     def facts(self) -> Dict[str, Any]:
         """What the files say of the network."""
-        facts, names = facts_of(self.net, self.size), self.options.names
+        facts, names = {**facts_of(self.net, self.size), **self.answers.facts()}, self.options.names
         if names is not None:
             facts["names"] = tuple(names)
         license = self.options.license or self.net.origin.get("license")
@@ -292,6 +290,9 @@ class _Target:
             graph,
             image,
             options.batch,
+            self.graphs.outputs,
+            choice=self.graphs.choice,
+            heads=self.graphs.heads,
             blocks=options.blocks,
             calibration=calibration,
             metadata=as_metadata(self.facts),
@@ -304,7 +305,7 @@ class _Target:
 
     def describe(self, written: Written, found: Findings, folded: bool) -> Description:
         """Describe files that have been compared."""
-        side = None if self.format.takes_any_size else self.size
+        side = None if self.format.takes_any_size and not isinstance(self.net, Detector) else self.size
         return Description(
             format=self.format.name,
             files=tuple(path.name for path in written.files),
@@ -330,15 +331,19 @@ def _require_weights(net: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Float:
-    """An export in float32: the logits of the network but for rounding."""
+    """An export in float32: the answers of the network but for rounding."""
 
     target: _Target
-    asked: List[Question]
+    asked: Sequence[Union[Question, DetectionQuestion]]
     fold: bool
 
     def write(self, prefix: Path) -> Written:
-        graph = self.target.graph
-        return self.target.write(prefix, static_graph(*graph) if self.fold and not self.target.format.folds else graph)
+        graph = self.target.graphs.graph
+        if self.target.format.folds:
+            return self.target.write(prefix, graph)
+        # A detector's own graph would tell where in memory its anchors were.
+        own = not self.fold and not isinstance(self.target.net, Detector)
+        return self.target.write(prefix, graph if own else static_graph(*graph, fold=self.fold))
 
     def load(self, written: Written) -> Runner:
         return self.target.load(written)
@@ -374,34 +379,24 @@ class _Float:
 
 @dataclasses.dataclass(frozen=True)
 class _Int8:
-    """An export in 8 bits: nearly the logits of the network, on images that the ranges do not come from."""
+    """An export in 8 bits: nearly the answers of the network, on images that the ranges do not come from."""
 
     target: _Target
     calibration: np.ndarray
     held_out: np.ndarray
-    expected: np.ndarray
+    expected: Any
 
     def write(self, prefix: Path) -> Written:
-        return self.target.write(prefix, self.target.graph, self.calibration)
+        return self.target.write(prefix, self.target.graphs.graph, self.calibration)
 
     def load(self, written: Written) -> Runner:
         return self.target.load(written)
 
     def compare(self, written: Written, loaded: Runner) -> Findings:
-        seen, refused = loaded(self.held_out), None
-        figures = agreement(seen, self.expected)
-        if not np.isfinite(seen).all():
-            refused = "in 8 bits the logits are not finite on held-out calibration images"
-        elif not figures["difference"] <= UNUSABLE:
-            refused = (
-                f"in 8 bits the logits differ by {figures['difference']:.2f} of their standard deviation (root mean "
-                f"square); {UNUSABLE} is allowed.\nTrain the network, calibrate with its own training images, or "
-                "export it in float32"
-            )
+        judged = self.target.answers.in_8_bits(loaded(self.held_out), self.expected)
         counts = {"calibration_images": len(self.calibration), "held_out_images": len(self.held_out)}
-        int8 = {**counts, **figures, "float_layers": written.float_layers}
-        difference = largest_difference(seen, self.expected)
-        return Findings(difference, ("held-out calibration images",), refused, {"int8": int8})
+        int8 = {**counts, **judged.figures, "float_layers": written.float_layers}
+        return Findings(judged.difference, ("held-out calibration images",), judged.refused, {"int8": int8})
 
     def describe(self, written: Written, found: Findings) -> Description:
         return self.target.describe(written, found, folded=True)

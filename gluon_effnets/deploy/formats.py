@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -15,10 +15,12 @@ from .._requirements import optional_import
 from ..files.mistakes import sentence
 from ..files.schema import check_type
 from ..files.text import shortened
+from ..runtime.detections import Choice, choose, on_original
 from .description import Description
 from .graph.inference import Array, StaticGraph, as_numpy
 from .to_mxnet.files import symbol_block, write_symbol_files
 from .to_mxnet.int8 import write_int8_symbol_files
+from .to_onnx.detections import write_onnx_detector
 from .to_onnx.files import onnx_runner, write_onnx_file
 from .to_onnx.int8 import write_int8_onnx_file
 from .to_tvm.compile import tvm_runner
@@ -27,6 +29,7 @@ __all__ = [
     "FORMATS",
     "INT8_FORMATS",
     "Content",
+    "ExportedDetector",
     "ExportedNet",
     "Format",
     "Options",
@@ -36,7 +39,8 @@ __all__ = [
     "open_exported",
 ]
 
-Runner = Callable[[np.ndarray], np.ndarray]  # images (N, C, H, W) -> logits (N, classes)
+# Images (N, C, H, W) -> logits (N, classes), or a detector's arrays.
+Runner = Callable[[np.ndarray], Any]
 
 
 _MOST_IMAGES = 4096  # of a fixed batch
@@ -52,6 +56,7 @@ class Options:
     fold: bool = True
     blocks: bool = True
     license: Optional[str] = None
+    all_boxes: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Content:
 
     graph : from images, or maps, to `outputs`.
     image, batch : (C, H, W) of one, and how many go through together; None: any number.
+    choice : of detections, which the writer adds to a graph of all boxes and scores.
+    heads : of a detector, from images to what its layers in 8 bits are compared by.
     blocks : of ONNX files, as in `write_onnx_file`.
     calibration : of files in 8 bits, images as the graph takes them.
     metadata : texts by name, for files that hold such.
@@ -68,7 +75,9 @@ class Content:
     graph: StaticGraph
     image: Tuple[int, ...]
     batch: Optional[int] = None
-    outputs: Tuple[str, ...] = ("logits",)
+    outputs: Sequence[str] = ("logits",)
+    choice: Optional[Choice] = None
+    heads: Optional[StaticGraph] = None
     blocks: bool = True
     calibration: Optional[np.ndarray] = None
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -101,6 +110,7 @@ class Format:
     takes_any_size : whether the files take images of any size.
     asks_for_trust : whether `load` takes `trust`, since what it loads may run code.
     num_files : of a graph.
+    chooses : whether writing adds the choice of detections.
     """
 
     name: str
@@ -114,6 +124,7 @@ class Format:
     takes_any_size: bool = False
     asks_for_trust: bool = False
     num_files: int = 1
+    chooses: bool = False
 
     def check(self, options: Options) -> None:
         """Raise ValueError for options that these files cannot have."""
@@ -146,14 +157,21 @@ class Format:
         """
         load = self.load_files(files, trust, **how)
 
-        def run(images: np.ndarray) -> np.ndarray:
+        def run(images: np.ndarray) -> Any:
             if batch is None:
-                return as_numpy(load(self.array(images)))
+                return _arrays(load(self.array(images)))
             whole = np.resize(images, (math.ceil(len(images) / batch) * batch, *images.shape[1:]))
             parts = [whole[begin : begin + batch] for begin in range(0, len(whole), batch)]
-            return np.concatenate([as_numpy(load(self.array(part))) for part in parts])[: len(images)]
+            found = [_arrays(load(self.array(part))) for part in parts]
+            if isinstance(found[0], list):
+                return [np.concatenate(several)[: len(images)] for several in zip(*found)]
+            return np.concatenate(found)[: len(images)]
 
         return run
+
+
+def _arrays(result: Any) -> Union[np.ndarray, List[np.ndarray]]:
+    return [as_numpy(array) for array in result] if isinstance(result, (list, tuple)) else as_numpy(result)
 
 
 def _write_symbol(content: Content, prefix: Path) -> Written:
@@ -166,6 +184,8 @@ def _write_int8_symbol(content: Content, prefix: Path) -> Written:
 
 def _write_onnx(content: Content, prefix: Path) -> Written:
     shape, metadata = (content.image, content.batch), content.metadata
+    if content.choice is not None:
+        return Written((write_onnx_detector(content.graph, prefix, *shape, content.choice, content.blocks, metadata),))
     return Written((write_onnx_file(*content.graph, prefix, *shape, content.outputs, content.blocks, metadata),))
 
 
@@ -200,6 +220,7 @@ _ONNX = Format(
     _write_onnx,
     refuses={"fold": "ONNX files always have BN folded in; a graph with BN is for format 'mxnet'"},
     packages={"onnx": "export to ONNX", "onnxruntime": "compare what is exported to ONNX"},
+    chooses=True,
 )
 _TVM = Format("tvm", tvm_runner, _write_library, asks_for_trust=True)
 
@@ -219,10 +240,8 @@ def find_format(name: str, int8: bool = False) -> Format:
     return (INT8_FORMATS if int8 else FORMATS)[name]
 
 
-class ExportedNet:
-    """An exported network in its own runtime: (n, channels, height, width) -> logits (n, classes), n also at a fixed N.
-
-    `description` says what the images need.
+class _Opened:
+    """An exported network in its own runtime; `description` says what the images need.
 
     Parameters
     ----------
@@ -244,7 +263,7 @@ class ExportedNet:
             how["image"] = (description.in_channels, description.image_size, description.image_size)
         self._run = formats[description.format].open(files, description.input_shape[0], trust, **how)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def _answer(self, images: np.ndarray) -> Any:
         try:
             return self._run(images)
         except mx.base.MXNetError as error:
@@ -253,8 +272,49 @@ class ExportedNet:
             ) from None
 
 
-def open_exported(path, trust: bool = False) -> ExportedNet:
-    """Load the exported network that a JSON file of `export`, or of the command `tvm`, describes.
+class ExportedNet(_Opened):
+    """An exported network in its own runtime: (n, channels, height, width) -> logits (n, classes), n also at a fixed N.
+
+    `description` says what the images need. Made by `open_exported`.
+    """
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return self._answer(images)
+
+
+class ExportedDetector(_Opened):
+    """An exported detector in its own runtime: (n, channels, side, side) -> boxes, scores and classes, as arrays.
+
+    They are those that the detector gives: boxes (n, K, 4) in pixels of the input, scores (n, K), which fall, and
+    classes (n, K); -1 where there is no detection. Of files that give all boxes, they are chosen here.
+    `description` says what the images need. Made by `open_exported`.
+    """
+
+    def __call__(self, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        about = self.description
+        found = self._answer(images)
+        anchored = isinstance(found, list) and [len(array) for array in found] == [len(images)] * len(about.outputs)
+        if not anchored:
+            raise ValueError(f"{self._files[0]} does not give {', '.join(about.outputs)}, as its description says")
+        if "classes" in about.outputs:
+            boxes, scores, classes = found
+            return boxes, scores, classes
+        return choose(found[0], found[1], Choice.of_table(about.selection or {}))
+
+    def detect(self, images: np.ndarray, sizes) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return detections in pixels of the original images, their boxes cut to these, as `Detector.detect` does.
+
+        Parameters
+        ----------
+        images : (n, channels, side, side).
+        sizes : height and width of the originals, (n, 2) or (2,) for all of them, in pixels.
+        """
+        boxes, scores, classes = self(images)
+        return on_original(boxes, scores, sizes, self.description.image_size), scores, classes
+
+
+def open_exported(path, trust: bool = False) -> Any:
+    """Load the exported network, an `ExportedNet`, or detector, an `ExportedDetector`, that a JSON file of `export`, or of the command `tvm`, describes.
 
     Parameters
     ----------
@@ -271,4 +331,4 @@ def open_exported(path, trust: bool = False) -> ExportedNet:
     description = Description.read(path)
     if description.routes:
         raise ValueError(f"{path} describes a routed export, which load_routed loads")
-    return ExportedNet(description, path.parent, trust)
+    return (ExportedDetector if description.task else ExportedNet)(description, path.parent, trust)

@@ -9,7 +9,7 @@ from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
 from .losses import Focal, Losses, MultiBox
-from .registry import DetectorInfo, detector_info, get_detector, list_detectors, register_detector
+from .registry import DetectorInfo, detector_info, get_detector, list_detectors, load_detector, register_detector
 from .ssdlite import SSDLite
 from .targets import Matching
 from .truth import Truth
@@ -33,6 +33,7 @@ __all__ = [
     "encode",
     "get_detector",
     "list_detectors",
+    "load_detector",
     "register_detector",
 ]
 

@@ -9,6 +9,8 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
+from ..runtime.detections import Choice, Limit
+
 __all__ = ["VARIANCES", "Detections", "Selection", "encode"]
 
 # Offsets of a center are in tenths of the anchor's side, those of the logarithm of a side in fifths.
@@ -62,11 +64,24 @@ class Detections(HybridBlock):
         with self.name_scope():
             self.anchors = self.params.get_constant("anchors", anchors[None].astype(np.float32))
 
+    @property
+    def choice(self) -> Choice:
+        """How detections are chosen, for whatever chooses them outside of this layer."""
+        chosen, number = self.selection, self.num_anchors
+        all_compete = chosen.per_class is None or chosen.per_class >= number
+        limits = () if all_compete else (Limit(0, number, chosen.per_class or number),)
+        return Choice(chosen.score_above, chosen.overlap, chosen.per_image, limits)
+
+    def every(self, logits, offsets):
+        """Return all boxes (N, P, 4), in shares of the image, and their scores (N, P, classes): nothing is chosen."""
+        symbolic = isinstance(logits, mx.sym.Symbol)
+        F, anchors = (mx.sym, self.anchors.var()) if symbolic else (mx.nd, self.anchors.data(logits.context))
+        return self._decoded(F, offsets, anchors), self._scores(F, logits)
+
     def hybrid_forward(self, F, logits, offsets, anchors):
         chosen = self.selection
         boxes = self._decoded(F, offsets, anchors)
-        scores = F.softmax(logits, axis=-1) if chosen.scores == "softmax" else F.sigmoid(logits)
-        scores = F.transpose(F.slice_axis(scores, axis=2, begin=1, end=None), axes=(0, 2, 1))
+        scores = F.transpose(self._scores(F, logits), axes=(0, 2, 1))
         kept = self.num_anchors if chosen.per_class is None else min(chosen.per_class, self.num_anchors)
         # One row of the operator's batch is one class of one image.
         rows = F.broadcast_axis(F.expand_dims(boxes, axis=1), axis=1, size=self.num_classes)
@@ -76,6 +91,11 @@ class Detections(HybridBlock):
         # What is left stands first in every row.
         rows = F.reshape(F.slice_axis(rows, axis=1, begin=0, end=kept), shape=(-4, -1, self.num_classes, 0, 0))
         return self._best(F, F.reshape(rows, shape=(0, -3, 0)), kept)
+
+    def _scores(self, F, logits):
+        """Scores (N, P, classes), without the background."""
+        scores = F.softmax(logits, axis=-1) if self.selection.scores == "softmax" else F.sigmoid(logits)
+        return F.slice_axis(scores, axis=2, begin=1, end=None)
 
     def _decoded(self, F, offsets, anchors):
         """Corners (N, P, 4) in shares of the image."""

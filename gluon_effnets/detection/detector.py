@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
-from ..models import params
+from ..models import Preprocessing, params
 from ..models.card import HasCard, order_of
 from ..models.training_graph import CompiledTraining
 from .boxes import Detections, Selection
@@ -113,6 +113,11 @@ class Detector(HasCard, CompiledTraining):
         self._names = None if names is None else tuple(names)
 
     @property
+    def usual_preprocessing(self) -> Preprocessing:
+        """What is done to images where the card leaves it open: resized to the detector's side, in whatever ratio."""
+        return Preprocessing(interpolation="bilinear", crop=1.0, image_size=self.image_size)
+
+    @property
     def anchors(self) -> mx.nd.NDArray:
         """The anchors, (P, 4): center x, center y, width and height, in shares of the image."""
         return mx.nd.array(self._anchors)
@@ -154,6 +159,18 @@ class Detector(HasCard, CompiledTraining):
         # It is the predictor that trains, by a graph of its own.
         self.predictor._wait_for_statistics()
         super()._wait_for_statistics()
+
+    def all_boxes(self, x) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
+        """Return every box with its scores, before any is chosen, as runtimes without suppression give them.
+
+        Args:
+            x: Images (N, in_channels, side, side).
+
+        Returns:
+            Boxes (N, P, 4), x and y of two corners in pixels of `x`, and scores (N, P, classes).
+        """
+        boxes, scores = self.detections.every(*self.predictor(x))
+        return boxes * self.image_size, scores
 
     def detect(self, x, sizes) -> Tuple[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray]:
         """Return detections in pixels of the original images, their boxes cut to these.

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import json
+import math
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 import mxnet as mx
 
 from .._resources import results
+from ..files.text import shortened
+from ..models import params
 from .detector import Detector
 
-__all__ = ["DetectorInfo", "detector_info", "get_detector", "list_detectors", "register_detector"]
+__all__ = [
+    "DetectorInfo",
+    "described_detector",
+    "detector_info",
+    "get_detector",
+    "list_detectors",
+    "load_detector",
+    "register_detector",
+]
+
+_MOST_PARAMETERS = 1 << 29
+# What a file may never decide: it would read other files, or take another device.
+_OF_CALLERS = {"classes", "ctx", "name", "params", "prefix", "pretrained", "pretrained_base", "root", "selection"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +131,86 @@ def get_detector(
     net = entry.build(classes, pretrained_base, ctx, **options)
     net.info = detector_info(name)
     return net
+
+
+def load_detector(path, ctx=mx.cpu(), *, name: Optional[str] = None, **options) -> Detector:
+    """Build the detector whose weights a `.params` file holds, with its classes and options, and load them.
+
+    Args:
+        path: A file of `save_parameters`.
+        ctx: Context of the weights.
+        name: The detector that it must be; None: any.
+        options: Of the detector that no file knows, such as `selection`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds no detector of this package, or another one than `name`.
+
+    Example:
+        >>> net = load_detector("runs/bccd/ssdlite320_mobilenext_x1_0.params")
+    """
+    stored = params.read(path)
+    model = stored.identity.get("model", name)
+    if model not in _entries or (name is not None and _known(name) != model):
+        wanted = "a detector of list_detectors()" if name is None else _known(name)
+        raise ValueError(f"{path} holds the weights of {shortened(model or 'an unknown network')}, not of {wanted}")
+    definition = {key: value for key, value in stored.identity.items() if key != "model"}
+    found = _described(model, definition, lambda build: _classes_in(stored, build), options)
+    if found is None:
+        raise ValueError(f"{path} is of a form of {model} that is not known here: {shortened(definition)}")
+    params.assign(found, stored, path, ctx=ctx)
+    return found
+
+
+def described_detector(name: str, classes: int, definition: Mapping[str, Any]) -> Optional[Detector]:
+    """Build the detector that a file describes, without weights; None if it cannot be built here.
+
+    A file may be a stranger's: nothing that it names is imported or opened.
+
+    Args:
+        name: Of the detector.
+        classes: Number of classes, without the background.
+        definition: As `Detector.definition` gives it.
+    """
+    return _described(name, definition, lambda build: classes, {}) if name in _entries else None
+
+
+def _described(
+    name: str, definition: Mapping[str, Any], classes: Callable[[Callable], int], own: Mapping[str, Any]
+) -> Optional[Detector]:
+    """The detector of a definition; `classes` gets what builds it with some number of classes."""
+    base = definition.get("base", {})
+    if not isinstance(base, dict) or _OF_CALLERS & (base.keys() | definition.keys()):
+        return None
+    given = {key: value for key, value in {**base, **definition}.items() if key not in ("base", "image_size")}
+    wanted = json.loads(json.dumps(dict(definition)))
+    # Some detectors are made for images of any size, others take no such option.
+    for size in ({}, {"image_size": definition.get("image_size")}):
+        build = functools.partial(_get, name, {**given, **size, **own})
+        try:
+            net = build(classes(build))
+        except (TypeError, ValueError, mx.base.MXNetError):  # options of another version, or a stranger's
+            continue
+        number = sum(math.prod(param.shape) for param in net.collect_params().values() if param.shape)
+        if json.loads(json.dumps(net.definition())) == wanted and number <= _MOST_PARAMETERS:
+            return net
+    return None
+
+
+def _get(name: str, options: Mapping[str, Any], classes: int) -> Detector:
+    return get_detector(name, classes, **options)
+
+
+def _classes_in(stored: params.Stored, build: Callable[[int], Detector]) -> int:
+    """The number of classes of stored heads, whose sizes grow evenly with it."""
+    if stored.card.classes is not None:
+        return len(stored.card.classes)
+    one, two = ({k: p.shape for k, p in build(n)._collect_params_with_prefix().items()} for n in (1, 2))
+    for key in one:
+        if one[key] != two[key] and key in stored.arrays:
+            pairs = zip(one[key], two[key], stored.arrays[key].shape)
+            return next(1 + (size - a) // (b - a) for a, b, size in pairs if a != b)
+    raise ValueError("there are no heads for classes")
 
 
 def _known(name: str) -> str:

@@ -131,9 +131,7 @@ def table_of(inner: Check, most: int = 10_000) -> Check:
     return check
 
 
-def record(
-    needed: Mapping[str, Check], others: Optional[Mapping[str, Check]] = None, closed: bool = True
-) -> Check:
+def record(needed: Mapping[str, Check], others: Optional[Mapping[str, Check]] = None, closed: bool = True) -> Check:
     """Allow objects that have all of some keys, perhaps some of the others, and, if `closed`, no more."""
     known = {**needed, **(others or {})}
 

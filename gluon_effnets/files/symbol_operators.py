@@ -36,6 +36,8 @@ class Operator(NamedTuple):
         needed: Those that must be there.
         outputs: Their number, for settings.
         variables: Places of the inputs that must be variables, since MXNet may write into them.
+        indices: Places of the inputs that must be whole numbers of the graph's own making: MXNet would read beyond its
+            memory at one that is NaN.
     """
 
     inputs: Callable[[Mapping[str, Any]], int]
@@ -43,6 +45,7 @@ class Operator(NamedTuple):
     needed: Tuple[str, ...] = ()
     outputs: Callable[[Mapping[str, Any]], int] = lambda attrs: 1
     variables: Tuple[int, ...] = ()
+    indices: Tuple[int, ...] = ()
 
     def read(self, attrs: Mapping[str, str], where: str) -> Dict[str, Any]:
         """Return the values of settings. Raises ValueError for a setting that is missing, unknown, or out of range."""
@@ -66,6 +69,34 @@ class Operator(NamedTuple):
         for place in self.variables:
             if before[node.sources[place][0]].op != "null":
                 raise ValueError(f"{where} has an operator for input {place}, where a variable must be")
+        for place in self.indices:
+            if not _are_indices(node.sources[place], before):
+                raise ForeignOperatorError(f"{where} has indices that are no places of topk")
+
+
+def _are_indices(entry: Tuple[int, int], before: Sequence[Node]) -> bool:
+    """Whether an array comes from the places that topk gives, and from numbers of rows, alone."""
+    waiting, seen = [entry[0]], set()
+    while waiting:
+        number = waiting.pop()
+        node = before[number]
+        if number in seen or node.op == "_contrib_arange_like":
+            continue
+        seen.add(number)
+        if node.op == "topk" and node.attrs.get("ret_typ") == "indices":
+            continue
+        if node.op not in _OF_INDICES:
+            return False
+        # Of the array that another one is made as large as, no value is read.
+        waiting += [source for source, _ in node.sources[: _OF_INDICES[node.op]]]
+    return True
+
+
+# What may be done to indices, and how many of its inputs are theirs.
+_OF_INDICES: Dict[str, Optional[int]] = {
+    **dict.fromkeys(("Cast", "Reshape", "_div_scalar", "broadcast_like", "expand_dims", "floor", "slice_axis"), 1),
+    "stack": None,
+}
 
 
 def _whole(low: int, high: int) -> Read:
@@ -158,6 +189,19 @@ _CLIP = {"a_min": _real(), "a_max": _real()}
 _SHAPE = {"shape": _wholes(-4, 1 << 30, 1, 8)}
 _SLICE = {"axis": _AXIS, "begin": _whole(-(1 << 20), 1 << 20), "end": _perhaps(_whole(-(1 << 20), 1 << 20))}
 _PLACES = {key: _perhaps(_whole(-8, 8)) for key in ("lhs_begin", "lhs_end", "rhs_begin", "rhs_end")}
+_TOPK = {
+    "axis": _AXIS,
+    "k": _whole(1, 1 << 20),
+    "ret_typ": _choice("indices", "value"),
+    "dtype": _choice("float32", "float64"),
+}
+_PLACE = _whole(0, 8)
+_SUPPRESSION = {
+    "overlap_thresh": _real(0, 1),
+    "valid_thresh": _real(0, 1),
+    "topk": _whole(-1, 1 << 24),
+    **dict.fromkeys(("coord_start", "id_index", "score_index"), _PLACE),
+}
 _INITS = _choice("zeros", "ones", '["one", {}]', '["zero", {}]', '["constant", {"value": 0.0001}]')
 _FUSED = {"with_bn": _truth, "with_act": _truth, "with_sum": _truth, "with_postsum_act": _truth, "quantized": _truth}
 _QUANTIZED_DENSE = {
@@ -182,7 +226,7 @@ OPERATORS: Dict[str, Operator] = {
     ),
     "Activation": Operator(_exactly(1), _ACTIVATION, ("act_type",)),
     "BatchNorm": Operator(_exactly(5), _BN, variables=(1, 2, 3, 4)),
-    "Cast": Operator(_exactly(1), {"dtype": _choice("int32", "float32")}, ("dtype",)),
+    "Cast": Operator(_exactly(1), {"dtype": _choice("int32", "float32", "float64")}, ("dtype",)),
     "Concat": Operator(lambda attrs: attrs["num_args"], {"dim": _AXIS, "num_args": _whole(1, 1000)}, ("num_args",)),
     "Convolution": _CONVOLUTION,
     "Dropout": Operator(
@@ -211,15 +255,21 @@ OPERATORS: Dict[str, Operator] = {
     "SwapAxis": Operator(_exactly(1), {"dim1": _whole(0, 6), "dim2": _whole(0, 6)}),
     "add_n": Operator(lambda attrs: attrs["num_args"], {"num_args": _whole(1, 1000)}, ("num_args",)),
     "argmax": Operator(_exactly(1), {"axis": _AXIS, "keepdims": _truth}, ("axis",)),
+    "broadcast_axis": Operator(_exactly(1), {"axis": _AXIS, "size": _CHANNELS}, ("axis", "size")),
     "clip": Operator(_exactly(1), _CLIP, ("a_min", "a_max")),
     "expand_dims": Operator(_exactly(1), {"axis": _AXIS}, ("axis",)),
+    "gather_nd": Operator(_exactly(2), indices=(1,)),
     "hard_sigmoid": Operator(_exactly(1), {"alpha": _real(), "beta": _real()}),
     "reshape_like": Operator(_exactly(2), _PLACES),
     "slice_axis": Operator(_exactly(1), _SLICE, ("axis", "begin", "end")),
+    "softmax": Operator(_exactly(1), {"axis": _AXIS}),
+    "stack": Operator(lambda attrs: attrs["num_args"], {"axis": _AXIS, "num_args": _whole(1, 10)}, ("num_args",)),
     "take": Operator(_exactly(2), {"axis": _AXIS, "mode": _choice("clip")}),
+    "topk": Operator(_exactly(1), _TOPK, tuple(_TOPK)[:3]),
     "transpose": Operator(_exactly(1), {"axes": _wholes(0, 6, 0, 6)}),
     "_contrib_AdaptiveAvgPooling2D": Operator(_exactly(1), {"output_size": _whole(1, 1024)}, ("output_size",)),
     "_contrib_arange_like": Operator(_exactly(1), {"axis": _whole(0, 6)}, ("axis",)),
+    "_contrib_box_nms": Operator(_exactly(1), _SUPPRESSION, ("overlap_thresh", "valid_thresh", "topk")),
     "_contrib_dequantize": Operator(_exactly(3)),
     "_contrib_quantize_v2": Operator(
         _exactly(1), {**_RANGE, "out_type": _choice("auto")}, ("min_calib_range", "max_calib_range"), _exactly(3)
@@ -230,12 +280,16 @@ OPERATORS: Dict[str, Operator] = {
     ),
     "_contrib_quantized_flatten": Operator(_exactly(3), outputs=_exactly(3)),
     "_contrib_quantized_pooling": Operator(_exactly(3), _POOLING, outputs=_exactly(3)),
-    "_mul_scalar": Operator(_exactly(1), {"scalar": _real()}, ("scalar",)),
+    "_div_scalar": Operator(_exactly(1), {"scalar": _real(1e-6)}, ("scalar",)),
+    **dict.fromkeys(
+        ("_greater_scalar", "_minimum_scalar", "_mul_scalar"), Operator(_exactly(1), {"scalar": _real()}, ("scalar",))
+    ),
     "_sg_mkldnn_conv": Operator(_exactly(0), {**_FUSED, **_RANGE}, outputs=_quantized_outputs),
     "_sg_mkldnn_fully_connected": Operator(_exactly(0), {**_QUANTIZED_DENSE, **_RANGE}, outputs=_quantized_outputs),
-    **dict.fromkeys(("broadcast_add", "broadcast_div", "broadcast_mul", "broadcast_sub"), _TWO),
-    **dict.fromkeys(("ones_like", "zeros_like"), _ONE),
-    **dict.fromkeys(("elemwise_add", "elemwise_mul"), _TWO),
+    "where": Operator(_exactly(3)),
+    **dict.fromkeys(("broadcast_add", "broadcast_div", "broadcast_like", "broadcast_mul", "broadcast_sub"), _TWO),
+    **dict.fromkeys(("exp", "floor", "ones_like", "sigmoid", "zeros_like"), _ONE),
+    **dict.fromkeys(("elemwise_add", "elemwise_mul", "elemwise_sub"), _TWO),
 }
 WITH_SUBGRAPH = ("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected")
 _ACTS = ("Activation", "clip")

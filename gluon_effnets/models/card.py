@@ -106,6 +106,13 @@ class HasCard:
     classes: Optional[List[str]]
     preprocessing = Preprocessing()
     origin: Mapping[str, str] = {}
+    info: Any = None
+
+    @property
+    def usual_preprocessing(self) -> Preprocessing:
+        """What is usual for the model where the card leaves it open."""
+        info = self.info or ModelInfo
+        return Preprocessing(interpolation=info.interpolation, crop=info.crop, image_size=info.input_size)
 
     @property
     def card(self) -> Card:
@@ -119,9 +126,8 @@ class HasCard:
 
 def complete_preprocessing(net) -> Preprocessing:
     """Return the preprocessing of a network, with what is usual for its model where it leaves something open."""
-    info, own = net.info or ModelInfo, net.card.preprocessing
-    usual = {"interpolation": info.interpolation, "crop": info.crop, "image_size": info.input_size}
-    return own._replace(**{key: value for key, value in usual.items() if getattr(own, key) is None})
+    own, usual = net.card.preprocessing, net.usual_preprocessing
+    return own._replace(**{key: getattr(usual, key) for key in _RESIZING if getattr(own, key) is None})
 
 
 def usual_size(net) -> int:

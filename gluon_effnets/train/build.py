@@ -11,7 +11,7 @@ import mxnet as mx
 
 from .._foreign import is_foreign
 from ..complexity import count_params
-from ..detection import Detector, get_detector, list_detectors
+from ..detection import Detector, get_detector, list_detectors, load_detector
 from ..models import Card, ClassificationNet, get_model
 from ..models.card import compare_names
 from ..weights.conversion import weights_path
@@ -227,8 +227,6 @@ def _make_detector(recipe: Recipe, data: Data, ctx: mx.Context) -> Detector:
     elif "pretrained_base" in options:
         raise ValueError("pretrained are weights of the whole detector: leave model_options.pretrained_base out")
     else:
-        from ..detection.registry import load_detector
-
         net = load_detector(recipe.pretrained, ctx, name=recipe.model, **recipe.model_options)
     if net.image_size != data.image_size:
         size = f"images of {net.image_size} pixels"

@@ -58,6 +58,6 @@ def precision_rows(result: Dict[str, Any]) -> Rows:
         if key in result:
             rows.append((name, f"{result[key]:.2%} of {result['images']:,} held-out images"))
     classes = [key for key in result if key.startswith("ap_")]
-    rows += [(f"AP, {key[len('ap_'):]}", f"{result[key]:.2%}") for key in classes[:_MOST_CLASSES]]
+    rows += [(f"AP, {key[len('ap_') :]}", f"{result[key]:.2%}") for key in classes[:_MOST_CLASSES]]
     left = len(classes) - _MOST_CLASSES
     return rows + ([("", f"{left} more classes are in result.json")] if left > 0 else [])

@@ -190,7 +190,11 @@ def draw_curves(log: Path, picture: Path, title: str = "") -> None:
         epochs, shares = _over_epochs(evaluations, key)
         accuracy.plot(epochs, [100 * share for share in shares], "o-", ms=3, label=key)
     rate.plot([line["epoch"] for line in training], [line["lr"] for line in training], color="gray")
-    for axes, name in ((losses, "loss"), (accuracy, "precision, %" if "map" in keys else "accuracy, %"), (rate, "learning rate")):
+    for axes, name in (
+        (losses, "loss"),
+        (accuracy, "precision, %" if "map" in keys else "accuracy, %"),
+        (rate, "learning rate"),
+    ):
         axes.set(xlabel="epoch", title=name)
         axes.grid(alpha=0.3)
     losses.set_yscale("log")

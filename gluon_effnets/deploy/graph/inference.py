@@ -50,7 +50,9 @@ def inference_graph(net: Callable) -> mx.sym.Symbol:
     `net` may be a function that calls one.
     """
     with inference_variants():
-        symbol = net(mx.sym.var("data", dtype="float32"))
+        outputs = net(mx.sym.var("data", dtype="float32"))
+    # A detector has several.
+    symbol = mx.sym.Group(list(outputs)) if isinstance(outputs, (list, tuple)) else outputs
     return mx.sym.load_json(symbol.tojson(remove_amp_cast=True))
 
 

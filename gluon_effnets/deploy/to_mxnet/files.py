@@ -67,7 +67,8 @@ def symbol_block(
     try:
         block = load_exported(symbol, params, trust)
         if image is not None:
-            check_memory(block(mx.sym.var("data")), symbol, image)
+            outputs = block(mx.sym.var("data"))
+            check_memory(mx.sym.Group(outputs) if isinstance(outputs, list) else outputs, symbol, image)
     except UnreadableFileError:
         raise
     # What MXNet raises for files of two different networks.

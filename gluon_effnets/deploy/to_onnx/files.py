@@ -21,7 +21,17 @@ from ..graph.nodes import Entry, read_graph, simplify
 from .idle_blocks import block_idle_runs
 from .operators import OnnxNodes
 
-__all__ = ["OPSET", "in_onnx_runtime", "onnx_runner", "route_runner", "write_onnx_file", "write_routed_onnx_file"]
+__all__ = [
+    "OPSET",
+    "OnnxContent",
+    "in_onnx_runtime",
+    "onnx_runner",
+    "route_runner",
+    "value_info",
+    "write_model",
+    "write_onnx_file",
+    "write_routed_onnx_file",
+]
 
 OPSET = 13
 # The version of the file format that came with the operators; newer ones ask for newer runtimes.
@@ -56,8 +66,8 @@ def write_onnx_file(
     ends = simplify(read_graph(symbol, arrays, image, batch))
     entries = dict(zip(outputs, block_idle_runs(ends) if blocks else ends))
     made = OnnxNodes(entries)
-    results = [_value(name, entry) for name, entry in entries.items()]
-    return _write(prefix, made, [batch, *image], results, metadata)
+    results = [value_info(name, entry) for name, entry in entries.items()]
+    return write_model(prefix, made, [batch, *image], results, metadata)
 
 
 def write_routed_onnx_file(
@@ -89,12 +99,12 @@ def write_routed_onnx_file(
         [logits] = simplify(read_graph(*tail, map_shape, 1))
         name = f"logits_{number}"
         made = OnnxNodes({name: logits}, "map", taken)
-        graph = _onnx().helper.make_graph(made.nodes, name, [], [_value(name, logits)], made.initializers)
+        graph = _onnx().helper.make_graph(made.nodes, name, [], [value_info(name, logits)], made.initializers)
         branches.append(graph)
     nodes = [*before.nodes, *_choice(branches, 0, "logits", logits)]
-    results = [_value("logits", logits), _value("place", place)]
+    results = [value_info("logits", logits), value_info("place", place)]
     content = OnnxContent(nodes, before.initializers)
-    return _write(prefix, content, [1, *image], results, metadata)
+    return write_model(prefix, content, [1, *image], results, metadata)
 
 
 def _choice(branches: Sequence[Any], first: int, name: str, result: Entry) -> List[Any]:
@@ -107,7 +117,9 @@ def _choice(branches: Sequence[Any], first: int, name: str, result: Entry) -> Li
             graphs += half
         else:
             inner = f"{name}_from_{begin}"
-            graphs.append(helper.make_graph(_choice(half, begin, inner, result), inner, [], [_value(inner, result)]))
+            graphs.append(
+                helper.make_graph(_choice(half, begin, inner, result), inner, [], [value_info(inner, result)])
+            )
     return [
         helper.make_node("Constant", [], [f"{name}_limit"], value_int=first + middle),
         helper.make_node("Less", ["place", f"{name}_limit"], [f"{name}_is_below"]),
@@ -119,7 +131,8 @@ def _onnx():
     return optional_import("onnx", "onnx", "export to ONNX")
 
 
-def _value(name: str, entry: Entry):
+def value_info(name: str, entry: Entry):
+    """Return the declaration of an output."""
     onnx = _onnx()
     kind = onnx.TensorProto.INT64 if entry.node.op == "argmax" else onnx.TensorProto.FLOAT
     return onnx.helper.make_tensor_value_info(name, kind, ["N" if n is None else n for n in entry.shape])
@@ -132,7 +145,7 @@ class OnnxContent(NamedTuple):
     initializers: List[Any]
 
 
-def _write(prefix: Path, made: Union[OnnxContent, OnnxNodes], shape, results, metadata: Mapping[str, str]) -> Path:
+def write_model(prefix: Path, made: Union[OnnxContent, OnnxNodes], shape, results, metadata: Mapping[str, str]) -> Path:
     """Write a graph with the input `data` of a shape, None: any number."""
     onnx = _onnx()
     helper = onnx.helper

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Union
 
 import numpy as np
 
@@ -65,8 +65,13 @@ class OnnxNodes:
             self.initializers.append(self._to_tensor(array, self._constants[key]))
         return self._constants[key]
 
-    def integers(self, values: Sequence[int], name: str) -> str:
+    def integers(self, values: Union[int, Sequence[int]], name: str) -> str:
+        """The name of an initializer with whole numbers, or a single one without an axis."""
         return self.constant(np.array(values, np.int64), name)
+
+    def release(self, names: Iterable[str]) -> None:
+        """Let nodes have names that were taken before there were any."""
+        self._taken.difference_update(names)
 
     def _free(self, name: str) -> str:
         free, number = name, 1
@@ -214,6 +219,24 @@ def _split(graph: OnnxNodes, node: Node, inputs: List[str]) -> List[str]:
     return graph.add_parts("Split", inputs, names, axis=node.get("axis", 1))
 
 
+def _transpose(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    return graph.add("Transpose", inputs, node.name, perm=node.get("axes") or None)
+
+
+def _with_scalar(op: str) -> Callable[[OnnxNodes, Node, List[str]], str]:
+    def convert(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+        scalar = graph.constant(np.float32(node.get("scalar")), f"{node.name}_scalar")
+        return graph.add(op, [*inputs, scalar], node.name)
+
+    return convert
+
+
+def _softmax(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    if node.get("temperature") is not None or node.get("use_length", False):
+        raise _refused(node)
+    return graph.add("Softmax", inputs, node.name, axis=node.get("axis", -1))
+
+
 def _zeros_like(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
     # ONNX fills a shape only if it is computed, which keeps ONNX Runtime from planning its memory.
     return graph.add("Mul", [*inputs, graph.constant(np.float32(0), "zero")], node.name)
@@ -252,6 +275,9 @@ _OPERATORS: Dict[str, Callable] = {
     "SliceChannel": _split,
     "SwapAxis": _swap_axes,
     "_contrib_AdaptiveAvgPooling2D": _adaptive_pooling,
+    "_div_scalar": _with_scalar("Div"),
+    "_minimum_scalar": _with_scalar("Min"),
+    "_mul_scalar": _with_scalar("Mul"),
     "add_n": _renamed("Sum"),
     "argmax": _argmax,
     "broadcast_add": _renamed("Add"),
@@ -261,10 +287,14 @@ _OPERATORS: Dict[str, Callable] = {
     "clip": _clip,
     "elemwise_add": _renamed("Add"),
     "elemwise_mul": _renamed("Mul"),
+    "elemwise_sub": _renamed("Sub"),
+    "exp": _renamed("Exp"),
     "hard_sigmoid": _hard_sigmoid,
     "reshape_like": _reshape,
     "sigmoid": _renamed("Sigmoid"),
     "slice_axis": _slice_axis,
+    "softmax": _softmax,
     "take": _take,
+    "transpose": _transpose,
     "zeros_like": _zeros_like,
 }

@@ -315,10 +315,7 @@ def parse_source(source: str) -> Source:
             nearest = f"write folder:{source} or recordio:{source}, with boxes voc:{source} or coco:{source}"
         else:
             nearest = f"did you mean {difflib.get_close_matches(kind[:100], KINDS, n=1, cutoff=0.0)[0]!r}?"
-        raise ValueError(
-            f"unknown kind of data {shortened(kind)}: {nearest}\n"
-            f"Kinds: {KINDS_TEXT}."
-        )
+        raise ValueError(f"unknown kind of data {shortened(kind)}: {nearest}\nKinds: {KINDS_TEXT}.")
     if kind in ("cifar10", "folder", "recordio", "voc", "coco", "detrec") and not argument:
         raise ValueError(f"data source {kind!r} needs a folder: {kind}:DIR.")
     if kind == "digits" and argument:

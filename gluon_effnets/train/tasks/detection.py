@@ -16,6 +16,7 @@ from .base import Task
 
 __all__ = ["Detection"]
 
+
 class Detection(Task):
     """One forward, one backward, of the losses of a detector.
 

@@ -1,0 +1,130 @@
+"""ONNX files of detectors: decoding as the graph has it, and behind it the choice of detections by ONNX's own operator.
+
+MXNet's operator for it keeps rows of boxes beside their scores, a copy for each class. ONNX's `NonMaxSuppression` takes
+the boxes once, and names pairs of a box and a class; from there on, only these few are handled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+
+from ..._requirements import optional_import
+from ...runtime.detections import Choice
+from ..graph.inference import StaticGraph
+from ..graph.nodes import read_graph, simplify
+from .files import write_model
+from .idle_blocks import block_idle_runs
+from .operators import OnnxNodes
+
+__all__ = ["OUTPUTS", "write_onnx_detector"]
+
+OUTPUTS = ("boxes", "scores", "classes")
+_ALL = ("all_boxes", "all_scores")
+
+
+def write_onnx_detector(
+    graph: StaticGraph,
+    prefix: Path,
+    image: Tuple[int, ...],
+    batch: Optional[int],
+    choice: Choice,
+    blocks: bool = True,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Write <prefix>.onnx, checked: `data` (N, *image) -> `boxes` (N, K, 4), `scores` (N, K), `classes` (N, K).
+
+    Parameters
+    ----------
+    graph : from `data` to all boxes (N, P, 4) and scores (N, P, classes).
+    choice : of detections.
+    image, batch, blocks, metadata : as of `write_onnx_file`.
+
+    Raises as `write_onnx_file` does.
+    """
+    helper = optional_import("onnx", "onnx", "export to ONNX").helper
+    ends = simplify(read_graph(*graph, image, batch))
+    entries = dict(zip(_ALL, block_idle_runs(ends) if blocks else ends))
+    made = OnnxNodes(entries, taken=set(OUTPUTS))
+    made.release(OUTPUTS)
+    anchors, classes = (entries["all_scores"].size(axis) for axis in (1, 2))
+    number = min(choice.per_image, anchors * classes)
+    _Choosing(made, choice, anchors, number).add()
+    shapes: Dict[str, List[Any]] = {"boxes": ["N", number, 4], "scores": ["N", number], "classes": ["N", number]}
+    results = [helper.make_tensor_value_info(name, 1, [batch or "N", *shape[1:]]) for name, shape in shapes.items()]
+    return write_model(prefix, made, [batch, *image], results, metadata)
+
+
+class _Choosing:
+    """Adds the nodes that choose `number` detections of every image from all boxes, of any number of images."""
+
+    def __init__(self, graph: OnnxNodes, choice: Choice, anchors: int, number: int):
+        self.graph, self.choice, self.anchors, self.number = graph, choice, anchors, number
+
+    def add(self) -> None:
+        graph, number = self.graph, self.number
+        scores = graph.add("Transpose", [_ALL[1]], "scores_by_class", perm=(0, 2, 1))
+        compared = self._compared(scores)
+        most = graph.integers([number], "detections")
+        limits = [
+            graph.constant(np.float32(value), "limit") for value in (self.choice.overlap, self.choice.score_above)
+        ]
+        # (M, 3): image, class and box of what is left in any image, as the next ones.
+        chosen = graph.add("NonMaxSuppression", [_ALL[0], compared, most, *limits], "chosen")
+        values = graph.add("GatherND", [scores, chosen], "chosen_scores")
+        image, label, box = (
+            graph.add("Gather", [chosen, graph.integers(column, "column")], f"chosen_{what}", axis=1)
+            for column, what in enumerate(("image", "class", "box"))
+        )
+        # Behind them as many of no image: an image may have fewer detections, or none.
+        values, nothing = self._filled(values, -1, np.float32), graph.constant(np.float32(-1), "nothing")
+        own = graph.add("Equal", [self._images(), self._filled(image, -1, np.int64)], "is_own")
+        table = graph.add("Where", [own, values, nothing], "own_scores")
+        best, places = graph.add_parts("TopK", [table, most], ["scores", "places"], axis=1)
+        found = graph.add("Greater", [best, graph.constant(np.float32(0), "zero")], "is_found")
+        labels = graph.add("Gather", [self._filled(label, -1, np.int64), places], "labels", axis=0)
+        labels = graph.add("Cast", [labels], "float_labels", to=1)
+        graph.add("Where", [found, labels, nothing], "classes")
+        last = graph.integers([-1], "last")
+        boxes = graph.add("Gather", [self._filled(box, 0, np.int64), places], "box_places", axis=0)
+        boxes = graph.add("Unsqueeze", [boxes, last], "box_indices")
+        boxes = graph.add("GatherND", [_ALL[0], boxes], "chosen_boxes", batch_dims=1)
+        graph.add("Where", [graph.add("Unsqueeze", [found, last], "is_found_box"), boxes, nothing], "boxes")
+
+    def _filled(self, array: str, value: int, kind: type) -> str:
+        filling = self.graph.constant(np.full(self.number, value, kind), "filling")
+        return self.graph.add("Concat", [array, filling], f"{array}_filled", axis=0)
+
+    def _images(self) -> str:
+        """The numbers of the images, (N, 1)."""
+        graph = self.graph
+        shape = graph.add("Shape", [_ALL[0]], "shape_of_boxes")
+        number = graph.add("Gather", [shape, graph.integers(0, "zero")], "num_images", axis=0)
+        images = graph.add("Range", [graph.integers(0, "zero"), number, graph.integers(1, "one")], "images")
+        return graph.add("Unsqueeze", [images, graph.integers([-1], "last")], "images_by_row")
+
+    def _compared(self, scores: str) -> str:
+        """Scores (N, classes, P) with -1 for those that are not among the best."""
+        graph, parts = self.graph, []
+        for limit in self.choice.limits:
+            part = scores
+            if (limit.begin, limit.end) != (0, self.anchors):
+                ends = [graph.integers([value], "end") for value in (limit.begin, limit.end, 2)]
+                part = graph.add("Slice", [scores, *ends], "scores_of_map")
+            parts.append(self._best(part, limit.best, limit.per_class))
+        if len(parts) > 1:
+            return graph.add("Concat", parts, "compared", axis=2)
+        return parts[0] if parts else scores
+
+    def _best(self, part: str, best: int, per_class: bool) -> str:
+        graph = self.graph
+        rows = part if per_class else graph.add("Reshape", [part, graph.integers([0, 1, -1], "shape")], "as_pairs")
+        highest, _ = graph.add_parts("TopK", [rows, graph.integers([best], "best")], ["highest", "places"], axis=2)
+        # The least of them, of every class or of all pairs.
+        ends = [graph.integers([value], "end") for value in (best - 1, best, 2)]
+        least = graph.add("Slice", [highest, *ends], "least")
+        below = graph.add("Less", [part, least], "is_below")
+        return graph.add("Where", [below, graph.constant(np.float32(-1), "nothing"), part], "compared_scores")
