@@ -141,9 +141,7 @@ class DetectionQuestion(NamedTuple):
         # A detection covers itself, unless it has no area.
         itself = np.abs(boxes[:, None] - kept).max(axis=-1) <= 2 * allowed * self.side
         lost = own[~(covered | itself).any(axis=1)]
-        return (
-            f"{len(lost)} boxes of class {label} are missing, with scores up to {lost.max():.3g}" if len(lost) else None
-        )
+        return f"{len(lost)} boxes of class {label} are missing, with scores up to {lost.max():.3g}" if len(lost) else None
 
 
 def _rounding_of_overlaps(boxes: np.ndarray, others: np.ndarray, length: float) -> np.ndarray:

@@ -193,8 +193,8 @@ def _check_together(recipe: Recipe, task: Task, data: Data) -> None:
         raise ValueError(f"{recipe.model} is a detector, which task {recipe.task} does not train: set task=detection")
     if task.detects and not detects:
         raise ValueError(
-            f"task {recipe.task} trains detectors, such as {list_detectors()[0]}, and {recipe.model} classifies images: "
-            "set task=classification, or another model"
+            f"task {recipe.task} trains detectors, such as {list_detectors()[0]}, and {recipe.model} classifies "
+            "images: set task=classification, or another model"
         )
 
 

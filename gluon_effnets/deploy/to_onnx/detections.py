@@ -54,7 +54,9 @@ def write_onnx_detector(
     number = min(choice.per_image, anchors * classes)
     _Choosing(made, choice, anchors, number).add()
     shapes: Dict[str, List[Any]] = {"boxes": ["N", number, 4], "scores": ["N", number], "classes": ["N", number]}
-    results = [helper.make_tensor_value_info(name, 1, [batch or "N", *shape[1:]]) for name, shape in shapes.items()]
+    results = [
+        helper.make_tensor_value_info(name, 1, [batch or "N", *shape[1:]]) for name, shape in shapes.items()
+    ]
     return write_model(prefix, made, [batch, *image], results, metadata)
 
 
@@ -69,9 +71,7 @@ class _Choosing:
         scores = graph.add("Transpose", [_ALL[1]], "scores_by_class", perm=(0, 2, 1))
         compared = self._compared(scores)
         most = graph.integers([number], "detections")
-        limits = [
-            graph.constant(np.float32(value), "limit") for value in (self.choice.overlap, self.choice.score_above)
-        ]
+        limits = [graph.constant(np.float32(value), "limit") for value in (self.choice.overlap, self.choice.score_above)]
         # (M, 3): image, class and box of what is left in any image, as the next ones.
         chosen = graph.add("NonMaxSuppression", [_ALL[0], compared, most, *limits], "chosen")
         values = graph.add("GatherND", [scores, chosen], "chosen_scores")

@@ -111,8 +111,8 @@ class Data:
             return
         if detects:
             raise ValueError(
-                f"{network} is a detector, but {self.settings.source} has images without boxes: take voc:DIR, coco:DIR, "
-                "detrec:DIR or scattered_digits, or a network that classifies."
+                f"{network} is a detector, but {self.settings.source} has images without boxes: take voc:DIR, "
+                "coco:DIR, detrec:DIR or scattered_digits, or a network that classifies."
             )
         raise ValueError(
             f"{network} classifies images, but {self.settings.source} has images with boxes: take folder:DIR, "
