@@ -83,11 +83,12 @@ def augment_scene(
         interpolation = settings.eval_interpolation if settings.augment == "evaluation" else "bilinear"
         return shown(image, settings, interpolation), scene.shares, scene.places
     scene = _STEPS[settings.augment](scene, settings, random)
-    if settings.mirror:
-        scene = mirror(scene, random)
     # Both sources resize numbers with fractions: the one after its colors were changed, the other after normalizing.
-    pixels = np.ascontiguousarray(scene.image, np.float32)
-    return shown(pixels, settings), scene.shares, scene.places
+    # They mirror before; behind it there is less to move.
+    pixels, boxes = shown(scene.image.astype(np.float32, copy=False), settings), scene.shares
+    if settings.mirror and random.randint(2):
+        pixels, boxes[:, 0::2] = pixels[:, ::-1], 1 - boxes[:, 2::-2]
+    return pixels, boxes, scene.places
 
 
 def _ssd(scene: Scene, settings: DataSettings, random: _Random) -> Scene:
@@ -156,9 +157,9 @@ def expand(scene: Scene, mean: Tuple[float, ...], random: _Random) -> Scene:
     ratio = random.uniform(1, _LARGEST_EXPANSION)
     left = int(random.uniform(0, width * ratio - width))
     top = int(random.uniform(0, height * ratio - height))
-    canvas = np.empty((int(height * ratio), int(width * ratio), 3), scene.image.dtype)
-    canvas[:] = np.array(mean, canvas.dtype)
-    canvas[top : top + height, left : left + width] = scene.image
+    below, beside = int(height * ratio) - top - height, int(width * ratio) - left - width
+    cv2 = cv2_module()
+    canvas = cv2.copyMakeBorder(scene.image, top, below, left, beside, cv2.BORDER_CONSTANT, value=mean)
     return Scene(canvas, scene.boxes + (left, top, left, top), scene.places)
 
 
@@ -199,22 +200,13 @@ def ssdlite_crop(scene: Scene, random: _Random) -> Scene:
             return scene
         for _ in range(_SSDLITE_TRIALS):
             w, h = (int(side * random.uniform(_LEAST_SIDE, 1)) for side in (width, height))
-            left, top = (int(space * random.uniform()) for space in (width - w, height - h))
             if not (w and h and _LEAST_ASPECT <= w / h <= _MOST_ASPECT):
                 continue
+            left, top = (int(space * random.uniform()) for space in (width - w, height - h))
             window = left, top, left + w, top + h
             kept = scene.centers_within(*window)
             if kept.any() and overlaps(scene.boxes[kept], window).max() >= overlap:
                 return scene.window(*window, kept)
-
-
-def mirror(scene: Scene, random: _Random) -> Scene:
-    """With a probability of 1/2 mirror left and right."""
-    if not random.randint(2):
-        return scene
-    boxes = scene.boxes.copy()
-    boxes[:, 0::2] = scene.image.shape[1] - boxes[:, 2::-2]
-    return Scene(scene.image[:, ::-1], boxes, scene.places)
 
 
 def overlaps(boxes: np.ndarray, window: Tuple[int, int, int, int]) -> np.ndarray:
