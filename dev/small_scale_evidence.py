@@ -6,8 +6,9 @@
 The first trains what is not finished; the second writes what is into results/: trained.json, logs, a picture.
 
 A small-scale check of the training code and of the direction of claims, not a reproduction of them: 32 x 32 images,
-stem stride 2, a few epochs, two seeds. The group fine_tuning trains on the first 5,000 images alone, shown at 96 x 96
-pixels, and needs published weights of its network where `pretrained=True` finds them (docs/weights.md).
+stem stride 2, a few epochs, two seeds. The groups fine_tuning and fine_tuning_lite0 train on the first 5,000 images
+alone, shown at 96 x 96 pixels, and need published weights of their networks where `pretrained=True` finds them
+(docs/weights.md).
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ DS_NET = {"model": "ds_mobilenet_tiny", "recipe": "configs/ds_mobilenet_v1.cifar
 SLOW = ("stages.supernet.hooks={ema: {decay: 0.997, warmup: false}}",)
 DISTILL = ("stages.supernet.task_options.targets=distill", "stages.supernet.hooks={}")
 # On a part of the data, as those who fine-tune have few images.
-SUBSETS = {"fine_tuning": {"train": 5000, "test": 2000}}
+FEW = {"train": 5000, "test": 2000}
+SUBSETS = {"fine_tuning": FEW, "fine_tuning_lite0": FEW}
 FEW_IMAGES = (
     "data.image_size=96",
     "data.batch_size=64",
@@ -85,6 +87,10 @@ GROUPS: Dict[str, Dict[str, Run]] = {
         "fine-tuned": Run(**FINE_TUNE, settings=FEW_IMAGES),
         "from scratch, taught": Run("mobilenet_v1_x0_25", settings=(*FEW_IMAGES, "task=distill", TAUGHT)),
         "classifier alone": Run(**FINE_TUNE, settings=(*FEW_IMAGES, "freeze=backbone")),
+    },
+    "fine_tuning_lite0": {
+        "Lite0 from scratch": Run("efficientnet_lite0", settings=FEW_IMAGES),
+        "Lite0 fine-tuned": Run("efficientnet_lite0", recipe="configs/fine_tune.yaml", settings=FEW_IMAGES),
     },
     "condensenet": {
         "CondenseNet": Run("condensenet_small", settings=PRUNED),

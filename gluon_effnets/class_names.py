@@ -11,6 +11,7 @@ from typing import Dict, List, Mapping, Optional
 
 from ._gluoncv import import_gluoncv
 from .files.regular import read_bytes
+from .files.text import named
 from .files.write import write_text
 
 __all__ = ["identifier", "imagenet_names", "names_of_folder", "names_of_list", "read_lines", "write_names"]
@@ -121,7 +122,7 @@ def names_of_folder(path) -> List[str]:
     """
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder at {path}")
+        raise FileNotFoundError(f"no folder at {named(path)}")
     names = []
     for folder, folders, files in os.walk(root, followlinks=True):
         folders.sort()

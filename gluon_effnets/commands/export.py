@@ -142,14 +142,14 @@ def _net_and_images(args) -> Tuple[ClassificationNet, Optional[List[np.ndarray]]
         if args.data or args.overrides:
             raise ValueError("--data and --set are for the ranges of --int8")
         return get_model(args.name, pretrained=args.weights, classes=args.classes, **read_options(args.option)), None
-    from ..evaluate.validate import calibration_images, open_pair
+    from ..evaluate.validate import calibration_images, for_calibration, open_pair
 
     if not args.data:
         raise ValueError("--int8 takes its ranges from training images: add --data KIND[:PATH], e.g. cifar10:FOLDER")
     if args.routed or args.width is not None or args.classes is not None:
         raise ValueError("--int8 does not go with --routed, --width and --classes")
     size = [f"data.image_size={args.image_size}"] if args.image_size else []
-    overrides = [*args.overrides, *size, "data.augment=evaluation"]
+    overrides = [*for_calibration(args.images), *args.overrides, *size, "data.augment=evaluation"]
     net, data = open_pair(args.name, args.weights, args.data, overrides, read_options(args.option))
     args.image_size = data.settings.image_size
     return net, [batch.asnumpy() for batch in calibration_images(data, args.images)]

@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             results.append(_evaluated(args, network)[0])
         except (ValueError, TypeError, OSError, ImportError) as error:
-            print(f"error: {shown(network.label, 4096)}: {sentence(error)}", file=sys.stderr, flush=True)
+            print(f"error: {shown(network.label)}: {sentence(error)}", file=sys.stderr, flush=True)
             failed = True
     if results:
         _print_several(args, results)

@@ -11,6 +11,7 @@ from ..class_names import read_lines
 from ..files.regular import beside, sha256
 from ..files.schema import Check, flag, list_of, number, one_of, optional, record, table_of, text, whole
 from ..files.side_json import read_json
+from ..files.text import named
 from ..files.write import write_text
 from ..models import Preprocessing
 from ..models.card import complete_preprocessing
@@ -187,7 +188,7 @@ class Description:
         except ValueError as error:
             writer = "tvm" if path.suffix == ".so" else "export"
             hint = f"; give the JSON file that {writer} wrote beside it" if path.suffix != ".json" else f": {error}"
-            raise ValueError(f"{path} does not describe an exported network, or is cut short{hint}") from None
+            raise ValueError(f"{named(path)} does not describe an exported network, or is cut short{hint}") from None
         return description
 
     def _check_counts(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..deploy import load_routed, open_exported
 from ..deploy.description import Description
+from ..files.text import named
 from ..models import Card, Preprocessing, get_model
 from ..models.card import complete_preprocessing
 from ..models.params import require_finite
@@ -92,8 +93,8 @@ class _ImageClassifier:
             image = decode_image(read_image_file(str(Path(path).expanduser())), str(path))
         except UnreadableImageError as error:
             if isinstance(error.__cause__, FileNotFoundError):
-                raise FileNotFoundError(f"no image at {path}: it {error.reason}") from None
-            raise OSError(f"{path} {error.reason}") from None
+                raise FileNotFoundError(f"no image at {named(path)}: it {error.reason}") from None
+            raise OSError(f"{named(path)} {error.reason}") from None
         image = evaluation_crop(image, self.settings)
         if len(self.settings.mean) == 1:
             image = luminance(image)
@@ -194,7 +195,7 @@ def find_images(paths: Iterable) -> List[Path]:
         inside = images_below([str(folder)], passed_over)
         passed_over.report(path)
         if not inside:
-            raise FileNotFoundError(f"no images in {path} (looked for {', '.join(SUFFIXES)})")
+            raise FileNotFoundError(f"no images in {named(path)} (looked for {', '.join(SUFFIXES)})")
         found += inside
     return found
 

@@ -23,6 +23,7 @@ from .subject import as_in_data, context, open_pair, subject_of
 __all__ = [
     "as_in_data",
     "calibration_images",
+    "for_calibration",
     "is_imagenet",
     "open_pair",
     "scores_of",
@@ -83,6 +84,11 @@ def _score(net: ClassificationNet, widths: Union[str, Sequence[Which]]) -> Score
     if widths == "dynamic":
         return functools.partial(route_sums, slimmable)
     return functools.partial(width_sums, slimmable, widths=width_list(slimmable, widths))
+
+
+def for_calibration(images: int) -> List[str]:
+    """The settings of data for `calibration_images`: batches that a few images fill, whatever a recipe would have."""
+    return [f"data.batch_size={min(max(images, 1), 32)}"]
 
 
 def calibration_images(data: Data, images: int) -> List[mx.nd.NDArray]:
@@ -150,7 +156,7 @@ def validate_in_8_bits(
     rows = []
     for name, weights in files.items():
         # Data of its own for every network: weights may want different preprocessing.
-        net, data = open_pair(name, weights, source, [*overrides, "data.augment=evaluation"])
+        net, data = open_pair(name, weights, source, [*for_calibration(images), *overrides, "data.augment=evaluation"])
         as_in_data(net, data, weights)
         # MXNet's 8-bit kernels are those of the CPU.
         net.collect_params().reset_ctx(mx.cpu())

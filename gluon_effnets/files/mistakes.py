@@ -12,7 +12,7 @@ from .text import shown
 __all__ = ["TRACE_VARIABLE", "as_mistakes", "sentence"]
 
 TRACE_VARIABLE = "GLUON_EFFNETS_TRACE"  # set, it brings the traces of errors back that nobody foresaw
-_MOST = 2000
+_MOST, _MOST_OF_LINE = 1800, 800
 _FORESEEN: Tuple[Type[Exception], ...] = (ValueError, OSError, ImportError)
 
 
@@ -24,7 +24,9 @@ def sentence(error: BaseException) -> str:
         return "this is nested too deeply"
     if _is_of_mxnet(error):
         return f"MXNet refuses this: {_of_mxnet(str(error))}"
-    text = shown(str(error).strip(), _MOST)
+    # A path may be as long as its author likes.
+    lines = str(error).strip()[: 100 * _MOST].splitlines()
+    text = shown("\n".join(shown(line, _MOST_OF_LINE) for line in lines), _MOST)
     if isinstance(error, (*_FORESEEN, TypeError)) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

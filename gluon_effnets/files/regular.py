@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, Iterator, Optional
 
-from .text import shortened, shown
+from .text import named, shortened
 
 __all__ = ["MOST_TEXT", "MOST_WEIGHTS", "UnreadableFileError", "beside", "opened", "read_bytes", "read_text", "sha256"]
 
@@ -33,7 +33,7 @@ class UnreadableFileError(ValueError):
     """
 
     def __init__(self, path, reason: str):
-        super().__init__(f"{shown(str(path), 4096)} {reason}")
+        super().__init__(f"{named(path)} {reason}")
         self.reason = reason
 
 
@@ -54,7 +54,7 @@ def opened(path, what: str = "file", most: int = MOST_TEXT) -> Iterator[BinaryIO
         # A pipe that nobody writes to would otherwise hold the process.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except FileNotFoundError:
-        raise FileNotFoundError(f"no {what} at {shown(str(path), 4096)}") from None
+        raise FileNotFoundError(f"no {what} at {named(path)}") from None
     except OSError as error:
         reason = _WHY.get(error.errno or 0, f"cannot be read: {error.strerror}")
         raise UnreadableFileError(path, reason) from error

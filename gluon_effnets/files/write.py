@@ -27,6 +27,7 @@ __all__ = [
     "append_line",
     "make_folder",
     "move_together",
+    "remove_leftovers",
     "replacing",
     "replacing_folder",
     "scratch_beside",
@@ -110,7 +111,7 @@ def scratch_beside(path) -> Iterator[Path]:
     """A folder within the folder of `path`, and so on its disk, that is gone afterwards. Raises CannotWrite."""
     parent = Path(path).parent
     with telling(path):
-        _remove_leftovers(parent)
+        remove_leftovers(parent)
         folder, handle = _held_folder(parent)
     try:
         yield folder
@@ -144,7 +145,7 @@ def _hold(folder: Path) -> Tuple[int, bool]:
     return handle, True
 
 
-def _remove_leftovers(parent: Path) -> None:
+def remove_leftovers(parent: Path) -> None:
     """Remove what processes left that are dead; where that cannot be known, nothing."""
     with contextlib.suppress(OSError):
         for name in filter(_SCRATCH_NAME.fullmatch, os.listdir(parent)):

@@ -11,9 +11,18 @@ from ..files.text import shortened
 from .info import ModelInfo
 from .preprocessing import CHANNEL_ORDERS, Preprocessing
 
-__all__ = ["Card", "HasCard", "check_marks", "compare_names", "complete_preprocessing", "order_of", "usual_size"]
+__all__ = [
+    "CARD_MARKS",
+    "Card",
+    "HasCard",
+    "check_marks",
+    "compare_names",
+    "complete_preprocessing",
+    "order_of",
+    "usual_size",
+]
 
-_CLASSES, _PREPROCESSING, _ORIGIN = "classes", "preprocessing", "origin"
+CARD_MARKS = _CLASSES, _PREPROCESSING, _ORIGIN = "classes", "preprocessing", "origin"
 
 
 class Card(NamedTuple):

@@ -8,6 +8,7 @@ import fnmatch
 import functools
 import logging
 import math
+import os
 from pathlib import Path, PurePath
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -17,7 +18,7 @@ from .. import _foreign, _resources
 from .._gluoncv import import_gluoncv
 from ..files.mistakes import as_mistakes
 from ..files.schema import check_type, number, text, whole
-from ..files.text import shortened, shown
+from ..files.text import named, shortened, shown
 from . import params
 from .adapted import adapt_stored
 from .base import ClassificationNet
@@ -165,7 +166,14 @@ def _foreign_entry(name: str) -> _Entry:
 
 
 def get_model(
-    name: str, pretrained=False, classes: Optional[int] = None, ctx=mx.cpu(), root: Optional[str] = None, **kwargs
+    name: str,
+    pretrained=False,
+    classes: Optional[int] = None,
+    ctx=mx.cpu(),
+    root: Optional[str] = None,
+    *,
+    weights: Union[str, PurePath, None] = None,
+    **kwargs,
 ) -> ClassificationNet:
     """Build a network by name.
 
@@ -181,6 +189,7 @@ def get_model(
         ctx: Context of the loaded weights. Without `pretrained` the network is not initialized.
         root: Folder of the files for `pretrained=True`; None: `models` in the folder that the variable MXNET_HOME
             names, by default ~/.mxnet.
+        weights: A path, in place of `pretrained`.
         kwargs: Options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`. With
             `pretrained`, another `in_channels` than that of the file adapts the first convolution (summed for one
             channel, else repeated and scaled to the same sum) and the preprocessing; another `stem_stride` is taken.
@@ -197,6 +206,10 @@ def get_model(
     name = _resolve(name)
     check_type("pretrained", pretrained, bool, str, PurePath, type(None), words="False, True or a path")
     check_type("classes", classes, int, type(None), words="a number of classes or None")
+    check_type("weights", weights, str, PurePath, type(None), words="a path or None")
+    if pretrained and weights:
+        raise ValueError(f"{name}: pretrained and weights name two files; give one of them")
+    pretrained = weights or pretrained
     if not pretrained:
         return _build(name, _entries[name].info.classes if classes is None else classes, kwargs)
     path = _weights_path(name, pretrained, root)
@@ -298,10 +311,11 @@ def _build(name: str, classes: int, options: Dict[str, Any]) -> ClassificationNe
 def _weights_path(name: str, pretrained, root: Optional[str]) -> Path:
     if pretrained is not True:
         path = Path(pretrained).expanduser()
-        if not path.is_file():
+        if not os.path.isfile(path):
+            at = named(path)
             raise FileNotFoundError(
-                f"no weights at {path}: train them, or convert an official checkpoint:\n"
-                f"  python -m gluon_effnets convert --model {name} CHECKPOINT {path}"
+                f"no weights at {at}: train them, or convert an official checkpoint:\n"
+                f"  python -m gluon_effnets convert --model {name} CHECKPOINT {at}"
             )
         return path
     return stored_weights(name, root)

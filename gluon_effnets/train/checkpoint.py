@@ -15,7 +15,7 @@ import numpy as np
 from ..files.locks import require_same
 from ..files.params_header import load_arrays
 from ..files.regular import sha256
-from ..files.write import CannotWrite, replacing_folder, telling, write_arrays, write_text
+from ..files.write import CannotWrite, remove_leftovers, replacing_folder, telling, write_arrays, write_text
 from ..models import Card, ClassificationNet
 from ..models.card import compare_names
 from ..models.params import Stored, check_identity, require_finite
@@ -68,6 +68,9 @@ class Checkpoint(Hook):
 
     def train_begin(self, state):
         self._every = max(1, to_updates(self.every, state.updates_per_epoch, state.total_updates))
+        if state.workers.is_writer:
+            # There may be no further checkpoint, before which they would be removed.
+            remove_leftovers(state.out / "checkpoints")
 
     def batch_end(self, state):
         evaluates = state.update % state.evaluate_every == 0 or state.update == state.total_updates

@@ -17,8 +17,10 @@ class Checkpoint(Dict[str, np.ndarray]):
         path: Of the file.
         architecture: What the file says it is of, or None.
         preprocessing: Fields of the preprocessing that the file itself states.
+        marks: Identity and card of the network, in a file with our own names; empty in all others.
     """
 
     path: Optional[Path] = None
     architecture: Optional[str] = None
     preprocessing: Mapping[str, Any] = {}
+    marks: Mapping[str, Any] = {}

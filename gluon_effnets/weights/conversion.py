@@ -6,12 +6,15 @@ import logging
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
+import mxnet as mx
+
 from ..complexity import count_params
 from ..files.write import make_folder
-from ..models import ClassificationNet, get_model, model_info, params
+from ..models import Card, ClassificationNet, get_model, model_info, params
 from ..models.condense import condense as condense_net
 from ..models.preprocessing import Preprocessing
-from ..models.registry import stored_weights
+from ..models.registry import load_stored, stored_weights
+from .checkpoint import Checkpoint
 from .files import read_checkpoint
 from .load import find_source, load, official_state
 from .mbnet import PLAIN
@@ -154,7 +157,11 @@ def _official(
 ) -> Tuple[ClassificationNet, str, Dict[str, Any]]:
     """The network with the weights, their source, and the options with those that the checkpoint decides."""
     state = read_checkpoint(checkpoint, ema)
+    if state.marks:
+        return _own(model, state, options), "gluon_effnets", options
     net = get_model(model, **options)
+    if state.keys() == net._collect_params_with_prefix().keys():
+        return _own(model, state, options), "gluon_effnets", options
     needed = find_source(net, official_state(state), source).builds(model_info(model).name)
     if not needed.items() <= options.items():
         options = {**needed, **options}
@@ -167,6 +174,14 @@ def _official(
     loaded = load(net, state, source)
     options.update({key: loaded.definition[key] for key, usual in PLAIN.items() if loaded.definition[key] != usual})
     return net, loaded.source, options
+
+
+def _own(model: str, state: Checkpoint, options: Dict[str, Any]) -> ClassificationNet:
+    """The network of a file with our own names, as `write_official` writes it; some kinds of files hold no card."""
+    marks, where = dict(state.marks), str(state.path)
+    card = Card.taken_from(marks, where)
+    arrays = {key: mx.nd.array(value, dtype=value.dtype) for key, value in state.items()}
+    return load_stored(model_info(model).name, params.Stored(arrays, marks, card), where, **options)
 
 
 def _num_classes(net: ClassificationNet, state: Dict[str, Any], source: Optional[str]) -> Optional[int]:

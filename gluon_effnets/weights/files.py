@@ -18,18 +18,21 @@ from ..files.params_header import load_arrays
 from ..files.regular import MOST_WEIGHTS, UnreadableFileError, opened, read_bytes
 from ..files.schema import table_of, text
 from ..files.side_json import parse_json
-from ..files.text import shown
+from ..files.text import named, shown
+from ..models.card import CARD_MARKS, check_marks
 from .checkpoint import Checkpoint
 from .tflite_file import read_tflite_file
 from .torch_file import ForeignObjectError, read_torch_file
 
-__all__ = ["read_checkpoint", "to_array"]
+__all__ = ["OWN", "read_checkpoint", "to_array"]
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = ("state_dict", "model")
 _MOST_NUMBERS = 1 << 29  # of all tensors
 _MOST_HEADER = 1 << 25  # bytes of the header of a safetensors file
+# Our own names and shapes among those of other implementations, whose packages they do not need.
+OWN = "safetensors"
 EMA_WEIGHTS = ("state_dict_ema", "model_ema")
 
 _SAFETENSORS_TYPES = {
@@ -78,7 +81,7 @@ def read_checkpoint(path, ema: bool = False) -> Checkpoint:
         pass  # pipes, devices and folders are refused, whatever the readers do
     reader = next((read for ending, read in _READERS.items() if path.name.lower().endswith(ending)), None)
     if reader is None:
-        raise ValueError(f"{path}: unknown kind of file; checkpoints end in {', '.join(_READERS)}")
+        raise ValueError(f"{named(path)}: unknown kind of file; checkpoints end in {', '.join(_READERS)}")
     content = reader(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not tensors by name: save the state_dict() instead")
@@ -95,16 +98,16 @@ def read_checkpoint(path, ema: bool = False) -> Checkpoint:
         raise ValueError(f"{path} has tensors of more than {_MOST_NUMBERS:,} numbers")
     with as_mistakes(f"{path} has tensors that are no plain arrays"):
         checkpoint = Checkpoint({str(key): to_array(value) for key, value in tensors.items()})
-    checkpoint.path, checkpoint.architecture = path, _architecture(path, content)
+    metadata = _metadata(path) if path.name.lower().endswith(".safetensors") else {}
+    checkpoint.path, checkpoint.architecture = path, _architecture(metadata or content)
+    checkpoint.marks = _marks(path, metadata)
     if isinstance(content, Checkpoint):
         checkpoint.preprocessing = content.preprocessing
     return checkpoint
 
 
-def _architecture(path: Path, content: Mapping) -> Optional[str]:
+def _architecture(content: Mapping) -> Optional[str]:
     """The architecture in safetensors' metadata, or in what timm's and torchvision's training scripts store."""
-    if path.name.lower().endswith(".safetensors"):
-        content = _metadata(path)
     arguments = vars(content["args"]) if isinstance(content.get("args"), argparse.Namespace) else {}
     found = [(content, key) for key in ("architecture", "arch", "model_name", "model")] + [(arguments, "model")]
     named = next((values[key] for values, key in found if isinstance(values.get(key), str)), None)
@@ -122,6 +125,17 @@ def _metadata(path: Path) -> Dict[str, str]:
     metadata = header.get("__metadata__", {})
     table_of(text(1 << 20))(metadata, f"the header of {path}: __metadata__")
     return metadata
+
+
+def _marks(path: Path, metadata: Mapping[str, str]) -> Dict[str, Any]:
+    """What a file with our own names tells of its network: the identity, and the entries of the card."""
+    if metadata.get("names_of") != OWN or "identity" not in metadata:
+        return {}
+    where = f"the header of {path}"
+    identity = parse_json(metadata["identity"], where)
+    check_marks(identity, where)
+    card = {key: parse_json(metadata[key], where) for key in CARD_MARKS if key in metadata}
+    return {**identity, **card}
 
 
 def _unwrap(path: Path, content: Mapping, ema: bool) -> Mapping:

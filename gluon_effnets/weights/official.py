@@ -10,15 +10,15 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 import numpy as np
 
 from .._requirements import optional_import
+from ..files.text import named
 from ..files.write import make_folder, replacing
 from ..models import ClassificationNet
+from .files import OWN
 from .load import SOURCES
 from .source import Source
 
 __all__ = ["Written", "official_weights", "targets", "write_official"]
 
-# Our own names and shapes, which need no other implementation.
-OWN = "safetensors"
 _ENDINGS = (".safetensors", ".npz", ".pth")
 
 
@@ -112,7 +112,7 @@ def write_official(net: ClassificationNet, path, target: str) -> Written:
     """
     path = Path(path).expanduser()
     if path.suffix not in _ENDINGS:
-        raise ValueError(f"{path}: files for others end in {', '.join(_ENDINGS)}")
+        raise ValueError(f"{named(path)}: files for others end in {', '.join(_ENDINGS)}")
     state = official_weights(net, target)
     compared = _compare(net, target, state)
     make_folder(path.parent)

@@ -270,17 +270,27 @@ def weights(tmp_path):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_command_exports_and_predicts(format, weights, tmp_path, capsys):
+def test_the_command_exports_and_predicts(format, weights, tmp_path, capfd):
     out, picture = str(tmp_path / "net"), str(tmp_path / "picture.png")
     arguments = ["export", "idle_tiny", weights, out, "--format", format, "--image-size", "32"]
     arguments += ["--int8", "--data", "synthetic:64", "--images", "48"]
     assert main(arguments) == 0
-    printed = capsys.readouterr().out
+    printed, noise = capfd.readouterr()
+    assert not noise, "MXNet writes lines for every layer"
     assert "on 12 other images" in printed and "layers left in float32: none" in printed
     assert open_exported(f"{out}.json").description.image_size == 32
     cv2.imwrite(picture, photo(0))
     assert main(["predict", f"{out}.json", picture, "--top", "2"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capfd.readouterr().out.splitlines()) == 3
+
+
+def test_few_training_images_calibrate(weights, tmp_path, capfd):
+    for part, number in (("train", 9), ("val", 4)):
+        pictures, labels = [photo(seed) for seed in range(number)], [seed % 10 for seed in range(number)]
+        write_records(tmp_path / f"{part}.rec", pictures, labels)
+    (tmp_path / "classes.txt").write_text("".join(f"{number}\n" for number in range(10)))
+    arguments = ["--int8", "--data", f"recordio:{tmp_path}", "--images", "8", "--image-size", "32"]
+    assert main(["export", "idle_tiny", weights, str(tmp_path / "net"), *arguments]) == 0, capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from gluon_effnets.files.mistakes import sentence
 from gluon_effnets.files.regular import UnreadableFileError, beside, read_bytes, read_text
 from gluon_effnets.files.side_json import parse_json, read_json
 from gluon_effnets.files.text import shortened, shown
@@ -149,3 +150,9 @@ def test_a_link_may_not_lead_out_of_the_folder(tmp_path):
     assert beside(inner, "in", "net.json") == inner / "in" and beside(inner, "none", "net.json") == inner / "none"
     with pytest.raises(ValueError, match="net.json names 'out', a link that leads out of its folder"):
         beside(inner, "out", "net.json")
+
+
+@pytest.mark.parametrize("error", [OSError(36, "File name too long", "x" * 9000), ValueError("y" * 9000 + "\nremedy")])
+def test_a_message_does_not_repeat_a_path_without_end(error):
+    said = sentence(error)
+    assert len(said) < 1000 and ("too long" in said or said.endswith("remedy"))

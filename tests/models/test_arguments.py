@@ -19,6 +19,7 @@ pytestmark = pytest.mark.fast
         (lambda: get_model(None), "name is None"),
         (lambda: get_model("idle_tiny", classes="3"), "classes is '3'"),
         (lambda: get_model("idle_tiny", pretrained=3), "pretrained is 3"),
+        (lambda: get_model("idle_tiny", weights=3), "weights is 3"),
         (lambda: model_info(None), "name is None"),
         (lambda: list_models(3), "pattern is 3"),
         (lambda: list_models(family=1), "family is 1"),
@@ -70,3 +71,8 @@ def test_a_stride_that_no_convolution_has_never_ends_the_process(value):
         count(get_model("mobilenet_v2_x0_35", stem_stride=value), 32)
     except (ValueError, TypeError, mx.base.MXNetError) as error:
         assert len(str(error)) < 5000
+
+
+def test_weights_are_named_once():
+    with pytest.raises(ValueError, match="pretrained and weights name two files; give one of them"):
+        get_model("idle_tiny", pretrained=True, weights="a.params")

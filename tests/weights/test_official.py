@@ -12,7 +12,8 @@ from references import OF_LIBRARIES, OF_MOBILENEXT, official
 
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
-from gluon_effnets.weights import load_official, official_weights, read_checkpoint, write_official
+from gluon_effnets.models import Card, Preprocessing
+from gluon_effnets.weights import convert, load_official, official_weights, read_checkpoint, write_official
 from gluon_effnets.weights.official import targets
 
 pytestmark = pytest.mark.fast
@@ -65,6 +66,31 @@ def test_our_own_names_need_nobody_elses_network(tmp_path):
         assert set(file.keys()) == set(net._collect_params_with_prefix())
         assert json.loads(file.metadata()["classes"]) == net.classes
         assert json.loads(file.metadata()["identity"]) == net.identity
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "npz", "pth"])
+def test_files_with_our_own_names_become_params_again(tmp_path, ending):
+    if ending != "npz":
+        pytest.importorskip("torch" if ending == "pth" else "safetensors")
+    told = ending == "safetensors"  # the others hold nothing but arrays
+    options = {"classes": 3, **({"bn_epsilon": 0.01} if told else {})}
+    net = filled("idle_mbv3_small", **options)
+    net.card = Card(["ant", "bee", "wasp"], Preprocessing((127.0,) * 3, (128.0,) * 3), {"license": "MIT"})
+    write_official(net, tmp_path / f"x.{ending}", "safetensors")
+    convert("idle_mbv3_small", tmp_path / f"x.{ending}", tmp_path / "again.params")
+    again = get_model("idle_mbv3_small", weights=tmp_path / "again.params")
+    assert again.identity == net.identity
+    assert again.card == (net.card if told else Card())
+    x = mx.nd.random.normal(shape=(1, 3, 64, 64))
+    assert np.array_equal(net(x).asnumpy(), again(x).asnumpy())
+
+
+def test_own_names_of_another_network_are_refused(tmp_path):
+    pytest.importorskip("safetensors")
+    write_official(filled("idle_mbv3_small", classes=3), tmp_path / "x.safetensors", "safetensors")
+    with pytest.raises(ValueError, match="x.safetensors holds the weights of idle_mbv3_small, not of idle_mbv3$"):
+        convert("idle_mbv3", tmp_path / "x.safetensors", tmp_path / "x.params")
+    assert not (tmp_path / "x.params").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...complexity import count
 from ...files.mistakes import sentence
+from ...files.text import named
 from ...models.slimmable import SlimmableNet
 from ..compare import Findings, Judgement, Question
 from ..description import Description, Route, as_metadata, facts_of
@@ -106,7 +107,7 @@ def load_routed(path, variant: str = "fused", trust: bool = False) -> Union[Rout
         routes = ()
     if not routes:
         raise ValueError(
-            f"{path} is no manifest of a routed network, or is cut short; export_routed writes <prefix>.json"
+            f"{named(path)} is no manifest of a routed network, or is cut short; export_routed writes <prefix>.json"
         )
     head, *behind = description.files_in(path.parent)
     if not routes[0].files:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import re
+import sys
+import tempfile
+import warnings
 from pathlib import Path
-from typing import List, Sequence, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -22,6 +28,7 @@ log = logging.getLogger(__name__)
 GRANULARITIES = ("tensor-wise", "channel-wise")
 CALIBRATIONS = ("naive", "entropy")
 _BATCH = 32
+_LOG_LINE = re.compile(rb"\[\d\d:\d\d:\d\d\] \S+\.cc:\d+: ")
 _LAYERS = ("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected", "Convolution", "FullyConnected")
 
 
@@ -83,21 +90,41 @@ def _quantized(
     # The quantizer hybridizes and converts what it gets, a copy of the network.
     block = static_block(graph)
     block.hybridize()
-    block = quantize_net_v2(
-        block,
-        exclude_layers=_wrong_in_8_bits(block),
-        exclude_operators=_failing_in_8_bits(block),
-        quantized_dtype="auto",
-        quantize_mode="smart",
-        quantize_granularity=granularity,
-        calib_data=[[batch.as_in_context(mx.cpu())] for batch in calibration],
-        calib_mode=calibration_mode,
-        num_calib_examples=sum(map(len, calibration)),
-        ctx=mx.cpu(),
-        logger=silent,
-    )
+    with _without_its_log(), warnings.catch_warnings():
+        # MXNet cannot know the type of the input, nor need it.
+        warnings.filterwarnings("ignore", message="Cannot decide type")
+        block = quantize_net_v2(
+            block,
+            exclude_layers=_wrong_in_8_bits(block),
+            exclude_operators=_failing_in_8_bits(block),
+            quantized_dtype="auto",
+            quantize_mode="smart",
+            quantize_granularity=granularity,
+            calib_data=[[batch.as_in_context(mx.cpu())] for batch in calibration],
+            calib_mode=calibration_mode,
+            num_calib_examples=sum(map(len, calibration)),
+            ctx=mx.cpu(),
+            logger=silent,
+        )
     block.hybridize(static_alloc=True, static_shape=True)
     return block
+
+
+@contextlib.contextmanager
+def _without_its_log() -> Iterator[None]:
+    """Within it, MXNet's library does not write lines for every layer; what others write comes at the end."""
+    with tempfile.TemporaryFile() as kept:
+        sys.stderr.flush()
+        terminal = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            kept.seek(0)
+            os.write(2, b"".join(line for line in kept if not _LOG_LINE.match(line)))
 
 
 def _failing_in_8_bits(block: mx.gluon.SymbolBlock) -> List[str]:
