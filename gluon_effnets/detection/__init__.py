@@ -8,6 +8,7 @@ from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
 from .registry import DetectorInfo, detector_info, get_detector, list_detectors, register_detector
+from .retinanet import RetinaNet
 from .ssdlite import SSDLite
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Detections",
     "Detector",
     "DetectorInfo",
+    "RetinaNet",
     "SSDLite",
     "Selection",
     "anchor_boxes",
@@ -26,5 +28,6 @@ __all__ = [
     "register_detector",
 ]
 
-# The detectors, registered as their file is imported.
-importlib.import_module(f"{__name__}.ssdlite320")
+# The detectors, registered as their files are imported.
+for _module in ("retinanet", "ssdlite320"):
+    importlib.import_module(f"{__name__}.{_module}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -41,6 +41,8 @@ class Detector(HasCard, CompiledTraining):
         image_size: Side of the images, in pixels.
         selection: How detections are chosen among the boxes.
         definition: What decides the outputs but shows in no shape, see `ClassificationNet.definition`.
+        in_channels: Channels of the images.
+        make_detections: Makes the layer that decodes and chooses, from anchors, number of classes and selection.
 
     Attributes:
         predictor: (N, in_channels, side, side) -> logits, offsets.
@@ -72,6 +74,7 @@ class Detector(HasCard, CompiledTraining):
         selection: Selection = Selection(),
         definition: Optional[Mapping[str, Any]] = None,
         in_channels: int = 3,
+        make_detections: Callable[[np.ndarray, int, Selection], Detections] = Detections,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -83,7 +86,7 @@ class Detector(HasCard, CompiledTraining):
         self._anchors, self._definition = anchors.astype(np.float32), dict(definition or {})
         with self.name_scope():
             self.predictor = predictor
-            self.detections = Detections(anchors, count, selection)
+            self.detections = make_detections(anchors, count, selection)
 
     @property
     def num_classes(self) -> int:
