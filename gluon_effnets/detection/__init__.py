@@ -10,6 +10,7 @@ from .boxes import Detections, Selection, encode
 from .detector import Detector
 from .losses import Focal, Losses, MultiBox
 from .registry import DetectorInfo, detector_info, get_detector, list_detectors, load_detector, register_detector
+from .retinanet import RetinaNet
 from .ssdlite import SSDLite
 from .targets import Matching
 from .truth import Truth
@@ -25,6 +26,7 @@ __all__ = [
     "Losses",
     "Matching",
     "MultiBox",
+    "RetinaNet",
     "SSDLite",
     "Selection",
     "Truth",
@@ -37,5 +39,6 @@ __all__ = [
     "register_detector",
 ]
 
-# The detectors, registered as their file is imported.
-importlib.import_module(f"{__name__}.ssdlite320")
+# The detectors, registered as their files are imported.
+for _module in ("retinanet", "ssdlite320"):
+    importlib.import_module(f"{__name__}.{_module}")

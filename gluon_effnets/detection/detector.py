@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -48,6 +48,8 @@ class Detector(HasCard, CompiledTraining):
         image_size: Side of the images, in pixels.
         selection: How detections are chosen among the boxes.
         definition: What decides the outputs but shows in no shape, see `ClassificationNet.definition`.
+        in_channels: Channels of the images.
+        make_detections: Makes the layer that decodes and chooses, from anchors, number of classes and selection.
 
     Attributes:
         predictor: (N, in_channels, side, side) -> logits, offsets.
@@ -83,6 +85,7 @@ class Detector(HasCard, CompiledTraining):
         selection: Selection = Selection(),
         definition: Optional[Mapping[str, Any]] = None,
         in_channels: int = 3,
+        make_detections: Callable[[np.ndarray, int, Selection], Detections] = Detections,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -94,7 +97,7 @@ class Detector(HasCard, CompiledTraining):
         self._anchors, self._definition = anchors.astype(np.float32), dict(definition or {})
         with self.name_scope():
             self.predictor = predictor
-            self.detections = Detections(anchors, count, selection)
+            self.detections = make_detections(anchors, count, selection)
 
     @property
     def num_classes(self) -> int:
@@ -152,8 +155,9 @@ class Detector(HasCard, CompiledTraining):
             ...     loss = sum(sums[part] / mx.nd.maximum(1, counts[part]) for part in sums)
         """
         logits, offsets = self.predictions(x)
-        anchors = self.detections.anchors.data(x.context)[0]
-        return self.criterion(logits, offsets, *self.matching(anchors, boxes, label))
+        decoder = self.detections
+        targets = self.matching(decoder.anchors.data(x.context)[0], boxes, label, decoder.variances)
+        return self.criterion(logits, offsets, *targets)
 
     def _wait_for_statistics(self):
         # It is the predictor that trains, by a graph of its own.

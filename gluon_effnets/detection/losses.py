@@ -67,7 +67,8 @@ class Focal(NamedTuple):
         gamma: How little what is known already counts.
         weight: Of the loss of the classes, beside that of the offsets.
         beta: See `smooth_l1`.
-        background: Whether the first logits are the background's, which is then one more class that is never there.
+        background: Whether the first logits, the background's, are learned as of one more class that is never there; else
+            they are left out.
 
     Source: arXiv 1708.02002, section 3.
     """
@@ -81,6 +82,7 @@ class Focal(NamedTuple):
     def __call__(self, logits, offsets, classes, wanted) -> Losses:
         logits, positive = logits.astype("float32"), classes > 0
         first = 0 if self.background else 1
+        logits = mx.nd.slice_axis(logits, axis=2, begin=first, end=None)
         # Of background, and of what is ignored, there is no class.
         there = mx.nd.one_hot(mx.nd.where(positive, classes - first, -mx.nd.ones_like(classes)), logits.shape[2])
         # Of the answer to a class: the logit of being right.

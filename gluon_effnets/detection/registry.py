@@ -42,7 +42,7 @@ class DetectorInfo:
         source: The code that fixes its numbers; empty where they are ours.
         reconstruction: What no source fixes, and is ours; empty if nothing is.
         classes: Number of classes if none is asked for.
-        image_size: Side of the images, in pixels.
+        image_size: Side of the images, in pixels, if none is asked for.
         computed: Rows of results/computed_detectors.json: options, parameters, multiply-adds and anchors.
     """
 
@@ -64,7 +64,9 @@ class _Entry(NamedTuple):
 _entries: Dict[str, _Entry] = {}
 
 
-def register_detector(*, base: str, source: str = "", reconstruction: str = "", classes: int = 20) -> Callable:
+def register_detector(
+    *, base: str, source: str = "", reconstruction: str = "", classes: int = 20, image_size: int = 320
+) -> Callable:
     """Make a decorator that registers a function `name(classes, pretrained_base, ctx, **options) -> Detector`.
 
     Args:
@@ -72,6 +74,7 @@ def register_detector(*, base: str, source: str = "", reconstruction: str = "", 
         source: The code that fixes its numbers.
         reconstruction: What no source fixes, and is ours.
         classes: Number of classes if none is asked for.
+        image_size: Side of the images, in pixels, if none is asked for.
 
     Raises:
         ValueError: If the name is taken.
@@ -82,7 +85,7 @@ def register_detector(*, base: str, source: str = "", reconstruction: str = "", 
         if name in _entries:
             raise ValueError(f"detector name {name} is registered already")
         summary = (build.__doc__ or "").strip().split("\n")[0]
-        _entries[name] = _Entry(build, DetectorInfo(name, summary, base, source, reconstruction, classes))
+        _entries[name] = _Entry(build, DetectorInfo(name, summary, base, source, reconstruction, classes, image_size))
         return build
 
     return decorate

@@ -13,7 +13,7 @@ from ..models import ClassificationNet
 from ..models.taps import Tap
 from ..nn import ConvBN, Norm
 from .anchors import AnchorLevel, anchor_boxes
-from .backbone import Backbone
+from .backbone import Backbone, base_definition
 from .boxes import Selection
 from .detector import Detector, Predictor
 from .losses import Criterion, MultiBox
@@ -204,16 +204,13 @@ class SSDLite(Detector):
     ):
         count = classes if isinstance(classes, int) else len(classes)
         predictor = SSDLitePredictor(net, form, count, image_size)
-        base = {**net.options, **net.definition()}
-        # BN of the network; that of extra layers and heads belongs to the form.
-        known = {key: base.pop(key) for key in ("bn_epsilon", "padding") if key in base}
         super().__init__(
             predictor,
             anchor_boxes(form.levels),
             classes,
             image_size,
             form.selection,
-            {"base": base, **known, **(definition or {})},
+            {**base_definition(net), **(definition or {})},
             net.in_channels,
             **kwargs,
         )

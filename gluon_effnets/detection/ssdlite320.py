@@ -29,10 +29,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
-from ..models import ClassificationNet, Preprocessing, get_model
+from ..models import ClassificationNet, Preprocessing
 from ..models.taps import Tap
 from ..nn import BlockStyle, ConvChain, MBBlock, Norm, Unit
 from .anchors import AnchorLevel
+from .backbone import base_network
 from .boxes import Selection
 from .losses import Focal
 from .registry import register_detector
@@ -186,11 +187,6 @@ class TorchvisionSSDLite(SSDLite):
         super().__init__(net, numbers, classes, image_size=SIDE)
 
 
-def _base(name: str, pretrained: Any, ctx, options: Dict[str, Any]) -> ClassificationNet:
-    # Classes matter to the classifier alone, which a detector leaves out.
-    return get_model(name, pretrained, ctx=ctx, **options) if pretrained else get_model(name, classes=1, **options)
-
-
 def _third_party(
     name: str,
     taps,
@@ -204,7 +200,7 @@ def _third_party(
     **options,
 ) -> SSDLite:
     """`form` : 'voc' or 'coco', see `ThirdPartySSDLite`; `options` are those of the network."""
-    return ThirdPartySSDLite(_base(name, pretrained_base, ctx, options), taps, extras, classes, form, selection)
+    return ThirdPartySSDLite(base_network(name, pretrained_base, ctx, options), taps, extras, classes, form, selection)
 
 
 def _on_mobilenet_v3(
@@ -224,7 +220,7 @@ def _on_mobilenet_v3(
         own["reduced_tail"] = True
     if not pretrained_base:  # else that of the weights
         own["bn_epsilon"] = V3_NORM.epsilon
-    return TorchvisionSSDLite(_base(name, pretrained_base, ctx, {**own, **options}), classes, selection)
+    return TorchvisionSSDLite(base_network(name, pretrained_base, ctx, {**own, **options}), classes, selection)
 
 
 _NEXT_TAPS = ["expansion", "-1.-1.expansion"]

@@ -7,7 +7,7 @@ from typing import NamedTuple, Tuple
 import mxnet as mx
 from mxnet import autograd
 
-from .boxes import encode
+from .boxes import VARIANCES, Variances, encode
 
 __all__ = ["Matching"]
 
@@ -37,13 +37,16 @@ class Matching(NamedTuple):
     below: float = 0.5
     all_best: bool = False
 
-    def __call__(self, anchors, boxes, label) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
+    def __call__(
+        self, anchors, boxes, label, variances: Variances = VARIANCES
+    ) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
         """Return the targets of a batch.
 
         Args:
             anchors: (P, 4): center x, center y, width, height, in shares of the image.
             boxes: (N, M, 4): x and y of two corners in shares of the image; any numbers where there is no box.
             label: (N, M): classes from 0; -1 where there is no box.
+            variances: Units of the offsets, see `decode`.
 
         Returns:
             Classes (N, P): 0 for background, class + 1 for a box, -1 for an anchor to be ignored; and offsets (N, P, 4)
@@ -60,7 +63,7 @@ class Matching(NamedTuple):
             takes = mx.nd.broadcast_logical_or(best >= self.at_least, claim > 0)
             place = _places(mx.nd.where(claim > 0, claim - 1, own))
             classes = mx.nd.where(takes, mx.nd.gather_nd(label, place) + 1, (best < self.below) - 1)
-            offsets = encode(mx.nd.gather_nd(boxes, place), anchors)
+            offsets = encode(mx.nd.gather_nd(boxes, place), anchors, variances)
             return classes, mx.nd.where(mx.nd.broadcast_like(takes.expand_dims(2), offsets), offsets, _zeros(offsets))
 
     def _claims(self, overlaps) -> mx.nd.NDArray:
