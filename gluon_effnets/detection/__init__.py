@@ -9,7 +9,15 @@ from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
 from .losses import Focal, Losses, MultiBox
-from .registry import DetectorInfo, detector_info, get_detector, list_detectors, load_detector, register_detector
+from .registry import (
+    DetectorInfo,
+    detector_info,
+    get_detector,
+    is_detector,
+    list_detectors,
+    load_detector,
+    register_detector,
+)
 from .retinanet import RetinaNet
 from .ssdlite import SSDLite
 from .targets import Matching
@@ -34,6 +42,7 @@ __all__ = [
     "detector_info",
     "encode",
     "get_detector",
+    "is_detector",
     "list_detectors",
     "load_detector",
     "register_detector",

@@ -67,8 +67,8 @@ class Focal(NamedTuple):
         gamma: How little what is known already counts.
         weight: Of the loss of the classes, beside that of the offsets.
         beta: See `smooth_l1`.
-        background: Whether the first logits, the background's, are learned as of one more class that is never there; else
-            they are left out.
+        background: Whether the first logits, the background's, are learned like one more class that is never there;
+            else they are left out.
 
     Source: arXiv 1708.02002, section 3.
     """

@@ -21,6 +21,7 @@ __all__ = [
     "described_detector",
     "detector_info",
     "get_detector",
+    "is_detector",
     "list_detectors",
     "load_detector",
     "register_detector",
@@ -59,13 +60,20 @@ class DetectorInfo:
 class _Entry(NamedTuple):
     build: Callable[..., Detector]
     info: DetectorInfo
+    hidden: bool
 
 
 _entries: Dict[str, _Entry] = {}
 
 
 def register_detector(
-    *, base: str, source: str = "", reconstruction: str = "", classes: int = 20, image_size: int = 320
+    *,
+    base: str,
+    source: str = "",
+    reconstruction: str = "",
+    classes: int = 20,
+    image_size: int = 320,
+    hidden: bool = False,
 ) -> Callable:
     """Make a decorator that registers a function `name(classes, pretrained_base, ctx, **options) -> Detector`.
 
@@ -75,6 +83,7 @@ def register_detector(
         reconstruction: What no source fixes, and is ours.
         classes: Number of classes if none is asked for.
         image_size: Side of the images, in pixels, if none is asked for.
+        hidden: Built by name, but not listed.
 
     Raises:
         ValueError: If the name is taken.
@@ -85,7 +94,8 @@ def register_detector(
         if name in _entries:
             raise ValueError(f"detector name {name} is registered already")
         summary = (build.__doc__ or "").strip().split("\n")[0]
-        _entries[name] = _Entry(build, DetectorInfo(name, summary, base, source, reconstruction, classes, image_size))
+        info = DetectorInfo(name, summary, base, source, reconstruction, classes, image_size)
+        _entries[name] = _Entry(build, info, hidden)
         return build
 
     return decorate
@@ -93,7 +103,12 @@ def register_detector(
 
 def list_detectors() -> List[str]:
     """Return the names of the detectors, sorted."""
-    return sorted(_entries)
+    return sorted(name for name, entry in _entries.items() if not entry.hidden)
+
+
+def is_detector(name: str) -> bool:
+    """Whether a name is a detector's; hidden ones count."""
+    return name.lower() in _entries
 
 
 def detector_info(name: str) -> DetectorInfo:

@@ -37,9 +37,7 @@ class Matching(NamedTuple):
     below: float = 0.5
     all_best: bool = False
 
-    def __call__(
-        self, anchors, boxes, label, variances: Variances = VARIANCES
-    ) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
+    def __call__(self, anchors, boxes, label, variances: Variances = VARIANCES) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
         """Return the targets of a batch.
 
         Args:

@@ -11,7 +11,7 @@ import mxnet as mx
 
 from .._foreign import is_foreign
 from ..complexity import count_params
-from ..detection import Detector, get_detector, list_detectors, load_detector
+from ..detection import Detector, get_detector, is_detector, list_detectors, load_detector
 from ..models import Card, ClassificationNet, get_model
 from ..models.card import compare_names
 from ..weights.conversion import weights_path
@@ -30,7 +30,7 @@ from .hooks.watched import Watched
 from .optim import base_learning_rate, make_optimizer
 from .parts import freeze
 from .precision import Precision
-from .pretrained import data_settings, is_detector, restore_statistics
+from .pretrained import data_settings, restore_statistics
 from .schedules import make_schedule
 from .state import StagePlace, TrainState
 from .tasks import Task, make_task

@@ -9,7 +9,7 @@ from typing import Optional
 
 import mxnet as mx
 
-from ..detection import detector_info, list_detectors
+from ..detection import detector_info, is_detector
 from ..models import ClassificationNet, params
 from ..models.adapted import adapt_to_channels
 from ..models.preprocessing import Preprocessing
@@ -19,16 +19,11 @@ from .batch_statistics import restore_folded
 from .config import Recipe
 from .data import Data, DataSettings, parse_source
 
-__all__ = ["data_settings", "is_detector", "restore_statistics"]
+__all__ = ["data_settings", "restore_statistics"]
 
 log = logging.getLogger(__name__)
 
 _FOLDED_BATCHES = 10  # means and variances are then known to a few per cent
-
-
-def is_detector(model: str) -> bool:
-    """Whether a recipe's model is a detector."""
-    return model.lower() in list_detectors()
 
 
 def data_settings(recipe: Recipe) -> DataSettings:

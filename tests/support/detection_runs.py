@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from typing import Iterator
-from unittest import mock
 
 import mxnet as mx
 import numpy as np
 
 from gluon_effnets import get_model
 from gluon_effnets.detection import AnchorLevel, SSDLite, Truth, register_detector
-from gluon_effnets.detection import registry as detectors
 from gluon_effnets.detection.ssdlite import Form
 from gluon_effnets.nn import ConvChain, Unit
-from gluon_effnets.train import build
 from gluon_effnets.train.data import Data, Shard
 from gluon_effnets.train.data.settings import DetectionBatch
 
@@ -34,6 +29,7 @@ checkpoint_every: 2it
 """
 
 
+@register_detector(base="idle_tiny", image_size=SIDE, hidden=True)
 def detector_tiny(classes, pretrained_base=False, ctx=mx.cpu(), **options):
     """SSDLite of two maps on the smallest network."""
     net = get_model("idle_tiny", pretrained_base, ctx=ctx, classes=1, **options)
@@ -94,16 +90,3 @@ def open_detection(settings, *, seed, rank=0, world=1):
     """As `open_data`, of the sources scattered_digits:N, which rectangles stand for."""
     number = int(settings.source.partition(":")[2])
     return Rectangles(Shard(dataclasses.replace(settings), seed, rank, world), number)
-
-
-@contextlib.contextmanager
-def tiny_detection() -> Iterator[None]:
-    """Within it, recipes know the tiny detector and its data."""
-    known = dict(detectors._entries)
-    register_detector(base="idle_tiny")(detector_tiny)
-    try:
-        with mock.patch.object(build, "open_data", open_detection):
-            yield
-    finally:
-        detectors._entries.clear()
-        detectors._entries.update(known)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 import pytest
-from detection_runs import CLASSES, TINY_DETECTION, open_detection, tiny_detection
+from detection_runs import CLASSES, TINY_DETECTION, open_detection
 from mxnet import autograd
-from runs import Run, assert_resumes, content, logged
+from runs import Run, assert_resumes
 
+from gluon_effnets import get_model
 from gluon_effnets.detection import DetectionScores
+from gluon_effnets.train import build as building
 from gluon_effnets.train.build import build
 from gluon_effnets.train.config import load_recipe
+from gluon_effnets.train.data import open_data
 from gluon_effnets.train.dist import Workers
-from gluon_effnets.train.tasks.detection import Detection
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, monkeypatch):
     """As the common one, with the tiny detector's recipe."""
     (tmp_path / "tiny.yaml").write_text(TINY_DETECTION)
 
@@ -27,15 +29,15 @@ def start(tmp_path):
         recipe = load_recipe(tmp_path / "tiny.yaml", overrides)
         return Run(recipe, *build(recipe, folder, Workers(), extra_hooks=extra_hooks))
 
-    with tiny_detection():
-        yield start
+    monkeypatch.setattr(building, "open_data", open_detection)
+    return start
 
 
 def test_a_run_learns_and_is_scored(start):
     run = start("duration=40ep", "evaluate_every=80it", "optimizer.lr=0.05").train()
     assert run.state.scores["map"] > 0.5
-    evaluations = [line for line in run.log() if line["kind"] == "eval"]
-    assert evaluations[-1]["loss"] < evaluations[0]["loss"]
+    losses = [line["loss"] for line in run.log() if line["kind"] == "train"]
+    assert losses[-1] < losses[0] / 2
 
 
 def batches(run, epoch=0):
@@ -168,10 +170,7 @@ def test_what_does_not_go_together_is_told_in_a_sentence(start, tmp_path, monkey
         start("model=idle_tiny")
     with pytest.raises(ValueError, match="model_options: "):
         start("model_options={depth: 3}")
-    from gluon_effnets.train import build as module
-    from gluon_effnets.train.data import open_data
-
-    monkeypatch.setattr(module, "open_data", open_data)
+    monkeypatch.setattr(building, "open_data", open_data)
     with pytest.raises(ValueError, match="detector_tiny is a detector, but synthetic:32 has images without boxes"):
         start("data.source=synthetic:32")
     with pytest.raises(ValueError, match="task detection trains detectors, such as .*, and idle_tiny classifies"):
@@ -190,18 +189,21 @@ def test_pretrained_weights_of_a_detector_and_their_classes(start, tmp_path, cap
     first.state.net.save_parameters(str(path))
     again = start(f"pretrained={path}", out="again")
     assert again.state.net.classes == list(CLASSES) and not caplog.records
-    for name, value in first.weights().items():
+    weights = first.weights()
+    for name, value in weights.items():
         assert (again.weights()[name] == value).all(), name
 
     swapped = first.state.net
+    before = swapped.predictions(mx.nd.ones((1, 3, 64, 64)))[0]
     assert swapped.reorder_classes(CLASSES[::-1])
+    after = swapped.predictions(mx.nd.ones((1, 3, 64, 64)))[0]
+    assert (after.take(mx.nd.array([0, 2, 1]), axis=2) == before).asnumpy().all()
     swapped.save_parameters(str(path))
     third = start(f"pretrained={path}", out="third")
     assert "put in the order of the data" in caplog.text
-    for name, value in first.weights().items():
-        assert (third.weights()[name] == value).all() == (".class_heads." not in name or "depthwise" in name) or (
-            third.weights()[name] == again.weights()[name]
-        ).all(), name
+    # The same detector again: what was swapped is swapped back.
+    for name, value in weights.items():
+        assert (third.weights()[name] == value).all(), name
 
     swapped.reset_class(["a", "b", "c"])
     swapped.save_parameters(str(path))
@@ -215,8 +217,6 @@ def test_pretrained_weights_of_a_detector_and_their_classes(start, tmp_path, cap
 
 
 def test_weights_of_the_network_below(start, tmp_path):
-    from gluon_effnets import get_model
-
     base = get_model("idle_tiny", classes=5)
     base.initialize()
     base.save_parameters(str(tmp_path / "base.params"))
@@ -233,13 +233,3 @@ def test_card_travels_with_the_weights(start, tmp_path):
     again = start(f"pretrained={tmp_path / 'w.params'}", "data.normalization=pretrained", out="again")
     assert again.state.data.settings.mean == (100, 110, 120)
     assert again.state.net.card.classes == list(CLASSES)
-
-
-@pytest.mark.parametrize("precision", ["bfloat16"])
-def test_mixed_precision_learns(start, precision):
-    pytest.skip("see test_precision_of_tasks")
-
-
-def test_gradients_of_a_batch_are_those_of_its_parts_by_their_boxes(start):
-    run = start("data.source=scattered_digits:16", "data.batch_size=16", "freeze=[backbone]")
-    assert open_detection and Detection and mx and content and logged
