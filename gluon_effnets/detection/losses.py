@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Callable, Dict, NamedTuple
 
 import mxnet as mx
@@ -29,7 +30,8 @@ class Losses(NamedTuple):
 Criterion = Callable[[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray], Losses]
 
 
-class MultiBox(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class MultiBox:
     """Cross-entropy of anchors with a box and of the hardest others, smooth L1 of offsets, both by anchors with a box.
 
     The hardest are, for every image by itself, the background anchors of the largest loss. An image without a box has
@@ -57,7 +59,8 @@ class MultiBox(NamedTuple):
         return _losses(counted * entropy, positive, offsets, wanted, self.beta)
 
 
-class Focal(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Focal:
     """Focal loss of the sigmoid of every class, smooth L1 of offsets, both by anchors with a box.
 
     Of anchors without a box all but the ignored ones count.
