@@ -11,6 +11,7 @@ from .commands import (
     classes,
     compare_int8,
     convert,
+    doctor,
     export,
     info,
     listing,
@@ -40,6 +41,7 @@ COMMANDS = (
     card.COMMAND,
     tvm.COMMAND,
     native.COMMAND,
+    doctor.COMMAND,
     plot.COMMANDS,
     benchmark.COMMANDS,
 )

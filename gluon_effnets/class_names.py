@@ -11,8 +11,8 @@ from typing import Dict, List, Mapping, Optional
 
 from ._gluoncv import import_gluoncv
 from .files.regular import read_bytes
-from .files.text import named
 from .files.write import write_text
+from .runtime.files import named
 
 __all__ = ["identifier", "imagenet_names", "names_of_folder", "names_of_list", "read_lines", "write_names"]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..models import ClassificationNet, get_model
 from .command import Command
+from .detectors import is_detector
 from .options import condensing_options, data_options, network_options, read_options, weights_help
 
 __all__ = ["COMMAND"]
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `export`."""
-    parser.add_argument("name", help="The model, see python -m gluon_effnets list.")
+    parser.add_argument("name", help="The model or detector, see python -m gluon_effnets list, list --detectors.")
     parser.add_argument("weights", help=weights_help("Its .params file"))
     parser.add_argument("out", help="How the names of the files begin.")
     parser.add_argument(
@@ -55,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="blocks",
         action="store_false",
         help="Leave IdleBlocks in ONNX as they are, for TVM; ONNX Runtime is faster without this.",
+    )
+    parser.add_argument(
+        "--all-boxes",
+        action="store_true",
+        help="Of a detector: write all boxes with their scores, for runtimes that cannot suppress.",
     )
     parser.add_argument(
         "--int8", action="store_true", help="Write 8-bit files; training images of --data set their ranges."
@@ -100,8 +106,11 @@ def run(args: argparse.Namespace) -> None:
     from ..models.condense import condense
     from ..weights.conversion import weights_path
 
-    args.weights = weights_path(args.name, args.weights)
-    net, images = _net_and_images(args)
+    if is_detector(args.name):
+        net, images = _detector_and_images(args)
+    else:
+        args.weights = weights_path(args.name, args.weights)
+        net, images = _net_and_images(args)
     _replace_card(net, args)
     if args.routed:
         return _export_routed(net, args)
@@ -125,6 +134,7 @@ def run(args: argparse.Namespace) -> None:
         blocks=args.blocks,
         int8=images,
         license=args.license,
+        all_boxes=args.all_boxes,
     )
     print("\n".join(map(str, [*exported.files, exported.description])))
     print(f"input: {'pixels of 0..255, then inside ' if args.raw_input else ''}{net.preprocessing}")
@@ -155,7 +165,24 @@ def _net_and_images(args) -> Tuple[ClassificationNet, Optional[List[np.ndarray]]
     return net, [batch.asnumpy() for batch in calibration_images(data, args.images)]
 
 
-def _replace_card(net: ClassificationNet, args: argparse.Namespace) -> None:
+def _detector_and_images(args) -> Tuple[Any, Optional[List[np.ndarray]]]:
+    """The detector, and images to calibrate 8 bits with, or None."""
+    from ..deploy.detection_images import detection_images
+    from ..detection import load_detector
+
+    others = ("routed", "condense", "condense_classifier", "classes", "option", "overrides")
+    if args.width is not None or any(getattr(args, name) for name in others):
+        raise ValueError(
+            "--routed, --width, --condense, --classes, --option and --set do not go with detectors, whose file of "
+            "weights says all"
+        )
+    if bool(args.data) != args.int8:
+        raise ValueError("--int8 takes its ranges from training images, and these serve nothing else: --int8 --data DIR")
+    net = load_detector(args.weights, name=args.name)
+    return net, [detection_images(net, args.data, args.images)] if args.int8 else None
+
+
+def _replace_card(net: Any, args: argparse.Namespace) -> None:
     """Let the names and the size that are asked for go before those of the weights, and say so."""
     from ..deploy.description import read_names
     from ..models.card import compare_names
@@ -175,9 +202,15 @@ def _replace_card(net: ClassificationNet, args: argparse.Namespace) -> None:
 def _comparison(about) -> str:
     """What the description of an export says of its answers."""
     if about.int8 is None:
-        return f"largest difference {about.difference:.1e} of the logits' standard deviation"
+        unit = "in scores, or in sides of the image" if about.task else "of the logits' standard deviation"
+        return f"largest difference {about.difference:.1e} {unit}"
     figures = about.int8
     layers = figures["float_layers"]
+    if about.task:
+        return (
+            f"on {figures['held_out_images']} other images {figures['agreement']:.2%} of the detections, by score, are "
+            f"found as in float32\nlayers left in float32: {', '.join(layers) or 'none'}; boxes are decoded in float32"
+        )
     return (
         f"on {figures['held_out_images']} other images {figures['agreement']:.2%} of the classes are as in float32,\n"
         f"logits differ by {figures['difference']:.3f} of their standard deviation (root mean square)\n"

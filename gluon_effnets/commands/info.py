@@ -11,6 +11,7 @@ from ..complexity import RULES, condensed_options, count
 from ..models import ClassificationNet
 from ..tables import Table
 from .command import Command
+from .detectors import detector_facts, detector_rows, is_detector
 from .options import network_options, read_options, table_format
 
 __all__ = ["COMMAND"]
@@ -20,7 +21,7 @@ Rows = List[Tuple[str, str]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `info`."""
-    parser.add_argument("name", help="The model, see python -m gluon_effnets list.")
+    parser.add_argument("name", help="The model or detector, see python -m gluon_effnets list, list --detectors.")
     parser.add_argument(
         "--image-size",
         type=int,
@@ -34,12 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print what is known of the model."""
-    facts = _facts(args)
+    detector = is_detector(args.name)
+    facts = _facts_of_detector(args) if detector else _facts(args)
     if args.format == "json":
         print(json.dumps(facts, indent=1, ensure_ascii=False))
         return
-    table = Table(["property", "value"], _rows(facts))
+    table = Table(["property", "value"], detector_rows(facts) if detector else _rows(facts))
     print(table.text(header=False) if args.format == "text" else table.written(args.format))
+
+
+def _facts_of_detector(args: argparse.Namespace) -> Dict[str, Any]:
+    if args.image_size:
+        raise ValueError("--image-size is for classifiers: the anchors of a detector are for images of one size")
+    return detector_facts(args.name, args.classes, read_options(args.option))
 
 
 def _facts(args: argparse.Namespace) -> Dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import List
 from .. import _resources, list_models, model_info
 from ..tables import Table
 from .command import Command
+from .detectors import detectors_table
 from .options import table_format
 
 __all__ = ["COMMAND"]
@@ -17,15 +18,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `list`."""
     parser.add_argument("pattern", nargs="?", default="*", help="A wildcard for the names, e.g. 'idle_*' (default: *).")
     parser.add_argument("--family", help="List the models of this family only, e.g. idle.")
+    parser.add_argument("--detectors", action="store_true", help="List the detectors, not the models they stand on.")
     table_format(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the models that match."""
+    """Print the models, or the detectors, that match."""
+    exact = args.format in ("csv", "json")
+    if args.detectors:
+        if args.family:
+            raise ValueError("--family is for models; detectors are listed by a wildcard of their names")
+        print(detectors_table(args.pattern, exact).written(args.format))
+        return
     names = list_models(args.pattern, family=args.family)
     if not names:
         raise ValueError(f"no model matches {args.pattern!r}; python -m gluon_effnets list shows all")
-    if args.format in ("csv", "json"):
+    if exact:
         print(_exact(names).written(args.format))
         return
     print(_readable(names).written(args.format))

@@ -13,6 +13,7 @@ from ..tables import FORMATS
 
 __all__ = [
     "DATA_KINDS",
+    "EXPORTED",
     "clock",
     "clock_option",
     "condensing_options",
@@ -23,6 +24,8 @@ __all__ = [
     "trust_option",
     "weights_help",
 ]
+
+EXPORTED = (".json", ".onnx", ".so")  # endings of the files of exports
 
 DATA_KINDS = (
     "recordio:DIR, folder:DIR, cifar10:DIR, digits or synthetic; "

@@ -89,6 +89,8 @@ def _compilable(exported: Path):
 
     about = Description.read(exported)
     about.files_in(exported.parent)
+    if about.task:
+        raise ValueError(f"{exported} describes a detector; TVM compiles classifiers alone, ONNX Runtime runs both")
     if about.format != "onnx" or about.input_shape[0] is None or about.int8 is not None:
         raise ValueError(
             f"TVM compiles float ONNX files for a fixed number of images; {exported} describes another export.\n"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
+import mxnet as mx
 import numpy as np
 
 from ..detection.detector import Detector
@@ -29,13 +31,14 @@ class Graphs(NamedTuple):
     graph : from images to `outputs`.
     outputs : their names.
     choice : how the files choose detections among the graph's boxes, where they do that by operators of their own.
-    heads : of detectors, from images to logits and offsets.
+    heads, tail : of detectors, from images to `logits` and `offsets`, and from these to `outputs`.
     """
 
     graph: StaticGraph
     outputs: Sequence[str] = ("logits",)
     choice: Optional[Choice] = None
     heads: Optional[StaticGraph] = None
+    tail: Optional[StaticGraph] = None
 
     def behind(self, normalization: Optional[Normalization]) -> Graphs:
         """Return the graphs behind a normalization of their input."""
@@ -124,10 +127,12 @@ class Detections(Logits):
 
     def graphs(self, format: str, align: bool, chooses: bool) -> Graphs:
         net = self.detector
-        every, heads = every_graph(net), network_graph(net)._replace(symbol=inference_graph(net.predictor))
-        if self.all_boxes:
-            return Graphs(every, self.outputs, None, heads)
-        return Graphs(every if chooses else network_graph(net), self.outputs, self.choice if chooses else None, heads)
+        whole = every_graph(net) if self.all_boxes or chooses else network_graph(net)
+        heads = whole._replace(symbol=inference_graph(net.predictor))
+        outputs = (net.decode if self.all_boxes else net.choose)(mx.sym.var("logits"), mx.sym.var("offsets"))
+        tail = whole._replace(symbol=mx.sym.Group(list(outputs)))
+        choice = self.choice if chooses and not self.all_boxes else None
+        return Graphs(_plain(whole), self.outputs, choice, _plain(heads), _plain(tail))
 
     @property
     def outputs(self) -> Sequence[str]:
@@ -153,6 +158,14 @@ class Detections(Logits):
                 f"{FEWEST_FOUND:.0%} are needed.{_REMEDY}"
             )
         return Int8Answers(figures, 1 - figures["agreement"], refused)
+
+
+def _plain(graph: StaticGraph) -> StaticGraph:
+    """A graph that does not say how its parameters began, which of constants is a place in memory."""
+    content = json.loads(graph.symbol.tojson())
+    for node in content["nodes"]:
+        node.get("attrs", {}).pop("__init__", None)
+    return graph._replace(symbol=mx.sym.load_json(json.dumps(content)))
 
 
 def chosen(found: List[np.ndarray], choice: Choice) -> Any:

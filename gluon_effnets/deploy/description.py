@@ -11,11 +11,11 @@ from ..class_names import read_lines
 from ..files.regular import beside, sha256
 from ..files.schema import Check, flag, list_of, number, one_of, optional, record, table_of, text, whole
 from ..files.side_json import read_json
-from ..files.text import named
 from ..files.write import write_text
 from ..models import Preprocessing
 from ..models.card import complete_preprocessing
 from ..models.preprocessing import CHANNEL_ORDERS
+from ..runtime.files import named
 
 __all__ = ["Description", "Route", "as_metadata", "facts_of", "read_names", "sha256"]
 

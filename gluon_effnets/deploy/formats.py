@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -22,7 +23,7 @@ from .to_mxnet.files import symbol_block, write_symbol_files
 from .to_mxnet.int8 import write_int8_symbol_files
 from .to_onnx.detections import write_onnx_detector
 from .to_onnx.files import onnx_runner, write_onnx_file
-from .to_onnx.int8 import write_int8_onnx_file
+from .to_onnx.int8 import write_int8_onnx_detector, write_int8_onnx_file
 from .to_tvm.compile import tvm_runner
 
 __all__ = [
@@ -66,7 +67,8 @@ class Content:
     graph : from images, or maps, to `outputs`.
     image, batch : (C, H, W) of one, and how many go through together; None: any number.
     choice : of detections, which the writer adds to a graph of all boxes and scores.
-    heads : of a detector, from images to what its layers in 8 bits are compared by.
+    heads, tail : of a detector, whose heads alone are in 8 bits: from images to logits and offsets, and from these to
+        `outputs`.
     blocks : of ONNX files, as in `write_onnx_file`.
     calibration : of files in 8 bits, images as the graph takes them.
     metadata : texts by name, for files that hold such.
@@ -78,6 +80,7 @@ class Content:
     outputs: Sequence[str] = ("logits",)
     choice: Optional[Choice] = None
     heads: Optional[StaticGraph] = None
+    tail: Optional[StaticGraph] = None
     blocks: bool = True
     calibration: Optional[np.ndarray] = None
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -179,7 +182,7 @@ def _write_symbol(content: Content, prefix: Path) -> Written:
 
 
 def _write_int8_symbol(content: Content, prefix: Path) -> Written:
-    return Written(*write_int8_symbol_files(content.graph, content.images, prefix))
+    return Written(*write_int8_symbol_files(content.heads or content.graph, content.images, prefix, content.tail))
 
 
 def _write_onnx(content: Content, prefix: Path) -> Written:
@@ -191,6 +194,12 @@ def _write_onnx(content: Content, prefix: Path) -> Written:
 
 def _write_int8_onnx(content: Content, prefix: Path) -> Written:
     graph, images, batch = content.graph, content.images, content.batch
+    if content.heads is not None:
+        whole = partial(_write_onnx, dataclasses.replace(content, blocks=False))
+        path, float_layers = write_int8_onnx_detector(
+            content.heads, lambda prefix: whole(prefix).files[0], images, prefix, batch
+        )
+        return Written((path,), float_layers)
     path, float_layers = write_int8_onnx_file(graph, images, prefix, batch, content.metadata)
     return Written((path,), float_layers)
 

@@ -126,9 +126,19 @@ class Detector(HasCard, CompiledTraining):
         return mx.nd.array(self._anchors)
 
     def hybrid_forward(self, F, x):
-        boxes, scores, classes = self.detections(*self.predictor(x))
+        return self.choose(*self.predictor(x))
+
+    def choose(self, logits, offsets):
+        """Return what a call makes of `predictions`: boxes in pixels of the images, scores and classes."""
+        F = mx.sym if isinstance(logits, mx.sym.Symbol) else mx.nd
+        boxes, scores, classes = self.detections(logits, offsets)
         found = F.broadcast_like(F.expand_dims(scores, axis=2) > 0, boxes)
         return F.where(found, boxes * self.image_size, boxes), scores, classes
+
+    def decode(self, logits, offsets):
+        """Return what `all_boxes` makes of `predictions`: all boxes in pixels of the images, and their scores."""
+        boxes, scores = self.detections.every(logits, offsets)
+        return boxes * self.image_size, scores
 
     def predictions(self, x) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
         """Return what the network says of every anchor, as a loss takes it.
@@ -173,8 +183,7 @@ class Detector(HasCard, CompiledTraining):
         Returns:
             Boxes (N, P, 4), x and y of two corners in pixels of `x`, and scores (N, P, classes).
         """
-        boxes, scores = self.detections.every(*self.predictor(x))
-        return boxes * self.image_size, scores
+        return self.decode(*self.predictor(x))
 
     def detect(self, x, sizes) -> Tuple[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray]:
         """Return detections in pixels of the original images, their boxes cut to these.

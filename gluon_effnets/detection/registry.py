@@ -19,6 +19,7 @@ from .detector import Detector
 __all__ = [
     "DetectorInfo",
     "described_detector",
+    "described_detector_info",
     "detector_info",
     "get_detector",
     "is_detector",
@@ -191,6 +192,11 @@ def described_detector(name: str, classes: int, definition: Mapping[str, Any]) -
         definition: As `Detector.definition` gives it.
     """
     return _described(name, definition, lambda build: classes, {}) if name in _entries else None
+
+
+def described_detector_info(name: str) -> Optional[DetectorInfo]:
+    """Return what is known about the detector that a file names; None if it is not known here. Nothing is imported."""
+    return detector_info(name) if name in _entries else None
 
 
 def _described(

@@ -10,7 +10,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, Iterator, Optional
 
-from .text import named, shortened
+from ..runtime.files import named
+from .text import shortened
 
 __all__ = ["MOST_TEXT", "MOST_WEIGHTS", "UnreadableFileError", "beside", "opened", "read_bytes", "read_text", "sha256"]
 

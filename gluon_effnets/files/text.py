@@ -7,10 +7,9 @@ from typing import Any
 
 from ..runtime.files import printable
 
-__all__ = ["named", "shortened", "shown"]
+__all__ = ["shortened", "shown"]
 
 _MOST = 80  # characters of a value
-_MOST_OF_PATH = 700
 _BITS = 256  # of a whole number whose digits are shown
 
 
@@ -36,11 +35,6 @@ def shown(text: str, most: int = 2 * _MOST) -> str:
         half = (most - 3) // 2
         text = f"{text[:half]}...{text[-half:]}"
     return printable(text.replace("\t", "?"))
-
-
-def named(path: Any) -> str:
-    """Return a path for a message."""
-    return shown(str(path), _MOST_OF_PATH)
 
 
 class _Shortener(reprlib.Repr):

@@ -6,6 +6,7 @@ from typing import Any, Dict
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from ..runtime.files import named
 from .regular import MOST_TEXT, read_bytes
 from .text import shown
 
@@ -37,9 +38,9 @@ def parse_xml(content: bytes, where) -> Element:
     try:
         return reader.read(content)
     except _Refused as error:
-        raise ValueError(f"{where} {error}") from None
+        raise ValueError(f"{named(where)} {error}") from None
     except (expat.ExpatError, LookupError, ValueError) as error:  # an unknown encoding is one of the last two
-        raise ValueError(f"{where} is no XML, or is cut short: {shown(str(error))}") from None
+        raise ValueError(f"{named(where)} is no XML, or is cut short: {shown(str(error))}") from None
 
 
 class _Refused(Exception):

@@ -18,7 +18,8 @@ from .. import _foreign, _resources
 from .._gluoncv import import_gluoncv
 from ..files.mistakes import as_mistakes
 from ..files.schema import check_type, number, text, whole
-from ..files.text import named, shortened, shown
+from ..files.text import shortened, shown
+from ..runtime.files import named
 from . import params
 from .adapted import adapt_stored
 from .base import ClassificationNet

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Sequence, TextIO, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, TextIO, Tuple
 
 import numpy as np
 
@@ -42,12 +42,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _predict(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Show the likeliest classes of image files by an exported network in ONNX Runtime.",
+        description="Show the likeliest classes of image files by an exported network in ONNX Runtime, or what an "
+        "exported detector finds on them: class, score, and corners in pixels.",
         epilog=f"{prog} records check|list|repair|pack takes care of RecordIO files.",
     )
     parser.add_argument("model", metavar="NET.onnx|NET.json", help="What export --format onnx wrote.")
     parser.add_argument("paths", nargs="+", metavar="IMAGE|FOLDER", help="Image files, or folders of them.")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="Number of classes to show (default: 5).")
+    parser.add_argument(
+        "--score", type=float, default=0.3, metavar="S", help="Of a detector: show higher scores only (default: 0.3)."
+    )
     parser.add_argument(
         "--batch", type=int, default=1, metavar="N", help="Images that go through together (default: 1)."
     )
@@ -55,7 +59,7 @@ def _predict(prog: str) -> argparse.ArgumentParser:
         "--threads", type=int, metavar="N", help="Threads of ONNX Runtime (default: as OMP_NUM_THREADS)."
     )
     parser.add_argument("--json", action="store_true", help="Print a line of JSON for each image.")
-    parser.set_defaults(run=_show_classes)
+    parser.set_defaults(run=_show)
     return parser
 
 
@@ -64,39 +68,70 @@ def _say(text: str, file: Optional[TextIO] = None) -> None:
     print(printable(text), file=file or sys.stdout, flush=True)
 
 
-def _show_classes(args: argparse.Namespace) -> int:
+def _show(args: argparse.Namespace) -> int:
+    from .detector import Detector
     from .network import load
 
     net = load(args.model, args.threads)
     if args.top < 1 or args.batch < 1:
         raise ValueError("--top and --batch must be at least 1")
+    if isinstance(net, Detector):
+        answers = _answers(net.input, lambda shown: net.of_inputs(*map(_stacked, zip(*shown)), args.score), args)
+        rows, lines, key = _object_rows, _object_line, "objects"
+    else:
+        answers = _answers(lambda path: net.input(path)[0], lambda shown: net.probabilities(np.stack(shown)), args)
+        rows, lines, key = (lambda found: _class_rows(net.best(found, args.top))), _class_line, "classes"
     failed = False
-    for path, found in _probabilities(net, _images(args.paths), args.batch):
+    for path, found in answers:
         if isinstance(found, OSError):
             _say(f"error: {found}", sys.stderr)
             failed = True
         elif args.json:
-            classes = [{"name": name, "probability": p} for name, p in net.best(found, args.top)]
-            print(json.dumps({"image": str(path), "classes": classes}), flush=True)
+            print(json.dumps({"image": str(path), key: rows(found)}), flush=True)
         else:
-            lines = [f"  {p:7.2%}  {named(name)}" for name, p in net.best(found, args.top)]
-            _say("\n".join([named(path), *lines]))
+            _say("\n".join([named(path), *map(lines, rows(found))]))
     return int(failed)
 
 
-def _probabilities(net: Any, paths: Sequence[Path], batch: int) -> Iterator[Tuple[Path, Union[np.ndarray, OSError]]]:
-    """Every path with its probabilities, or with the error if it cannot be read, in order."""
+def _stacked(values: Sequence[Any]) -> np.ndarray:
+    return np.stack([np.asarray(value) for value in values])
+
+
+def _class_rows(best: Sequence[Tuple[str, float]]) -> List[Dict[str, Any]]:
+    return [{"name": name, "probability": probability} for name, probability in best]
+
+
+def _class_line(row: Dict[str, Any]) -> str:
+    return f"  {row['probability']:7.2%}  {named(row['name'])}"
+
+
+def _object_rows(found: Sequence[Any]) -> List[Dict[str, Any]]:
+    return [{"name": each.name, "score": each.score, "box": [round(x, 2) for x in each.box]} for each in found]
+
+
+def _object_line(row: Dict[str, Any]) -> str:
+    return f"  {row['score']:6.3f}  {', '.join(f'{x:.1f}' for x in row['box'])}  {named(row['name'])}"
+
+
+def _answers(
+    shown: Callable[[Path], Any], answer: Callable[[Sequence[Any]], Iterable[Any]], args: argparse.Namespace
+) -> Iterator[Tuple[Path, Any]]:
+    """Every path with its answer, or with the error if it cannot be read, in order.
+
+    `shown` : what a network is shown of a file. `answer` : to several of these, an answer to each.
+    """
+    paths, batch = _images(args.paths), args.batch
     for begin in range(0, len(paths), batch):
         part = paths[begin : begin + batch]
-        found: List[Union[np.ndarray, OSError]] = []
+        found: List[Any] = []
         for path in part:
             try:
-                found.append(net.input(path)[0])
+                found.append(shown(path))
             except OSError as error:
                 found.append(error)
-        shown = [item for item in found if isinstance(item, np.ndarray)]
-        rows = iter(net.probabilities(np.stack(shown)) if shown else ())
-        yield from ((path, item if isinstance(item, OSError) else next(rows)) for path, item in zip(part, found))
+        readable = [item for item in found if not isinstance(item, OSError)]
+        answers = iter(answer(readable) if readable else ())
+        yield from ((path, item if isinstance(item, OSError) else next(answers)) for path, item in zip(part, found))
 
 
 def _images(paths: Sequence[str]) -> List[Path]:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import threading
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Any, Iterable, Iterator, Tuple, Union
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 from .files import read_bytes
 from .header import read_header, upright
 
-__all__ = ["FORMATS", "Picture", "decode", "is_one", "pixels_of"]
+__all__ = ["FORMATS", "Picture", "decode", "is_one", "numbered", "pixels_of"]
 
 # What can be shown to a network: a path, an encoded image, Pillow's image, or pixels (H, W, 3) uint8 RGB.
 Picture = Union[str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray]
@@ -31,6 +31,12 @@ def is_one(images) -> bool:
     return isinstance(images, (str, Path, *_BYTES, Image.Image)) or (
         isinstance(images, np.ndarray) and images.ndim == 3
     )
+
+
+def numbered(images: Union[Picture, Iterable[Picture]]) -> Iterator[Tuple[Any, str]]:
+    """Yield one or several pictures, each with what a message calls it if it is no file."""
+    several: Iterable[Any] = [images] if is_one(images) else images  # type: ignore[list-item, assignment]
+    return ((image, f"image {number}") for number, image in enumerate(several, 1))
 
 
 def pixels_of(picture: Picture, where: str = "the image") -> np.ndarray:

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
+from .detections import Choice
 from .files import beside, named, read_bytes
 from .preprocessing import CHANNEL_ORDERS, Preprocessing
 
@@ -15,8 +16,8 @@ __all__ = ["INTERPOLATIONS", "Exported", "Facts", "facts_of_metadata", "read_des
 
 INTERPOLATIONS = ("bilinear", "pillow_bilinear", "pillow_bicubic")
 PLAIN, ROUTED = "gluon_effnets export", "gluon_effnets routed export"
-_MOST_BYTES, _MOST_CLASSES, _MOST_PIXELS = 1 << 24, 1 << 20, 1 << 13
-_TEXTS = ("model", "channel_order", "interpolation", "license")  # all else is JSON in the metadata of ONNX files
+_MOST_BYTES, _MOST_CLASSES, _MOST_PIXELS, _MOST_BOXES = 1 << 24, 1 << 20, 1 << 13, 1 << 24
+_TEXTS = ("model", "channel_order", "interpolation", "license", "task")  # all else is JSON in the metadata of ONNX files
 
 
 class Facts(NamedTuple):
@@ -28,6 +29,8 @@ class Facts(NamedTuple):
         preprocessing: What is done to an image, complete.
         names: Of the classes, or None.
         license: Of its weights, as it was given to the export, or None.
+        outputs: Of a detector, the names of what its graph gives.
+        choice: Of a detector, how detections are chosen among all boxes; None of a classifier.
     """
 
     model: str
@@ -35,6 +38,8 @@ class Facts(NamedTuple):
     preprocessing: Preprocessing
     names: Optional[Tuple[str, ...]] = None
     license: Optional[str] = None
+    outputs: Tuple[str, ...] = ()
+    choice: Optional[Choice] = None
 
 
 class Exported(NamedTuple):
@@ -129,9 +134,11 @@ def _facts(values: Mapping[str, Any], where) -> Facts:
         found["image_size"],
         bool(found["crop_first"]),
     )
-    return Facts(
-        found["model"], found["num_classes"], preprocessing, None if names is None else tuple(names), found["license"]
-    )
+    if len({found[key] is None for key in ("task", "outputs", "selection")}) > 1:
+        raise ValueError(f"{where}: task, outputs and selection belong together")
+    names, outputs = None if names is None else tuple(names), tuple(found["outputs"] or ())
+    choice = Choice.of_table(found["selection"]) if found["selection"] else None
+    return Facts(found["model"], found["num_classes"], preprocessing, names, found["license"], outputs, choice)
 
 
 def _is_number(value: Any) -> bool:
@@ -150,6 +157,17 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_selection(value: Any) -> bool:
+    try:
+        choice = Choice.of_table(value)
+        places = [place for limit in choice.limits for place in (limit.begin + 1, limit.end, limit.best)]
+        flags = all(isinstance(limit.per_class, bool) for limit in choice.limits)
+    except (TypeError, KeyError, AttributeError):
+        return False
+    shares = all(_is_number(share) and 0 <= share <= 1 for share in (choice.score_above, choice.overlap))
+    return shares and flags and all(map(_is_whole(_MOST_BOXES), (choice.per_image, *places)))
+
+
 # The keys that are used here: what fits, and how it is said.
 _KEYS: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "model": (_is_text, "a text"),
@@ -163,4 +181,10 @@ _KEYS: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "channel_order": (CHANNEL_ORDERS.__contains__, f"one of {', '.join(CHANNEL_ORDERS)}"),
     "names": (lambda value: value is None or _is_list(value, _is_text), "a list of texts, or null"),
     "license": (lambda value: value is None or _is_text(value), "a text"),
+    "task": (lambda value: value in (None, "detection"), "'detection', or absent"),
+    "outputs": (
+        lambda value: value in (None, ["boxes", "scores"], ["boxes", "scores", "classes"]),
+        "boxes, scores and, unless all boxes are given, classes",
+    ),
+    "selection": (lambda value: value is None or _is_selection(value), "how detections are chosen"),
 }

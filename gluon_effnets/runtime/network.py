@@ -9,7 +9,8 @@ from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, 
 
 import numpy as np
 
-from .decode import Picture, is_one, pixels_of
+from .decode import Picture, numbered, pixels_of
+from .detector import Detector
 from .facts import Facts, facts_of_metadata, read_description
 from .files import named, read_bytes
 from .pixels import evaluation_crop, luminance, normalise
@@ -101,7 +102,7 @@ class Network:
 
     def input(self, images: Union[Picture, Iterable[Picture]]) -> np.ndarray:
         """Return what the network is shown of one or several images: (n, channels, H, W) float32."""
-        shown = [self._shown(*numbered) for numbered in _numbered(images)]
+        shown = [self._shown(*one) for one in numbered(images)]
         if not shown:
             raise ValueError("no images are given")
         return np.stack(shown)
@@ -144,7 +145,7 @@ class Network:
         return normalise(pixels[..., ::step], mean[::step], std[::step])
 
     def _batches(self, images: Union[Picture, Iterable[Picture]], batch: int) -> Iterator[np.ndarray]:
-        shown = (self._shown(*numbered) for numbered in _numbered(images))
+        shown = (self._shown(*one) for one in numbered(images))
         while True:
             part = list(itertools.islice(shown, batch))
             if not part:
@@ -152,8 +153,8 @@ class Network:
             yield np.stack(part)
 
 
-def load(path, threads: Optional[int] = None) -> Network:
-    """Load an exported network for the CPU.
+def load(path, threads: Optional[int] = None) -> Any:
+    """Load an exported network, a `Network`, or detector, a `Detector`, for the CPU.
 
     Args:
         path: An ONNX file that holds its own description, as `export --format onnx` writes it; or the JSON file
@@ -176,11 +177,21 @@ def load(path, threads: Optional[int] = None) -> Network:
         session = _session(read_bytes(path, "ONNX file"), path, threads)
         facts = facts_of_metadata(session.get_modelmeta().custom_metadata_map, path)
         if facts is not None:
-            return Network(facts, _logits(facts, session, [], path), path)
+            return _loaded(facts, session, [], path)
         path = _description_beside(path)
     described = read_description(path)
     first, *routes = (_session(content, path, threads) for content in (described.first, *described.routes))
-    return Network(described.facts, _logits(described.facts, first, routes, path), path)
+    return _loaded(described.facts, first, list(routes), path)
+
+
+def _loaded(facts: Facts, first: Any, routes: Sequence[Any], path: Path) -> Union[Network, Detector]:
+    _check_input(facts, first, path)
+    if facts.choice is None:
+        return Network(facts, _logits(first, routes, path), path)
+    outputs = tuple(item.name for item in first.get_outputs())
+    if routes or outputs != facts.outputs:
+        raise ValueError(f"{named(path)}: the ONNX file gives {' and '.join(outputs)} in place of {facts.outputs}")
+    return Detector(facts, _runner(first), path)
 
 
 def _description_beside(path: Path) -> Path:
@@ -212,14 +223,17 @@ def _session(content: bytes, path: Path, threads: Optional[int]):
         raise ValueError(f"{named(path)}: ONNX Runtime cannot load the ONNX file, or it is cut short") from None
 
 
-def _logits(facts: Facts, first: Any, routes: Sequence[Any], path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The function of sessions, which take and give what the facts say."""
+def _check_input(facts: Facts, first: Any, path: Path) -> None:
     size, channels = facts.preprocessing.image_size, len(facts.preprocessing.mean)
     given = {item.name: list(item.shape[1:]) for item in first.get_inputs()}
     if given != {"data": [channels, size, size]}:
         raise ValueError(
             f"{named(path)} is said to take data of {channels} x {size} x {size}, but its file takes {given}"
         )
+
+
+def _logits(first: Any, routes: Sequence[Any], path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """The function of sessions of a classifier."""
     outputs = [item.name for item in first.get_outputs()]
     if routes and outputs == ["map", "place"]:
         return _routed(first, routes)
@@ -262,8 +276,3 @@ def _routed(first: Any, routes: Sequence[Any]) -> Callable[[np.ndarray], np.ndar
         return found
 
     return run
-
-
-def _numbered(images: Union[Picture, Iterable[Picture]]) -> Iterator[Tuple[Any, str]]:
-    several: Iterable[Any] = [images] if is_one(images) else images  # type: ignore[list-item, assignment]
-    return ((image, f"image {number}") for number, image in enumerate(several, 1))

@@ -14,6 +14,7 @@ __all__ = [
     "luminance",
     "normalise",
     "resize_by_pillow",
+    "resized",
     "shorter_side",
     "size_with_shorter",
 ]
@@ -65,6 +66,19 @@ def evaluation_crop(
     if interpolation in PILLOW_FILTERS:
         return resize_by_pillow(image, height, width, interpolation)[rows, columns]
     return _bilinear(image, height, width, rows, columns)
+
+
+def resized(image: np.ndarray, side: int, interpolation: str) -> np.ndarray:
+    """Return a whole image (h, w, 3) uint8 as a square of `side` pixels, in whatever ratio, as detectors are shown it.
+
+    Args:
+        interpolation: As of `evaluation_crop`.
+    """
+    if image.shape[:2] == (side, side):
+        return image
+    if interpolation in PILLOW_FILTERS:
+        return resize_by_pillow(image, side, side, interpolation)
+    return _bilinear(image, side, side, slice(0, side), slice(0, side))
 
 
 def resize_by_pillow(image: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:

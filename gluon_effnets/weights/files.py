@@ -18,8 +18,9 @@ from ..files.params_header import load_arrays
 from ..files.regular import MOST_WEIGHTS, UnreadableFileError, opened, read_bytes
 from ..files.schema import table_of, text
 from ..files.side_json import parse_json
-from ..files.text import named, shown
+from ..files.text import shown
 from ..models.card import CARD_MARKS, check_marks
+from ..runtime.files import named
 from .checkpoint import Checkpoint
 from .tflite_file import read_tflite_file
 from .torch_file import ForeignObjectError, read_torch_file

@@ -10,9 +10,9 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 import numpy as np
 
 from .._requirements import optional_import
-from ..files.text import named
 from ..files.write import make_folder, replacing
 from ..models import ClassificationNet
+from ..runtime.files import named
 from .files import OWN
 from .load import SOURCES
 from .source import Source

@@ -25,6 +25,7 @@ LAYERS = [
     ["train"],
     ["evaluate"],
     ["benchmarks"],
+    ["doctor"],
     ["commands"],
 ]
 # The same for the rooms of deploy, where rooms of one line do not know each other.

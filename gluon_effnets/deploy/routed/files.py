@@ -11,8 +11,8 @@ import numpy as np
 
 from ...complexity import count
 from ...files.mistakes import sentence
-from ...files.text import named
 from ...models.slimmable import SlimmableNet
+from ...runtime.files import named
 from ..compare import Findings, Judgement, Question
 from ..description import Description, Route, as_metadata, facts_of
 from ..formats import FORMATS, Content, Format

@@ -11,14 +11,14 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Iterator, List, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet.contrib.quantization import quantize_net_v2
 
 from ...models import ClassificationNet
-from ..graph.inference import StaticGraph, network_graph, static_block
+from ..graph.inference import StaticGraph, inference_graph, network_graph, static_block
 from .files import write_symbol_files
 
 __all__ = ["GRANULARITIES", "quantize", "write_int8_symbol_files"]
@@ -55,7 +55,9 @@ def quantize(
     return _quantized(network_graph(net), calibration, granularity, calibration_mode)
 
 
-def write_int8_symbol_files(graph: StaticGraph, images: np.ndarray, prefix: Path) -> Tuple[Tuple[Path, ...], List[str]]:
+def write_int8_symbol_files(
+    graph: StaticGraph, images: np.ndarray, prefix: Path, tail: Optional[StaticGraph] = None
+) -> Tuple[Tuple[Path, ...], List[str]]:
     """Write <prefix>-symbol.json and <prefix>-0000.params of a graph in 8 bits.
 
     Returns the files and the names of the layers left in float32.
@@ -63,6 +65,7 @@ def write_int8_symbol_files(graph: StaticGraph, images: np.ndarray, prefix: Path
     Parameters
     ----------
     images : (N, C, H, W) as the graph takes them; they fix the ranges.
+    tail : what comes behind the graph in float32, from inputs of the names `logits` and `offsets`.
     """
     batches = [mx.nd.array(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)]
     quantized = network_graph(_quantized(graph, batches))
@@ -71,6 +74,11 @@ def write_int8_symbol_files(graph: StaticGraph, images: np.ndarray, prefix: Path
         for node in json.loads(quantized.symbol.tojson())["nodes"]
         if node["op"] in _LAYERS and node.get("attrs", {}).get("quantized") not in ("true", "True")
     ]
+    if tail is not None:
+        logits, offsets = quantized.symbol
+        quantized = StaticGraph(
+            tail.symbol(logits=logits, offsets=offsets), {**quantized.arrays, **tail.arrays}
+        )
     return write_symbol_files(*quantized, prefix), float_layers
 
 
@@ -129,7 +137,7 @@ def _without_its_log() -> Iterator[None]:
 
 def _failing_in_8_bits(block: mx.gluon.SymbolBlock) -> List[str]:
     """MXNet 1.9.1 stops at h-swish, x * gate(x), in 8 bits: there products and the sums beside them stay in float32."""
-    nodes = json.loads(block(mx.sym.var("data")).tojson())["nodes"]
+    nodes = json.loads(inference_graph(block).tojson())["nodes"]
     return ["elemwise_mul", "elemwise_add"] if any(node["op"] == "elemwise_mul" for node in nodes) else []
 
 
@@ -139,7 +147,7 @@ def _wrong_in_8_bits(block: mx.gluon.SymbolBlock) -> List[str]:
     They add what comes out of an activation, stored without a sign, to a result with a sign: logits are off by half of
     their standard deviation. Inverted residuals add linear outputs alone; in MobileNeXt two shortcuts begin at a ReLU6.
     """
-    nodes = json.loads(block(mx.sym.var("data")).get_backend_symbol("MKLDNN_QUANTIZE").tojson())["nodes"]
+    nodes = json.loads(inference_graph(block).get_backend_symbol("MKLDNN_QUANTIZE").tojson())["nodes"]
 
     def has(node, attribute):
         return node.get("attrs", {}).get(attribute) == "true"

@@ -17,7 +17,7 @@ from ..compare import relative_difference
 from ..graph.inference import StaticGraph
 from .files import onnx_runner, write_onnx_file
 
-__all__ = ["quantize_onnx", "quantize_onnx_to_target", "write_int8_onnx_file"]
+__all__ = ["quantize_onnx", "quantize_onnx_to_target", "write_int8_onnx_detector", "write_int8_onnx_file"]
 
 TARGET = 0.1  # of the logits' standard deviation, root mean square
 SEARCH_SECONDS = 120.0
@@ -53,6 +53,7 @@ def quantize_onnx_to_target(
     calibration: Sequence[np.ndarray],
     target: float = TARGET,
     seconds: float = SEARCH_SECONDS,
+    keep_in_float: Sequence[str] = (),
 ) -> List[str]:
     """As `quantize_onnx`, with the layers that hurt most left in float32; return the names of these nodes.
 
@@ -65,6 +66,7 @@ def quantize_onnx_to_target(
     float_path, out_path, calibration : as of `quantize_onnx`.
     target : the `relative_difference` to reach, in standard deviations of the logits.
     seconds : after which the search ends, about.
+    keep_in_float : names of nodes to leave in float32 whatever is found.
 
     Raises what `quantize_onnx` raises.
     """
@@ -74,11 +76,11 @@ def quantize_onnx_to_target(
     with tempfile.TemporaryDirectory() as folder:
 
         def error(keep: Sequence[str] = (), only: Sequence[str] = ()) -> float:
-            path = quantizer.write(Path(folder) / "trial.onnx", keep, only)
-            return relative_difference(onnx_runner(path)(images), exact)
+            path = quantizer.write(Path(folder) / "trial.onnx", [*keep_in_float, *keep], only)
+            return max(map(relative_difference, _several(onnx_runner(path)(images)), _several(exact)))
 
         keep = [] if error() <= target else _search(quantizer.names, error, target, seconds)
-    quantizer.write(out_path, keep)
+    quantizer.write(out_path, [*keep_in_float, *keep])
     return keep
 
 
@@ -101,6 +103,45 @@ def write_int8_onnx_file(
     with tempfile.TemporaryDirectory() as folder:
         exact = write_onnx_file(*graph, Path(folder) / prefix.name, images.shape[1:], batch, metadata=metadata)
         return path, quantize_onnx_to_target(exact, path, [images])
+
+
+def write_int8_onnx_detector(
+    heads: StaticGraph, write: Callable[[Path], Path], images: np.ndarray, prefix: Path, batch: Optional[int] = None
+) -> Tuple[Path, List[str]]:
+    """Write <prefix>.onnx of a detector in 8 bits as far as its heads; boxes are decoded and chosen in float32.
+
+    Returns the file and the names of the nodes before the heads' outputs that are left in float32.
+
+    Parameters
+    ----------
+    heads : from `data` to logits and offsets, by which the layers that 8 bits hurt are found.
+    write : writes the whole detector in float32, <prefix>.onnx, and returns its path.
+    images, prefix, batch : as of `write_int8_onnx_file`.
+    """
+    path = prefix.with_name(f"{prefix.name}.onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = ("logits", "offsets")
+        exact = write_onnx_file(*heads, Path(folder) / "heads", images.shape[1:], batch, outputs, blocks=False)
+        nodes = optional_import("onnx", "onnx", "8-bit ONNX files").load(str(exact)).graph.node
+        # Every map's own range serves it better than one of all maps, which what joins them would give.
+        joining = _behind_layers(nodes, outputs)
+        trial = Path(folder) / "heads-int8.onnx"
+        float_layers = quantize_onnx_to_target(exact, trial, [images], keep_in_float=joining)
+        inside = {node.name for node in nodes} - set(joining)
+        whole = _Quantizer(write(Path(folder) / prefix.name), [images])
+        whole.write(path, [*float_layers, *(name for name in whole.all_names if name not in inside)])
+    return path, float_layers
+
+
+def _behind_layers(nodes: Sequence[Any], outputs: Sequence[str]) -> List[str]:
+    """Names of the nodes between outputs and the last layers."""
+    makers, found, waiting = {output: node for node in nodes for output in node.output}, {}, list(outputs)
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is not None and node.op_type not in ("Conv", "Gemm") and node.name not in found:
+            found[node.name] = node
+            waiting += node.input
+    return list(found)
 
 
 def _search(names: List[str], error: Callable[..., float], target: float, seconds: float) -> List[str]:
@@ -129,6 +170,10 @@ def _search(names: List[str], error: Callable[..., float], target: float, second
     return worst[:count]
 
 
+def _several(outputs) -> List[np.ndarray]:
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
 class _Quantizer:
     """An ONNX file with the ranges of its activations, for 8-bit files that leave out different nodes."""
 
@@ -149,6 +194,11 @@ class _Quantizer:
     def names(self) -> List[str]:
         """The nodes whose numbers become others in 8 bits."""
         return [node.name for node in self._model.graph.node if node.op_type in _COMPUTING]
+
+    @property
+    def all_names(self) -> List[str]:
+        """All nodes."""
+        return [node.name for node in self._model.graph.node]
 
     def write(self, path, keep: Sequence[str] = (), only: Sequence[str] = ()) -> Path:
         """Write the file in 8 bits, but for the nodes `keep`, or with the nodes `only` alone in 8 bits."""

@@ -41,7 +41,7 @@ class ScoreResult:
         mean: Mean average precision, 0 to 1, over the classes that have objects which count; nan if none has.
         by_class: The average precision of every class by its name; nan without objects.
         figures: COCO's 12 figures: AP, AP50, AP75, AP_small, AP_medium, AP_large, AR_1, AR_10, AR_100, AR_small,
-            AR_medium and AR_large; nan where there are no objects, for which pycocotools writes -1. For VOC: {"mAP"}.
+            AR_medium and AR_large; nan without objects, where pycocotools writes -1. For VOC `mean` as "map".
         curves: Precision over recall at an overlap of 0.5, of the classes that have objects.
         counts: ClassCounts of every class, at an overlap of 0.5.
     """
@@ -53,7 +53,7 @@ class ScoreResult:
         self.by_class = {name: _mean(areas[label]) for label, name in enumerate(names)}
         self.mean = _mean(list(self.by_class.values()))
         self.curves, self.counts = self._curves()
-        self.figures = self._coco_figures(areas) if kind == "coco" else {"mAP": self.mean}
+        self.figures = self._coco_figures(areas) if kind == "coco" else {"map": self.mean}
 
     def interval(self) -> Tuple[float, float]:
         """Return the 95 % confidence interval of `mean`, by the bootstrap over the images.

@@ -107,6 +107,10 @@ class DetectionScores:
         """The images that were added, in the order of their names; numbers by their size."""
         return [self._seen[name] for name in sorted(self._seen, key=_place)]
 
+    def image(self, name: str) -> Seen:
+        """Return one of the images that were added, by its name."""
+        return self._seen[name]
+
     def rows(self) -> np.ndarray:
         """Return all that was added, (R, 8) float64: rows of several workers, one after the other, hold what all saw.
 

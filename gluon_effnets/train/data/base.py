@@ -150,7 +150,7 @@ class Data:
             ValueError: There is nothing to train on, or `first_step` lies outside the epoch.
         """
         if not self.num_train:
-            raise ValueError(_missing_part(self.settings.source, "training", "train"))
+            raise ValueError(self._missing_part("training", "train"))
         if not 0 <= first_step <= self.steps_per_epoch:
             raise ValueError(f"first_step is {first_step}; an epoch has {self.steps_per_epoch} steps.")
         return self._train_batches(epoch, first_step)
@@ -162,25 +162,25 @@ class Data:
             ValueError: There is nothing to evaluate on.
         """
         if not self.num_val:
-            raise ValueError(_missing_part(self.settings.source, "evaluation", "val"))
+            raise ValueError(self._missing_part("evaluation", "val"))
         return self._val_batches()
 
     def val_where(self, place: int) -> str:
         """What messages call the evaluation image at a place in the order of `val_batches` of a single worker."""
         return f"image {place + 1} of {self.num_val:,}"
 
+    def _missing_part(self, purpose: str, name: str) -> str:
+        """What a user reads who asks for images that the source has not."""
+        return (
+            f"{self.settings.source} has no {purpose} images.\n"
+            f"They are looked for in DIR/{name}.rec (recordio:DIR) or DIR/{name}/CLASS/ (folder:DIR)."
+        )
+
     def _train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         raise NotImplementedError
 
     def _val_batches(self) -> Iterator[Batch]:
         raise NotImplementedError
-
-
-def _missing_part(source: str, purpose: str, name: str) -> str:
-    return (
-        f"{source} has no {purpose} images.\n"
-        f"They are looked for in DIR/{name}.rec (recordio:DIR) or DIR/{name}/CLASS/ (folder:DIR)."
-    )
 
 
 def to_batch(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Batch:

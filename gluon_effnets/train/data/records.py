@@ -212,7 +212,9 @@ def _check_records(
         num_labels = words[at + 2].astype(np.int64)
         if (num_labels > most_labels).any():
             bad = first + int(np.argmax(num_labels > most_labels))
-            needed = "one class index is needed" if most_labels == 1 else f"at most {most_labels:,} are read"
+            needed = f"at most {most_labels:,} are read"
+            if most_labels == 1:
+                needed = "one class index is needed (detrec:DIR reads lists of boxes, for detectors)"
             raise ValueError(f"{path}, record {keys[bad]} has {num_labels[bad - first]} labels; {needed}.")
         # A label packed as a list of one number stands behind the header instead of in it.
         label_at = np.where(num_labels == 1, at + (RECORD_HEADER + IMAGE_HEADER) // 4, at + 3)

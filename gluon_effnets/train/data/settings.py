@@ -34,7 +34,7 @@ PLAIN = ("none", "evaluation")  # without chance
 # Their images show the object in full, and are not cropped in the evaluation.
 UNCROPPED = ("digits", "cifar10", "synthetic", *DETECTION_KINDS)
 DETECTION_AUGMENTATIONS = ("ssd", "ssdlite", "frcnn")
-AUGMENTATIONS = ("imagenet", "small", "shift", *DETECTION_AUGMENTATIONS, *PLAIN)
+AUGMENTATIONS = ("imagenet", "small", "shift", *PLAIN, *DETECTION_AUGMENTATIONS)
 EVAL_INTERPOLATIONS = ("bilinear", "pillow_bilinear", "pillow_bicubic")
 INTERPOLATIONS = (*EVAL_INTERPOLATIONS, "pillow_random")
 
@@ -132,6 +132,12 @@ class DataSettings:
     def __post_init__(self):
         for name in ("crop_area", "crop_aspect", "mean", "std"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        for name in ("train_parts", "eval_parts"):
+            parts = getattr(self, name)
+            if parts is not None:
+                object.__setattr__(self, name, (parts,) if isinstance(parts, str) else tuple(parts))
+                if not parts:
+                    raise ValueError(f"data.{name} is empty; name a part, or leave it out for the usual ones.")
         choices_of = {"augment": AUGMENTATIONS, "on_error": ("raise", "skip"), "channel_order": CHANNEL_ORDERS}
         choices_of.update(normalization=("own", "pretrained"), bad_boxes=("drop", "raise"))
         choices_of.update(interpolation=INTERPOLATIONS, eval_interpolation=EVAL_INTERPOLATIONS)

@@ -24,20 +24,20 @@ class Annotation(NamedTuple):
         image: Its name, unique in the source.
         where: How messages name the annotation.
         size: Height and width that the source says, or None.
-        boxes: (M, 4), corners in pixels as in `Truth`; NaN where there is no number.
-        classes: (M,), from 0; -1 for a class that is not known.
+        boxes: M times four corners in pixels, as in `Truth`; NaN where there is no number.
+        classes: M numbers, from 0; -1 for a class that is not known.
         kinds: M values: what the source calls these classes.
-        difficult, areas: (M,), as in `Truth`.
+        difficult, areas: M values, as in `Truth`.
     """
 
     image: str
     where: str
     size: Optional[Tuple[int, int]]
-    boxes: np.ndarray
-    classes: np.ndarray
+    boxes: Sequence[Sequence[float]]
+    classes: Sequence[int]
     kinds: Sequence[Any]
-    difficult: np.ndarray
-    areas: Optional[np.ndarray] = None
+    difficult: Sequence[bool]
+    areas: Optional[Sequence[float]] = None
 
 
 class Annotations(NamedTuple):
@@ -60,6 +60,11 @@ class Annotations(NamedTuple):
     classes: np.ndarray
     difficult: np.ndarray
     areas: Optional[np.ndarray] = None
+
+    @property
+    def labels(self) -> List[np.ndarray]:
+        """Of every image the classes of its boxes."""
+        return [self.classes[first:end] for first, end in zip(self.firsts, self.firsts[1:])]
 
     def truth(self, position: int) -> Truth:
         """Everything that is known of one image."""
@@ -107,7 +112,7 @@ def check_annotations(
         ValueError: For a bad box, if `bad` raises.
     """
     kept: List[int] = []
-    checked: List[Annotation] = []
+    fitting: List[Annotation] = []
     for position, (annotation, size) in enumerate(zip(annotations, sizes.tolist())):
         said, found = annotation.size, (size[0], size[1])
         if said and all(found) and said != found:
@@ -116,27 +121,41 @@ def check_annotations(
             continue
         if not all(found):
             found = said or _least_size(annotation.boxes)
-        checked.append(_inside(annotation._replace(size=found), bad))
+        fitting.append(annotation._replace(size=found))
         kept.append(position)
-    return _joined(checked), np.array(kept, np.int64)
+    return _inside(fitting, bad), np.array(kept, np.int64)
 
 
-def _inside(annotation: Annotation, bad: BadBoxes) -> Annotation:
-    """The annotation with its good boxes alone, cut to the image."""
-    assert annotation.size
-    height, width = annotation.size
-    ends = np.array([width, height, width, height], np.float64)
+def _inside(annotations: Sequence[Annotation], bad: BadBoxes) -> Annotations:
+    """All good boxes, cut to their images."""
+
+    def all_of(name: str, kind: Any) -> np.ndarray:
+        return np.array([value for annotation in annotations for value in getattr(annotation, name)], kind)
+
+    sizes = np.array([annotation.size for annotation in annotations], np.int64).reshape(-1, 2)
+    counts = np.array([len(annotation.boxes) for annotation in annotations], np.int64)
+    image = np.repeat(np.arange(len(counts)), counts)
+    given = all_of("boxes", np.float64).reshape(-1, 4)
+    classes = all_of("classes", np.int64)
     with np.errstate(invalid="ignore"):
-        boxes = np.clip(annotation.boxes, 0, ends)
-        good = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]) & np.isfinite(annotation.boxes).all(axis=1)
-    good &= annotation.classes >= 0
-    if not good.all():
-        faults = [(int(place) + 1, _fault(annotation, int(place))) for place in np.flatnonzero(~good)]
-        bad.leave_out(annotation.where, faults)
-    bad.num_cut += int((np.abs(boxes - annotation.boxes)[good] > _CUT).any(axis=1).sum())
-    areas = None if annotation.areas is None else annotation.areas[good]
-    return annotation._replace(
-        boxes=boxes[good], classes=annotation.classes[good], difficult=annotation.difficult[good], areas=areas
+        boxes = np.clip(given, 0, sizes[image][:, [1, 0, 1, 0]])
+        good = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
+        good &= np.isfinite(given).all(axis=1) & (classes >= 0)
+        bad.num_cut += int((np.abs(boxes - given)[good] > _CUT).any(axis=1).sum())
+    firsts = np.cumsum([0, *counts])
+    for position in np.unique(image[~good]):
+        places = np.flatnonzero(~good[firsts[position] : firsts[position + 1]]).tolist()
+        faults = [(place + 1, _fault(annotations[position], place)) for place in places]
+        bad.leave_out(annotations[position].where, faults)
+    with_areas = all(annotation.areas is not None for annotation in annotations) and len(annotations)
+    return Annotations(
+        [annotation.image for annotation in annotations],
+        sizes,
+        np.cumsum([0, *np.bincount(image[good], minlength=len(counts))]),
+        boxes[good],
+        classes[good],
+        all_of("difficult", bool)[good],
+        all_of("areas", np.float64)[good] if with_areas else None,
     )
 
 
@@ -147,7 +166,7 @@ def _fault(annotation: Annotation, place: int) -> str:
     if annotation.classes[place] < 0:
         return f"is of the class {shortened(annotation.kinds[place])}, which is not known"
     corners = ", ".join(f"{value:g}" for value in box)
-    if not np.isfinite(box).all():
+    if not all(map(math.isfinite, box)):
         return f"has no four finite numbers for a box ({corners})"
     if box[0] > box[2] or box[1] > box[3]:
         return f"has a box whose second corner is before the first ({corners})"
@@ -156,26 +175,8 @@ def _fault(annotation: Annotation, place: int) -> str:
     return f"has a box outside of the {width} x {height} pixels of the image ({corners})"
 
 
-def _least_size(boxes: np.ndarray) -> Tuple[int, int]:
+def _least_size(boxes: Sequence[Sequence[float]]) -> Tuple[int, int]:
     """Height and width that hold all boxes, for an image that cannot be read and whose size nobody says."""
-    corners = boxes[np.isfinite(boxes).all(axis=1)]
-    width, height = np.minimum(corners[:, 2:].max(axis=0), 1 << 24) if len(corners) else (1, 1)
-    return max(1, math.ceil(height)), max(1, math.ceil(width))
-
-
-def _joined(annotations: Sequence[Annotation]) -> Annotations:
-    with_areas = any(annotation.areas is not None for annotation in annotations)
-
-    def all_of(name: str, kind: Any, shape: Tuple[int, ...] = ()) -> np.ndarray:
-        parts = [getattr(annotation, name) for annotation in annotations]
-        return np.concatenate([np.empty((0, *shape), kind), *parts]).astype(kind, copy=False)
-
-    return Annotations(
-        [annotation.image for annotation in annotations],
-        np.array([annotation.size for annotation in annotations], np.int64).reshape(-1, 2),
-        np.cumsum([0, *(len(annotation.boxes) for annotation in annotations)]),
-        all_of("boxes", np.float64, (4,)),
-        all_of("classes", np.int64),
-        all_of("difficult", bool),
-        all_of("areas", np.float64) if with_areas else None,
-    )
+    ends = [(box[3], box[2]) for box in boxes if all(map(math.isfinite, box))]
+    height, width = (math.ceil(min(max(sides), 1 << 24)) for sides in zip(*ends)) if ends else (1, 1)
+    return max(1, height), max(1, width)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from pathlib import PurePosixPath
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
-
-import numpy as np
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ....files.schema import Check, list_of, number, record, text, whole
 from ....files.side_json import read_json
@@ -105,15 +104,16 @@ def open_coco(shard: Shard, path: str) -> DetectionData:
         if content.classes != first.classes:
             raise ValueError(f"{content.path} has other categories than {first.path}; both must have the same.")
     bad = BadBoxes(settings.bad_boxes)
-    evaluated = {image["file_name"] for file in val_files for image in contents[file].images}
+    paths = {file: _paths(content) for file, content in contents.items()}
+    evaluated = {path for file in val_files for path in paths[file]}
     made: List[Optional[FilePhotos]] = []
     for files, without in ((train_files, evaluated), (val_files, set())):
-        parts = [_part(contents[file], without, settings, bad) for file in files]
+        parts = [_part(contents[file], paths[file], without, settings, bad) for file in files]
         made.append(_together(parts) if parts else None)
     if shard.rank == 0:
         listed = [" and ".join(map(os.path.basename, files)) or "nothing" for files in (train_files, val_files)]
         _log.info("%s: trains on %s, evaluates on %s; %d categories", path, *listed, len(first.classes))
-        both = sum(image["file_name"] in evaluated for file in train_files for image in contents[file].images)
+        both = sum(path in evaluated for file in train_files for path in paths[file])
         if both:
             _log.warning("%s: %d images are for the evaluation and not trained on", path, both)
         bad.report(settings.source)
@@ -163,12 +163,18 @@ def _read(path: str) -> _Content:
     return _Content(path, classes, content["images"], rows)
 
 
-def _part(content: _Content, without: set, settings: DataSettings, bad: BadBoxes) -> Tuple[Annotations, List[str]]:
-    """The checked annotations of a file, and the paths of their images."""
-    images = [image for image in content.images if image["file_name"] not in without]
-    folder = _folder_of_images(content.path, images)
-    paths = [os.path.join(folder, _inner_path(image["file_name"], content.path)) for image in images]
-    text = f"reading the sizes of images in {folder}"
+def _paths(content: _Content) -> List[str]:
+    folder = _folder_of_images(content.path, content.images)
+    return [os.path.join(folder, _inner_path(image["file_name"], content.path)) for image in content.images]
+
+
+def _part(
+    content: _Content, paths: Sequence[str], without: Set[str], settings: DataSettings, bad: BadBoxes
+) -> Tuple[Annotations, List[str]]:
+    """The checked annotations of a file, but for images without which it is taken, and the paths of their images."""
+    images = [image for image, path in zip(content.images, paths) if path not in without]
+    paths = [path for path in paths if path not in without]
+    text = f"reading the sizes of the images of {content.path}"
     sizes = image_sizes(len(paths), lambda position: file_header(paths[position]), settings, text)
     place = {category: number for number, category in enumerate(content.classes)}
     annotations = (_annotation(image, content, place) for image in images)
@@ -201,26 +207,29 @@ def _inner_path(name: str, whose: str) -> str:
 
 def _annotation(image: Dict[str, Any], content: _Content, place: Dict[int, int]) -> Annotation:
     rows = content.rows[image["id"]]
-    # x, y, width and height of the box.
-    boxes = np.array([[float(part) for part in row["bbox"]] for row in rows], np.float64).reshape(-1, 4)
-    with np.errstate(invalid="ignore", over="ignore"):
-        boxes[:, 2:] += boxes[:, :2]
-        sides = boxes[:, 2:] - boxes[:, :2]
-        said = np.array([float(row.get("area", np.nan)) for row in rows], np.float64)
-        areas = np.where(np.isfinite(said), said, sides[:, 0] * sides[:, 1])
+    boxes, areas = [], []
+    for row in rows:
+        left, top, width, height = map(float, row["bbox"])
+        boxes.append((left, top, left + width, top + height))
+        area = float(row.get("area", math.nan))
+        areas.append(area if math.isfinite(area) else width * height)
     size = int(image.get("height", 0)), int(image.get("width", 0))
     return Annotation(
         str(image["id"]),
         f"{content.path}, image {image['id']} ({shown(image['file_name'])})",
         size if all(size) else None,
         boxes,
-        np.array([place.get(row["category_id"], -1) for row in rows], np.int64),
+        [place.get(row["category_id"], -1) for row in rows],
         [row["category_id"] for row in rows],
-        np.array([row.get("iscrowd", 0) == 1 for row in rows], bool),
+        [row.get("iscrowd", 0) == 1 for row in rows],
         areas,
     )
 
 
 def _together(parts: Sequence[Tuple[Annotations, List[str]]]) -> FilePhotos:
-    paths = [path for _, part in parts for path in part]
-    return FilePhotos(Annotations.joined([annotations for annotations, _ in parts]), paths)
+    """The images of several files; the number of the file tells those apart that have the same id."""
+    joined = Annotations.joined([annotations for annotations, _ in parts])
+    if len(set(joined.images)) < len(joined.images):
+        names = [f"{number}/{image}" for number, (part, _) in enumerate(parts) for image in part.images]
+        joined = joined._replace(images=names)
+    return FilePhotos(joined, [path for _, part in parts for path in part])

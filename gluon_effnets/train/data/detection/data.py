@@ -71,6 +71,13 @@ class DetectionData(ThreadedData):
         """This worker's share of the evaluation images with their truths; see `Data.val_batches`."""
         return super().val_batches()  # type: ignore[return-value]
 
+    def _missing_part(self, purpose: str, name: str) -> str:
+        setting = "train_parts" if name == "train" else "eval_parts"
+        return (
+            f"{self.settings.source} has no {purpose} images.\nA folder with several parts has some, "
+            f"and data.{setting} chooses among them; a single file is for evaluation alone."
+        )
+
     def _train_row(self, index: int, image: np.ndarray, random: np.random.RandomState) -> Tuple[Any, ...]:
         truth = self._train.annotations.truth(index)
         counted = ~truth.difficult

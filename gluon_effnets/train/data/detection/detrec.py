@@ -41,7 +41,7 @@ class RecordPhotos:
 
     def __init__(self, annotations: Annotations, places: Sequence[Tuple[RecordFile, int]]):
         self.annotations, self._places = annotations, list(places)
-        self.labels: List[np.ndarray] = np.split(annotations.classes, annotations.firsts[1:-1])
+        self.labels = annotations.labels
 
     def read(self, position: int) -> np.ndarray:
         """One decoded image, (h, w, 3) uint8 RGB."""
@@ -190,11 +190,11 @@ def _annotation(records: RecordFile, position: int, rows: np.ndarray, size: np.n
     with np.errstate(invalid="ignore"):
         known = (kinds >= 0) & (kinds < num_classes) & (kinds == np.floor(kinds))
     return Annotation(
-        f"{os.path.basename(records.path)}/{records.keys[position]}",
+        f"{os.path.basename(records.path)}/{position}",
         records.where(position),
         None if size.all() else (height, width),
-        rows[:, 1:5] * (width, height, width, height),
-        np.where(known, kinds, -1).astype(np.int64),
+        (rows[:, 1:5] * (width, height, width, height)).tolist(),
+        np.where(known, kinds, -1).astype(np.int64).tolist(),
         kinds.tolist(),
-        rows[:, 5] == 1 if rows.shape[1] > 5 else np.zeros(len(rows), bool),
+        (rows[:, 5] == 1).tolist() if rows.shape[1] > 5 else [False] * len(rows),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class FilePhotos:
 
     def __init__(self, annotations: Annotations, paths: Sequence[str]):
         self.annotations, self._paths = annotations, list(paths)
-        self.labels: List[np.ndarray] = np.split(annotations.classes, annotations.firsts[1:-1])
+        self.labels = annotations.labels
 
     def read(self, position: int) -> np.ndarray:
         """One decoded image, (h, w, 3) uint8 RGB."""

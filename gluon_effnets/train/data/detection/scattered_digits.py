@@ -22,10 +22,10 @@ _IMAGES, _EVALUATED = 1200, 4  # of the training, and how many times fewer are e
 _MOST_DIGITS = 6  # of an image
 _SMALLEST, _LARGEST = 0.2, 0.5  # sides of a digit, in shares of the image
 _TRIALS, _LARGEST_OVERLAP = 20, 0.1
-_SCRIBBLES = 3
-_DARKEST, _LIGHTEST = 50, 205  # of the background
-_LEAST_CONTRAST = 80  # of the mean of the three colors
-_NOISE = 12  # standard deviation of a pixel
+_SCRIBBLES = 2
+_DARKEST, _LIGHTEST = 70, 185  # of the background
+_LEAST_CONTRAST = 90  # of the mean of the three colors
+_NOISE = 8  # standard deviation of a pixel
 _INK = 0.35  # of a pixel that a box holds
 _CELLS = 4  # of the background, along a side
 
@@ -65,7 +65,7 @@ class ScatteredDigits:
         self.annotations = Annotations(
             images, sizes, firsts, np.array(boxes, np.float64), classes, np.zeros(len(boxes), bool)
         )
-        self.labels: List[np.ndarray] = np.split(classes, firsts[1:-1])
+        self.labels = self.annotations.labels
 
     def where(self, position: int) -> str:
         """How messages name an image."""
@@ -87,8 +87,8 @@ class ScatteredDigits:
             color = random.uniform(0, 255, 3)
             below = window.mean()
             if abs(color.mean() - below) < _LEAST_CONTRAST:
-                color = color / 3 if below > 127 else 255 - color / 3
-            cover = (ink * random.uniform(0.75, 1))[..., np.newaxis].astype(np.float32)
+                color = color / 4 if below > 127 else 255 - color / 4
+            cover = (ink * random.uniform(0.8, 1))[..., np.newaxis].astype(np.float32)
             window += (color.astype(np.float32) - window) * cover
         image += random.standard_normal(image.shape).astype(np.float32) * random.uniform(0, 2 * _NOISE)
         return np.clip(np.rint(image), 0, 255).astype(np.uint8)

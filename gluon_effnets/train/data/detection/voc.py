@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 from xml.etree.ElementTree import Element
 
-import numpy as np
-
-from ....files.regular import beside, read_text
+from ....files.regular import beside
 from ....files.text import shown
 from ....files.xml_text import read_xml
+from ....runtime.files import named
 from ....runtime.image_files import SUFFIXES, is_image
 from ..base import Shard
 from ..decode import ordered_map
@@ -29,6 +27,16 @@ from .bad_boxes import BadBoxes
 from .data import DetectionData
 from .photos import FilePhotos
 from .sizes import file_header, image_sizes
+from .voc_parts import (
+    ListedImage,
+    annotation_file,
+    asked_parts,
+    evaluation_parts,
+    find_roots,
+    list_images,
+    training_parts,
+    usual_parts,
+)
 
 __all__ = ["VOC_CLASSES", "open_voc"]
 
@@ -36,32 +44,10 @@ VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-_USUAL_PARTS = ("trainval", "train", "val", "test")
 _MOST_XML = 1 << 22
 _PER_TASK = 64
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _log = logging.getLogger("gluon_effnets")
-
-
-class _Part(NamedTuple):
-    """A list of images: `root` is the folder with Annotations, `name` the list's, `year` that of the folder or ''."""
-
-    root: str
-    year: str
-    name: str
-
-    @property
-    def called(self) -> str:
-        return f"{self.year}_{self.name}" if self.year else self.name
-
-    @property
-    def path(self) -> str:
-        return os.path.join(self.root, "ImageSets", "Main", f"{self.name}.txt")
-
-
-class _Image(NamedTuple):
-    root: str
-    id: str
 
 
 class _Object(NamedTuple):
@@ -98,15 +84,19 @@ def open_voc(shard: Shard, folder: str) -> DetectionData:
         UnreadableImageError: An image is missing or unreadable, unless such images are skipped.
     """
     settings = shard.settings
-    roots = _roots(folder)
-    parts = [part for root in roots for part in _usual_parts(root)]
-    chosen_eval = _asked(settings.eval_parts, "eval_parts", roots, parts) or _evaluation(parts)
+    roots = find_roots(folder)
+    parts = [part for root in roots for part in usual_parts(root)]
+    chosen_eval = asked_parts(settings.eval_parts, "eval_parts", roots, parts) or evaluation_parts(parts)
     val_is_free = all(part.name != "val" for part in chosen_eval)
-    chosen_train = _asked(settings.train_parts, "train_parts", roots, parts) or _training(parts, val_is_free)
-    val = _images(chosen_eval)
-    train = _images(chosen_train)
-    both = set(val)
-    left = [image for image in train if image not in both]
+    chosen_train = asked_parts(settings.train_parts, "train_parts", roots, parts) or training_parts(parts, val_is_free)
+    if not chosen_train and not chosen_eval:
+        raise FileNotFoundError(
+            f"no list of images in {named(roots[0])}/ImageSets/Main: neither trainval.txt, train.txt, val.txt nor "
+            "test.txt is there."
+        )
+    train, val = list_images(chosen_train), list_images(chosen_eval)
+    evaluated = set(val)
+    left = [image for image in train if image not in evaluated]
     if len(left) < len(train) and shard.rank == 0:
         _log.warning("%s: %d images are for the evaluation and not trained on", folder, len(train) - len(left))
     pages = _read_pages([*left, *val], settings, folder)
@@ -127,106 +117,9 @@ def open_voc(shard: Shard, folder: str) -> DetectionData:
     return DetectionData(shard, made[0], made[1], names)
 
 
-def _roots(folder: str) -> List[str]:
-    """The folders with annotations: this one, or those of a VOCdevkit."""
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"no data at {folder}; voc:DIR is a VOCdevkit, or a folder such as VOC2007 of it.")
-    if os.path.isdir(os.path.join(folder, "Annotations")):
-        return [folder]
-    roots = [
-        os.path.join(folder, name)
-        for name in sorted(os.listdir(folder))
-        if os.path.isdir(os.path.join(folder, name, "Annotations"))
-    ]
-    if roots:
-        return roots
-    inner = os.path.join(folder, "VOCdevkit")
-    if os.path.isdir(inner):
-        return _roots(inner)
-    raise FileNotFoundError(
-        f"no folder Annotations in {folder} nor in a folder of it; voc:DIR is a VOCdevkit, or a folder such as VOC2007 "
-        "with Annotations, JPEGImages and ImageSets/Main."
-    )
-
-
-def _part(root: str, name: str) -> _Part:
-    year = re.search(r"(\d{4})$", os.path.basename(os.path.abspath(root)))
-    return _Part(root, year.group() if year else "", name)
-
-
-def _usual_parts(root: str) -> List[_Part]:
-    """The usual lists of a folder, but for those whose first image has no annotation: of VOC's secret tests."""
-    parts = [_part(root, name) for name in _USUAL_PARTS]
-    parts = [part for part in parts if os.path.isfile(part.path)]
-    if not parts:
-        names = ", ".join(f"{name}.txt" for name in _USUAL_PARTS)
-        raise FileNotFoundError(f"no list of images in {root}/ImageSets/Main: none of {names} is there.")
-    return [part for part in parts if part.name != "test" or _is_annotated(part)]
-
-
-def _is_annotated(part: _Part) -> bool:
-    return any(os.path.exists(_xml(image)) for image in _images([part])[:1])
-
-
-def _asked(
-    names: Optional[Sequence[str]], setting: str, roots: Sequence[str], parts: Sequence[_Part]
-) -> Optional[List[_Part]]:
-    """The parts that a setting names, with or without their year."""
-    if names is None:
-        return None
-    found: List[_Part] = []
-    for name in names:
-        year, _, plain = name.rpartition("_") if re.match(r"\d{4}_", name) else ("", "", name)
-        there = [_part(root, plain) for root in roots]
-        there = [part for part in there if year in ("", part.year) and _has_list(part)]
-        if not there:
-            known = ", ".join(dict.fromkeys(part.called for part in parts))
-            raise ValueError(f"data.{setting} names {shown(name)!r}, which is not there; there are {known}.")
-        found += there
-    return found
-
-
-def _has_list(part: _Part) -> bool:
-    beside(os.path.dirname(part.path), os.path.basename(part.path), "a part in data.train_parts or data.eval_parts")
-    return os.path.isfile(part.path)
-
-
-def _evaluation(parts: Sequence[_Part]) -> List[_Part]:
-    return [part for part in parts if part.name == "test"] or [part for part in parts if part.name == "val"]
-
-
-def _training(parts: Sequence[_Part], with_val: bool) -> List[_Part]:
-    """Of every folder ``trainval``, if ``val`` is not for the evaluation, else ``train``."""
-    chosen = []
-    for root in dict.fromkeys(part.root for part in parts):
-        here = {part.name: part for part in parts if part.root == root}
-        wanted = ("trainval", "train") if with_val else ("train",)
-        chosen += [here[name] for name in wanted if name in here][:1]
-    return chosen
-
-
-def _images(parts: Sequence[_Part]) -> List[_Image]:
-    """The images of some lists, each once."""
-    images: Dict[_Image, None] = {}
-    for part in parts:
-        for line in read_text(part.path, "list of images", 1 << 26).splitlines():
-            words = line.split()
-            # Lists of one class have 1, 0 or -1 behind the name.
-            if words and (len(words) == 1 or words[1] in ("1", "0", "-1")):
-                beside(part.root, words[0], part.path)
-                images[_Image(part.root, words[0])] = None
-            elif words:
-                raise ValueError(f"{part.path} has the line {shown(line)!r}; every line names an image.")
-    return list(images)
-
-
-def _xml(image: _Image) -> str:
-    return os.path.join(image.root, "Annotations", f"{image.id}.xml")
-
-
-def _read_pages(images: Sequence[_Image], settings: DataSettings, folder: str) -> List[_Page]:
+def _read_pages(images: Sequence[ListedImage], settings: DataSettings, folder: str) -> List[_Page]:
     def read(first: int) -> List[_Page]:
-        return [_read_page(_xml(image)) for image in images[first : first + _PER_TASK]]
+        return [_read_page(annotation_file(image)) for image in images[first : first + _PER_TASK]]
 
     threads = settings.num_threads
     parts = ordered_map(read, range(0, len(images), _PER_TASK), threads, ahead=2 * threads)
@@ -237,10 +130,10 @@ def _read_pages(images: Sequence[_Image], settings: DataSettings, folder: str) -
 def _read_page(path: str) -> _Page:
     root = read_xml(path, "annotation", _MOST_XML)
     if root.tag != "annotation":
-        raise ValueError(f"{path} is no annotation of Pascal VOC: it begins with <{shown(root.tag)}>.")
+        raise ValueError(f"{named(path)} is no annotation of Pascal VOC: it begins with <{shown(root.tag)}>.")
     things = root.findall("object")
     if len(things) > MOST_BOXES:
-        raise ValueError(f"{path} has {len(things):,} objects; at most {MOST_BOXES:,} are read.")
+        raise ValueError(f"{named(path)} has {len(things):,} objects; at most {MOST_BOXES:,} are read.")
     objects = []
     for thing in things:
         sides = [_number(thing.find(f"bndbox/{side}")) for side in _SIDES]
@@ -278,7 +171,7 @@ def _class_names(folder: str, roots: Sequence[str], found: Set[str]) -> Tuple[Li
 
 
 def _photos(
-    images: Sequence[_Image], pages: Sequence[_Page], names: Sequence[str], settings: DataSettings, bad: BadBoxes
+    images: Sequence[ListedImage], pages: Sequence[_Page], names: Sequence[str], settings: DataSettings, bad: BadBoxes
 ) -> FilePhotos:
     there = {root: set(_listed(os.path.join(root, "JPEGImages"))) for root in {image.root for image in images}}
     paths = [_image_file(image, page, there[image.root]) for image, page in zip(images, pages)]
@@ -297,26 +190,26 @@ def _listed(folder: str) -> List[str]:
     return os.listdir(folder)
 
 
-def _image_file(image: _Image, page: _Page, there: Set[str]) -> str:
+def _image_file(image: ListedImage, page: _Page, there: Set[str]) -> str:
     """The path of an image: named as its annotation, or as that says."""
     folder = os.path.join(image.root, "JPEGImages")
-    for name in (image.id + suffix for suffix in (".jpg", *SUFFIXES)):
+    for name in (image.id + suffix for suffix in (".jpg", *SUFFIXES, ".JPG", *map(str.upper, SUFFIXES))):
         if name in there:
             return os.path.join(folder, name)
     if page.file_name in there and is_image(page.file_name):
-        return str(beside(folder, page.file_name, _xml(image)))
+        return str(beside(folder, page.file_name, annotation_file(image)))
     return os.path.join(folder, f"{image.id}.jpg")
 
 
-def _annotation(image: _Image, page: _Page, place: Dict[str, int]) -> Annotation:
+def _annotation(image: ListedImage, page: _Page, place: Dict[str, int]) -> Annotation:
     things = page.objects
     year = os.path.basename(os.path.abspath(image.root))
     return Annotation(
         f"{year}/{image.id}",
-        _xml(image),
+        annotation_file(image),
         page.size,
-        np.array([thing.box for thing in things], np.float64).reshape(-1, 4),
-        np.array([place.get(thing.kind, -1) for thing in things], np.int64),
+        [thing.box for thing in things],
+        [place.get(thing.kind, -1) for thing in things],
         [thing.kind for thing in things],
-        np.array([thing.difficult for thing in things], bool),
+        [thing.difficult for thing in things],
     )
