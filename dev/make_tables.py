@@ -73,13 +73,13 @@ def count_detectors() -> dict:
 
 def detectors_table() -> str:
     """The detectors at every number of classes that was counted."""
-    header = ["detector", "numbers of", "classes", "computed params", "computed MAdds", "anchors"]
+    header = ["detector", "numbers of", "side", "classes", "computed params", "computed MAdds", "anchors"]
     rows = []
     for name in list_detectors():
         info = detector_info(name)
         for row in info.computed:
             costs = [f"{row['params'] / 1e6:.2f} M", f"{row['madds'] / 1e6:.1f} M", f"{row['anchors']:,}"]
-            rows.append([f"`{name}`", info.source or "ours", str(row["classes"]), *costs])
+            rows.append([f"`{name}`", info.source or "ours", str(row["image_size"]), str(row["classes"]), *costs])
     return Table(header, rows).markdown()
 
 

@@ -8,8 +8,19 @@ from .average_precision import DetectionScores
 from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
-from .registry import DetectorInfo, detector_info, get_detector, list_detectors, load_detector, register_detector
+from .losses import Focal, Losses, MultiBox
+from .registry import (
+    DetectorInfo,
+    detector_info,
+    get_detector,
+    is_detector,
+    list_detectors,
+    load_detector,
+    register_detector,
+)
+from .retinanet import RetinaNet
 from .ssdlite import SSDLite
+from .targets import Matching
 from .truth import Truth
 
 __all__ = [
@@ -19,6 +30,11 @@ __all__ = [
     "Detections",
     "Detector",
     "DetectorInfo",
+    "Focal",
+    "Losses",
+    "Matching",
+    "MultiBox",
+    "RetinaNet",
     "SSDLite",
     "Selection",
     "Truth",
@@ -26,10 +42,12 @@ __all__ = [
     "detector_info",
     "encode",
     "get_detector",
+    "is_detector",
     "list_detectors",
     "load_detector",
     "register_detector",
 ]
 
-# The detectors, registered as their file is imported.
-importlib.import_module(f"{__name__}.ssdlite320")
+# The detectors, registered as their files are imported.
+for _module in ("retinanet", "ssdlite320"):
+    importlib.import_module(f"{__name__}.{_module}")

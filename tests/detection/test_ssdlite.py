@@ -125,6 +125,25 @@ def test_structures_in_pytorch_give_the_same_numbers(name, structure, source, ke
     assert back.keys() == state.keys() and all(np.array_equal(back[key], state[key]) for key in state)
 
 
+@pytest.mark.parametrize("form", ["voc", "coco"])
+def test_the_authors_focal_loss_has_the_logits_of_the_background_last(form):
+    net, source = get_detector("ssdlite320_mobilenet_v2_x1_0", 2, form=form), "ssdlite_pytorch_mobilenext"
+    net.initialize()
+    state = official_weights(net, source)
+    for level, head in enumerate(net.predictor.class_heads):
+        key = f"box_head.predictor.cls_headers.{level}"
+        key += ".conv.3.bias" if head.depthwise is not None else ".bias"
+        boxes = len(state[key]) // 3
+        # The authors' inference skips the first logits of the softmax alone; with the sigmoid class k is column k.
+        state[key] = np.tile([7.0, 8.0, 9.0], boxes).astype(np.float32)
+    load_official(net, state)
+    wanted = [7, 8, 9] if form == "voc" else [9, 7, 8]
+    for head in net.predictor.class_heads:
+        assert (head.output.bias.data().asnumpy().reshape(-1, 3) == wanted).all()
+    back = official_weights(net, source)
+    assert all(np.array_equal(back[key], state[key]) for key in state)
+
+
 def test_weights_of_other_classes_say_how_to_build_the_detector():
     state = {key: np.zeros(shape, np.float32) for key, shape in references.read(VOC)["state"]}
     net = get_detector("ssdlite320_mobilenext_x1_0", classes=3)
