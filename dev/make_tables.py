@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Dict, Sequence
 
 from gluon_effnets import get_model, list_models, model_info
+from gluon_effnets.benchmarks.detectors import detectors_table as detectors_latency_table
 from gluon_effnets.benchmarks.latency import latency_tables, memory_table
 from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
 from gluon_effnets.complexity import RULES, condensed_options, count
@@ -322,6 +323,7 @@ def weights_table() -> str:
 TABLES = {
     "weights": weights_table,
     "detectors": detectors_table,
+    "detectors_latency": lambda: detectors_latency_table(results("detectors_latency")),
     "models": lambda: models_table(without=COMPARED_ELSEWHERE),
     "idle": lambda: models_table("idle"),
     "rules": rules_table,

@@ -2,6 +2,7 @@
 
     curl --data-binary @cat.jpg http://localhost:8080/          the five likeliest classes
     curl --data-binary @cat.jpg 'http://localhost:8080/?top=1'  the likeliest
+    curl --data-binary @street.jpg 'http://localhost:8080/?score=0.5'  what a detector finds with such scores, or higher
     curl http://localhost:8080/                                 what the network is
 
 It needs gluon_effnets.runtime alone: Python, NumPy, Pillow and ONNX Runtime. Put a proxy that speaks TLS before it, if
@@ -18,7 +19,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from gluon_effnets.runtime import load
+from gluon_effnets.runtime import Detector, load
 
 MOST_BYTES = 20 << 20  # of an image
 PATIENCE_S = 20  # how long a client may be silent
@@ -59,10 +60,11 @@ class Handler(BaseHTTPRequestHandler):
         if where.path != "/":
             return self._refuse(404, "there is only /")
         try:
-            top = int(parse_qs(where.query).get("top", ["5"])[0])
+            asked = {key: values[0] for key, values in parse_qs(where.query).items()}
+            top, score = int(asked.get("top", "5")), float(asked.get("score", "0.3"))
             length = int(self.headers.get("Content-Length", "-1"))
         except ValueError:
-            return self._refuse(400, "top and Content-Length must be whole numbers")
+            return self._refuse(400, "top and Content-Length must be whole numbers, score a number")
         if top < 1:
             return self._refuse(400, "top must be at least 1")
         if length < 0:
@@ -74,13 +76,13 @@ class Handler(BaseHTTPRequestHandler):
             return self._refuse(400, f"{len(encoded):,} bytes came, not the {length:,} that were announced")
         try:
             with self.server.at_once:
-                found = self.server.net.top(encoded, top)
+                answer = _answer_of(self.server.net, encoded, top, score)
         except OSError as error:
             return self._refuse(415, str(error))
         except Exception as error:
             self.log_error("%s", error)
             return self._refuse(500, "the network failed; the server's log says why")
-        self._answer(200, {"classes": [{"name": name, "probability": round(p, 6)} for name, p in found]})
+        self._answer(200, answer)
 
     def _refuse(self, status: int, reason: str) -> None:
         # What is left of the body is not read, so that nothing can follow on this connection.
@@ -94,6 +96,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _answer_of(net, encoded: bytes, top: int, score: float) -> dict:
+    if isinstance(net, Detector):
+        found = net(encoded, score)
+        rows = [{"name": one.name, "score": round(one.score, 6), "box": [round(x, 2) for x in one.box]} for one in found]
+        return {"objects": rows}
+    return {"classes": [{"name": name, "probability": round(p, 6)} for name, p in net.top(encoded, top)]}
 
 
 def main() -> int:

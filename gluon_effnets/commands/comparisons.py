@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from typing import Sequence, Union
 
 from ..models import get_model
@@ -148,6 +150,37 @@ def _run_optimizers(args: argparse.Namespace) -> None:
     print(optimizers_table(compare_optimizers(args.name, args.repeats)))
 
 
+def _add_detectors(parser: argparse.ArgumentParser) -> None:
+    _name(
+        parser,
+        ["ssdlite320_mobilenet_v3_large", "ssdlite320_mobilenext_x1_0", "ssdlite320_mobilenet_v2_x1_0"],
+    )
+    parser.add_argument("--classes", type=int, default=90, metavar="N", help="Number of classes (default: 90).")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="Pairs of a box and a class with a score above the limit (default: 1000).",
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="Threads of ONNX Runtime (default: 1).")
+    parser.add_argument("--json", metavar="FILE", help="Also write all rows with their conditions to a file.")
+    _repeats(parser, 50)
+    clock_option(parser)
+
+
+def _run_detectors(args: argparse.Namespace) -> None:
+    from ..benchmarks.detectors import detectors_table, measure_detectors
+    from ..files.write import write_text
+
+    result = measure_detectors(args.names, args.classes, args.pairs, args.repeats, args.threads, clock(args))
+    for line in result["left_out"]:
+        print(line, file=sys.stderr, flush=True)
+    if args.json:
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    print(detectors_table(result))
+
+
 def _print_with_conditions(table: str, how: str) -> None:
     from ..timing import conditions, conditions_line
 
@@ -190,6 +223,12 @@ COMMANDS = (
         "Time a quarter of ResNet-50's channels: masked, by index, sliced, and as a network of its own.",
         _add_slicing,
         _run_slicing,
+    ),
+    Command(
+        "detectors",
+        "Time detectors in ONNX Runtime, with and without the choice of detections, beside PyTorch's export.",
+        _add_detectors,
+        _run_detectors,
     ),
     Command(
         "optimizers",

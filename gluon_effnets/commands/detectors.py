@@ -78,7 +78,9 @@ def detector_rows(facts: Dict[str, Any]) -> List[Tuple[str, str]]:
     rows += [("parameters", f"{facts['params']:,}"), ("MAdds", f"{facts['madds']:,} at {size} x {size}")]
     rows.append(("anchors", f"{facts['anchors']:,}"))
     rows.append(("classes", f"{facts['num_classes']}, the background not counted"))
-    best = "".join(f", among the {limit['best']:,} best of each class" * limit["per_class"] for limit in choice["limits"])
+    best = "".join(
+        f", among the {limit['best']:,} best of each class" * limit["per_class"] for limit in choice["limits"]
+    )
     chosen = f"scores above {choice['score_above']:g}, overlaps of at most {choice['overlap']:g}{best}"
     rows.append(("detections", f"{chosen}, {choice['per_image']} for an image"))
     rows.append(("images", f"resized to {size} x {size}, {facts['preprocessing']}"))

@@ -177,7 +177,9 @@ def _detector_and_images(args) -> Tuple[Any, Optional[List[np.ndarray]]]:
             "weights says all"
         )
     if bool(args.data) != args.int8:
-        raise ValueError("--int8 takes its ranges from training images, and these serve nothing else: --int8 --data DIR")
+        raise ValueError(
+            "--int8 takes its ranges from training images, and these serve nothing else: --int8 --data DIR"
+        )
     net = load_detector(args.weights, name=args.name)
     return net, [detection_images(net, args.data, args.images)] if args.int8 else None
 

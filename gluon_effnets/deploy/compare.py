@@ -161,9 +161,7 @@ def questions(net, size: int, raw_input: bool, ask: Callable[..., Asked]) -> Lis
     """
     normalization = Normalization.of(net)
     kinds = _pixels(net, size).items()
-    return [
-        ask(kind, normalization.normalized(given), given if raw_input else None) for kind, given in kinds
-    ]
+    return [ask(kind, normalization.normalized(given), given if raw_input else None) for kind, given in kinds]
 
 
 def _pixels(net, size: int) -> Dict[str, np.ndarray]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, Dict, NamedTuple, Optional, Sequence
 
-import mxnet as mx
 import numpy as np
 
 from ..runtime.detections import Choice, choose, overlaps
@@ -53,7 +52,8 @@ class DetectionQuestion(NamedTuple):
                 f"the network's own boxes or scores are not finite on {kind}: there is nothing to compare files with"
             )
         images = normalized if given is None else given
-        asked = cls(kind, images, *exact, 0.0, choice)
+        boxes, scores = exact
+        asked = cls(kind, images, boxes, scores, 0.0, choice)
         return asked._replace(rounding=asked._difference(*own))
 
     @property
@@ -141,7 +141,9 @@ class DetectionQuestion(NamedTuple):
         # A detection covers itself, unless it has no area.
         itself = np.abs(boxes[:, None] - kept).max(axis=-1) <= 2 * allowed * self.side
         lost = own[~(covered | itself).any(axis=1)]
-        return f"{len(lost)} boxes of class {label} are missing, with scores up to {lost.max():.3g}" if len(lost) else None
+        return (
+            f"{len(lost)} boxes of class {label} are missing, with scores up to {lost.max():.3g}" if len(lost) else None
+        )
 
 
 def _rounding_of_overlaps(boxes: np.ndarray, others: np.ndarray, length: float) -> np.ndarray:
@@ -157,7 +159,8 @@ def every_graph(net) -> StaticGraph:
 
 def of_float(net, images: np.ndarray, choice: Choice) -> Sequence[np.ndarray]:
     """Return the detections of a detector in float32 on the CPU."""
-    return choose(*computed(every_graph(net), images, "float32"), choice)
+    boxes, scores = computed(every_graph(net), images, "float32")
+    return choose(boxes, scores, choice)
 
 
 def detections_agreement(found: Sequence[np.ndarray], exact: Sequence[np.ndarray]) -> Dict[str, Any]:

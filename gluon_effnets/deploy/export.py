@@ -9,11 +9,11 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Se
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
+from ..detection.detector import Detector
 from ..files.folders import not_left_empty
 from ..files.schema import check_type, whole
 from ..files.text import shortened
 from ..files.write import make_folder, move_together, scratch_beside
-from ..detection.detector import Detector
 from ..models import ClassificationNet
 from ..models.card import usual_size
 from ..models.slimmable import SlimmableNet

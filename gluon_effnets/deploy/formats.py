@@ -323,7 +323,7 @@ class ExportedDetector(_Opened):
 
 
 def open_exported(path, trust: bool = False) -> Any:
-    """Load the exported network, an `ExportedNet`, or detector, an `ExportedDetector`, that a JSON file of `export`, or of the command `tvm`, describes.
+    """Load what a JSON file of `export`, or of the command `tvm`, describes: an `ExportedNet`, or `ExportedDetector`.
 
     Parameters
     ----------

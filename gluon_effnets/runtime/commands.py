@@ -76,7 +76,7 @@ def _show(args: argparse.Namespace) -> int:
     if args.top < 1 or args.batch < 1:
         raise ValueError("--top and --batch must be at least 1")
     if isinstance(net, Detector):
-        answers = _answers(net.input, lambda shown: net.of_inputs(*map(_stacked, zip(*shown)), args.score), args)
+        answers = _answers(net.input, lambda shown: _objects(net, shown, args.score), args)
         rows, lines, key = _object_rows, _object_line, "objects"
     else:
         answers = _answers(lambda path: net.input(path)[0], lambda shown: net.probabilities(np.stack(shown)), args)
@@ -93,8 +93,9 @@ def _show(args: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _stacked(values: Sequence[Any]) -> np.ndarray:
-    return np.stack([np.asarray(value) for value in values])
+def _objects(net: Any, shown: Sequence[Tuple[np.ndarray, Tuple[int, int]]], score: float) -> Sequence[Any]:
+    inputs, sizes = zip(*shown)
+    return net.of_inputs(np.stack(inputs), sizes, score)
 
 
 def _class_rows(best: Sequence[Tuple[str, float]]) -> List[Dict[str, Any]]:

@@ -125,7 +125,9 @@ class Detector:
         if not _fit(found, len(inputs), self.num_classes):
             raise ValueError(f"{self._where} gives {[array.shape for array in found]}, which are no detections")
         if not all(np.isfinite(array).all() for array in found):
-            raise ValueError(f"the boxes or scores of {self._where} are not finite (nan or inf): its weights are damaged")
+            raise ValueError(
+                f"the boxes or scores of {self._where} are not finite (nan or inf): its weights are damaged"
+            )
         if len(found) == 2:
             return choose(found[0], found[1], self._choice)
         return found[0], found[1], found[2]
@@ -138,8 +140,8 @@ class Detector:
         boxes = on_original(boxes, scores, sizes, inputs.shape[-1])
         return [
             [
-                Detection(self._name(int(label)), float(score), tuple(map(float, box)), int(label))
-                for box, score, label in zip(*rows)
+                Detection(self._name(int(label)), float(score), (float(a), float(b), float(c), float(d)), int(label))
+                for (a, b, c, d), score, label in zip(*rows)
                 if score > max(score_above, 0.0)
             ]
             for rows in zip(boxes, scores, classes)

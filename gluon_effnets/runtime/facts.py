@@ -17,7 +17,13 @@ __all__ = ["INTERPOLATIONS", "Exported", "Facts", "facts_of_metadata", "read_des
 INTERPOLATIONS = ("bilinear", "pillow_bilinear", "pillow_bicubic")
 PLAIN, ROUTED = "gluon_effnets export", "gluon_effnets routed export"
 _MOST_BYTES, _MOST_CLASSES, _MOST_PIXELS, _MOST_BOXES = 1 << 24, 1 << 20, 1 << 13, 1 << 24
-_TEXTS = ("model", "channel_order", "interpolation", "license", "task")  # all else is JSON in the metadata of ONNX files
+_TEXTS = (
+    "model",
+    "channel_order",
+    "interpolation",
+    "license",
+    "task",
+)  # all else is JSON in the metadata of ONNX files
 
 
 class Facts(NamedTuple):

@@ -31,7 +31,9 @@ LAYERS = [
 # The same for the rooms of deploy, where rooms of one line do not know each other.
 DEPLOY = [
     ["graph"],
-    ["aligned", "compare", "description"],
+    ["aligned", "compare", "description", "detection_images"],
+    ["compare_detections"],
+    ["answers"],
     ["to_mxnet", "to_onnx", "to_tvm"],
     ["formats"],
     ["routed"],

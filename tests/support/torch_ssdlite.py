@@ -1,114 +1,16 @@
-"""The structure of torchvision's ssdlite320_mobilenet_v3_large in PyTorch, with its keys: from the papers' tables."""
+"""Structures of SSDLite detectors in PyTorch, with their repositories' keys, and torchvision's choice by loops."""
 
 from __future__ import annotations
 
 import math
-from typing import List, Optional, Tuple
+from typing import List
 
 import torch
 from torch import nn
 
-# Kernel, hidden width, output, SE, h-swish, stride: MobileNetV3-Large with half a tail.
-ROWS = (
-    (3, 16, 16, False, False, 1),
-    (3, 64, 24, False, False, 2),
-    (3, 72, 24, False, False, 1),
-    (5, 72, 40, True, False, 2),
-    (5, 120, 40, True, False, 1),
-    (5, 120, 40, True, False, 1),
-    (3, 240, 80, False, True, 2),
-    (3, 200, 80, False, True, 1),
-    (3, 184, 80, False, True, 1),
-    (3, 184, 80, False, True, 1),
-    (3, 480, 112, True, True, 1),
-    (3, 672, 112, True, True, 1),
-    (5, 672, 80, True, True, 2),
-    (5, 480, 80, True, True, 1),
-    (5, 480, 80, True, True, 1),
-)
+from gluon_effnets.benchmarks.torchvision_ssdlite import SSDLite
 
-
-def unit(inputs: int, outputs: int, kernel=1, stride=1, groups=1, act: Optional[type] = nn.ReLU6) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs, eps=1e-3), *([act()] if act else []))
-
-
-class SE(nn.Module):
-    def __init__(self, channels: int):
-        super().__init__()
-        # The nearest multiple of 8, but never below nine tenths.
-        reduced = {72: 24}.get(channels, (channels // 4 + 4) // 8 * 8)
-        self.fc1, self.fc2 = nn.Conv2d(channels, reduced, 1), nn.Conv2d(reduced, channels, 1)
-
-    def forward(self, x):
-        y = self.fc2(torch.relu(self.fc1(x.mean((2, 3), keepdim=True))))
-        return x * nn.functional.hardsigmoid(y)
-
-
-class Block(nn.Module):
-    def __init__(self, inputs: int, row):
-        super().__init__()
-        kernel, hidden, out, se, swish, stride = row
-        act = nn.Hardswish if swish else nn.ReLU
-        parts: List[nn.Module] = [unit(inputs, hidden, act=act)] if hidden != inputs else []
-        parts.append(unit(hidden, hidden, kernel, stride, hidden, act))
-        parts += [SE(hidden)] if se else []
-        self.block = nn.Sequential(*parts, unit(hidden, out, act=None))
-        self.adds = stride == 1 and inputs == out
-
-    def forward(self, x):
-        return x + self.block(x) if self.adds else self.block(x)
-
-
-class Backbone(nn.Module):
-    def __init__(self):
-        super().__init__()
-        blocks: List[nn.Module] = [unit(3, 16, 3, 2, act=nn.Hardswish)]
-        width = 16
-        for row in ROWS:
-            blocks.append(Block(width, row))
-            width = row[2]
-        blocks.append(unit(width, 480, act=nn.Hardswish))
-        cut = blocks[13].block
-        self.features = nn.Sequential(nn.Sequential(*blocks[:13], cut[0]), nn.Sequential(cut[1:], *blocks[14:]))
-        self.extra = nn.ModuleList()
-        for inputs, out in ((480, 512), (512, 256), (256, 256), (256, 128)):
-            half = out // 2
-            self.extra.append(nn.Sequential(unit(inputs, half), unit(half, half, 3, 2, half), unit(half, out)))
-
-
-class Head(nn.Module):
-    def __init__(self, values: int):
-        super().__init__()
-        widths = (672, 480, 512, 256, 256, 128)
-        self.module_list = nn.ModuleList(
-            nn.Sequential(unit(width, width, 3, groups=width), nn.Conv2d(width, 6 * values, 1)) for width in widths
-        )
-        self.values = values
-
-    def forward(self, maps):
-        found = []
-        for head, x in zip(self.module_list, maps):
-            y = head(x)
-            n, _, height, width = y.shape
-            found.append(y.view(n, 6, self.values, height, width).permute(0, 3, 4, 1, 2).reshape(n, -1, self.values))
-        return torch.cat(found, 1)
-
-
-class SSDLite(nn.Module):
-    """Images -> logits (N, P, classes + 1), offsets (N, P, 4)."""
-
-    def __init__(self, classes: int):
-        super().__init__()
-        self.backbone = Backbone()
-        self.head = nn.ModuleDict({"classification_head": Head(classes + 1), "regression_head": Head(4)})
-
-    def forward(self, x) -> Tuple[torch.Tensor, torch.Tensor]:
-        maps = []
-        for layer in (*self.backbone.features, *self.backbone.extra):
-            x = layer(x)
-            maps.append(x)
-        return self.head["classification_head"](maps), self.head["regression_head"](maps)
+__all__ = ["SSDLite", "ThirdPartySSDLite", "detections", "overlap"]
 
 
 def detections(logits, offsets, anchors, classes: int):

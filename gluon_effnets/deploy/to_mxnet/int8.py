@@ -76,9 +76,7 @@ def write_int8_symbol_files(
     ]
     if tail is not None:
         logits, offsets = quantized.symbol
-        quantized = StaticGraph(
-            tail.symbol(logits=logits, offsets=offsets), {**quantized.arrays, **tail.arrays}
-        )
+        quantized = StaticGraph(tail.symbol(logits=logits, offsets=offsets), {**quantized.arrays, **tail.arrays})
     return write_symbol_files(*quantized, prefix), float_layers
 
 

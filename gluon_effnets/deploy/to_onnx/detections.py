@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from ..._requirements import optional_import
-from ...runtime.detections import Choice
+from ...runtime.detections import Choice, Limit
 from ..graph.inference import StaticGraph
 from ..graph.nodes import read_graph, simplify
 from .files import write_model
@@ -24,6 +24,7 @@ __all__ = ["OUTPUTS", "write_onnx_detector"]
 
 OUTPUTS = ("boxes", "scores", "classes")
 _ALL = ("all_boxes", "all_scores")
+_FLOAT, _INT32 = 1, 6  # of onnx.TensorProto
 
 
 def write_onnx_detector(
@@ -55,7 +56,7 @@ def write_onnx_detector(
     _Choosing(made, choice, anchors, number).add()
     shapes: Dict[str, List[Any]] = {"boxes": ["N", number, 4], "scores": ["N", number], "classes": ["N", number]}
     results = [
-        helper.make_tensor_value_info(name, 1, [batch or "N", *shape[1:]]) for name, shape in shapes.items()
+        helper.make_tensor_value_info(name, _FLOAT, [batch or "N", *shape[1:]]) for name, shape in shapes.items()
     ]
     return write_model(prefix, made, [batch, *image], results, metadata)
 
@@ -71,7 +72,7 @@ class _Choosing:
         scores = graph.add("Transpose", [_ALL[1]], "scores_by_class", perm=(0, 2, 1))
         compared = self._compared(scores)
         most = graph.integers([number], "detections")
-        limits = [graph.constant(np.float32(value), "limit") for value in (self.choice.overlap, self.choice.score_above)]
+        limits = [self._limit(value) for value in (self.choice.overlap, self.choice.score_above)]
         # (M, 3): image, class and box of what is left in any image, as the next ones.
         chosen = graph.add("NonMaxSuppression", [_ALL[0], compared, most, *limits], "chosen")
         values = graph.add("GatherND", [scores, chosen], "chosen_scores")
@@ -86,7 +87,7 @@ class _Choosing:
         best, places = graph.add_parts("TopK", [table, most], ["scores", "places"], axis=1)
         found = graph.add("Greater", [best, graph.constant(np.float32(0), "zero")], "is_found")
         labels = graph.add("Gather", [self._filled(label, -1, np.int64), places], "labels", axis=0)
-        labels = graph.add("Cast", [labels], "float_labels", to=1)
+        labels = graph.add("Cast", [labels], "float_labels", to=_FLOAT)
         graph.add("Where", [found, labels, nothing], "classes")
         last = graph.integers([-1], "last")
         boxes = graph.add("Gather", [self._filled(box, 0, np.int64), places], "box_places", axis=0)
@@ -114,17 +115,36 @@ class _Choosing:
             if (limit.begin, limit.end) != (0, self.anchors):
                 ends = [graph.integers([value], "end") for value in (limit.begin, limit.end, 2)]
                 part = graph.add("Slice", [scores, *ends], "scores_of_map")
-            parts.append(self._best(part, limit.best, limit.per_class))
+            parts.append(self._best(part, limit))
         if len(parts) > 1:
             return graph.add("Concat", parts, "compared", axis=2)
         return parts[0] if parts else scores
 
-    def _best(self, part: str, best: int, per_class: bool) -> str:
+    def _best(self, part: str, limit: Limit) -> str:
+        """Scores with -1 in place of those that are not among the best, which is computed where there are more."""
         graph = self.graph
-        rows = part if per_class else graph.add("Reshape", [part, graph.integers([0, 1, -1], "shape")], "as_pairs")
-        highest, _ = graph.add_parts("TopK", [rows, graph.integers([best], "best")], ["highest", "places"], axis=2)
+        above = graph.add("Greater", [part, self._limit(self.choice.score_above)], "is_above")
+        above = graph.add("Cast", [above], "above", to=_INT32)
+        axes = graph.integers([2] if limit.per_class else [1, 2], "axes")
+        count = graph.add("ReduceSum", [above, axes], "num_above", keepdims=0)
+        most = graph.add("ReduceMax", [count], "most_above", keepdims=0)
+        are_more = graph.add("Greater", [most, graph.constant(np.int32(limit.best), "best")], "are_more")
+        # To sort all scores takes as long as half of a network, and photographs seldom need it.
+        some = graph.branch("some", lambda: self._without_others(part, limit))
+        all_of_them = graph.branch("all", lambda: graph.add("Identity", [part], "same_scores"))
+        return graph.add("If", [are_more], "compared_scores", then_branch=some, else_branch=all_of_them)
+
+    def _without_others(self, part: str, limit: Limit) -> str:
+        graph, rows = self.graph, part
+        if not limit.per_class:
+            rows = graph.add("Reshape", [part, graph.integers([0, 1, -1], "shape")], "as_pairs")
+        best = graph.integers([limit.best], "best")
+        highest, _ = graph.add_parts("TopK", [rows, best], ["highest", "places"], axis=2)
         # The least of them, of every class or of all pairs.
-        ends = [graph.integers([value], "end") for value in (best - 1, best, 2)]
+        ends = [graph.integers([value], "end") for value in (limit.best - 1, limit.best, 2)]
         least = graph.add("Slice", [highest, *ends], "least")
         below = graph.add("Less", [part, least], "is_below")
-        return graph.add("Where", [below, graph.constant(np.float32(-1), "nothing"), part], "compared_scores")
+        return graph.add("Where", [below, graph.constant(np.float32(-1), "nothing"), part], "best_scores")
+
+    def _limit(self, value: float) -> str:
+        return self.graph.constant(np.float32(value), "limit")

@@ -117,7 +117,9 @@ def _choice(branches: Sequence[Any], first: int, name: str, result: Entry) -> Li
             graphs += half
         else:
             inner = f"{name}_from_{begin}"
-            graphs.append(helper.make_graph(_choice(half, begin, inner, result), inner, [], [value_info(inner, result)]))
+            graphs.append(
+                helper.make_graph(_choice(half, begin, inner, result), inner, [], [value_info(inner, result)])
+            )
     return [
         helper.make_node("Constant", [], [f"{name}_limit"], value_int=first + middle),
         helper.make_node("Less", ["place", f"{name}_limit"], [f"{name}_is_below"]),

@@ -73,6 +73,16 @@ class OnnxNodes:
         """Let nodes have names that were taken before there were any."""
         self._taken.difference_update(names)
 
+    def branch(self, name: str, build: Callable[[], str]) -> Any:
+        """Return the nodes that `build` adds, which gives the name of their result, as a graph within this one."""
+        begin = len(self.nodes)
+        result = build()
+        nodes = self.nodes[begin:]
+        del self.nodes[begin:]
+        value = self._helper.make_empty_tensor_value_info(result)
+        value.type.tensor_type.elem_type = 1  # float32
+        return self._helper.make_graph(nodes, name, [], [value])
+
     def _free(self, name: str) -> str:
         free, number = name, 1
         while free in self._taken:
