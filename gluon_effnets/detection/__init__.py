@@ -7,6 +7,7 @@ from .anchors import AnchorLevel, anchor_boxes
 from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
+from .fssd import FSSD
 from .registry import DetectorInfo, detector_info, get_detector, list_detectors, register_detector
 from .retinanet import RetinaNet
 from .ssdlite import SSDLite
@@ -15,6 +16,7 @@ __all__ = [
     "AnchorLevel",
     "Backbone",
     "Detections",
+    "FSSD",
     "Detector",
     "DetectorInfo",
     "RetinaNet",
@@ -29,5 +31,5 @@ __all__ = [
 ]
 
 # The detectors, registered as their files are imported.
-for _module in ("retinanet", "ssdlite320"):
+for _module in ("fssd", "retinanet", "routed_fssd", "ssdlite320"):
     importlib.import_module(f"{__name__}.{_module}")

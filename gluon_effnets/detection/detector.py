@@ -110,7 +110,10 @@ class Detector(HasCard, CompiledTraining):
         return mx.nd.array(self._anchors)
 
     def hybrid_forward(self, F, x):
-        boxes, scores, classes = self.detections(*self.predictor(x))
+        return self._in_pixels(F, *self.detections(*self.predictor(x)))
+
+    def _in_pixels(self, F, boxes, scores, classes):
+        """Detections with boxes in pixels of the images, -1 where there is none."""
         found = F.broadcast_like(F.expand_dims(scores, axis=2) > 0, boxes)
         return F.where(found, boxes * self.image_size, boxes), scores, classes
 

@@ -56,6 +56,7 @@ class BoxHead(HybridBlock):
         use_bias: Of the depthwise convolution.
         norm: How its BN is made.
         init: Of the convolutions.
+        kernel: Of the last convolution, 1 or 3.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class BoxHead(HybridBlock):
         use_bias: bool = False,
         norm: Norm = Norm(),
         init: Optional[mx.init.Initializer] = None,
+        kernel: int = 1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -79,7 +81,8 @@ class BoxHead(HybridBlock):
                     in_channels, in_channels, 3, groups=in_channels, act="relu6", norm=norm, use_bias=use_bias
                 )
                 self.depthwise.conv.weight.init = init
-            self.output = nn.Conv2D(boxes * values, 1, in_channels=in_channels, weight_initializer=init)
+            settings = {"in_channels": in_channels, "weight_initializer": init}
+            self.output = nn.Conv2D(boxes * values, kernel, padding=kernel // 2, **settings)
 
     def hybrid_forward(self, F, x):
         x = self.output(self.depthwise(x) if self.depthwise is not None else x)
