@@ -7,6 +7,7 @@ from .anchors import AnchorLevel, anchor_boxes
 from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
+from .faster_rcnn import FasterRCNN
 from .fssd import FSSD
 from .registry import DetectorInfo, detector_info, get_detector, list_detectors, register_detector
 from .retinanet import RetinaNet
@@ -17,6 +18,7 @@ __all__ = [
     "Backbone",
     "Detections",
     "FSSD",
+    "FasterRCNN",
     "Detector",
     "DetectorInfo",
     "RetinaNet",
@@ -31,5 +33,5 @@ __all__ = [
 ]
 
 # The detectors, registered as their files are imported.
-for _module in ("fssd", "retinanet", "routed_fssd", "ssdlite320"):
+for _module in ("faster_rcnn", "fssd", "retinanet", "routed_fssd", "ssdlite320"):
     importlib.import_module(f"{__name__}.{_module}")

@@ -36,7 +36,7 @@ from ..models.taps import Tap
 from ..nn import FeaturePyramid
 from .anchors import anchor_boxes, pyramid_levels
 from .backbone import Backbone, base_definition, base_network
-from .boxes import LevelDetections, Selection
+from .boxes import PLAIN, LevelDetections, Selection
 from .detector import Detector, Predictor
 from .registry import register_detector
 
@@ -48,7 +48,6 @@ BOXES = 9
 # Scores of untrained classes: so that the many places without an object weigh little at first.
 PRIOR = 0.01
 SELECTION = Selection(0.05, 0.5, scores="sigmoid", largest_growth=1000 / 16, inside=True, per_level=1000)
-NO_VARIANCES = (1.0, 1.0, 1.0, 1.0)
 
 
 class Tower(HybridBlock):
@@ -188,7 +187,7 @@ class RetinaNet(Detector):
             selection,
             base_definition(net),
             net.in_channels,
-            functools.partial(LevelDetections, variances=NO_VARIANCES, level_sizes=sizes),
+            functools.partial(LevelDetections, variances=PLAIN, level_sizes=sizes),
             **kwargs,
         )
         self.preprocessing = net.preprocessing.normalization

@@ -151,9 +151,15 @@ class _Views:
 class _AtWidth(Predictor):
     """Images -> logits and offsets at one width, over the Parameters of a `RoutedPredictor`."""
 
-    def __init__(self, common: HybridBlock, tail: _Tail):
+    def __init__(self, common: _Common, tail: _Tail):
         super().__init__()
         self.common, self.tail = common, tail
+
+    def _wait_for_statistics(self) -> None:
+        # Both may have trained, each by a graph of its own.
+        self.common._wait_for_statistics()
+        self.tail._wait_for_statistics()
+        super()._wait_for_statistics()
 
     def hybrid_forward(self, F, x):
         return self.tail(self.common(x))

@@ -35,6 +35,10 @@ def values(outputs):
 
 def test_names():
     assert list_detectors() == [
+        "faster_rcnn_condensenet_v2_c",
+        "faster_rcnn_mobilenet_v1",
+        "faster_rcnn_mobilenet_v1_x0_25",
+        "faster_rcnn_shufflenet_v1_g3_x2_0",
         "fssd300_ds_mobilenet_v1",
         "fssd300_ds_mobilenet_v1_m",
         "fssd300_ds_mobilenet_v1_s",
