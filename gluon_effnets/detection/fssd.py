@@ -37,6 +37,7 @@ from .anchors import AnchorLevel, anchor_boxes
 from .backbone import Backbone, base_definition, base_network
 from .boxes import Selection
 from .detector import Detector, Predictor
+from .heads import reorder
 from .registry import register_detector
 from .ssdlite import BoxHead
 
@@ -51,6 +52,7 @@ __all__ = [
     "fssd_levels",
     "make_heads",
     "make_neck",
+    "reorder_heads",
 ]
 
 SIDE = 300
@@ -176,12 +178,23 @@ class FSSDPredictor(Predictor):
         with self.name_scope():
             self.class_heads = make_heads(classes + 1)
 
+    def reorder_class_heads(self, order: Sequence[int]) -> bool:
+        return reorder_heads(self.class_heads, order)
+
     def default_initializer(self) -> mx.init.Initializer:
         return self._base_init
 
     def hybrid_forward(self, F, x):
         *maps, _ = self.backbone(x)
         return answers(F, self.neck(*maps), self.class_heads, self.box_heads)
+
+
+def reorder_heads(heads: nn.HybridSequential, order: Sequence[int]) -> bool:
+    """Let the logits of heads be those at the places in `order` now; return that this is possible."""
+    for head in heads:
+        for param in (head.output.weight, head.output.bias):
+            reorder(param, order, param.shape[0] // len(order))
+    return True
 
 
 def check_sides(shapes: Sequence[Tuple[int, int]]) -> None:

@@ -17,6 +17,7 @@ from .anchors import GridLevel, anchor_boxes, pyramid_levels
 from .backbone import Backbone
 from .boxes import PLAIN, VARIANCES, LevelDetections, Selection, best_rows, decode
 from .detector import Predictor
+from .heads import reorder
 from .rcnn_targets import Sampling
 
 __all__ = ["C4", "FPN", "FasterRCNNPredictor", "RCNNForm", "RegionDetections", "proposal_selection", "rpn_levels"]
@@ -297,6 +298,15 @@ class FasterRCNNPredictor(Predictor):
 
     def make_class_heads(self, classes: int) -> None:
         self.regions.set_classes(classes)
+
+    def reorder_class_heads(self, order: Sequence[int]) -> bool:
+        for layer, places in (
+            (self.regions.classes, order),
+            (self.regions.offsets, [place - 1 for place in order[1:]]),  # the background has no box
+        ):
+            reorder(layer.weight, places)
+            reorder(layer.bias, places)
+        return True
 
     def default_initializer(self) -> mx.init.Initializer:
         return self._base_init

@@ -38,6 +38,7 @@ from .anchors import anchor_boxes, pyramid_levels
 from .backbone import Backbone, base_definition, base_network
 from .boxes import PLAIN, LevelDetections, Selection
 from .detector import Detector, Predictor
+from .heads import reorder
 from .registry import register_detector
 
 __all__ = ["RetinaNet", "RetinaNetPredictor", "Tower", "retinanet_condensenet_v2_c", "retinanet_mobilenext_x0_35"]
@@ -128,6 +129,12 @@ class RetinaNetPredictor(Predictor):
 
     def make_class_heads(self, classes: int) -> None:
         self.class_head.set_values(classes)
+
+    def reorder_class_heads(self, order: Sequence[int]) -> bool:
+        # The background, which comes first, has no weights.
+        for param in (self.class_head.output.weight, self.class_head.output.bias):
+            reorder(param, [place - 1 for place in order[1:]], BOXES)
+        return True
 
     def default_initializer(self) -> mx.init.Initializer:
         return self._base_init

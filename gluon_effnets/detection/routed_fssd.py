@@ -29,7 +29,19 @@ from ..models.training_graph import CompiledTraining
 from ..nn.slimmable import RunningStatistics, SeparableUnit, SlicedConv2D, SlicedConvBN, sliced_norm
 from .backbone import base_definition, base_network
 from .detector import Detector, Predictor
-from .fssd import FSSD, SIDE, Classes, Neck, Separable, active_shapes, answers, check_sides, make_heads, make_neck
+from .fssd import (
+    FSSD,
+    SIDE,
+    Classes,
+    Neck,
+    Separable,
+    active_shapes,
+    answers,
+    check_sides,
+    make_heads,
+    make_neck,
+    reorder_heads,
+)
 from .registry import register_detector
 
 __all__ = [
@@ -217,6 +229,9 @@ class RoutedPredictor(Predictor):
             self.class_heads = make_heads(classes + 1)
         for tail in self.views.tails.values():
             tail.class_heads = self.class_heads
+
+    def reorder_class_heads(self, order: Sequence[int]) -> bool:
+        return reorder_heads(self.class_heads, order)
 
     def default_initializer(self) -> mx.init.Initializer:
         return self._base_init

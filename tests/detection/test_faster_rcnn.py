@@ -352,6 +352,16 @@ def test_files_and_classes(tmp_path):
     assert net.predictor.regions.offsets.weight.shape[0] == 8
 
 
+def test_classes_in_another_order():
+    net, order, x = small(), [0, 2, 3, 1], images(1)
+    logits, offsets, *_ = values(net.predictor(x))
+    assert net.predictor.reorder_class_heads(order)
+    found = values(net.predictor(x))
+    boxes = offsets.reshape((*offsets.shape[:2], 3, 4))[:, :, [1, 2, 0]]
+    assert np.array_equal(found[0], logits[:, :, order])
+    assert np.array_equal(found[1], boxes.reshape(offsets.shape))
+
+
 def test_what_it_is_not():
     net, x = small(), images(1)
     with pytest.raises(ValueError, match=r"a call detects, losses\(x, boxes, label\) trains"):

@@ -170,6 +170,18 @@ def test_files_and_classes_of_a_routed_detector(tmp_path):
     assert net.at_width(net.widths[0]).classes == ["a", "b"]
 
 
+def test_classes_in_another_order():
+    order = [0, 2, 3, 1]
+    net = get_detector(SMALL, 3)
+    net.initialize()
+    for one in (net, routed()):
+        x = patterns([1])
+        before = values(one.predictions(x))
+        assert one.predictor.reorder_class_heads(order)
+        logits, offsets = values(one.predictions(x))
+        assert np.array_equal(logits, before[0][:, :, order]) and np.array_equal(offsets, before[1])
+
+
 def test_what_a_routed_detector_is_not():
     net = routed()
     with pytest.raises(ValueError, match=r"no single graph: take net.at_width\(w\)"):
