@@ -8,6 +8,8 @@ from .average_precision import DetectionScores
 from .backbone import Backbone
 from .boxes import Detections, Selection, encode
 from .detector import Detector
+from .faster_rcnn import FasterRCNN
+from .fssd import FSSD
 from .losses import Focal, Losses, MultiBox
 from .registry import (
     DetectorInfo,
@@ -28,6 +30,8 @@ __all__ = [
     "Backbone",
     "DetectionScores",
     "Detections",
+    "FSSD",
+    "FasterRCNN",
     "Detector",
     "DetectorInfo",
     "Focal",
@@ -49,5 +53,5 @@ __all__ = [
 ]
 
 # The detectors, registered as their files are imported.
-for _module in ("retinanet", "ssdlite320"):
+for _module in ("faster_rcnn", "fssd", "retinanet", "routed_fssd", "ssdlite320"):
     importlib.import_module(f"{__name__}.{_module}")

@@ -11,11 +11,24 @@ from mxnet.gluon.block import HybridBlock
 
 from ..runtime.detections import Choice, Limit
 
-__all__ = ["VARIANCES", "Detections", "LevelDetections", "Selection", "Variances", "decode", "encode", "rows_at"]
+__all__ = [
+    "PLAIN",
+    "VARIANCES",
+    "Detections",
+    "LevelDetections",
+    "Selection",
+    "Variances",
+    "best_rows",
+    "decode",
+    "encode",
+    "rows_at",
+]
 
 Variances = Tuple[float, float, float, float]
 # Of SSD: offsets of a center are in tenths of the anchor's side, those of the logarithm of a side in fifths.
 VARIANCES: Variances = (0.1, 0.1, 0.2, 0.2)
+# Offsets as they are.
+PLAIN: Variances = (1.0, 1.0, 1.0, 1.0)
 # The largest whole number up to which float32 has them all.
 EXACT = 1 << 24
 
@@ -137,6 +150,7 @@ class LevelDetections(Detections):
     Args:
         anchors, classes, selection, variances: Those of `Detections`.
         level_sizes: Number of the anchors of every map.
+        apart: Whether overlaps count within a map alone; classes are then numbers of maps. For proposals, of one class.
 
     Source: RetinaNet, arXiv 1708.02002, section 4.1; torchvision and mmdetection choose pairs, too.
     """
@@ -149,39 +163,38 @@ class LevelDetections(Detections):
         variances: Variances = VARIANCES,
         *,
         level_sizes: Sequence[int],
+        apart: bool = False,
         **kwargs,
     ):
         super().__init__(anchors, classes, selection, variances, **kwargs)
         assert sum(level_sizes) == len(anchors), "every anchor is of a map"
-        self._level_sizes = tuple(level_sizes)
+        self._level_sizes, self._apart = tuple(level_sizes), apart
 
     def hybrid_forward(self, F, logits, offsets, anchors):
-        chosen, found, begin, number = self.selection, [], 0, 0
-        boxes, scores = self._decoded(F, offsets, anchors), self._scores(F, logits)
-        for size in self._level_sizes:
-            level = {"axis": 1, "begin": begin, "end": begin + size}
-            count = self._count(size)
-            found.append(self._pairs(F, F.slice_axis(boxes, **level), F.slice_axis(scores, **level), count))
-            begin, number = begin + size, number + count
-        limits = {"overlap_thresh": chosen.overlap, "valid_thresh": chosen.score_above, "topk": -1}
-        places = {"id_index": 0, "score_index": 1, "coord_start": 2}
-        rows = F.contrib.box_nms(F.concat(*found, dim=1), **limits, **places)
-        # What is left stands first, by falling score.
-        rows = F.slice_axis(rows, axis=1, begin=0, end=min(chosen.per_image, number))
-        classes, scores = (F.reshape(F.slice_axis(rows, axis=2, begin=i, end=i + 1), (0, -1)) for i in (0, 1))
-        return F.slice_axis(rows, axis=2, begin=2, end=6), scores, classes
+        return self.choose(F, logits, offsets, anchors, self.selection)
 
-    def _count(self, size: int) -> int:
+    def choose(self, F, logits, offsets, anchors, chosen: Selection):
+        """Return boxes, scores and classes of a selection."""
+        found, begin, number = [], 0, 0
+        boxes, scores = self._decoded(F, offsets, anchors), self._scores(F, logits)
+        for level, size in enumerate(self._level_sizes):
+            part, count = {"axis": 1, "begin": begin, "end": begin + size}, self._count(size, chosen)
+            of_level = F.slice_axis(boxes, **part), F.slice_axis(scores, **part)
+            found.append(self._pairs(F, *of_level, count, level if self._apart else 0))
+            begin, number = begin + size, number + count
+        return best_rows(F, F.concat(*found, dim=1), number, chosen)
+
+    def _count(self, size: int, chosen: Selection) -> int:
         """Pairs of a map of `size` anchors that are looked at."""
-        pairs, wanted = size * self.num_classes, self.selection.per_level
+        pairs, wanted = size * self.num_classes, chosen.per_level
         return pairs if wanted is None else min(wanted, pairs)
 
-    def _pairs(self, F, boxes, scores, number: int):
+    def _pairs(self, F, boxes, scores, number: int, first_class: int):
         """Rows (N, number, 6) of a map: class, score and corners of its best pairs of a box and a class."""
         classes = self.num_classes
         # As numbers of pairs, of which there may be more than float32 can count.
         dtype = "float32" if max(self._level_sizes) * classes <= EXACT else "float64"
-        numbers = F.contrib.arange_like(scores, axis=2)  # of the classes, in the type of the scores
+        numbers = F.contrib.arange_like(scores, axis=2, start=first_class)  # of the classes, in the type of the scores
         scores = F.reshape(scores, shape=(0, -1))
         order = F.topk(scores, axis=1, k=number, ret_typ="indices", dtype=dtype)
         best = F.topk(scores, axis=1, k=number, ret_typ="value")
@@ -189,6 +202,19 @@ class LevelDetections(Detections):
         labels = F.take(numbers, order - anchor * classes)
         corners = rows_at(F, boxes, F.cast(anchor, "float32"))
         return F.concat(F.expand_dims(labels, axis=2), F.expand_dims(best, axis=2), corners, dim=2)
+
+
+def best_rows(F, rows, number: int, chosen: Selection):
+    """Of rows (N, number, 6), class, score and corners, the best without overlaps within a class, by falling score.
+
+    Returns boxes (N, K, 4), scores (N, K) and classes (N, K), -1 where there is none.
+    """
+    limits = {"overlap_thresh": chosen.overlap, "valid_thresh": chosen.score_above, "topk": -1}
+    rows = F.contrib.box_nms(rows, id_index=0, score_index=1, coord_start=2, **limits)
+    # What is left stands first.
+    rows = F.slice_axis(rows, axis=1, begin=0, end=min(chosen.per_image, number))
+    classes, scores = (F.reshape(F.slice_axis(rows, axis=2, begin=i, end=i + 1), (0, -1)) for i in (0, 1))
+    return F.slice_axis(rows, axis=2, begin=2, end=6), scores, classes
 
 
 def rows_at(F, array, places):

@@ -131,7 +131,10 @@ class Detector(HasCard, CompiledTraining):
     def choose(self, logits, offsets):
         """Return what a call makes of `predictions`: boxes in pixels of the images, scores and classes."""
         F = mx.sym if isinstance(logits, mx.sym.Symbol) else mx.nd
-        boxes, scores, classes = self.detections(logits, offsets)
+        return self._in_pixels(F, *self.detections(logits, offsets))
+
+    def _in_pixels(self, F, boxes, scores, classes):
+        """Detections with boxes in pixels of the images, -1 where there is none."""
         found = F.broadcast_like(F.expand_dims(scores, axis=2) > 0, boxes)
         return F.where(found, boxes * self.image_size, boxes), scores, classes
 

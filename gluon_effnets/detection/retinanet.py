@@ -36,8 +36,9 @@ from ..models.taps import Tap
 from ..nn import FeaturePyramid
 from .anchors import anchor_boxes, pyramid_levels
 from .backbone import Backbone, base_definition, base_network
-from .boxes import LevelDetections, Selection
+from .boxes import PLAIN, LevelDetections, Selection
 from .detector import Detector, Predictor
+from .heads import reorder
 from .losses import Focal
 from .registry import register_detector
 from .targets import Matching
@@ -50,7 +51,6 @@ BOXES = 9
 # Scores of untrained classes: so that the many places without an object weigh little at first.
 PRIOR = 0.01
 SELECTION = Selection(0.05, 0.5, scores="sigmoid", largest_growth=1000 / 16, inside=True, per_level=1000)
-NO_VARIANCES = (1.0, 1.0, 1.0, 1.0)
 
 
 class Tower(HybridBlock):
@@ -132,6 +132,12 @@ class RetinaNetPredictor(Predictor):
     def make_class_heads(self, classes: int) -> None:
         self.class_head.set_values(classes)
 
+    def reorder_class_heads(self, order: Sequence[int]) -> bool:
+        # The background, which comes first, has no weights.
+        for param in (self.class_head.output.weight, self.class_head.output.bias):
+            reorder(param, [place - 1 for place in order[1:]], BOXES)
+        return True
+
     def default_initializer(self) -> mx.init.Initializer:
         return self._base_init
 
@@ -194,7 +200,7 @@ class RetinaNet(Detector):
             selection,
             base_definition(net),
             net.in_channels,
-            functools.partial(LevelDetections, variances=NO_VARIANCES, level_sizes=sizes),
+            functools.partial(LevelDetections, variances=PLAIN, level_sizes=sizes),
             **kwargs,
         )
         self.preprocessing = net.preprocessing.normalization

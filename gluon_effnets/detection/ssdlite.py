@@ -68,6 +68,7 @@ class BoxHead(HybridBlock):
         norm: How its BN is made.
         init: Of the convolutions.
         bias: That the 1x1 convolution begins with.
+        kernel: Of the last convolution, 1 or 3.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class BoxHead(HybridBlock):
         norm: Norm = Norm(),
         init: Optional[mx.init.Initializer] = None,
         bias: float = 0.0,
+        kernel: int = 1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -93,7 +95,8 @@ class BoxHead(HybridBlock):
                 )
                 self.depthwise.conv.weight.init = init
             inits = {"weight_initializer": init, "bias_initializer": mx.init.Constant(bias)}
-            self.output = nn.Conv2D(boxes * values, 1, in_channels=in_channels, **inits)
+            pad = kernel // 2
+            self.output = nn.Conv2D(boxes * values, kernel, padding=pad, in_channels=in_channels, **inits)
 
     def hybrid_forward(self, F, x):
         x = self.output(self.depthwise(x) if self.depthwise is not None else x)

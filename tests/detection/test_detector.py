@@ -1,16 +1,21 @@
 """What every detector keeps: one meaning in all modes, files, classes, weights of its network."""
 
+import json
+from pathlib import Path
+
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
 
 from gluon_effnets import get_model
+from gluon_effnets.complexity import count
 from gluon_effnets.detection import SSDLite, detector_info, get_detector, list_detectors
 
+ROOT = Path(__file__).parents[2]
 SMALL = "ssdlite320_mobilenext_x0_35"
 # A detector of every kind, with the options that make it small.
-KINDS = [(SMALL, {}), ("retinanet_mobilenext_x0_35", {"image_size": 256})]
+KINDS = [(SMALL, {}), ("retinanet_mobilenext_x0_35", {"image_size": 256}), ("fssd300_mobilenet_v1_x0_25", {})]
 
 
 def images(n=1, seed=0, side=320):
@@ -30,6 +35,15 @@ def values(outputs):
 
 def test_names():
     assert list_detectors() == [
+        "faster_rcnn_condensenet_v2_c",
+        "faster_rcnn_mobilenet_v1",
+        "faster_rcnn_mobilenet_v1_x0_25",
+        "faster_rcnn_shufflenet_v1_g3_x2_0",
+        "fssd300_ds_mobilenet_v1",
+        "fssd300_ds_mobilenet_v1_m",
+        "fssd300_ds_mobilenet_v1_s",
+        "fssd300_mobilenet_v1",
+        "fssd300_mobilenet_v1_x0_25",
         "retinanet_condensenet_v2_c",
         "retinanet_mobilenext_x0_35",
         "ssdlite320_idle_mbv3",
@@ -40,6 +54,7 @@ def test_names():
     ]
     as_published = [name for name in list_detectors() if not detector_info(name).reconstruction]
     assert as_published == [
+        "fssd300_mobilenet_v1",
         "ssdlite320_mobilenet_v2_x1_0",
         "ssdlite320_mobilenet_v3_large",
         "ssdlite320_mobilenext_x1_0",
@@ -50,6 +65,16 @@ def test_names():
         get_detector(SMALL, form="lvis")
     with pytest.raises(ValueError, match="at least 1"):
         get_detector(SMALL, classes=0)
+
+
+@pytest.mark.parametrize("name", list_detectors())
+def test_every_detector_has_the_costs_in_the_results(name):
+    rows = json.loads((ROOT / "results" / "computed_detectors.json").read_text())[name]
+    assert detector_info(name).computed == tuple(rows)
+    net = get_detector(name, rows[0]["classes"])
+    cost = count(net.at_width(rows[0]["width"]) if "width" in rows[0] else net, net.image_size)
+    assert (cost.params, cost.madds, len(net.anchors)) == tuple(rows[0][key] for key in ("params", "madds", "anchors"))
+    assert net.image_size == rows[0]["image_size"] == detector_info(name).image_size
 
 
 @pytest.mark.parametrize("name", ["ssdlite320_idle_mbv3", SMALL])

@@ -165,6 +165,14 @@ def test_new_classes_keep_the_towers():
     assert np.allclose(net.predictor.class_head.output.bias.data().asnumpy(), -math.log(99))
 
 
+def test_classes_in_another_order():
+    net, order, x = small(), [0, 2, 3, 1], mx.nd.array(detrand.images(1, SIDE, 0))
+    logits, offsets = (array.asnumpy() for array in net.predictions(x))
+    assert net.predictor.reorder_class_heads(order)
+    found = [array.asnumpy() for array in net.predictions(x)]
+    assert np.array_equal(found[0], logits[:, :, order]) and np.array_equal(found[1], offsets)
+
+
 def test_sides_and_strides_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="image_size is 300; it must be a multiple of 128"):
         get_detector(SMALL, image_size=300)

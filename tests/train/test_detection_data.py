@@ -247,7 +247,11 @@ def test_boxes_of_records_equal_those_of_gluoncv(tmp_path):
 @pytest.mark.parametrize(
     ("source", "changes", "text"),
     [
-        ("scattered_digits", {"augment": "small"}, "without boxes; for scattered_digits choose one of imagenet, none, evaluation, ssd"),
+        (
+            "scattered_digits",
+            {"augment": "small"},
+            "without boxes; for scattered_digits choose one of imagenet, none, evaluation, ssd",
+        ),
         ("scattered_digits", {"random_erasing": 0.5}, "data.random_erasing has no meaning for scattered_digits"),
         ("synthetic", {"augment": "ssd"}, "with boxes; for synthetic choose one of imagenet, small"),
         ("synthetic", {"eval_parts": ("val",)}, "data.eval_parts has no meaning for synthetic"),
