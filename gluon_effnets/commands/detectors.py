@@ -6,8 +6,9 @@ import fnmatch
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..tables import Table
+from .options import EXPORTED
 
-__all__ = ["detector_facts", "detector_rows", "detectors_table", "is_detector"]
+__all__ = ["detector_facts", "detector_rows", "detectors_table", "is_detector", "names_detector"]
 
 
 def is_detector(name: str) -> bool:
@@ -15,6 +16,13 @@ def is_detector(name: str) -> bool:
     from ..detection import list_detectors
 
     return name.lower() in list_detectors()
+
+
+def names_detector(word: str) -> bool:
+    """Whether the name of a model, or the JSON file of an export, is a detector's; not, where that cannot be read."""
+    from ..evaluate.detector import describes_detector
+
+    return describes_detector(word) if word.endswith(EXPORTED) else is_detector(word)
 
 
 def detectors_table(pattern: str, exact: bool) -> Table:

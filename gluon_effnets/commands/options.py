@@ -13,6 +13,7 @@ from ..tables import FORMATS
 
 __all__ = [
     "DATA_KINDS",
+    "EXPORTED",
     "clock",
     "clock_option",
     "condensing_options",
@@ -24,7 +25,12 @@ __all__ = [
     "weights_help",
 ]
 
-DATA_KINDS = "recordio:DIR, folder:DIR, cifar10:DIR, digits or synthetic"
+EXPORTED = (".json", ".onnx", ".so")  # endings of the files of exports
+
+DATA_KINDS = (
+    "recordio:DIR, folder:DIR, cifar10:DIR, digits or synthetic; "
+    "for detectors voc:DIR, coco:DIR, detrec:DIR or scattered_digits"
+)
 
 
 def weights_help(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The command `validate`: accuracy of weights and of exported networks."""
+"""The command `validate`: accuracy of weights and of exported networks, and average precision of detectors."""
 
 from __future__ import annotations
 
@@ -6,22 +6,31 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from ..files.mistakes import sentence
 from ..files.text import shown
 from ..tables import Table
 from .command import Command
-from .options import data_options, network_options, read_options, table_format, trust_option
+from .detectors import names_detector
+from .options import EXPORTED, data_options, network_options, read_options, table_format, trust_option
 
 if TYPE_CHECKING:
     from ..evaluate.answers import Answers
+    from ..evaluate.detections import DetectionAnswers
+    from ..evaluate.detector import DetectorSubject
     from ..evaluate.results import Result
     from ..evaluate.subject import Subject
 
 __all__ = ["COMMAND"]
 
-_EXPORTED = (".json", ".onnx", ".so")
+# A page has one image that a detector does best on for so many that it does worst on.
+_BEST = 4
+_METRICS = {
+    "voc07": "VOC2007, mean over 11 recalls, at an overlap of 0.5",
+    "voc12": "VOC2012, area under the curve, at an overlap of 0.5",
+    "coco": "COCO, mean over overlaps of 0.5 to 0.95",
+}
 _HOW = "give NAME WEIGHTS, one EXPORTED.json, or several networks as NAME=WEIGHTS and EXPORTED.json"
 
 
@@ -69,13 +78,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--per-class",
         action="store_true",
-        help="Add a table by class, of which CSV then consists: accuracy and the most frequent confusion.",
+        help="Add a table by class, of which CSV then consists: accuracy and the most frequent confusion; of detectors "
+        "objects and average precision.",
     )
     parser.add_argument("--confusion", metavar="FILE.png", help="Draw the confusion matrix.")
-    parser.add_argument("--worst", metavar="FILE.html", help="Write a page with the images of the highest loss.")
+    parser.add_argument(
+        "--worst",
+        metavar="FILE.html",
+        help="Write a page with the images of the highest loss; of detectors with the images of the lowest and of the "
+        "highest average precision, with boxes.",
+    )
     parser.add_argument(
         "--worst-images", type=int, default=48, metavar="N", help="How many images that page has (default: 48)."
     )
+    parser.add_argument(
+        "--metric",
+        choices=("voc07", "voc12", "coco"),
+        help="How detectors are scored: by 11 recalls as in VOC2007 (default), by the area under the curve as in later "
+        "years, or by COCO's 12 figures (default for coco:DIR).",
+    )
+    parser.add_argument("--curves", metavar="FILE.png", help="Draw precision over recall of a detector by class.")
     trust_option(parser)
     table_format(parser)
     network_options(parser)
@@ -104,14 +126,14 @@ def run(args: argparse.Namespace) -> int:
 def _networks(words: Sequence[str]) -> List[_Network]:
     """What the words name. Raises ValueError for words that are neither of the three forms."""
     first = words[0]
-    if "=" not in first and not first.endswith(_EXPORTED):
+    if "=" not in first and not first.endswith(EXPORTED):
         if len(words) != 2:
             raise ValueError(f"{first!r} alone names no network: {_HOW}" if len(words) == 1 else _HOW)
         return [_Network(first, first, words[1])]
     found = []
     for word in words:
         model, separator, weights = word.partition("=")
-        if word.endswith(_EXPORTED):
+        if word.endswith(EXPORTED):
             found.append(_Network(word, None, word))
         elif separator and model and weights:
             found.append(_Network(model, model, weights))
@@ -129,7 +151,7 @@ def _check(args: argparse.Namespace, networks: Sequence[_Network], alone: bool) 
     """Refuse what does not go together, or could not be written, before the evaluation."""
     from ..files.write import make_folder
 
-    details = [name for name in ("per_class", "confusion", "worst") if getattr(args, name)]
+    details = [name for name in ("per_class", "confusion", "worst", "curves") if getattr(args, name)]
     shown = ", ".join(f"--{name.replace('_', '-')}" for name in details)
     if details and not alone:
         raise ValueError(f"{shown} are of one network: give NAME WEIGHTS, or one EXPORTED.json")
@@ -140,29 +162,42 @@ def _check(args: argparse.Namespace, networks: Sequence[_Network], alone: bool) 
         raise ValueError(f"--worst-images is {args.worst_images}; it must be at least 1")
     if args.option and all(network.model is None for network in networks):
         raise ValueError("--option is for weights; an exported network is as it was exported")
+    kinds = {names_detector(network.model or network.file) for network in networks}
+    if len(kinds) > 1:
+        raise ValueError("detectors and networks that classify have no scores in common: validate them apart")
+    of_others = ("confusion", "widths", "crop") if kinds == {True} else ("metric", "curves")
+    wrong = [name for name in of_others if getattr(args, name) is not None]
+    if wrong:
+        others = "networks that classify" if kinds == {True} else "detectors"
+        raise ValueError(f"--{wrong[0].replace('_', '-')} is for {others}: leave it out")
     for path in _files(args):
         if Path(path).is_dir():
             raise ValueError(f"{path} is a folder; name a file")
         make_folder(Path(path).parent)
-    if args.confusion:
+    if args.confusion or args.curves:
         from ..pictures import load_pyplot
 
-        load_pyplot("the confusion matrix")
+        load_pyplot("the confusion matrix" if args.confusion else "the curves")
 
 
 def _files(args: argparse.Namespace) -> List[str]:
     """The files that are written beside the output."""
-    return [path for path in (args.confusion, args.worst) if path]
+    return [path for path in (args.confusion, args.worst, args.curves) if path]
 
 
-def _open(args: argparse.Namespace, network: _Network) -> Subject:
+def _open(args: argparse.Namespace, network: _Network) -> Union[Subject, DetectorSubject]:
+    from ..evaluate.detector import open_detector, open_detector_export
     from ..evaluate.subject import open_export, open_weights
     from ..weights.conversion import weights_path
 
     asked = {"image_size": args.image_size, "eval_crop": args.crop, "eval_interpolation": args.interpolation}
     overrides = [*args.overrides, *(f"data.{key}={value}" for key, value in asked.items() if value is not None)]
     if network.model is None:
-        return open_export(network.file, args.data, overrides, args.protocol, args.trust_library)
+        opened = open_detector_export if names_detector(network.model or network.file) else open_export
+        return opened(network.file, args.data, overrides, args.protocol, args.trust_library)
+    if names_detector(network.model or network.file):
+        options = read_options(args.option)
+        return open_detector(network.model, network.file, args.data, overrides, options, args.protocol)
     file = weights_path(network.model, network.file)
     return open_weights(network.model, file, args.data, overrides, read_options(args.option), args.protocol)
 
@@ -170,61 +205,89 @@ def _open(args: argparse.Namespace, network: _Network) -> Subject:
 def _evaluated(args: argparse.Namespace, network: _Network) -> Any:
     """The result, and the answers to the images unless widths were asked for."""
     from ..evaluate.answers import ask
-    from ..evaluate.results import Result
+    from ..evaluate.detections import ask_detector
+    from ..evaluate.detector import DetectorSubject, default_metric
+    from ..evaluate.results import Result, intervals
     from ..evaluate.validate import width_scores
 
-    subject = _open(args, network)
+    subject, images = _open(args, network), args.worst_images if args.worst else 0
+    if isinstance(subject, DetectorSubject):
+        metric = args.metric or default_metric(args.data)
+        found = ask_detector(subject, metric, images, -(-images // _BEST))
+        return Result(network.label, subject, found.scores, found.bounds, metric), found
     if args.widths is not None:
         assert subject.net is not None, "widths are for weights"
         scores = width_scores(subject.net, subject.data, subject.where, args.widths)
-        return Result(network.label, subject, scores), None
-    answers = ask(subject, args.worst_images if args.worst else 0)
-    return Result(network.label, subject, answers.scores), answers
+        return Result(network.label, subject, scores, intervals(scores, subject.data.num_val)), None
+    answers = ask(subject, images)
+    bounds = intervals(answers.scores, answers.num_images)
+    return Result(network.label, subject, answers.scores, bounds), answers
 
 
-def _print_one(args: argparse.Namespace, result: Result, answers: Optional[Answers]) -> None:
-    from ..evaluate.confusion import ClassRow, class_rows, draw_confusion
-    from ..evaluate.worst import write_worst
-
-    rows: List[ClassRow] = []
+def _print_one(args: argparse.Namespace, result: Result, answers: Union[Answers, DetectionAnswers, None]) -> None:
+    rows: List[Any] = []
+    share = "ap" if result.metric else "top1"
     if answers is not None:
-        if args.confusion:
-            draw_confusion(result.subject, answers, args.confusion)
-        if args.worst:
-            write_worst(result.subject, answers, args.worst)
+        _write_files(args, result, answers)
         if args.per_class:
-            rows = class_rows(result.subject, answers)
+            rows = _class_rows(result, answers)
     if args.format == "json":
         print(json.dumps([_full(result, rows)], indent=1, ensure_ascii=False))
     elif args.format == "csv":
         record = result.record
-        print((Table(ClassRow._fields, rows) if rows else Table([*record], [list(record.values())])).csv())
+        print((Table(rows[0]._fields, rows) if rows else Table([*record], [list(record.values())])).csv())
     else:
         print(_summary(result, args.format))
         if rows:
             # The classes that are recognized least come first, those without images last.
-            ordered = sorted(rows, key=lambda row: (row.top1 is None, row.top1))
-            columns = [(name, ".2%" if name == "top1" else "") for name in ClassRow._fields]
+            ordered = sorted(rows, key=lambda row: (getattr(row, share) is None, getattr(row, share)))
+            specs = {share: ".2%", "best_score": ".3f"}
+            columns = [(name, specs.get(name, "")) for name in rows[0]._fields]
             print(f"\n{Table(columns, ordered).written(args.format)}")
         for written in _files(args):
             print(written)
 
 
+def _write_files(args: argparse.Namespace, result: Result, answers: Any) -> None:
+    from ..evaluate.confusion import draw_confusion
+    from ..evaluate.precision_recall import draw_curves
+    from ..evaluate.worst import scenes_page, worst_page, write_page
+
+    subject: Any = result.subject
+    if args.confusion:
+        draw_confusion(subject, answers, args.confusion)
+    if args.curves:
+        draw_curves(subject, answers, args.curves)
+    if args.worst:
+        page = scenes_page(subject, answers) if result.metric else worst_page(subject, answers)
+        write_page(page, args.worst)
+
+
+def _class_rows(result: Result, answers: Any) -> List[Any]:
+    from ..evaluate.confusion import class_rows
+    from ..evaluate.detections import box_class_rows
+
+    subject: Any = result.subject
+    return box_class_rows(answers) if result.metric else class_rows(subject, answers)
+
+
 def _summary(result: Result, format: str) -> str:
     """Scores with their intervals, what the images were, and on ImageNet what was published."""
     from ..evaluate.published import IMAGENET_IMAGES
-    from ..evaluate.results import intervals
 
     scores, data = dict(result.scores), result.subject.data
-    bounds = {key: f"{low:.2%} to {high:.2%}" for key, (low, high) in intervals(scores, data.num_val).items()}
+    scores.pop("AP", None)  # COCO's word for map
+    bounds = {key: f"{low:.2%} to {high:.2%}" for key, (low, high) in result.bounds.items() if low == low}
     digits = {"mean_madds": 0, "loss": 4}
     as_numbers = {key: f"{scores.pop(key):,.{digits[key]}f}" for key in digits if key in scores}
-    rows = [(key, f"{value:.3%}", bounds.get(key)) for key, value in scores.items()]
+    rows = [(key, f"{value:.3%}" if value == value else None, bounds.get(key)) for key, value in scores.items()]
     table = Table(["score", "value", "95 % interval"], [*rows, *((*row, None) for row in as_numbers.items())])
     lines = [
         table.text(header=False) if format == "text" else table.markdown() + "\n",
         f"images: {data.num_val:,} of {data.settings.source}; {data.preprocessing} ({result.subject.protocol})",
     ]
+    if result.metric:
+        lines.append(f"metric: {_METRICS[result.metric]}; boxes in pixels of the originals")
     published = [f"published: {row['what']} {row['value']} ({row['source']})" for row in result.published]
     if published and data.num_val != IMAGENET_IMAGES:
         lines.append(
@@ -235,11 +298,10 @@ def _summary(result: Result, format: str) -> str:
 
 
 def _print_several(args: argparse.Namespace, results: Sequence[Result]) -> None:
-    from ..evaluate.results import comparison
+    from ..evaluate.results import comparison, ranked
 
     if args.format == "json":
-        ordered = sorted(results, key=lambda result: -result.scores["top1"])
-        print(json.dumps([_full(result, []) for result in ordered], indent=1, ensure_ascii=False))
+        print(json.dumps([_full(result, []) for result in ranked(results)], indent=1, ensure_ascii=False))
     else:
         print(comparison(results, exact=args.format == "csv").written(args.format))
 

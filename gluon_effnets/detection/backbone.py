@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
+import mxnet as mx
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from ..models import ClassificationNet
+from ..models import ClassificationNet, get_model
 from ..models.taps import Tap, map_shapes, places, run
 
-__all__ = ["Backbone"]
+__all__ = ["Backbone", "base_definition", "base_network"]
 
 
 class Backbone(HybridBlock):
@@ -57,3 +58,18 @@ class Backbone(HybridBlock):
     def map_shapes(self, side: int) -> List[Tuple[int, int]]:
         """Channels and height of the maps of square images, known before the first forward."""
         return map_shapes(self, self.in_channels, side)
+
+
+def base_network(name: str, pretrained: Any, ctx: mx.Context, options: Dict[str, Any]) -> ClassificationNet:
+    """Return the network that a detector stands on; its classes matter to the classifier alone, which is left out."""
+    return get_model(name, pretrained, ctx=ctx, **options) if pretrained else get_model(name, classes=1, **options)
+
+
+def base_definition(net: ClassificationNet) -> Dict[str, Any]:
+    """Return what a detector's definition says of the network that it stands on.
+
+    BN of that network is named at the top, where importers look for it; that of the other layers belongs to the form.
+    """
+    base = {**net.options, **net.definition()}
+    known = {key: base.pop(key) for key in ("bn_epsilon", "padding") if key in base}
+    return {"base": base, **known}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -11,10 +11,26 @@ from mxnet.gluon.block import HybridBlock
 
 from ..runtime.detections import Choice, Limit
 
-__all__ = ["VARIANCES", "Detections", "Selection", "encode"]
+__all__ = [
+    "PLAIN",
+    "VARIANCES",
+    "Detections",
+    "LevelDetections",
+    "Selection",
+    "Variances",
+    "best_rows",
+    "decode",
+    "encode",
+    "rows_at",
+]
 
-# Offsets of a center are in tenths of the anchor's side, those of the logarithm of a side in fifths.
-VARIANCES = (0.1, 0.1, 0.2, 0.2)
+Variances = Tuple[float, float, float, float]
+# Of SSD: offsets of a center are in tenths of the anchor's side, those of the logarithm of a side in fifths.
+VARIANCES: Variances = (0.1, 0.1, 0.2, 0.2)
+# Offsets as they are.
+PLAIN: Variances = (1.0, 1.0, 1.0, 1.0)
+# The largest whole number up to which float32 has them all.
+EXACT = 1 << 24
 
 
 class Selection(NamedTuple):
@@ -28,6 +44,8 @@ class Selection(NamedTuple):
         scores: 'softmax' over all classes and the background, or 'sigmoid' of every class by itself.
         largest_growth: Of a side of an anchor; None: any.
         inside: Whether boxes are cut to the image before overlaps are looked for.
+        per_level: Of `LevelDetections`: pairs of a box and a class of a map, by score, among which overlaps are looked
+            for, in place of `per_class`; None: all of them.
     """
 
     score_above: float = 0.01
@@ -37,6 +55,7 @@ class Selection(NamedTuple):
     scores: str = "softmax"
     largest_growth: Optional[float] = None
     inside: bool = False
+    per_level: Optional[int] = None
 
 
 class Detections(HybridBlock):
@@ -51,16 +70,25 @@ class Detections(HybridBlock):
         anchors: (P, 4), see `anchor_boxes`.
         classes: Number of classes, without the background.
         selection: How detections are chosen.
+        variances: Units of the offsets, see `decode`.
 
     Raises:
         ValueError: For another way to make scores.
     """
 
-    def __init__(self, anchors: np.ndarray, classes: int, selection: Selection = Selection(), **kwargs):
+    def __init__(
+        self,
+        anchors: np.ndarray,
+        classes: int,
+        selection: Selection = Selection(),
+        variances: Variances = VARIANCES,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if selection.scores not in ("softmax", "sigmoid"):
             raise ValueError(f"scores={selection.scores!r}; choose 'softmax' or 'sigmoid'")
         self.num_anchors, self.num_classes, self.selection = len(anchors), classes, selection
+        self.variances = variances
         with self.name_scope():
             self.anchors = self.params.get_constant("anchors", anchors[None].astype(np.float32))
 
@@ -99,16 +127,7 @@ class Detections(HybridBlock):
 
     def _decoded(self, F, offsets, anchors):
         """Corners (N, P, 4) in shares of the image."""
-
-        def part(array, begin):
-            return F.slice_axis(array, axis=2, begin=begin, end=begin + 2)
-
-        sides = part(offsets, 2) * VARIANCES[2]
-        if self.selection.largest_growth is not None:
-            sides = F.minimum(sides, math.log(self.selection.largest_growth))
-        half = F.broadcast_mul(F.exp(sides), part(anchors, 2)) / 2
-        centers = F.broadcast_add(F.broadcast_mul(part(offsets, 0) * VARIANCES[0], part(anchors, 2)), part(anchors, 0))
-        corners = F.concat(centers - half, centers + half, dim=2)
+        corners = decode(F, offsets, anchors, self.variances, self.selection.largest_growth)
         return F.clip(corners, 0, 1) if self.selection.inside else corners
 
     def _best(self, F, rows, per_class: int):
@@ -116,22 +135,132 @@ class Detections(HybridBlock):
         number = min(self.selection.per_image, self.num_classes * per_class)
         scores = F.reshape(F.slice_axis(rows, axis=2, begin=0, end=1), shape=(0, -1))
         order = F.topk(scores, axis=1, k=number, ret_typ="indices", dtype="float32")
-        image = F.cast(F.contrib.arange_like(scores, axis=0), "float32")
-        image = F.broadcast_like(F.expand_dims(image, axis=1), order)
-        best = F.gather_nd(rows, F.stack(image, order, axis=0))
+        best = rows_at(F, rows, order)
         scores = F.reshape(F.slice_axis(best, axis=2, begin=0, end=1), shape=(0, -1))
         classes = F.cast(F.floor(order / per_class), "float32")
         classes = F.where(scores > 0, classes, -F.ones_like(classes))
         return F.slice_axis(best, axis=2, begin=1, end=5), scores, classes
 
 
-def encode(boxes, anchors) -> mx.nd.NDArray:
-    """Return the offsets that decoding turns into the boxes: the inverse of `Detections` for targets of a loss.
+class LevelDetections(Detections):
+    """`Detections` of a detector whose maps compete by themselves: the best pairs of a box and a class of every map.
+
+    Of `Selection.per_level` pairs of every map, and of no more, overlaps are looked for, in every class by itself.
 
     Args:
-        boxes: Corners (P, 4) in shares of the image, one box for each anchor.
-        anchors: (P, 4), center, width and height.
+        anchors, classes, selection, variances: Those of `Detections`.
+        level_sizes: Number of the anchors of every map.
+        apart: Whether overlaps count within a map alone; classes are then numbers of maps. For proposals, of one class.
+
+    Source: RetinaNet, arXiv 1708.02002, section 4.1; torchvision and mmdetection choose pairs, too.
     """
-    centers, sides = (boxes[:, 2:] + boxes[:, :2]) / 2, boxes[:, 2:] - boxes[:, :2]
-    offsets = mx.nd.concat((centers - anchors[:, :2]) / anchors[:, 2:], mx.nd.log(sides / anchors[:, 2:]), dim=1)
-    return offsets / mx.nd.array(VARIANCES, ctx=boxes.context, dtype=offsets.dtype)
+
+    def __init__(
+        self,
+        anchors: np.ndarray,
+        classes: int,
+        selection: Selection,
+        variances: Variances = VARIANCES,
+        *,
+        level_sizes: Sequence[int],
+        apart: bool = False,
+        **kwargs,
+    ):
+        super().__init__(anchors, classes, selection, variances, **kwargs)
+        assert sum(level_sizes) == len(anchors), "every anchor is of a map"
+        self._level_sizes, self._apart = tuple(level_sizes), apart
+
+    def hybrid_forward(self, F, logits, offsets, anchors):
+        return self.choose(F, logits, offsets, anchors, self.selection)
+
+    def choose(self, F, logits, offsets, anchors, chosen: Selection):
+        """Return boxes, scores and classes of a selection."""
+        found, begin, number = [], 0, 0
+        boxes, scores = self._decoded(F, offsets, anchors), self._scores(F, logits)
+        for level, size in enumerate(self._level_sizes):
+            part, count = {"axis": 1, "begin": begin, "end": begin + size}, self._count(size, chosen)
+            of_level = F.slice_axis(boxes, **part), F.slice_axis(scores, **part)
+            found.append(self._pairs(F, *of_level, count, level if self._apart else 0))
+            begin, number = begin + size, number + count
+        return best_rows(F, F.concat(*found, dim=1), number, chosen)
+
+    def _count(self, size: int, chosen: Selection) -> int:
+        """Pairs of a map of `size` anchors that are looked at."""
+        pairs, wanted = size * self.num_classes, chosen.per_level
+        return pairs if wanted is None else min(wanted, pairs)
+
+    def _pairs(self, F, boxes, scores, number: int, first_class: int):
+        """Rows (N, number, 6) of a map: class, score and corners of its best pairs of a box and a class."""
+        classes = self.num_classes
+        # As numbers of pairs, of which there may be more than float32 can count.
+        dtype = "float32" if max(self._level_sizes) * classes <= EXACT else "float64"
+        numbers = F.contrib.arange_like(scores, axis=2, start=first_class)  # of the classes, in the type of the scores
+        scores = F.reshape(scores, shape=(0, -1))
+        order = F.topk(scores, axis=1, k=number, ret_typ="indices", dtype=dtype)
+        best = F.topk(scores, axis=1, k=number, ret_typ="value")
+        anchor = F.floor(order / classes)
+        labels = F.take(numbers, order - anchor * classes)
+        corners = rows_at(F, boxes, F.cast(anchor, "float32"))
+        return F.concat(F.expand_dims(labels, axis=2), F.expand_dims(best, axis=2), corners, dim=2)
+
+
+def best_rows(F, rows, number: int, chosen: Selection):
+    """Of rows (N, number, 6), class, score and corners, the best without overlaps within a class, by falling score.
+
+    Returns boxes (N, K, 4), scores (N, K) and classes (N, K), -1 where there is none.
+    """
+    limits = {"overlap_thresh": chosen.overlap, "valid_thresh": chosen.score_above, "topk": -1}
+    rows = F.contrib.box_nms(rows, id_index=0, score_index=1, coord_start=2, **limits)
+    # What is left stands first.
+    rows = F.slice_axis(rows, axis=1, begin=0, end=min(chosen.per_image, number))
+    classes, scores = (F.reshape(F.slice_axis(rows, axis=2, begin=i, end=i + 1), (0, -1)) for i in (0, 1))
+    return F.slice_axis(rows, axis=2, begin=2, end=6), scores, classes
+
+
+def rows_at(F, array, places):
+    """Rows (N, K, V) of an array (N, M, V) at places (N, K), float32."""
+    image = F.cast(F.contrib.arange_like(places, axis=0), "float32")
+    image = F.broadcast_like(F.expand_dims(image, axis=1), places)
+    return F.gather_nd(array, F.stack(image, places, axis=0))
+
+
+def decode(F, offsets, anchors, variances: Variances = VARIANCES, largest_growth: Optional[float] = None):
+    """Return corners (N, P, 4) from offsets (N, P, 4) and anchors (1, P, 4) or (N, P, 4), in the anchors' unit.
+
+    Args:
+        F: `mx.nd` or `mx.sym`.
+        offsets: Of the center in shares of the anchor's sides, and of the logarithms of the sides, both in units of
+            the variances.
+        anchors: Center, width and height.
+        variances: These units.
+        largest_growth: Of a side of an anchor; None: any.
+    """
+    assert variances[0] == variances[1] and variances[2] == variances[3], "both directions have one unit"
+
+    def part(array, begin):
+        return F.slice_axis(array, axis=2, begin=begin, end=begin + 2)
+
+    sides = part(offsets, 2) * variances[2]
+    if largest_growth is not None:
+        sides = F.minimum(sides, math.log(largest_growth))
+    half = F.broadcast_mul(F.exp(sides), part(anchors, 2)) / 2
+    centers = F.broadcast_add(F.broadcast_mul(part(offsets, 0) * variances[0], part(anchors, 2)), part(anchors, 0))
+    return F.concat(centers - half, centers + half, dim=2)
+
+
+def encode(boxes, anchors, variances: Variances = VARIANCES) -> mx.nd.NDArray:
+    """Return the offsets that decoding turns into the boxes: the inverse of `decode` for targets of a loss.
+
+    Args:
+        boxes: Corners (P, 4) or (N, P, 4) in shares of the image, one box for each anchor.
+        anchors: (P, 4), center, width and height.
+        variances: Units of the offsets, see `decode`.
+    """
+
+    def half(array, begin):
+        return mx.nd.slice_axis(array, axis=-1, begin=begin, end=begin + 2)
+
+    first, last, own = half(boxes, 0), half(boxes, 2), half(anchors, 2)
+    centers = mx.nd.broadcast_div(mx.nd.broadcast_sub((last + first) / 2, half(anchors, 0)), own)
+    offsets = mx.nd.concat(centers, mx.nd.log(mx.nd.broadcast_div(last - first, own)), dim=-1)
+    return mx.nd.broadcast_div(offsets, mx.nd.array(variances, ctx=boxes.context, dtype=offsets.dtype))

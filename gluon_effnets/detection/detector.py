@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..models import Preprocessing, params
-from ..models.card import HasCard
+from ..models.card import HasCard, order_of
 from ..models.training_graph import CompiledTraining
 from .boxes import Detections, Selection
+from .losses import Criterion, Losses, MultiBox
+from .targets import Matching
 
 __all__ = ["Detector", "Predictor"]
 
@@ -27,12 +29,17 @@ class Predictor(CompiledTraining):
         """Replace the heads for the classes by new ones, for `classes` of them beside the background."""
         raise NotImplementedError
 
+    def reorder_class_heads(self, order: Sequence[int]) -> bool:
+        """Let the logits of an anchor be those at the places in `order` now; return whether this is possible."""
+        return False
+
 
 class Detector(HasCard, CompiledTraining):
     """Base of all detectors: images (N, in_channels, side, side) -> boxes, scores and classes of what is on them.
 
-    A call means the same in training and in evaluation, hybridized or not, and before and after either. Losses take
-    `predictions`.
+    A call means the same in training and in evaluation, hybridized or not, and before and after either. Training takes
+    `losses`: of the `predictions`, by the targets of `matching` and by `criterion`. A detector that learns more than
+    what its anchors answer has its own.
 
     Args:
         predictor: What is learned.
@@ -41,6 +48,8 @@ class Detector(HasCard, CompiledTraining):
         image_size: Side of the images, in pixels.
         selection: How detections are chosen among the boxes.
         definition: What decides the outputs but shows in no shape, see `ClassificationNet.definition`.
+        in_channels: Channels of the images.
+        make_detections: Makes the layer that decodes and chooses, from anchors, number of classes and selection.
 
     Attributes:
         predictor: (N, in_channels, side, side) -> logits, offsets.
@@ -51,6 +60,8 @@ class Detector(HasCard, CompiledTraining):
         in_channels: Channels of the images.
         info: DetectorInfo of a registered detector.
         preprocessing, origin, card: As of a `ClassificationNet`.
+        matching: Which anchors learn which boxes.
+        criterion: What their answers lack.
 
     Raises:
         ValueError: For fewer than one class.
@@ -62,6 +73,8 @@ class Detector(HasCard, CompiledTraining):
     """
 
     info: Any = None
+    matching: Matching = Matching()
+    criterion: Criterion = MultiBox()
 
     def __init__(
         self,
@@ -72,6 +85,7 @@ class Detector(HasCard, CompiledTraining):
         selection: Selection = Selection(),
         definition: Optional[Mapping[str, Any]] = None,
         in_channels: int = 3,
+        make_detections: Callable[[np.ndarray, int, Selection], Detections] = Detections,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -83,7 +97,7 @@ class Detector(HasCard, CompiledTraining):
         self._anchors, self._definition = anchors.astype(np.float32), dict(definition or {})
         with self.name_scope():
             self.predictor = predictor
-            self.detections = Detections(anchors, count, selection)
+            self.detections = make_detections(anchors, count, selection)
 
     @property
     def num_classes(self) -> int:
@@ -117,7 +131,10 @@ class Detector(HasCard, CompiledTraining):
     def choose(self, logits, offsets):
         """Return what a call makes of `predictions`: boxes in pixels of the images, scores and classes."""
         F = mx.sym if isinstance(logits, mx.sym.Symbol) else mx.nd
-        boxes, scores, classes = self.detections(logits, offsets)
+        return self._in_pixels(F, *self.detections(logits, offsets))
+
+    def _in_pixels(self, F, boxes, scores, classes):
+        """Detections with boxes in pixels of the images, -1 where there is none."""
         found = F.broadcast_like(F.expand_dims(scores, axis=2) > 0, boxes)
         return F.where(found, boxes * self.image_size, boxes), scores, classes
 
@@ -136,6 +153,29 @@ class Detector(HasCard, CompiledTraining):
             Logits (N, P, classes + 1), the background first, and offsets (N, P, 4) of the boxes from the anchors.
         """
         return tuple(self.predictor(x))
+
+    def losses(self, x, boxes, label) -> Losses:
+        """Return the parts of the loss of a batch; within `autograd.record()` gradients follow from them.
+
+        Args:
+            x: Images (N, in_channels, side, side).
+            boxes: (N, M, 4): x and y of two corners in shares of the image; any numbers where there is no box.
+            label: (N, M): classes from 0; -1 where there is no box.
+
+        Example:
+            >>> with mx.autograd.record():
+            ...     sums, counts = net.losses(x, boxes, label)
+            ...     loss = sum(sums[part] / mx.nd.maximum(1, counts[part]) for part in sums)
+        """
+        logits, offsets = self.predictions(x)
+        decoder = self.detections
+        targets = self.matching(decoder.anchors.data(x.context)[0], boxes, label, decoder.variances)
+        return self.criterion(logits, offsets, *targets)
+
+    def _wait_for_statistics(self):
+        # It is the predictor that trains, by a graph of its own.
+        self.predictor._wait_for_statistics()
+        super()._wait_for_statistics()
 
     def all_boxes(self, x) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
         """Return every box with its scores, before any is chosen, as runtimes without suppression give them.
@@ -193,6 +233,18 @@ class Detector(HasCard, CompiledTraining):
         self.apply(lambda block: block._clear_cached_op() if isinstance(block, HybridBlock) else None)
         if known._data is not None:
             self.initialize(ctx=known.list_ctx())
+
+    def reorder_classes(self, names: Sequence[str]) -> bool:
+        """Put the classes in the order of the given names.
+
+        Returns whether they are the names of `classes`, each of them once, and the heads can be put in another order;
+        if not, nothing changes.
+        """
+        places = None if self.classes is None else order_of(self.classes, names)
+        if places is None or not self.predictor.reorder_class_heads([0, *(1 + place for place in places)]):
+            return False
+        self.classes = list(names)
+        return True
 
     def definition(self) -> Dict[str, Any]:
         """What decides the outputs but shows in no shape."""

@@ -22,6 +22,7 @@ __all__ = [
     "described_detector_info",
     "detector_info",
     "get_detector",
+    "is_detector",
     "list_detectors",
     "load_detector",
     "register_detector",
@@ -43,7 +44,7 @@ class DetectorInfo:
         source: The code that fixes its numbers; empty where they are ours.
         reconstruction: What no source fixes, and is ours; empty if nothing is.
         classes: Number of classes if none is asked for.
-        image_size: Side of the images, in pixels.
+        image_size: Side of the images, in pixels, if none is asked for.
         computed: Rows of results/computed_detectors.json: options, parameters, multiply-adds and anchors.
     """
 
@@ -60,12 +61,21 @@ class DetectorInfo:
 class _Entry(NamedTuple):
     build: Callable[..., Detector]
     info: DetectorInfo
+    hidden: bool
 
 
 _entries: Dict[str, _Entry] = {}
 
 
-def register_detector(*, base: str, source: str = "", reconstruction: str = "", classes: int = 20) -> Callable:
+def register_detector(
+    *,
+    base: str,
+    source: str = "",
+    reconstruction: str = "",
+    classes: int = 20,
+    image_size: int = 320,
+    hidden: bool = False,
+) -> Callable:
     """Make a decorator that registers a function `name(classes, pretrained_base, ctx, **options) -> Detector`.
 
     Args:
@@ -73,6 +83,8 @@ def register_detector(*, base: str, source: str = "", reconstruction: str = "", 
         source: The code that fixes its numbers.
         reconstruction: What no source fixes, and is ours.
         classes: Number of classes if none is asked for.
+        image_size: Side of the images, in pixels, if none is asked for.
+        hidden: Built by name, but not listed.
 
     Raises:
         ValueError: If the name is taken.
@@ -83,7 +95,8 @@ def register_detector(*, base: str, source: str = "", reconstruction: str = "", 
         if name in _entries:
             raise ValueError(f"detector name {name} is registered already")
         summary = (build.__doc__ or "").strip().split("\n")[0]
-        _entries[name] = _Entry(build, DetectorInfo(name, summary, base, source, reconstruction, classes))
+        info = DetectorInfo(name, summary, base, source, reconstruction, classes, image_size)
+        _entries[name] = _Entry(build, info, hidden)
         return build
 
     return decorate
@@ -91,7 +104,12 @@ def register_detector(*, base: str, source: str = "", reconstruction: str = "", 
 
 def list_detectors() -> List[str]:
     """Return the names of the detectors, sorted."""
-    return sorted(_entries)
+    return sorted(name for name, entry in _entries.items() if not entry.hidden)
+
+
+def is_detector(name: str) -> bool:
+    """Whether a name is a detector's; hidden ones count."""
+    return name.lower() in _entries
 
 
 def detector_info(name: str) -> DetectorInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
@@ -12,9 +13,11 @@ from ..models import ClassificationNet
 from ..models.taps import Tap
 from ..nn import ConvBN, Norm
 from .anchors import AnchorLevel, anchor_boxes
-from .backbone import Backbone
+from .backbone import Backbone, base_definition
 from .boxes import Selection
 from .detector import Detector, Predictor
+from .losses import Criterion, MultiBox
+from .targets import Matching
 
 __all__ = ["BoxHead", "Form", "SSDLite", "SSDLitePredictor"]
 
@@ -32,6 +35,10 @@ class Form(NamedTuple):
         init: Of the convolutions of the heads.
         base_init: Of all others; None: that of the network.
         selection: How detections are chosen.
+        matching: Which anchors learn which boxes.
+        criterion: What their answers lack.
+        class_init: Of the convolutions of the heads for the classes; None: as of the others.
+        class_prior: How probable every class is before training, by the biases of its heads; None: these are 0.
     """
 
     taps: Sequence[Tap]
@@ -43,6 +50,10 @@ class Form(NamedTuple):
     init: mx.init.Initializer = mx.init.Xavier()
     base_init: Optional[mx.init.Initializer] = None
     selection: Selection = Selection()
+    matching: Matching = Matching()
+    criterion: Criterion = MultiBox()
+    class_init: Optional[mx.init.Initializer] = None
+    class_prior: Optional[float] = None
 
 
 class BoxHead(HybridBlock):
@@ -56,6 +67,8 @@ class BoxHead(HybridBlock):
         use_bias: Of the depthwise convolution.
         norm: How its BN is made.
         init: Of the convolutions.
+        bias: That the 1x1 convolution begins with.
+        kernel: Of the last convolution, 1 or 3.
     """
 
     def __init__(
@@ -68,6 +81,8 @@ class BoxHead(HybridBlock):
         use_bias: bool = False,
         norm: Norm = Norm(),
         init: Optional[mx.init.Initializer] = None,
+        bias: float = 0.0,
+        kernel: int = 1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -79,7 +94,9 @@ class BoxHead(HybridBlock):
                     in_channels, in_channels, 3, groups=in_channels, act="relu6", norm=norm, use_bias=use_bias
                 )
                 self.depthwise.conv.weight.init = init
-            self.output = nn.Conv2D(boxes * values, 1, in_channels=in_channels, weight_initializer=init)
+            inits = {"weight_initializer": init, "bias_initializer": mx.init.Constant(bias)}
+            pad = kernel // 2
+            self.output = nn.Conv2D(boxes * values, kernel, padding=pad, in_channels=in_channels, **inits)
 
     def hybrid_forward(self, F, x):
         x = self.output(self.depthwise(x) if self.depthwise is not None else x)
@@ -112,8 +129,8 @@ class SSDLitePredictor(Predictor):
             if [side for _, side in shapes] != sides:
                 raise ValueError(f"the anchors are for maps of {sides} pixels, but there are {shapes} at {image_size}")
             self._channels = [channels for channels, _ in shapes]
-            self.box_heads = self._heads(4)
-            self.class_heads = self._heads(classes + 1)
+            self.box_heads = self._heads(4, form.init)
+            self.class_heads = self._class_heads(classes)
 
     def _extra_shapes(self, last: Tuple[int, int]) -> List[Tuple[int, int]]:
         x, maps = mx.sym.var("data"), []
@@ -123,18 +140,32 @@ class SSDLitePredictor(Predictor):
         _, shapes, _ = mx.sym.Group(maps).infer_shape(data=(1, last[0], last[1], last[1]))
         return [shape[1:3] for shape in shapes]
 
-    def _heads(self, values: int) -> nn.HybridSequential:
+    def _class_heads(self, classes: int) -> nn.HybridSequential:
+        prior = self._form.class_prior
+        bias = 0.0 if prior is None else math.log(prior / (1 - prior))
+        return self._heads(classes + 1, self._form.class_init or self._form.init, bias)
+
+    def _heads(self, values: int, init: mx.init.Initializer, bias: float = 0.0) -> nn.HybridSequential:
         form, heads, last = self._form, nn.HybridSequential(), len(self._channels) - 1
         with heads.name_scope():
             for number, (channels, level) in enumerate(zip(self._channels, form.levels)):
-                settings = {"use_bias": form.head_bias, "norm": form.norm, "init": form.init}
+                settings = {"use_bias": form.head_bias, "norm": form.norm, "init": init, "bias": bias}
                 depthwise = not (form.plain_last_head and number == last)
                 heads.add(BoxHead(channels, level.boxes_per_position, values, depthwise=depthwise, **settings))
         return heads
 
     def make_class_heads(self, classes: int) -> None:
         with self.name_scope():
-            self.class_heads = self._heads(classes + 1)
+            self.class_heads = self._class_heads(classes)
+
+    def reorder_class_heads(self, order: Sequence[int]) -> bool:
+        for head in self.class_heads:
+            for param in (head.output.weight, head.output.bias):
+                array = param.list_data()[0]
+                places = mx.nd.array(order, dtype="int32", ctx=array.context)
+                values = array.reshape((-1, len(order), *array.shape[1:])).take(places, axis=1)
+                param.set_data(values.reshape(array.shape))
+        return True
 
     def default_initializer(self) -> mx.init.Initializer:
         return self._base_init
@@ -176,17 +207,14 @@ class SSDLite(Detector):
     ):
         count = classes if isinstance(classes, int) else len(classes)
         predictor = SSDLitePredictor(net, form, count, image_size)
-        base = {**net.options, **net.definition()}
-        # BN of the network; that of extra layers and heads belongs to the form.
-        known = {key: base.pop(key) for key in ("bn_epsilon", "padding") if key in base}
         super().__init__(
             predictor,
             anchor_boxes(form.levels),
             classes,
             image_size,
             form.selection,
-            {"base": base, **known, **(definition or {})},
+            {**base_definition(net), **(definition or {})},
             net.in_channels,
             **kwargs,
         )
-        self.form = form
+        self.form, self.matching, self.criterion = form, form.matching, form.criterion

@@ -29,11 +29,13 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
-from ..models import ClassificationNet, Preprocessing, get_model
+from ..models import ClassificationNet, Preprocessing
 from ..models.taps import Tap
 from ..nn import BlockStyle, ConvChain, MBBlock, Norm, Unit
 from .anchors import AnchorLevel
+from .backbone import base_network
 from .boxes import Selection
+from .losses import Focal
 from .registry import register_detector
 from .ssdlite import Form, SSDLite
 
@@ -61,6 +63,13 @@ STEPS = (16, 32, 64, 120, 160, 320)
 MIN_SIZES = (45, 90, 135, 180, 225, 270)
 SECOND_SIZES = {"voc": (120, 180, 220, 260, 300, 320), "coco": (90, 135, 180, 225, 270, 315)}
 SELECTIONS = {"voc": Selection(), "coco": Selection(0.05, 0.5, scores="sigmoid")}
+# The repository gives the classes five times the weight of the offsets, and of all 81 logits it has the last one learn
+# that nothing is there, where ours is the first.
+FOCAL: Dict[str, Any] = {
+    "criterion": Focal(0.25, 2.0, weight=5.0),
+    "class_init": mx.init.Normal(0.01),
+    "class_prior": 0.01,
+}
 V3_NORM = Norm(epsilon=1e-3, momentum=0.97)
 # A side of an anchor grows by 1000 / 16 at most.
 V3_SELECTION = Selection(0.001, 0.55, 300, 300, largest_growth=1000 / 16, inside=True)
@@ -148,6 +157,7 @@ class ThirdPartySSDLite(SSDLite):
             plain_last_head=True,
             head_bias=True,
             selection=selection or SELECTIONS[form],
+            **(FOCAL if form == "coco" else {}),
         )
         super().__init__(net, numbers, classes, image_size=SIDE, definition={"form": form})
 
@@ -177,11 +187,6 @@ class TorchvisionSSDLite(SSDLite):
         super().__init__(net, numbers, classes, image_size=SIDE)
 
 
-def _base(name: str, pretrained: Any, ctx, options: Dict[str, Any]) -> ClassificationNet:
-    # Classes matter to the classifier alone, which a detector leaves out.
-    return get_model(name, pretrained, ctx=ctx, **options) if pretrained else get_model(name, classes=1, **options)
-
-
 def _third_party(
     name: str,
     taps,
@@ -195,7 +200,7 @@ def _third_party(
     **options,
 ) -> SSDLite:
     """`form` : 'voc' or 'coco', see `ThirdPartySSDLite`; `options` are those of the network."""
-    return ThirdPartySSDLite(_base(name, pretrained_base, ctx, options), taps, extras, classes, form, selection)
+    return ThirdPartySSDLite(base_network(name, pretrained_base, ctx, options), taps, extras, classes, form, selection)
 
 
 def _on_mobilenet_v3(
@@ -215,7 +220,7 @@ def _on_mobilenet_v3(
         own["reduced_tail"] = True
     if not pretrained_base:  # else that of the weights
         own["bn_epsilon"] = V3_NORM.epsilon
-    return TorchvisionSSDLite(_base(name, pretrained_base, ctx, {**own, **options}), classes, selection)
+    return TorchvisionSSDLite(base_network(name, pretrained_base, ctx, {**own, **options}), classes, selection)
 
 
 _NEXT_TAPS = ["expansion", "-1.-1.expansion"]

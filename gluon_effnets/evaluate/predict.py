@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Generic, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar, Union
 
 import mxnet as mx
 import numpy as np
@@ -22,12 +22,91 @@ from ..train.data.augment import evaluation_crop
 from ..train.data.decode import UnreadableImageError, decode_image, read_image_file, to_input
 from ..train.data.settings import settings_for
 
-__all__ = ["Classifier", "ExportedClassifier", "best", "find_images"]
+__all__ = ["Classifier", "ExportedClassifier", "OfImages", "best", "find_images", "read_image"]
 
 log = logging.getLogger(__name__)
 
+Input = TypeVar("Input")
+Answer = TypeVar("Answer")
 
-class _ImageClassifier:
+
+class OfImages(Generic[Input, Answer]):
+    """What a network says of image files; a subclass makes its input of an image, and its answers of inputs.
+
+    Parameters
+    ----------
+    card : the network's, with a complete preprocessing.
+    where : the file that the network comes from.
+    """
+
+    def __init__(self, card: Card, where: Union[str, Path]):
+        self._where, self.names = where, card.classes
+        self.settings = DataSettings(**settings_for(card.preprocessing))
+
+    def _input(self, image: np.ndarray) -> Input:
+        """What the network gets of decoded pixels (h, w, 3)."""
+        raise NotImplementedError
+
+    def _answers(self, inputs: Sequence[Input]) -> Any:
+        """An `Answer` for each input."""
+        raise NotImplementedError
+
+    def _normalized(self, image: np.ndarray) -> np.ndarray:
+        return to_input(luminance(image) if len(self.settings.mean) == 1 else image, self.settings)
+
+    def __call__(self, path) -> Answer:
+        """The answer to one image file.
+
+        Raises:
+            OSError: The file cannot be read (FileNotFoundError if it is not there) or is no image.
+            ValueError: The network's answer is no number.
+        """
+        return self._answers([self._input(read_image(path))])[0]
+
+    def batches(self, paths: Iterable, batch: int = 1) -> Iterator[Tuple[Any, Union[Answer, OSError]]]:
+        """Yield every path with its answer, or with the error if it cannot be read, in order.
+
+        Args:
+            paths: Image files.
+            batch: Images that go through the network together.
+
+        Raises:
+            ValueError: `batch` is below 1.
+        """
+        if batch < 1:
+            raise ValueError(f"the number of images in a batch is {batch}; it must be at least 1")
+        waiting: List[Tuple[Any, Union[Input, OSError]]] = []
+        for path in paths:
+            try:
+                waiting.append((path, self._input(read_image(path))))
+            except OSError as error:
+                waiting.append((path, error))
+            if sum(not isinstance(found, OSError) for _, found in waiting) == batch:
+                yield from self._done(waiting)
+                waiting = []
+        yield from self._done(waiting)
+
+    def _done(self, waiting):
+        readable = [found for _, found in waiting if not isinstance(found, OSError)]
+        answers = iter(self._answers(readable) if readable else ())
+        return [(path, found if isinstance(found, OSError) else next(answers)) for path, found in waiting]
+
+
+def read_image(path) -> np.ndarray:
+    """Return the pixels of an image file, (h, w, 3) uint8 RGB.
+
+    Raises:
+        OSError: The file cannot be read (FileNotFoundError if it is not there) or is no image.
+    """
+    try:
+        return decode_image(read_image_file(str(Path(path).expanduser())), str(path))
+    except UnreadableImageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise FileNotFoundError(f"no image at {named(path)}: it {error.reason}") from None
+        raise OSError(f"{named(path)} {error.reason}") from None
+
+
+class _ImageClassifier(OfImages[np.ndarray, np.ndarray]):
     """`classifier(path)` -> probabilities (num_classes,), by a function (n, C, H, W) -> logits (n, num_classes).
 
     C is 3, or 1 for a network of grey images.
@@ -44,65 +123,19 @@ class _ImageClassifier:
     def __init__(
         self, logits: Callable[[np.ndarray], np.ndarray], card: Card, image_size: Optional[int], where: Union[str, Path]
     ):
-        self._logits, self._where = logits, where
-        self.names, preprocessing = card.classes, card.preprocessing
+        preprocessing = card.preprocessing
         if image_size not in (None, preprocessing.image_size):
             log.warning("images are %s x %s as asked; %s is for %d", *[image_size] * 2, where, preprocessing.image_size)
-            preprocessing = preprocessing._replace(image_size=image_size)
-        self.settings = DataSettings(**settings_for(preprocessing))
+            card = card._replace(preprocessing=preprocessing._replace(image_size=image_size))
+        super().__init__(card, where)
+        self._logits = logits
 
-    def __call__(self, path) -> np.ndarray:
-        """The probabilities of the classes for one image file.
+    def _input(self, image: np.ndarray) -> np.ndarray:
+        return self._normalized(evaluation_crop(image, self.settings))
 
-        Raises:
-            OSError: The file cannot be read (FileNotFoundError if it is not there) or is no image.
-            ValueError: The network's answer is no number.
-        """
-        return self._probabilities([self._pixels(path)])[0]
-
-    def batches(self, paths: Iterable, batch: int = 1) -> Iterator[Tuple[Any, Union[np.ndarray, OSError]]]:
-        """Yield every path with its probabilities, or with the error if it cannot be read, in order.
-
-        Args:
-            paths: Image files.
-            batch: Images that go through the network together.
-
-        Raises:
-            ValueError: `batch` is below 1.
-        """
-        if batch < 1:
-            raise ValueError(f"the number of images in a batch is {batch}; it must be at least 1")
-        waiting: List[Tuple[Any, Union[np.ndarray, OSError]]] = []
-        for path in paths:
-            try:
-                waiting.append((path, self._pixels(path)))
-            except OSError as error:
-                waiting.append((path, error))
-            if sum(isinstance(found, np.ndarray) for _, found in waiting) == batch:
-                yield from self._done(waiting)
-                waiting = []
-        yield from self._done(waiting)
-
-    def _done(self, waiting):
-        readable = [found for _, found in waiting if isinstance(found, np.ndarray)]
-        probabilities = iter(self._probabilities(readable) if readable else ())
-        return [(path, next(probabilities) if isinstance(found, np.ndarray) else found) for path, found in waiting]
-
-    def _pixels(self, path) -> np.ndarray:
-        try:
-            image = decode_image(read_image_file(str(Path(path).expanduser())), str(path))
-        except UnreadableImageError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                raise FileNotFoundError(f"no image at {named(path)}: it {error.reason}") from None
-            raise OSError(f"{named(path)} {error.reason}") from None
-        image = evaluation_crop(image, self.settings)
-        if len(self.settings.mean) == 1:
-            image = luminance(image)
-        return to_input(image, self.settings)
-
-    def _probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        logits = self._logits(np.stack(images))
-        if logits.shape != (len(images), self.num_classes):
+    def _answers(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        logits = self._logits(np.stack(inputs))
+        if logits.shape != (len(inputs), self.num_classes):
             raise ValueError(f"{self._where} answers {logits.shape}, not {self.num_classes} classes for each image")
         if not np.isfinite(logits).all():
             raise ValueError(
@@ -132,7 +165,7 @@ class Classifier(_ImageClassifier):
 
     def __init__(self, name: str, weights: str, image_size: int | None = None, **options: Any):
         self.net = net = get_model(name, pretrained=weights, **options)
-        _require_images(net.in_channels, net.preprocessing, weights)
+        require_images(net.in_channels, net.preprocessing, weights)
         require_finite(net, weights)
         net.hybridize(static_alloc=True, static_shape=True)
         self.num_classes = net.num_classes
@@ -161,7 +194,7 @@ class ExportedClassifier(_ImageClassifier):
         if about.task:
             raise ValueError(f"{path} describes a detector, which has no logits; open_exported runs it")
         logits = load_routed(path, trust=trust).logits if about.routes else open_exported(path, trust)
-        _require_images(about.in_channels, about.preprocessing, path)
+        require_images(about.in_channels, about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):
             raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {size}")
@@ -171,7 +204,8 @@ class ExportedClassifier(_ImageClassifier):
         )
 
 
-def _require_images(in_channels: Optional[int], preprocessing: Preprocessing, where) -> None:
+def require_images(in_channels: Optional[int], preprocessing: Preprocessing, where) -> None:
+    """Raise ValueError for a network that takes neither color nor gray images."""
     given = len(preprocessing.mean)
     if in_channels not in (1, 3) or given != in_channels:
         raise ValueError(

@@ -27,13 +27,17 @@ from ..train.evaluation import placed
 __all__ = [
     "EXPORTED",
     "PROTOCOLS",
+    "Shown",
     "Subject",
     "as_in_data",
     "context",
+    "fitting",
     "open_export",
     "open_pair",
     "open_weights",
+    "order_in_data",
     "subject_of",
+    "with_preprocessing",
 ]
 
 log = logging.getLogger(__name__)
@@ -72,7 +76,7 @@ class Subject(NamedTuple):
         return self.classes[label] if self.classes else str(label)
 
 
-class _Shown(NamedTuple):
+class Shown(NamedTuple):
     """Settings of the data, and where the preprocessing in them is from."""
 
     settings: DataSettings
@@ -126,13 +130,14 @@ def open_export(
     """
     about = Description.read(path)
     if about.task:
-        raise ValueError(f"{path} describes a detector, which has no logits; open_exported runs it")
-    shown = _shown(described_info(about.model), source, about.preprocessing, path, overrides, protocol)
-    data = _fitting(open_data(shown.settings, seed=0), path, about.num_classes, about.in_channels)
+        raise ValueError(f"{path} describes a detector, which has no logits; open_detector_export opens it")
+    settings = _settings(described_info(about.model), source, overrides)
+    shown = with_preprocessing(settings, about.preprocessing, path, overrides, protocol)
+    data = fitting(open_data(shown.settings, seed=0), path, about.num_classes, about.in_channels)
     if about.input_shape[2:] not in ((None, None), (data.image_size,) * 2):
         raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {data.image_size}")
     run = load_routed(path, trust=trust).logits if about.routes else open_exported(path, trust)
-    order = _order_in_data(about.names, data, path)
+    order = order_in_data(about.names, data, path)
 
     def logits(batch: Batch) -> np.ndarray:
         found = run(batch.data[: batch.num_valid].asnumpy())
@@ -179,23 +184,25 @@ def _open_pair(
     overrides: Sequence[str],
     options: Optional[Dict[str, Any]],
     protocol: str,
-) -> Tuple[ClassificationNet, Data, _Shown]:
+) -> Tuple[ClassificationNet, Data, Shown]:
     stored = params.read(weights)
-    shown = _shown(model_info(name), source, stored.preprocessing, weights, overrides, protocol)
+    settings = _settings(model_info(name), source, overrides)
+    shown = with_preprocessing(settings, stored.preprocessing, weights, overrides, protocol)
     data = open_data(shown.settings, seed=0)
     # What the file does not say follows from the data; get_model takes the rest from the file.
     recipe = load_recipe(*_recipe(model_info(name), source, overrides))
     inferred = {k: v for k, v in model_options(recipe, data).items() if k not in stored.identity}
     options = {**inferred, **(options or {}), "classes": None}
     net = get_model(name, pretrained=weights, ctx=context(), **options)
-    _fitting(data, weights, net.num_classes, net.in_channels)
+    fitting(data, weights, net.num_classes, net.in_channels)
     params.require_finite(net, weights)
     net.hybridize(static_alloc=True, static_shape=True)
     return net, data, shown
 
 
-def _fitting(data: Data, where: str, num_classes: int, in_channels: int) -> Data:
-    """The data, if a network of so many classes and channels can be evaluated on them."""
+def fitting(data: Data, where: str, num_classes: int, in_channels: int, detects: bool = False) -> Data:
+    """The data, if a network of so many classes and channels can be evaluated on them; else ValueError."""
+    data.check_purpose(detects, where)
     source = data.settings.source
     for own, theirs, what in (
         (num_classes, data.num_classes, "classes"),
@@ -220,25 +227,32 @@ def _usual_settings(info: ModelInfo) -> List[str]:
     return [f"data.{key}={json.dumps(value)}" for key, value in settings_for(usual).items()]
 
 
-def _shown(
-    info: ModelInfo,
-    source: str,
-    recorded: Optional[Preprocessing],
-    where: str,
-    overrides: Sequence[str],
-    protocol: str,
-) -> _Shown:
-    """The settings with the preprocessing of a protocol, but for what the user set."""
+def _settings(info: ModelInfo, source: str, overrides: Sequence[str]) -> DataSettings:
+    return load_recipe(*_recipe(info, source, overrides)).data
+
+
+def with_preprocessing(
+    settings: DataSettings, recorded: Optional[Preprocessing], where: str, overrides: Sequence[str], protocol: str
+) -> Shown:
+    """Return settings with the preprocessing of a protocol, but for what the user set.
+
+    Args:
+        settings: With what is usual, and with the overrides.
+        recorded: The preprocessing that a file records, or None.
+        where: That file.
+        overrides: What the user set.
+        protocol: See `open_pair`.
+    """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    settings = load_recipe(*_recipe(info, source, overrides)).data
+    source = settings.source
     uncropped = parse_source(source).kind in UNCROPPED
     explicit = {override.partition("=")[0].partition(".")[2] for override in overrides} & set(SETTING_OF.values())
     if uncropped and SETTING_OF["crop"] in explicit:
         raise ValueError(f"images of {source} show their object in full and are not cropped: leave out the crop")
     asked = f", {' and '.join(sorted(explicit))} as asked" if explicit else ""
     if recorded is None:
-        return _Shown(settings, f"usual, as {where} records nothing{asked}")
+        return Shown(settings, f"usual, as {where} records nothing{asked}")
     wanted = settings_for(recorded if protocol == "recorded" else recorded.normalization)
     if protocol == "usual":
         wanted.pop(SETTING_OF["crop_first"])
@@ -249,7 +263,7 @@ def _shown(
         changes = ", ".join(f"{key} {getattr(settings, key)} instead of {wanted[key]}" for key in against)
         log.warning("%s is marked with another preprocessing than it gets as asked: %s", where, changes)
     settings = replace(settings, **{key: value for key, value in wanted.items() if key not in explicit})
-    return _Shown(settings, f"{protocol}{asked}")
+    return Shown(settings, f"{protocol}{asked}")
 
 
 def context() -> mx.Context:
@@ -270,7 +284,7 @@ def as_in_data(net: ClassificationNet, data: Data, weights: str) -> None:
     _say_reordered(data, weights, difference)
 
 
-def _order_in_data(names: Optional[Sequence[str]], data: Data, where: str) -> Optional[np.ndarray]:
+def order_in_data(names: Optional[Sequence[str]], data: Data, where: str) -> Optional[np.ndarray]:
     """The places of the classes of the data among an export's; None if they are in order, or one side has no names."""
     difference = compare_names(names, data.class_names)
     if difference is None:

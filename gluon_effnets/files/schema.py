@@ -131,19 +131,20 @@ def table_of(inner: Check, most: int = 10_000) -> Check:
     return check
 
 
-def record(needed: Mapping[str, Check], others: Optional[Mapping[str, Check]] = None) -> Check:
-    """Allow objects that have all of some keys, perhaps some of the others, and no more."""
+def record(needed: Mapping[str, Check], others: Optional[Mapping[str, Check]] = None, closed: bool = True) -> Check:
+    """Allow objects that have all of some keys, perhaps some of the others, and, if `closed`, no more."""
     known = {**needed, **(others or {})}
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):
             _refuse(value, where, "an object with keys")
-        missing, unknown = sorted(needed.keys() - value.keys()), sorted(value.keys() - known.keys())
+        missing, unknown = needed.keys() - value.keys(), value.keys() - known.keys() if closed else ()
         if missing:
-            raise ValueError(f"{where} lacks {shortened(missing[0])}")
+            raise ValueError(f"{where} lacks {shortened(min(missing))}")
         if unknown:
-            raise ValueError(f"{where} has the key {shortened(unknown[0])}, which is not known")
+            raise ValueError(f"{where} has the key {shortened(min(unknown))}, which is not known")
         for key, item in value.items():
-            known[key](item, f"{where}.{key}")
+            if key in known:
+                known[key](item, f"{where}.{key}")
 
     return check

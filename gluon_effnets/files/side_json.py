@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, List, Tuple, Union
+from typing import Any, Callable, Collection, Dict, List, Tuple, Union
 
 from .regular import MOST_TEXT, read_bytes
 from .text import shown
@@ -15,7 +15,9 @@ _DEPTH = 32
 _DIGITS = 40  # of a number; whole ones of more take Python minutes
 
 
-def read_json(path, what: str = "file", most: int = MOST_TEXT, finite: bool = True) -> Any:
+def read_json(
+    path, what: str = "file", most: int = MOST_TEXT, finite: bool = True, without: Collection[str] = ()
+) -> Any:
     """Return the content of a JSON file.
 
     Args:
@@ -23,19 +25,20 @@ def read_json(path, what: str = "file", most: int = MOST_TEXT, finite: bool = Tr
         what: What it should be, for the error text.
         most: Bytes that it may have.
         finite: Whether NaN and infinities are refused.
+        without: Keys whose values are forgotten as soon as they are read, so that a large file needs little memory.
 
     Raises:
         FileNotFoundError: It is not there.
         ValueError: It is no regular file, no JSON, cut short, or of a kind that no program of ours writes.
     """
-    return parse_json(read_bytes(path, what, most), path, finite)
+    return parse_json(read_bytes(path, what, most), path, finite, without)
 
 
-def parse_json(text: Union[str, bytes], where, finite: bool = True) -> Any:
+def parse_json(text: Union[str, bytes], where, finite: bool = True, without: Collection[str] = ()) -> Any:
     """Return the content of a JSON text. Raises ValueError, which names `where` it stands, as `read_json` does."""
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
-        content = json.loads(text, parse_int=_whole)
+        content = json.loads(text, parse_int=_whole, object_hook=_forgetting(without) if without else None)
         _check(content, finite)
     except RecursionError:
         raise ValueError(f"{where} has lists within lists, deeper than {_DEPTH}") from None
@@ -49,6 +52,15 @@ def parse_json(text: Union[str, bytes], where, finite: bool = True) -> Any:
 
 class _Refused(Exception):
     pass
+
+
+def _forgetting(keys: Collection[str]) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
+    def forget(content: Dict[str, Any]) -> Dict[str, Any]:
+        for key in keys:
+            content.pop(key, None)
+        return content
+
+    return forget
 
 
 def _whole(digits: str) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 
 from .._foreign import is_foreign
 from ..complexity import count_params
+from ..detection import Detector, get_detector, is_detector, list_detectors, load_detector
 from ..models import Card, ClassificationNet, get_model
 from ..models.card import compare_names
 from ..weights.conversion import weights_path
@@ -37,6 +38,8 @@ from .tasks import Task, make_task
 __all__ = ["SMALL_IMAGE", "Built", "Hooks", "build", "model_options", "resume", "say"]
 
 log = logging.getLogger(__name__)
+
+Network = Union[ClassificationNet, Detector]
 
 SMALL_IMAGE = 96  # below this side the first convolution keeps the resolution
 
@@ -107,6 +110,7 @@ def build(
     data = open_data(data_settings(recipe), seed=recipe.seed, rank=workers.rank, world=workers.size)
     if not data.num_train:
         raise ValueError(f"{recipe.data.source} has no training images; it serves for evaluation alone (validate)")
+    _check_together(recipe, task, data)
     precision = Precision(recipe.precision, ctx)
     workers.progress("making the network")
     net = _make_net(recipe, data, ctx)
@@ -117,7 +121,7 @@ def build(
         if difference:
             raise ValueError(f"{start} was trained with other classes: {difference}; --fresh starts over")
         net.card = _card(data, net.origin)
-    elif recipe.pretrained and workers.is_writer:
+    elif (recipe.pretrained or recipe.model_options.get("pretrained_base")) and workers.is_writer:
         restore_statistics(net, data, ctx)
     workers.broadcast_([p.data() for _, p in sorted(net._collect_params_with_prefix().items())], "weights")
 
@@ -159,7 +163,8 @@ def build(
     average = (AverageStatistics(),) if workers.size > 1 else ()
     skipped = SkippedUpdates(recipe.max_skipped_updates)
     service = (*average, Unpruned(), JsonLines(), Progress(), skipped, Watched())
-    checkpoint = Checkpoint((*hooks, *extra, *service), recipe.as_dict(), every=recipe.checkpoint_every)
+    kept = (*hooks, *extra, *service)
+    checkpoint = Checkpoint(kept, recipe.as_dict(), every=recipe.checkpoint_every, best_of=task.best_of)
     return Built(state, task, Hooks(hooks, extra, service, checkpoint))
 
 
@@ -170,19 +175,34 @@ def model_options(recipe: Recipe, data: Data) -> Dict[str, Any]:
         recipe: Its `model_options` go before.
         data: Decides `classes` and `in_channels`, and with small images the stride of the first convolution; a network
             from outside of the package, which may have no such option, keeps its own, and one with pretrained weights
-            theirs.
+            theirs. Of a detector it decides the classes alone.
     """
+    if is_detector(recipe.model):
+        channels = {} if data.in_channels == 3 else {"in_channels": data.in_channels}
+        return {**channels, **recipe.model_options, "classes": data.class_names or data.num_classes}
     is_open = not (recipe.pretrained or is_foreign(recipe.model))
     small = {"stem_stride": 1} if data.image_size < SMALL_IMAGE and is_open else {}
     return {**small, **recipe.model_options, "classes": data.num_classes, "in_channels": data.in_channels}
 
 
-def _make_net(recipe: Recipe, data: Data, ctx: mx.Context) -> ClassificationNet:
+def _check_together(recipe: Recipe, task: Task, data: Data) -> None:
+    """Raise ValueError unless network, task and data are all for boxes or all for classes of images."""
+    detects = is_detector(recipe.model)
+    data.check_purpose(detects, recipe.model)
+    if detects and not task.detects:
+        raise ValueError(f"{recipe.model} is a detector, which task {recipe.task} does not train: set task=detection")
+    if task.detects and not detects:
+        raise ValueError(
+            f"task {recipe.task} trains detectors, such as {list_detectors()[0]}, and {recipe.model} classifies "
+            "images: set task=classification, or another model"
+        )
+
+
+def _make_net(recipe: Recipe, data: Data, ctx: mx.Context) -> Network:
     # Initializers draw from MXNet's global generator.
     mx.random.seed(recipe.seed)
-    pretrained = recipe.pretrained and weights_path(recipe.model, recipe.pretrained)
     try:
-        net = get_model(recipe.model, pretrained=pretrained or False, ctx=ctx, **model_options(recipe, data))
+        net = _make_detector(recipe, data, ctx) if is_detector(recipe.model) else _make_classifier(recipe, data, ctx)
     except TypeError as error:
         raise ValueError(f"model_options: {error}") from None
     if not recipe.pretrained:
@@ -195,21 +215,41 @@ def _make_net(recipe: Recipe, data: Data, ctx: mx.Context) -> ClassificationNet:
     return net
 
 
+def _make_classifier(recipe: Recipe, data: Data, ctx: mx.Context) -> ClassificationNet:
+    pretrained = recipe.pretrained and weights_path(recipe.model, recipe.pretrained)
+    return get_model(recipe.model, pretrained=pretrained or False, ctx=ctx, **model_options(recipe, data))
+
+
+def _make_detector(recipe: Recipe, data: Data, ctx: mx.Context) -> Detector:
+    options = model_options(recipe, data)
+    if not recipe.pretrained:
+        net = get_detector(recipe.model, ctx=ctx, **options)
+    elif "pretrained_base" in options:
+        raise ValueError("pretrained are weights of the whole detector: leave model_options.pretrained_base out")
+    else:
+        net = load_detector(recipe.pretrained, ctx, name=recipe.model, **recipe.model_options)
+    if net.image_size != data.image_size:
+        size = f"images of {net.image_size} pixels"
+        raise ValueError(f"data.image_size is {data.image_size}, and {recipe.model} takes {size}: set it to that")
+    return net
+
+
 def _card(data: Data, origin: Mapping[str, str]) -> Card:
     changed = {**origin, "changed": "trained further"} if origin else {}
     return Card(data.class_names, data.preprocessing, changed)
 
 
-def _take_classes(net: ClassificationNet, data: Data, pretrained: Optional[str]) -> None:
+def _take_classes(net: Network, data: Data, pretrained: Optional[str]) -> None:
     """Let the classifier of pretrained weights, if it has names, answer in the classes of the data."""
     if net.classes is not None and data.class_names is None:
         log.warning("the classes of %s have no names; those in %s are left out", data.settings.source, pretrained)
     difference = compare_names(net.classes, data.class_names)
-    if difference is None:
+    if difference is None and net.num_classes == data.num_classes:
         return
     if net.reorder_classes(data.class_names or ()):
         log.warning("the classes of %s, %s: its classifier is put in the order of the data", pretrained, difference)
         return
+    difference = difference or f"there were {net.num_classes}, now there are {data.num_classes}"
     log.warning("the classes of %s are others, %s: the classifier is new", pretrained, difference)
     net.reset_class(data.num_classes)
 

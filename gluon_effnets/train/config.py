@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from .. import _resources
 from .._foreign import is_foreign
+from ..detection import is_detector
 from ..files.text import shortened, shown
 from ..files.yaml_text import parse_yaml, read_yaml
 from ..models import list_models, model_info
@@ -31,6 +32,7 @@ __all__ = [
 UNSET = "???"
 _MOST_SECTIONS = 8
 # Of a run's last update, of its best checkpoint, or the moving average of the hook `ema`.
+OWN_BOXES = "own_boxes.yaml"  # a recipe for any detector
 EXPORTED_WEIGHTS = ("last", "best", "ema")
 
 
@@ -212,8 +214,10 @@ def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
 def _near_recipe(name: str, model: Optional[str] = None) -> str:
     """What to add to a command instead of a recipe `name` that is not there: the one of the nearest name that is.
 
-    Of the family of `model`, if that has any. Raises ValueError for an unknown model.
+    Of the family of `model`, if that has any; of a detector the one for any. Raises ValueError for an unknown model.
     """
+    if model and is_detector(model):
+        return f"for instance: add --config {_resources.folder('configs') / OWN_BOXES}"
     related: List[str] = []
     if model and not is_foreign(model):
         related = list_models(family=model_info(model).family, has_recipe=True)

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Dict, List, MutableMapping, Optional
 
 import mxnet as mx
+import numpy as np
 
 from .._requirements import install_command
 from .activity import Activity, list_threads
@@ -69,8 +70,15 @@ class Workers:
         """Add every value over the workers; those of rank 0, where another worker has none of them."""
         return values
 
+    def gather(self, rows: np.ndarray, name: str) -> np.ndarray:
+        """Return the rows of all workers, in the order of these: (R, W) float64, W >= 1 equal for all, R not."""
+        return rows
+
     def average_(self, arrays: List[mx.nd.NDArray], name: str) -> None:
         """Replace every array by its mean over the workers, in place. `name` tells concurrent calls apart."""
+
+    def average_in_update_(self, array: mx.nd.NDArray, name: str) -> None:
+        """As `average_`, of one array within an update, which need not wait for it."""
 
     def broadcast_(self, arrays: List[mx.nd.NDArray], name: str) -> None:
         """Replace every array by that of rank 0, in place."""
@@ -193,6 +201,22 @@ class HorovodWorkers(Workers):
         total = mx.nd.array([values.get(key, 0) for key in keys], dtype="float64")
         total = self._hvd.allreduce(total, average=False, name="sum")
         return dict(zip(keys, total.asnumpy().tolist()))
+
+    def gather(self, rows: np.ndarray, name: str) -> np.ndarray:
+        self.progress(f"gathering {name} from the workers", exchange=True)
+        # MXNet has no arrays without rows: before those of a worker comes one with their number.
+        sent = np.concatenate([np.full((1, rows.shape[1]), len(rows), np.float64), rows])
+        gathered = self._hvd.allgather(mx.nd.array(sent, dtype="float64"), name=f"gather.{name}").asnumpy()
+        found = []
+        while len(gathered):
+            end = 1 + int(gathered[0, 0])
+            found.append(gathered[1:end])
+            gathered = gathered[end:]
+        return np.concatenate(found)
+
+    def average_in_update_(self, array: mx.nd.NDArray, name: str) -> None:
+        self._link.enter_exchange()
+        self._hvd.allreduce_(array, average=True, name=f"average.{name}")
 
     def average_(self, arrays: List[mx.nd.NDArray], name: str) -> None:
         self.progress(f"averaging {name} over the workers", exchange=True)

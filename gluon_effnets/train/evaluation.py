@@ -15,13 +15,16 @@ from .dist import Workers
 from .memory_format import restore_layout
 from .metrics import means
 
-__all__ = ["Score", "evaluate", "placed"]
+__all__ = ["Finish", "Score", "evaluate", "placed"]
 
 Score = Callable[[Batch], Dict[str, float]]
+Finish = Callable[[Dict[str, float]], Dict[str, float]]
 
 
-def evaluate(net: Block, data: Data, workers: Workers, ctx: mx.Context, score: Score) -> Dict[str, float]:
-    """Return the mean of every score over all evaluation images, each counted once over all workers.
+def evaluate(
+    net: Block, data: Data, workers: Workers, ctx: mx.Context, score: Score, finish: Finish = means
+) -> Dict[str, float]:
+    """Return the scores of all evaluation images, each counted once over all workers: by default means.
 
     Args:
         net: What `score` runs; its weights are afterwards in the memory layout of training again.
@@ -29,6 +32,7 @@ def evaluate(net: Block, data: Data, workers: Workers, ctx: mx.Context, score: S
         workers: Each gets its own share of the images.
         ctx: Where the batches go.
         score: Of one batch: sums over its first `num_valid` images, their `count` among them.
+        finish: Makes scores of the sums over all images.
     """
     sums: Dict[str, float] = {"count": 0}
     with autograd.predict_mode():
@@ -40,9 +44,10 @@ def evaluate(net: Block, data: Data, workers: Workers, ctx: mx.Context, score: S
     restore_layout(net)
     sums = workers.sum(sums)
     assert sums["count"] == data.num_val, f"evaluated {sums['count']} of {data.num_val} images"
-    return means(sums)
+    return finish(sums)
 
 
 def placed(batch: Batch, ctx: mx.Context) -> Batch:
     """The batch on a device."""
-    return dataclasses.replace(batch, data=batch.data.as_in_context(ctx), label=batch.label.as_in_context(ctx))
+    arrays = {name: value for name, value in vars(batch).items() if isinstance(value, mx.nd.NDArray)}
+    return dataclasses.replace(batch, **{name: array.as_in_context(ctx) for name, array in arrays.items()})

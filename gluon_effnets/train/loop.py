@@ -9,7 +9,7 @@ A whole run, with the moments at which hooks are called:
             for each of its batches:  batch_begin -> task.step (forward passes, each ended by backward)
             gradients are summed over the workers; meanwhile the next batch goes to its device
             before_update -> the optimizer changes the weights -> batch_end
-            where due:  eval_begin -> task.evaluate on every image once -> eval_end
+            where due:  eval_begin -> task.evaluate on every image once -> task.finish_evaluation -> eval_end
         epoch_end
     train_end
 
@@ -30,7 +30,7 @@ from .scalars import Scalars
 from .state import TrainState
 from .tasks.base import Task
 
-__all__ = ["train"]
+__all__ = ["run_evaluation", "train"]
 
 _MOST_UNREAD = 100  # of a run without hooks that read them
 
@@ -48,8 +48,7 @@ def train(state: TrainState, task: Task, hooks: Sequence[Hook]) -> None:
     """
     for hook in hooks:
         hook.check(hooks)
-    score = functools.partial(task.evaluate, state)
-    state.evaluate = functools.partial(evaluate, state.net, state.data, state.workers, state.ctx, score)
+    state.evaluate = functools.partial(run_evaluation, state, task)
     state.epoch = state.update // state.updates_per_epoch
     grads = _prepare_gradients(state, task)
     _call(hooks, "train_begin", state)
@@ -64,6 +63,13 @@ def train(state: TrainState, task: Task, hooks: Sequence[Hook]) -> None:
                 _evaluate(state, hooks)
         _call(hooks, "epoch_end", state)
     _call(hooks, "train_end", state)
+
+
+def run_evaluation(state: TrainState, task: Task) -> Dict[str, float]:
+    """One pass over the evaluation images by the rules of a task; all workers make it together."""
+    task.begin_evaluation(state)
+    score, finish = (functools.partial(part, state) for part in (task.evaluate, task.finish_evaluation))
+    return evaluate(state.net, state.data, state.workers, state.ctx, score, finish)
 
 
 def _prepare_gradients(state: TrainState, task: Task) -> List[mx.nd.NDArray]:

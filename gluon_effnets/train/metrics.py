@@ -6,7 +6,7 @@ from typing import Dict
 
 import mxnet as mx
 
-__all__ = ["classification_sums", "means"]
+__all__ = ["classification_sums", "is_share", "means"]
 
 
 def classification_sums(logits, label, num_valid: int) -> Dict[str, float]:
@@ -28,3 +28,9 @@ def classification_sums(logits, label, num_valid: int) -> Dict[str, float]:
 def means(sums: Dict[str, float]) -> Dict[str, float]:
     """Divide all sums by the count: mean loss, and accuracies between 0 and 1."""
     return {key: value / sums["count"] for key, value in sums.items() if key != "count"}
+
+
+def is_share(score: str) -> bool:
+    """Whether a score of this name is a share, between 0 and 1: an accuracy or a precision."""
+    name = score[len("ema_") :] if score.startswith("ema_") else score
+    return "top" in name or name == "map" or name.startswith(("ap_", "AP", "AR"))

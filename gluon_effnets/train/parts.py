@@ -10,6 +10,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import Block
 from mxnet.gluon.parameter import Parameter
 
+from ..detection import Detector
 from ..models import SlimmableNet
 from .batch_statistics import statistics_layers
 
@@ -24,13 +25,15 @@ def parameters_of(net: Block, pattern: str, where: str) -> Dict[str, Parameter]:
     Args:
         net: The network.
         pattern: A name ('output.bias'), the beginning of names ('features.0', a stage), either with wildcards
-            ('features.*.bn'), or 'backbone': all but the classifier.
+            ('features.*.bn'), or 'backbone': all but the classifier; of a detector the network that it stands on.
         where: The place of the pattern in the recipe, for the text of the error.
 
     Raises:
         ValueError: There is no such parameter.
     """
     names = net._collect_params_with_prefix()
+    if pattern == BACKBONE and isinstance(net, Detector):
+        return {name: param for name, param in names.items() if BACKBONE in name.split(".")}
     if pattern == BACKBONE:
         return {name: param for name, param in names.items() if not name.startswith("output.")}
     ways = (pattern, f"{pattern}.*")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+from typing import Optional
 
 import mxnet as mx
 
+from ..detection import detector_info, is_detector
 from ..models import ClassificationNet, params
 from ..models.adapted import adapt_to_channels
 from ..models.preprocessing import Preprocessing
+from ..models.registry import stored_weights
 from ..weights.conversion import weights_path
 from .batch_statistics import restore_folded
 from .config import Recipe
@@ -32,27 +35,35 @@ def data_settings(recipe: Recipe) -> DataSettings:
         ValueError: The recipe has no pretrained weights whose normalization it could take.
         FileNotFoundError: The weights are not there.
     """
-    settings = recipe.data
-    if not recipe.pretrained:
+    settings, path = recipe.data, _weights(recipe)
+    if path is None:
         if settings.normalization == "pretrained":
             raise ValueError(
                 "data.normalization is pretrained, but the recipe starts from no weights: set pretrained to a .params "
                 "file, or data.normalization=own"
             )
         return settings
-    wanted = params.read(weights_path(recipe.model, recipe.pretrained)).card.preprocessing
+    wanted = params.read(path).card.preprocessing
     wanted = adapt_to_channels(wanted, 1 if parse_source(settings.source).kind == "digits" else len(settings.mean))
     if settings.normalization == "own":
         if not _same(wanted, settings.preprocessing):
             log.warning(
                 "%s wants images %s, and is trained further with others, as data.mean, data.std and "
                 "data.channel_order say: data.normalization=pretrained gives it what it wants",
-                recipe.pretrained,
+                path,
                 wanted.normalization,
             )
         return settings
     mean, std, channel_order = wanted.normalization[:3]
     return dataclasses.replace(settings, mean=mean, std=std, channel_order=channel_order, normalization="own")
+
+
+def _weights(recipe: Recipe) -> Optional[str]:
+    """The file of the weights that a recipe starts from, those of the network below a detector among them, or None."""
+    base = recipe.model_options.get("pretrained_base")
+    if not (is_detector(recipe.model) and base and not recipe.pretrained):
+        return recipe.pretrained and weights_path(recipe.model, recipe.pretrained)
+    return str(stored_weights(detector_info(recipe.model).base)) if base is True else str(base)
 
 
 def _same(one: Preprocessing, other: Preprocessing) -> bool:

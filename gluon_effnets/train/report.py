@@ -11,6 +11,7 @@ from ..complexity import count
 from ..deploy import export
 from ..deploy.export import Exported
 from ..deploy.to_mxnet.variants import time_variants
+from ..detection import Detector
 from ..files.write import write_text
 from ..models import params
 from ..models.condense import condense
@@ -18,6 +19,7 @@ from ..nn import masked_layers
 from ..pictures import load_pyplot, save_picture
 from ..tables import Table
 from .config import Recipe
+from .detection_report import detection_figures, precision_rows
 from .final_weights import LAST, FinalWeights, final_weights, find_average, in_network
 from .hooks import Hook
 from .hooks.logs import read_log
@@ -66,6 +68,11 @@ def _write_report(state: TrainState, recipe: Recipe, chosen: FinalWeights) -> di
         figures = slimmable_figures(state, recipe, chosen)
         result = {**_circumstances(state, recipe), **figures.values, **state.scores, "weights": chosen.name}
         _finish(state, result, [*_scores_of(result), ("weights exported", chosen.description), *figures.rows])
+        return result
+    if isinstance(state.net, Detector):
+        found = detection_figures(state, recipe)
+        result = {**_circumstances(state, recipe), **state.scores, "weights": chosen.name, **found.values}
+        _finish(state, result, [*_scores_of(result), *found.rows, ("weights exported", chosen.description)])
         return result
     net, layers = state.net, masked_layers(state.net)
     if layers and all(layer.finished for layer in layers.values()):
@@ -145,6 +152,7 @@ def _scores_of(result: dict) -> Rows:
         if key in result:
             of = f"{scored}, " if scored else ""
             rows.append((name, f"{of}{result[key]:.2%} of {result['images']:,} held-out images"))
+    rows += precision_rows(result)
     others = [key for key in result if key.startswith("top1_") and "figures_of" not in result]
     return rows + [(f"top-1, {key[5:].replace('_', ' ')}", f"{result[key]:.2%}") for key in others]
 
@@ -178,11 +186,15 @@ def draw_curves(log: Path, picture: Path, title: str = "") -> None:
     keys = sorted({key for line in evaluations for key in line})
     for key in [key for key in keys if key.endswith("loss")]:
         losses.plot(*_over_epochs(evaluations, key), "o-", ms=3, label="held-out" if key == "loss" else "held-out, EMA")
-    for key in [key for key in keys if "top" in key]:
+    for key in [key for key in keys if "top" in key or key in ("map", "ema_map")]:
         epochs, shares = _over_epochs(evaluations, key)
         accuracy.plot(epochs, [100 * share for share in shares], "o-", ms=3, label=key)
     rate.plot([line["epoch"] for line in training], [line["lr"] for line in training], color="gray")
-    for axes, name in ((losses, "loss"), (accuracy, "accuracy, %"), (rate, "learning rate")):
+    for axes, name in (
+        (losses, "loss"),
+        (accuracy, "precision, %" if "map" in keys else "accuracy, %"),
+        (rate, "learning rate"),
+    ):
         axes.set(xlabel="epoch", title=name)
         axes.grid(alpha=0.3)
     losses.set_yscale("log")

@@ -8,7 +8,6 @@ from typing import Any, Callable, Collection, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 
-from ..models import ClassificationNet
 from .data import Data
 from .dist import Workers
 from .precision import Precision
@@ -29,7 +28,7 @@ class StagePlace(NamedTuple):
 class TrainState:
     """The run at one moment. An *update* is one step of the optimizer, over `accumulate` batches per worker."""
 
-    net: ClassificationNet
+    net: Any  # a ClassificationNet, or a Detector: as the task has it
     trainer: Any  # gluon.Trainer, or Horovod's
     data: Data
     workers: Workers

@@ -263,6 +263,11 @@ class Link:
         if is_news:  # should it be the last
             self._report()
 
+    def enter_exchange(self) -> None:
+        """Note that this process enters an exchange where it is."""
+        self._exchanges += 1
+        self._moved = self._marked = self._clock.now
+
     def ask_to_stop(self, signum: int) -> None:
         """Ask all workers to stop after the same update."""
         self._connection.send({"stop": signum})

@@ -17,6 +17,7 @@ from ..nn import ConvBN
 from .condensenet import CONDENSENET, CONDENSENET_CONVERTED, CONDENSENET_V2, CONDENSENET_V2_CONVERTED
 from .dsnet import DS_NET
 from .files import to_array
+from .fssd import PYTORCH_FSSD
 from .gluoncv import GLUONCV
 from .lukemelas import LUKEMELAS
 from .mbnet import PLAIN
@@ -56,6 +57,7 @@ SOURCES = (
     TFLITE,
     THIRD_PARTY_SSDLITE,
     TORCHVISION_SSDLITE,
+    PYTORCH_FSSD,
 )
 
 # What wrappers put before every key, and bookkeeping that is no weight.

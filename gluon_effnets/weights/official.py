@@ -56,7 +56,7 @@ def targets(net: ClassificationNet) -> List[str]:
 
 def _has_way_back(source: Source, net: ClassificationNet) -> bool:
     # Files of TensorFlow Lite are no dictionaries.
-    return source.name != "tflite" and not source.translations(net)
+    return source.name != "tflite" and all(found.theirs for found in source.translations(net).values())
 
 
 def official_weights(net: ClassificationNet, target: str) -> Dict[str, np.ndarray]:
@@ -89,8 +89,9 @@ def official_weights(net: ClassificationNet, target: str) -> Dict[str, np.ndarra
     if nonzero:
         raise ValueError(f"the network of {target} has no {nonzero[0]}, which is not 0 here")
     state: Dict[str, np.ndarray] = {}
+    back = {key: found.theirs for key, found in source.translations(net).items() if found.theirs}
     for key, param in source.keys(net).items():
-        array = _array(param)
+        array = back[key](_array(param)) if key in back else _array(param)
         state[key] = array.reshape(array.shape[:2]) if key in source.matrices else array
         if key.endswith(".running_var"):  # PyTorch counts the batches of its statistics
             state[key.replace("running_var", "num_batches_tracked")] = np.array(0, np.int64)

@@ -68,10 +68,12 @@ class Translation(NamedTuple):
     shape : of the official tensor.
     ours : all numbers of the checkpoint by official key -> the value of our parameter. It raises ValueError for what no
         value of ours means.
+    theirs : the value of our parameter -> the official tensor; None where there is no way back.
     """
 
     shape: Tuple[int, ...]
     ours: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+    theirs: Optional[Callable[[np.ndarray], np.ndarray]] = None
 
 
 class Source(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
+import numpy as np
 from mxnet.gluon import Parameter
 from mxnet.gluon.block import HybridBlock
 
@@ -13,7 +14,7 @@ from ..detection.ssdlite320 import ThirdPartySSDLite, TorchvisionSSDLite
 from ..nn import ConvBN, ConvChain, IdleBlock, IdleRun
 from .mbnet import PLAIN, Named, conv_bn
 from .mobilenext import name_units_flat
-from .source import Source
+from .source import Source, Translation
 from .torchvision import name_block, name_block_v2, name_units
 
 __all__ = ["THIRD_PARTY_SSDLITE", "TORCHVISION_SSDLITE"]
@@ -56,6 +57,26 @@ def _third_party(net: SSDLite) -> Named:
         else:
             yield from conv_bn(head.depthwise, f"{path}.conv.0", f"{path}.conv.1")
             yield f"{path}.conv.3", head.output
+
+
+def _translations(net: SSDLite) -> Dict[str, Translation]:
+    """What the heads of classes are, of the form that learns by focal loss: there the background's logits come last."""
+    if net.definition()["form"] != "coco":
+        return {}
+    values = net.num_classes + 1
+    found = {}
+    for kind, level, head in _heads(net):
+        path = f"box_head.predictor.{kind}_headers.{level}" + (".conv.3" if head.depthwise is not None else "")
+        for tensor, param in (("weight", head.output.weight), ("bias", head.output.bias)) if kind == "cls" else ():
+            found[f"{path}.{tensor}"] = _background_first(f"{path}.{tensor}", param.shape, values)
+    return found
+
+
+def _background_first(key: str, shape: Tuple[int, ...], values: int) -> Translation:
+    def rolled(array: np.ndarray, places: int) -> np.ndarray:
+        return np.roll(array.reshape(-1, values, *shape[1:]), places, axis=1).reshape(shape)
+
+    return Translation(shape, lambda numbers: rolled(numbers[key], 1), lambda array: rolled(array, -1))
 
 
 def _torchvision(net: SSDLite) -> Named:
@@ -121,6 +142,7 @@ THIRD_PARTY_SSDLITE = Source(
     layers=_third_party,
     definition=lambda net: PLAIN,
     explain=_explain,
+    translations=_translations,
     models=(("ssdlite320_mobilenext_x1_0", {}), ("ssdlite320_mobilenet_v2_x1_0", {})),
     make=get_detector,
     preprocessing=lambda net, definition: net.preprocessing,

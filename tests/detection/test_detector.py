@@ -1,23 +1,30 @@
 """What every detector keeps: one meaning in all modes, files, classes, weights of its network."""
 
+import json
+from pathlib import Path
+
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
 
 from gluon_effnets import get_model
+from gluon_effnets.complexity import count
 from gluon_effnets.detection import SSDLite, detector_info, get_detector, list_detectors
 
+ROOT = Path(__file__).parents[2]
 SMALL = "ssdlite320_mobilenext_x0_35"
+# A detector of every kind, with the options that make it small.
+KINDS = [(SMALL, {}), ("retinanet_mobilenext_x0_35", {"image_size": 256}), ("fssd300_mobilenet_v1_x0_25", {})]
 
 
-def images(n=1, seed=0):
-    return mx.nd.array(np.random.RandomState(seed).standard_normal((n, 3, 320, 320)))
+def images(n=1, seed=0, side=320):
+    return mx.nd.array(np.random.RandomState(seed).standard_normal((n, 3, side, side)))
 
 
-def small(classes=2, **options):
+def small(classes=2, name=SMALL, **options):
     mx.random.seed(0)
-    net = get_detector(SMALL, classes, **options)
+    net = get_detector(name, classes, **options)
     net.initialize()
     return net
 
@@ -28,19 +35,46 @@ def values(outputs):
 
 def test_names():
     assert list_detectors() == [
+        "faster_rcnn_condensenet_v2_c",
+        "faster_rcnn_mobilenet_v1",
+        "faster_rcnn_mobilenet_v1_x0_25",
+        "faster_rcnn_shufflenet_v1_g3_x2_0",
+        "fssd300_ds_mobilenet_v1",
+        "fssd300_ds_mobilenet_v1_m",
+        "fssd300_ds_mobilenet_v1_s",
+        "fssd300_mobilenet_v1",
+        "fssd300_mobilenet_v1_x0_25",
+        "retinanet_condensenet_v2_c",
+        "retinanet_mobilenext_x0_35",
         "ssdlite320_idle_mbv3",
         "ssdlite320_mobilenet_v2_x1_0",
         "ssdlite320_mobilenet_v3_large",
         "ssdlite320_mobilenext_x0_35",
         "ssdlite320_mobilenext_x1_0",
     ]
-    assert [detector_info(name).reconstruction != "" for name in list_detectors()] == [True, False, False, True, False]
+    as_published = [name for name in list_detectors() if not detector_info(name).reconstruction]
+    assert as_published == [
+        "fssd300_mobilenet_v1",
+        "ssdlite320_mobilenet_v2_x1_0",
+        "ssdlite320_mobilenet_v3_large",
+        "ssdlite320_mobilenext_x1_0",
+    ]
     with pytest.raises(ValueError, match="nearest are ssdlite320_mobilenext"):
         get_detector("ssdlite_mobilenext")
     with pytest.raises(ValueError, match="form is 'lvis'; choose one of voc, coco"):
         get_detector(SMALL, form="lvis")
     with pytest.raises(ValueError, match="at least 1"):
         get_detector(SMALL, classes=0)
+
+
+@pytest.mark.parametrize("name", list_detectors())
+def test_every_detector_has_the_costs_in_the_results(name):
+    rows = json.loads((ROOT / "results" / "computed_detectors.json").read_text())[name]
+    assert detector_info(name).computed == tuple(rows)
+    net = get_detector(name, rows[0]["classes"])
+    cost = count(net.at_width(rows[0]["width"]) if "width" in rows[0] else net, net.image_size)
+    assert (cost.params, cost.madds, len(net.anchors)) == tuple(rows[0][key] for key in ("params", "madds", "anchors"))
+    assert net.image_size == rows[0]["image_size"] == detector_info(name).image_size
 
 
 @pytest.mark.parametrize("name", ["ssdlite320_idle_mbv3", SMALL])
@@ -58,9 +92,11 @@ def test_outputs(name):
     assert (np.diff(scores.asnumpy()) <= 0).all()
 
 
-def test_one_meaning_before_and_after_training_hybridized_or_not():
+@pytest.mark.parametrize(("name", "options"), KINDS)
+def test_one_meaning_before_and_after_training_hybridized_or_not(name, options):
     # BN over a single position would leave no gradient to the last map.
-    net, x = small(), images(2)
+    net = small(name=name, **options)
+    x = images(2, side=net.image_size)
     plain = values(net(x)) + values(net.predictions(x))
     net.hybridize(static_alloc=True, static_shape=True)
     before = values(net(x)) + values(net.predictions(x))

@@ -15,7 +15,7 @@ from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
 from gluon_effnets.class_names import imagenet_names
 from gluon_effnets.deploy import export, initialize_like_trained
-from gluon_effnets.evaluate.predict import Classifier, ExportedClassifier
+from gluon_effnets.evaluate.predict import Classifier, ExportedClassifier, read_image
 from gluon_effnets.evaluate.validate import calibration_images, is_imagenet, open_pair, validate
 from gluon_effnets.models import Card, Preprocessing
 from gluon_effnets.train.data.augment import center_crop
@@ -70,7 +70,7 @@ def test_predict_shows_images_as_the_weights_and_their_export_want_them(photos, 
     files = export(net, tmp_path / "net")
     for classifier in (Classifier("idle_tiny", weights), ExportedClassifier(files.description)):
         assert classifier.settings.preprocessing == OWN and classifier.names == NAMES
-        pixels = classifier._pixels(photos / "val" / "cow" / "2.png")
+        pixels = classifier._input(read_image(photos / "val" / "cow" / "2.png"))
         np.testing.assert_array_equal(pixels, wanted_pixels(photos, classifier.settings))
         plain = to_input(center_crop(picture(photos), 32, 40, "bilinear"), classifier.settings)
         assert np.abs(pixels - plain).max() > 0.1, "the filters differ on these photographs"

@@ -189,7 +189,7 @@ def test_the_choices_of_the_command_are_those_of_the_code():
     command.add_arguments(parser)
     choices = {action.dest: action.choices for action in parser._actions}
     assert choices["protocol"] == PROTOCOLS and choices["interpolation"] == EVAL_INTERPOLATIONS
-    assert command._EXPORTED == EXPORTED
+    assert command.EXPORTED == EXPORTED
 
 
 # What is printed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from typing import Callable, List, Sequence
 
@@ -17,7 +16,6 @@ from gluon_effnets.train import loop
 from gluon_effnets.train.build import Hooks, resume
 from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.config import Recipe
-from gluon_effnets.train.evaluation import evaluate
 from gluon_effnets.train.hooks import Hook
 from gluon_effnets.train.state import TrainState
 from gluon_effnets.train.tasks import Task
@@ -106,8 +104,7 @@ class Run:
         return self
 
     def evaluate(self) -> dict:
-        state, score = self.state, functools.partial(self.task.evaluate, self.state)
-        return evaluate(state.net, state.data, state.workers, state.ctx, score)
+        return loop.run_evaluation(self.state, self.task)
 
     def weights(self) -> dict:
         return {k: p.data().asnumpy() for k, p in self.state.net._collect_params_with_prefix().items()}

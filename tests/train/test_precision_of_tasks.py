@@ -11,12 +11,14 @@ import pytest
 from recipes import TINY
 from runs import save_teacher
 from waiting import PATIENCE_S
+from workers import environment
 
 from gluon_effnets.train.tasks import TASKS
 
 DSNET = ["model=ds_mobilenet_tiny"]
 OVERRIDES = {
     "classification": [],
+    "detection": ["model=detector_tiny", "data.source=scattered_digits:32", "data.image_size=64"],
     "distill": ["task_options={{teacher: idle_tiny, weights: {weights}}}"],
     "gate": [*DSNET, "task_options.noise=true"],
     "recalibrate": DSNET,
@@ -25,6 +27,7 @@ OVERRIDES = {
 
 TASK = """
     import sys
+    import detection_runs
     from gluon_effnets.commands.train import main
 
     recipe, out, *overrides = sys.argv[1:]
@@ -53,7 +56,7 @@ def run(code: str, tmp_path, *overrides: str):
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(TINY)
     command = [sys.executable, "-c", textwrap.dedent(code), str(recipe), str(tmp_path / "run"), *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment())
 
 
 def test_every_task_is_here():

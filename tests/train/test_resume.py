@@ -16,6 +16,7 @@ from typing import NamedTuple, Tuple
 import mxnet as mx
 import numpy as np
 import pytest
+from detection_runs import detector_tiny
 from runs import assert_resumes, content, logged, save_teacher
 from waiting import PATIENCE_S
 
@@ -59,6 +60,9 @@ DSNET = ("model=ds_mobilenet_tiny", "model_options={dropout: 0.2}")
 # A task remembers nothing: what it must is a parameter of the network, or a hook.
 TASK_CASES = {
     "classification": Case(False, ("task_options.label_smoothing=0.1",)),
+    "detection": Case(
+        False, (f"model={detector_tiny.__name__}", "data.source=scattered_digits:32", "data.image_size=64")
+    ),
     "distill": Case(False, ("task_options={{teacher: plain_tiny, weights: {weights}, label_smoothing: 0.1}}",)),
     "gate": Case(False, (*DSNET, "task_options.noise=true", "hooks.ema.decay=0.9")),
     "recalibrate": Case(False, DSNET),

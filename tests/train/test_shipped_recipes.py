@@ -8,8 +8,10 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+from detection_runs import detector_tiny
 
 import gluon_effnets
+from gluon_effnets.detection import get_detector, list_detectors
 from gluon_effnets.models import get_model, list_models
 from gluon_effnets.train import loop
 from gluon_effnets.train.build import build
@@ -21,13 +23,17 @@ from gluon_effnets.train.schedules import make_schedule
 
 RECIPES = sorted((Path(gluon_effnets.__file__).resolve().parents[1] / "configs").glob("*.yaml"))
 # Recipes for any model take the smallest one here.
-ANY_MODEL = "model=idle_tiny"
+ANY_MODEL, ANY_DETECTOR = "model=idle_tiny", "model=detector_tiny"
 IMAGES = 1_281_167
+assert ANY_DETECTOR.endswith(detector_tiny.__name__)
 
 
 def load(path: Path, *overrides: str) -> Recipe:
-    any_model = f"model: {UNSET}" in path.read_text().replace('"', "")
-    return load_recipe(path, [*([ANY_MODEL] if any_model else []), *overrides])
+    text = path.read_text().replace('"', "")
+    any_model = ANY_DETECTOR if "task: detection" in text else ANY_MODEL
+    own = [any_model] if f"model: {UNSET}" in text else []
+    own += ["model_options.pretrained_base=false"] if f"pretrained_base: {UNSET}" in text else []
+    return load_recipe(path, [*own, *overrides])
 
 
 STAGES = [pytest.param(path, name, id=f"{path.stem} {name}".strip()) for path in RECIPES for name in load(path).split()]
@@ -45,10 +51,10 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_is_named_after_its_model_and_introduced(path):
-    recipe = load(path)
-    if path.stem in list_models():
+    recipe, known = load(path), {*list_models(), *list_detectors()}
+    if path.stem in known:
         assert recipe.model == path.stem
-    elif path.stem.split(".")[0] in list_models():
+    elif path.stem.split(".")[0] in known:
         assert recipe.model == path.stem.split(".")[0]
     assert path.read_text().startswith("# "), "a comment says where the recipe is from"
 
@@ -68,7 +74,13 @@ def test_durations_and_rates_fit_imagenet(path, name):
 
 @pytest.mark.parametrize(("path", "name"), STAGES)
 def test_one_update(path, name, tmp_path):
-    data = ["data.source=synthetic:8", "data.image_size=32", "data.batch_size=2", "data.eval_batch_size=2"]
+    detects = load(path).task == "detection"
+    if detects:
+        side = 64 if load(path).model == "detector_tiny" else 320
+        data = ["data.source=scattered_digits:4", f"data.image_size={side}"]
+    else:
+        data = ["data.source=synthetic:8", "data.image_size=32"]
+    data += ["data.batch_size=2", "data.eval_batch_size=2"]
     overrides = [*data, "data.classes=10", "duration=1it"]
     # The last update of a decay is at rate 0.
     overrides += ["schedule={name: constant}"]
@@ -81,12 +93,13 @@ def test_one_update(path, name, tmp_path):
     params = state.net.collect_params()
     trained = [param for param in params.values() if param.grad_req != "null"]
     # A gate trains little, and a stage that recalibrates nothing.
-    watched = [state.net.output.weight] if state.net.output.weight in trained else trained
+    last = (state.net.predictor.class_heads[0] if detects else state.net).output.weight
+    watched = [last] if last in trained else trained
     watched = watched or [param for name, param in params.items() if name.endswith("running_mean")]
     before = [param.data().asnumpy() for param in watched]
     loop.train(state, task, hooks)
     assert state.update == 1
-    assert {"loss", "top1", "top5"} <= state.scores.keys()
+    assert ({"loss", "map"} if detects else {"loss", "top1", "top5"}) <= state.scores.keys()
     assert all((param.data().asnumpy() != value).any() for param, value in zip(watched, before))
 
 
@@ -180,3 +193,43 @@ def test_recipes_of_rmsprop_have_the_rates_of_their_sources(path):
     optimizer = make_optimizer(recipe.optimizer, net, rate)
     assert (optimizer.decay, optimizer.momentum, optimizer.epsilon, optimizer.wd) == (0.9, 0.9, 1e-3, 1e-5)
     assert recipe.hooks["ema"]["decay"] == 0.9999
+
+
+@pytest.mark.parametrize("base", ["ssdlite320_mobilenext_x1_0", "ssdlite320_mobilenet_v2_x1_0"])
+@pytest.mark.parametrize(
+    ("form", "workers", "batch", "rate", "total", "decay"),
+    [("voc", 4, 96, 4e-3, 60_000, 5e-4), ("coco", 8, 256, 0.08, 200_000, 4e-5)],
+)
+def test_detectors_have_the_lengths_and_rates_of_the_authors_code(base, form, workers, batch, rate, total, decay):
+    recipe = load(Path(RECIPES[0].parent / f"{base}.{form}.yaml"))
+    assert recipe.data.batch_size * workers == batch and recipe.model_options["form"] == form
+    assert base_learning_rate(recipe.optimizer, batch) == pytest.approx(rate)
+    assert (recipe.optimizer.name, recipe.optimizer.weight_decay, recipe.optimizer.decay_all) == ("sgd", decay, True)
+    assert to_updates(recipe.duration, 1000) == total
+    schedule = make_schedule(recipe.schedule, 1000, total)
+    if form == "voc":
+        steps = {2_000: 1, 40_000: 1, 40_001: 0.1, 50_000: 0.1, 50_001: 0.01, total: 0.01}
+        assert {number: pytest.approx(schedule(number)) for number in steps} == steps
+        assert schedule(1) == pytest.approx(0.1333, abs=1e-3)
+    else:
+        # Theirs: (1 + cos(pi t / T)) / 2 of the whole run, times the warm-up.
+        for number in (1000, 50_000, 100_000, total):
+            assert schedule(number) == pytest.approx((1 + np.cos(np.pi * number / total)) / 2, abs=3e-3)
+        assert schedule(1) == pytest.approx(1 / 3, abs=1e-2)
+    # The criterion of each, and the images without a division.
+    net = get_detector(recipe.model, 80, form=form)
+    assert type(net.criterion).__name__ == {"voc": "MultiBox", "coco": "Focal"}[form]
+    assert recipe.data.mean == net.preprocessing.mean and recipe.data.std == net.preprocessing.std
+
+
+def test_the_detector_of_torchvision_has_its_recipe():
+    recipe = load(Path(RECIPES[0].parent / "ssdlite320_mobilenet_v3_large.coco.yaml"))
+    per_epoch = 118_287 // (8 * recipe.data.batch_size)
+    total = to_updates(recipe.duration, per_epoch)
+    assert total == 660 * 616 and base_learning_rate(recipe.optimizer, 192) == pytest.approx(0.15)
+    schedule = make_schedule(recipe.schedule, per_epoch, total)
+    assert schedule(1) == pytest.approx(0.001, abs=2e-3) and schedule(500) == pytest.approx(0.5, abs=2e-3)
+    assert schedule(1000 + (total - 1000) // 2) == pytest.approx(0.5, abs=1e-3)
+    assert recipe.optimizer.weight_decay == 4e-5 and recipe.data.augment == "ssdlite"
+    net = get_detector(recipe.model, 2)
+    assert recipe.data.mean == net.preprocessing.mean and recipe.data.std == net.preprocessing.std

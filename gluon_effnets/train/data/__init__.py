@@ -5,9 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .base import Data, Shard
-from .settings import Batch, DataSettings, make_records_help, no_source_message, parse_source
+from .settings import (
+    DETECTION_KINDS,
+    Batch,
+    DataSettings,
+    DetectionBatch,
+    check_purpose,
+    make_records_help,
+    no_source_message,
+    parse_source,
+)
 
-__all__ = ["Batch", "Data", "DataSettings", "Shard", "make_records_help", "no_source_message", "open_data"]
+__all__ = [
+    "Batch",
+    "Data",
+    "DataSettings",
+    "DetectionBatch",
+    "Shard",
+    "make_records_help",
+    "no_source_message",
+    "open_data",
+]
 
 
 def open_data(settings: DataSettings, *, seed: int, rank: int = 0, world: int = 1) -> Data:
@@ -27,6 +45,7 @@ def open_data(settings: DataSettings, *, seed: int, rank: int = 0, world: int = 
         batch = next(data.train_batches(epoch=0))
     """
     source = parse_source(settings.source)
+    check_purpose(settings, source.kind)
     name = f"{source.kind}:{source.argument}" if source.argument else source.kind
     shard = Shard(replace(settings, source=name), seed, rank, world)
     # Sources are imported on use: digits alone needs scikit-learn.
@@ -46,6 +65,10 @@ def open_data(settings: DataSettings, *, seed: int, rank: int = 0, world: int = 
         from .folder import open_folder
 
         return open_folder(shard, source.argument)
+    if source.kind in DETECTION_KINDS:
+        from .detection import open_detection
+
+        return open_detection(shard, source)
     from .recordio import open_recordio
 
     return open_recordio(shard, source.argument)

@@ -96,6 +96,16 @@ class ArrayData(Data):
         return to_input(images, self.settings)
 
 
+def held_out_digits(labels: np.ndarray) -> np.ndarray:
+    """Which of the digits are for evaluation, (n,) bool: the same for every seed, so that results of runs compare."""
+    random = np.random.RandomState(0)
+    held_out = np.zeros(len(labels), bool)
+    for digit in range(10):
+        members = np.flatnonzero(labels == digit)
+        held_out[random.permutation(members)[: round(_DIGITS_HELD_OUT * len(members))]] = True
+    return held_out
+
+
 def open_digits(shard: Shard) -> ArrayData:
     """scikit-learn's 1,797 handwritten digits (8x8 grey) at `image_size`; 20 % of each class are held out.
 
@@ -109,12 +119,7 @@ def open_digits(shard: Shard) -> ArrayData:
     grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     images = np.stack([cv2.resize(image, side, interpolation=cv2.INTER_LINEAR) for image in grey])[..., None]
     labels = bunch.target.astype(np.int32)
-    # The same split for every seed, so that results of several runs compare.
-    random = np.random.RandomState(0)
-    held_out = np.zeros(len(labels), bool)
-    for digit in range(10):
-        members = np.flatnonzero(labels == digit)
-        held_out[random.permutation(members)[: round(_DIGITS_HELD_OUT * len(members))]] = True
+    held_out = held_out_digits(labels)
     if len(settings.mean) != 1:
         settings = replace(settings, mean=DIGITS_MEAN, std=DIGITS_STD)
     if settings.augment not in PLAIN:

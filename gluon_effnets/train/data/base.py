@@ -47,9 +47,11 @@ class Data:
         class_names: Texts, or None.
         description: One line for the log.
         reader: What reads the training images: "memory", "threads" or "MXNet's reader".
+        is_detection: Whether the batches are `DetectionBatch`es: images with boxes.
     """
 
     reader: str
+    is_detection = False
 
     def __init__(
         self,
@@ -95,6 +97,28 @@ class Data:
         """What the evaluation does to an image."""
         return self.settings.preprocessing
 
+    def check_purpose(self, detects: bool, network: str) -> None:
+        """Refuse a network that these batches are not for.
+
+        Args:
+            detects: Whether the network finds boxes, or else a class for an image.
+            network: Its name.
+
+        Raises:
+            ValueError: With the kinds of data that serve.
+        """
+        if detects == self.is_detection:
+            return
+        if detects:
+            raise ValueError(
+                f"{network} is a detector, but {self.settings.source} has images without boxes: take voc:DIR, "
+                "coco:DIR, detrec:DIR or scattered_digits, or a network that classifies."
+            )
+        raise ValueError(
+            f"{network} classifies images, but {self.settings.source} has images with boxes: take folder:DIR, "
+            "recordio:DIR, cifar10:DIR or digits, or a detector."
+        )
+
     @property
     def steps_per_epoch(self) -> int:
         """Steps of one epoch, equal on every worker; 0 where there is nothing to train on.
@@ -126,7 +150,7 @@ class Data:
             ValueError: There is nothing to train on, or `first_step` lies outside the epoch.
         """
         if not self.num_train:
-            raise ValueError(_missing_part(self.settings.source, "training", "train"))
+            raise ValueError(self._missing_part("training", "train"))
         if not 0 <= first_step <= self.steps_per_epoch:
             raise ValueError(f"first_step is {first_step}; an epoch has {self.steps_per_epoch} steps.")
         return self._train_batches(epoch, first_step)
@@ -138,25 +162,25 @@ class Data:
             ValueError: There is nothing to evaluate on.
         """
         if not self.num_val:
-            raise ValueError(_missing_part(self.settings.source, "evaluation", "val"))
+            raise ValueError(self._missing_part("evaluation", "val"))
         return self._val_batches()
 
     def val_where(self, place: int) -> str:
         """What messages call the evaluation image at a place in the order of `val_batches` of a single worker."""
         return f"image {place + 1} of {self.num_val:,}"
 
+    def _missing_part(self, purpose: str, name: str) -> str:
+        """What a user reads who asks for images that the source has not."""
+        return (
+            f"{self.settings.source} has no {purpose} images.\n"
+            f"They are looked for in DIR/{name}.rec (recordio:DIR) or DIR/{name}/CLASS/ (folder:DIR)."
+        )
+
     def _train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         raise NotImplementedError
 
     def _val_batches(self) -> Iterator[Batch]:
         raise NotImplementedError
-
-
-def _missing_part(source: str, purpose: str, name: str) -> str:
-    return (
-        f"{source} has no {purpose} images.\n"
-        f"They are looked for in DIR/{name}.rec (recordio:DIR) or DIR/{name}/CLASS/ (folder:DIR)."
-    )
 
 
 def to_batch(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Batch:

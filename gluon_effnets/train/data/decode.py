@@ -18,7 +18,7 @@ from .settings import DataSettings
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_MAX_BYTES = 1 << 30
+MOST_BYTES = 1 << 30  # of an image
 
 
 class UnreadableImageError(ValueError):
@@ -77,7 +77,7 @@ def read_image_file(path: str) -> bytes:
         UnreadableImageError: It is not there, may not be read, or is a folder, a pipe or a device.
     """
     try:
-        return read_bytes(path, "image", _MAX_BYTES)
+        return read_bytes(path, "image", MOST_BYTES)
     except FileNotFoundError as error:
         reason = "is a link to nothing" if os.path.islink(path) else "is not there"
         raise UnreadableImageError(path, reason) from error

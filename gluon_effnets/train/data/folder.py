@@ -57,6 +57,8 @@ def _no_parts(folder: str) -> str:
     records = [name for name in entries if name.endswith(".rec")]
     if records:
         return f"no data at {looked_at}, but {folder}/{records[0]} is there: write recordio:{folder}."
+    if any(os.path.isdir(os.path.join(folder, name, "Annotations")) for name in (".", *entries)):
+        return f"no data at {looked_at}, but annotations of boxes are there: write voc:{folder}, for detectors."
     passed_over = PassedOver()
     classes = [name for name, paths in class_images(folder, passed_over).items() if paths]
     if classes:

@@ -80,11 +80,16 @@ def find_index(path: str) -> str | None:
     return index_path if os.path.exists(index_path) else None
 
 
-def scan_records(path: str) -> RecordFile:
+def scan_records(path: str, most_labels: int = 1) -> RecordFile:
     """Reads the headers of all records of a ``.rec`` file (not the images) and checks them.
 
     MXNet's reader ends the process on a missing index, and passes over a damaged record without a word;
     hence the check before it opens the file.
+
+    Args:
+        path: Of the file.
+        most_labels: That a record may have. With more than one, labels are lists of boxes, which are not looked at:
+            `labels` of the result are 0.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -105,7 +110,7 @@ def scan_records(path: str) -> RecordFile:
     else:
         offsets = offsets_of(path)
         keys = np.arange(len(offsets))
-    return _check_records(path, index_path, words, keys, offsets)
+    return _check_records(path, index_path, words, keys, offsets, most_labels)
 
 
 def write_index(records: RecordFile, path: str) -> None:
@@ -185,7 +190,7 @@ def _read_index(index_path: str, path: str, size: int) -> tuple[np.ndarray, np.n
 
 
 def _check_records(
-    path: str, index_path: str | None, words: np.ndarray, keys: np.ndarray, offsets: np.ndarray
+    path: str, index_path: str | None, words: np.ndarray, keys: np.ndarray, offsets: np.ndarray, most_labels: int
 ) -> RecordFile:
     """Checks magic, length and label of every record at `offsets`."""
     size = len(words) * 4
@@ -205,14 +210,18 @@ def _check_records(
             )
         part[span], lengths[span] = words[at + 1] >> LENGTH_BITS, words[at + 1] & ((1 << LENGTH_BITS) - 1)
         num_labels = words[at + 2].astype(np.int64)
-        if (num_labels > 1).any():
-            bad = first + int(np.argmax(num_labels > 1))
-            raise ValueError(
-                f"{path}, record {keys[bad]} has {num_labels[bad - first]} labels; one class index is needed."
-            )
+        if (num_labels > most_labels).any():
+            bad = first + int(np.argmax(num_labels > most_labels))
+            needed = f"at most {most_labels:,} are read"
+            if most_labels == 1:
+                needed = "one class index is needed (detrec:DIR reads lists of boxes, for detectors)"
+            raise ValueError(f"{path}, record {keys[bad]} has {num_labels[bad - first]} labels; {needed}.")
         # A label packed as a list of one number stands behind the header instead of in it.
         label_at = np.where(num_labels == 1, at + (RECORD_HEADER + IMAGE_HEADER) // 4, at + 3)
-        labels[span] = _class_indices(words[np.minimum(label_at, len(words) - 1)], path, keys[span])
+        if most_labels == 1:
+            labels[span] = _class_indices(words[np.minimum(label_at, len(words) - 1)], path, keys[span])
+        else:
+            labels[span] = 0
         extra[span] = 4 * num_labels
     ends = offsets + RECORD_HEADER + lengths
     _check_ends(path, keys, offsets, part, offsets + RECORD_HEADER + padded(lengths), size)

@@ -8,23 +8,33 @@ import difflib
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 
 from ...files.text import shortened
 from ...models.preprocessing import CHANNEL_ORDERS, Preprocessing
 
+if TYPE_CHECKING:
+    from ...detection.truth import Truth
+
 UNSET = "???"
 _LONGEST_PATH = 4096
 # Folders or record files with images for evaluation; the first of them that is there is read.
 EVALUATION_PARTS = ("val", "valid", "validation", "test")
 IMAGENET_VARIABLE = "GLUON_EFFNETS_IMAGENET"
-KINDS = ("digits", "cifar10", "folder", "recordio", "synthetic")
+# Of images with boxes, for detectors.
+DETECTION_KINDS = ("voc", "coco", "detrec", "scattered_digits")
+KINDS = ("digits", "cifar10", "folder", "recordio", "synthetic", *DETECTION_KINDS)
+KINDS_TEXT = (
+    "digits, cifar10:DIR, folder:DIR, recordio:DIR, synthetic[:N]; "
+    "for detectors voc:DIR, coco:DIR, detrec:DIR, scattered_digits[:N]"
+)
 PLAIN = ("none", "evaluation")  # without chance
 # Their images show the object in full, and are not cropped in the evaluation.
-UNCROPPED = ("digits", "cifar10", "synthetic")
-AUGMENTATIONS = ("imagenet", "small", "shift", *PLAIN)
+UNCROPPED = ("digits", "cifar10", "synthetic", *DETECTION_KINDS)
+DETECTION_AUGMENTATIONS = ("ssd", "ssdlite", "frcnn")
+AUGMENTATIONS = ("imagenet", "small", "shift", *PLAIN, *DETECTION_AUGMENTATIONS)
 EVAL_INTERPOLATIONS = ("bilinear", "pillow_bilinear", "pillow_bicubic")
 INTERPOLATIONS = (*EVAL_INTERPOLATIONS, "pillow_random")
 
@@ -58,7 +68,8 @@ class DataSettings:
 
     Attributes:
         source: ``KIND[:PATH]``: ``digits``, ``cifar10:DIR``, ``folder:DIR``, ``recordio:DIR`` (or one ``.rec``
-            file, for evaluation), ``synthetic[:N]``.
+            file, for evaluation), ``synthetic[:N]``; with boxes ``voc:DIR``, ``coco:DIR``, ``detrec:DIR`` (the latter
+            two also one file, for evaluation), ``scattered_digits[:N]``.
         image_size: Side of the square network input, in pixels.
         batch_size, eval_batch_size: Images per worker and step; evaluation uses `batch_size` unless told.
         eval_crop: Evaluation resizes the shorter side to ``ceil(image_size / eval_crop)`` and takes the
@@ -67,7 +78,8 @@ class DataSettings:
         classes: None counts the classes in the data; a number is checked against the data.
         num_threads: Decoding threads per worker.
         augment: ``imagenet`` (random resized crop, mirror, color jitter, PCA noise), ``small`` (pad, random
-            crop, mirror), ``shift`` (pad, random crop), ``none``, or ``evaluation`` (as evaluation images).
+            crop, mirror), ``shift`` (pad, random crop), ``none``, or ``evaluation`` (as evaluation images); of images
+            with boxes ``ssd``, which ``imagenet`` stands for there, ``ssdlite`` or ``frcnn``.
         crop_area, crop_aspect: Ranges of the random resized crop: part of the image's area, width /
             height.
         mirror: Whether ``imagenet`` and ``small`` mirror half of the images.
@@ -85,6 +97,8 @@ class DataSettings:
             the recipe want it.
         channel_order: ``rgb`` or ``bgr``: how the normalized channels are handed to the network.
         on_error: ``raise`` or ``skip``: what an unreadable image does.
+        train_parts, eval_parts: Of images with boxes: the parts of the source, as ``2007_trainval``; None: the usual.
+        bad_boxes: ``drop`` or ``raise``: what a box does that cannot be meant so.
     """
 
     source: str = UNSET
@@ -111,12 +125,21 @@ class DataSettings:
     channel_order: str = "rgb"
     normalization: str = "own"
     on_error: str = "raise"
+    train_parts: Optional[Tuple[str, ...]] = None
+    eval_parts: Optional[Tuple[str, ...]] = None
+    bad_boxes: str = "drop"
 
     def __post_init__(self):
         for name in ("crop_area", "crop_aspect", "mean", "std"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        for name in ("train_parts", "eval_parts"):
+            parts = getattr(self, name)
+            if parts is not None:
+                object.__setattr__(self, name, (parts,) if isinstance(parts, str) else tuple(parts))
+                if not parts:
+                    raise ValueError(f"data.{name} is empty; name a part, or leave it out for the usual ones.")
         choices_of = {"augment": AUGMENTATIONS, "on_error": ("raise", "skip"), "channel_order": CHANNEL_ORDERS}
-        choices_of["normalization"] = ("own", "pretrained")
+        choices_of.update(normalization=("own", "pretrained"), bad_boxes=("drop", "raise"))
         choices_of.update(interpolation=INTERPOLATIONS, eval_interpolation=EVAL_INTERPOLATIONS)
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
@@ -192,6 +215,27 @@ class Batch:
     num_valid: int
 
 
+@dataclass(frozen=True)
+class DetectionBatch:
+    """One batch of images with boxes for one worker.
+
+    Attributes:
+        data: Normalized images, shape (n, c, side, side), float32.
+        label: Classes from 0, without the background, shape (n, m), float32; -1 where there is no box.
+        boxes: x and y of two corners in shares of the image as it is shown, shape (n, m, 4), float32; -1 where
+            there is no box.
+        num_valid: The rows from `num_valid` on only fill the batch and are to be ignored; training batches are
+            full.
+        truths: Of the evaluation alone: the annotations of the `num_valid` images, in pixels of the originals.
+    """
+
+    data: mx.nd.NDArray
+    label: mx.nd.NDArray
+    boxes: mx.nd.NDArray
+    num_valid: int
+    truths: Tuple[Truth, ...] = ()
+
+
 class Source(NamedTuple):
     """A parsed ``KIND[:PATH]``."""
 
@@ -221,7 +265,7 @@ def no_source_message() -> str:
     """What a user reads who named no data: where was looked, how to make files, how to do without."""
     return (
         f"no data: neither --data, data.source of the recipe nor {IMAGENET_VARIABLE} names any. "
-        "Without files: --data digits. "
+        "Without files: --data digits, for detectors --data scattered_digits. "
         "For --data recordio:DIR, from IMAGES/train/CLASS/*.jpg and IMAGES/val/CLASS/*.jpg:\n" + make_records_help()
     )
 
@@ -232,6 +276,29 @@ def missing_path_message(looked_at: str, folder: str) -> str:
         f"no data at {looked_at}. RecordIO files are made from IMAGES/train/CLASS/*.jpg, "
         "IMAGES/val/CLASS/*.jpg by\n" + make_records_help(folder)
     )
+
+
+def check_purpose(settings: DataSettings, kind: str) -> None:
+    """Refuse settings of images with boxes for a source without boxes, and the other way round.
+
+    Args:
+        settings: The data section of a recipe.
+        kind: Of the source.
+
+    Raises:
+        ValueError: With the setting that does not go with the source.
+    """
+    with_boxes = kind in DETECTION_KINDS
+    others = ("small", "shift") if with_boxes else DETECTION_AUGMENTATIONS
+    if settings.augment in others:
+        possible = [name for name in AUGMENTATIONS if name not in others]
+        raise ValueError(
+            f"data.augment is {settings.augment}, which is for images {'without' if with_boxes else 'with'} boxes; "
+            f"for {kind} choose one of {', '.join(possible)}."
+        )
+    for name in ("rand_augment", "random_erasing") if with_boxes else ("train_parts", "eval_parts"):
+        if getattr(settings, name):
+            raise ValueError(f"data.{name} has no meaning for {kind}; leave it out.")
 
 
 def parse_source(source: str) -> Source:
@@ -251,14 +318,11 @@ def parse_source(source: str) -> Source:
     kind, _, argument = source.partition(":")
     if kind not in KINDS:
         if len(source) < _LONGEST_PATH and "\0" not in source and os.path.exists(source):
-            nearest = f"write folder:{source} or recordio:{source}"
+            nearest = f"write folder:{source} or recordio:{source}, with boxes voc:{source} or coco:{source}"
         else:
             nearest = f"did you mean {difflib.get_close_matches(kind[:100], KINDS, n=1, cutoff=0.0)[0]!r}?"
-        raise ValueError(
-            f"unknown kind of data {shortened(kind)}: {nearest}\n"
-            "Kinds: digits, cifar10:DIR, folder:DIR, recordio:DIR, synthetic[:N]."
-        )
-    if kind in ("cifar10", "folder", "recordio") and not argument:
+        raise ValueError(f"unknown kind of data {shortened(kind)}: {nearest}\nKinds: {KINDS_TEXT}.")
+    if kind in ("cifar10", "folder", "recordio", "voc", "coco", "detrec") and not argument:
         raise ValueError(f"data source {kind!r} needs a folder: {kind}:DIR.")
     if kind == "digits" and argument:
         raise ValueError(f"data source 'digits' takes no path, got {shortened(argument)}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from typing import Callable, Dict, Generator, Iterator, Protocol
+from typing import Any, Callable, Dict, Generator, Iterator, List, Protocol, Tuple
 
 import numpy as np
 
@@ -25,8 +25,8 @@ class Photos(Protocol):
     """Images read one by one."""
 
     @property
-    def labels(self) -> np.ndarray:
-        """Class indices, shape (n,), int32."""
+    def labels(self) -> Any:
+        """Of every image: its class index, shape (n,), int32; with boxes: an array of their classes."""
 
     def read(self, position: int) -> np.ndarray:
         """One decoded image, (h, w, 3) uint8 RGB; raises UnreadableImageError."""
@@ -79,10 +79,7 @@ class ThreadedData(Data):
 
         def load(position: int):
             index, image = self._readable(order[position], position, epoch, skipped)
-            random = private_random(AUGMENT, self.seed, epoch, position)
-            pixels = to_input(aug.augment_photo(image, self.settings, random), self.settings)
-            aug.erase(pixels, self.settings, random)
-            return pixels, self._train.labels[index]
+            return self._train_row(index, image, private_random(AUGMENT, self.seed, epoch, position))
 
         steps = range(first_step, self.steps_per_epoch)
         positions = itertools.chain.from_iterable(step_positions(step, size, self.rank, self.world) for step in steps)
@@ -101,14 +98,14 @@ class ThreadedData(Data):
 
         def load(index: int):
             try:
-                pixels = to_input(aug.evaluation_crop(self._val.read(index), settings), settings)
+                pixels = self._val_pixels(self._val.read(index))
             except UnreadableImageError as error:
                 if settings.on_error == "raise":
                     raise
                 skipped[int(index)] = error
                 # Left out, it would flatter the accuracy; a blank image counts as not recognised.
                 pixels = np.zeros((self.in_channels, self.image_size, self.image_size), np.float32)
-            return pixels, self._val.labels[index]
+            return self._val_row(index, pixels)
 
         share = val_share(self.num_val, self.rank, self.world)
         yield from self._collect(load, share, self.eval_batch_size)
@@ -122,10 +119,28 @@ class ThreadedData(Data):
                 rows = list(itertools.islice(loaded, batch_size))
                 if not rows:
                     return
-                pixels, labels = zip(*rows)
-                yield to_batch(np.stack(pixels), np.array(labels, np.int32), batch_size)
+                yield self._to_batch(rows, batch_size)
         finally:
             loaded.close()
+
+    def _train_row(self, index: int, image: np.ndarray, random: np.random.RandomState) -> Tuple[Any, ...]:
+        """What a training batch holds of one decoded image."""
+        pixels = to_input(aug.augment_photo(image, self.settings, random), self.settings)
+        aug.erase(pixels, self.settings, random)
+        return pixels, self._train.labels[index]
+
+    def _val_pixels(self, image: np.ndarray) -> np.ndarray:
+        """What an evaluation shows of one decoded image."""
+        return to_input(aug.evaluation_crop(image, self.settings), self.settings)
+
+    def _val_row(self, index: int, pixels: np.ndarray) -> Tuple[Any, ...]:
+        """What an evaluation batch holds of one image."""
+        return pixels, self._val.labels[index]
+
+    def _to_batch(self, rows: List[Tuple[Any, ...]], batch_size: int) -> Batch:
+        """A batch of rows, which are all of the same kind."""
+        pixels, labels = zip(*rows)
+        return to_batch(np.stack(pixels), np.array(labels, np.int32), batch_size)
 
     def _readable(self, index: int, position: int, epoch: int, skipped: Skipped) -> tuple[int, np.ndarray]:
         """(index, image) of the image asked for, or with on_error=skip of another if it is unreadable."""

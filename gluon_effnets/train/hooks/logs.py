@@ -13,8 +13,10 @@ from typing import Dict, List
 from tqdm import tqdm
 
 from ...files.locks import require_same
+from ...files.text import shown
 from ...files.write import append_line, write_text
 from ...progress import progress_bar
+from ..metrics import is_share
 from ..not_finite import NotFinite
 from ..scalars import Scalars, floats
 from ..state import TrainState
@@ -23,6 +25,7 @@ from .base import Hook, read_scalars
 __all__ = ["JsonLines", "NotFinite", "Progress", "read_log"]
 
 LINE_EVERY_S = 60.0
+_MOST_SCORES = 24  # in one line of a terminal
 
 
 class JsonLines(Hook):
@@ -170,7 +173,9 @@ class Progress(Hook):
         if self._bar is not None:
             self._since += time.perf_counter() - self._paused
             loss = read_scalars(state)["loss"]
-            scores = ", ".join(f"{key} {_format(key, value)}" for key, value in state.scores.items())
+            told = [f"{shown(key)} {_format(key, value)}" for key, value in state.scores.items()]
+            rest = [f"{len(told) - _MOST_SCORES} more in log.jsonl"] if len(told) > _MOST_SCORES else []
+            scores = ", ".join([*told[:_MOST_SCORES], *rest])
             epoch = f"{_stage(state)}epoch {state.update / state.updates_per_epoch:g}"
             tqdm.write(f"{epoch}: training loss {loss:.4f}; {scores}")
 
@@ -196,4 +201,4 @@ def _stage(state) -> str:
 def _format(key: str, value: float) -> str:
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.2%}" if "top" in key else f"{value:.4f}"
+    return f"{value:.2%}" if is_share(key) else f"{value:.4f}"

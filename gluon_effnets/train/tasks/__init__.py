@@ -7,17 +7,19 @@ from typing import Any, Dict
 from ..registry import Registry
 from .base import Task
 from .classification import Classification
+from .detection import Detection
 from .distill import Distill
 from .gate import Gate
 from .recalibrate import Recalibrate
 from .slimmable import Slimmable
 
-__all__ = ["TASKS", "Classification", "Distill", "Gate", "Recalibrate", "Slimmable", "Task", "make_task"]
+__all__ = ["TASKS", "Classification", "Detection", "Distill", "Gate", "Recalibrate", "Slimmable", "Task", "make_task"]
 
 TASKS: Registry[Task] = Registry(
     "task",
     {
         "classification": Classification,
+        "detection": Detection,
         "distill": Distill,
         "gate": Gate,
         "recalibrate": Recalibrate,
