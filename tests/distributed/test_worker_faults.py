@@ -14,7 +14,7 @@ import pytest
 from faulty_worker import main as train_here
 from recipes import TINY
 from waiting import PATIENCE_S, wait_until
-from workers import FAULTY_WORKER, HOROVODRUN, ROOT, environment, needs_horovod
+from workers import FAULTY_WORKER, QUICK_HOROVODRUN, ROOT, environment, needs_horovod
 
 from gluon_effnets.train.checkpoint import list_checkpoints
 
@@ -41,7 +41,7 @@ def arguments(recipe, out="run", timeout_s=PATIENCE_S):
 
 
 def job(recipe, launcher=(), hosts=(), **changes):
-    command = [str(HOROVODRUN), "-np", "2", *hosts, *FAULTY_WORKER, *arguments(recipe, **changes)]
+    command = [*QUICK_HOROVODRUN, "-np", "2", *hosts, *FAULTY_WORKER, *arguments(recipe, **changes)]
     return [*map(str, launcher), *command, "--hvd"]
 
 

@@ -11,7 +11,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from recipes import TINY
-from workers import ROOT, horovodrun, needs_horovod
+from workers import HOROVODRUN, ROOT, horovodrun, needs_horovod
 
 from gluon_effnets.train.batch_statistics import batch_statistics
 from gluon_effnets.train.data import open_data
@@ -242,7 +242,7 @@ def test_command_line(tmp_path):
     command = [ROOT / "train_imagenet.py", "--hvd", "--model", "idle_tiny", "--data", "synthetic:16"]
     changes = ["data.image_size=16", "data.batch_size=4", "optimizer.lr_for_batch=4", "duration=2ep"]
     command += ["--out", tmp_path / "run", *(part for change in changes for part in ("--set", change))]
-    done = horovodrun(*command)
+    done = horovodrun(*command, launcher=[str(HOROVODRUN)])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "batch     8 = 4 x 2 worker(s) x 1 accumulated" in done.stdout
     assert done.stdout.count("latency, batch 1") == 1, "one worker reports"
