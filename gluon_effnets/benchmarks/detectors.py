@@ -16,7 +16,7 @@ from .. import _resources
 from .._requirements import optional_import
 from ..complexity import count
 from ..deploy import export
-from ..deploy.compare import computed
+from ..deploy.compare import cpu_function
 from ..deploy.compare_detections import every_graph
 from ..deploy.graph.inference import inference_graph, network_graph
 from ..deploy.to_onnx.files import write_onnx_file
@@ -114,7 +114,7 @@ def detectors_table(result: Mapping[str, Any]) -> str:
 def _with_candidates(net: Detector, x: np.ndarray, pairs: int) -> int:
     """Raise or lower the background until about so many pairs have a score above the limit; return how many do."""
     heads = network_graph(net)._replace(symbol=inference_graph(net.predictor))
-    [logits] = computed(heads, x, "float32")[0]
+    [logits] = cpu_function(heads)(x, "float32")[0]
     powers = np.exp(logits.astype(np.float64))
     limit, others = net.detections.selection.score_above, powers[:, 1:].sum(axis=1)
     # The share that the background may have for every pair to be just at the limit; sigmoids do not know it.
@@ -126,7 +126,7 @@ def _with_candidates(net: Detector, x: np.ndarray, pairs: int) -> int:
         bias = head.output.bias.data().asnumpy().reshape(-1, net.num_classes + 1)
         bias[:, 0] += change
         head.output.bias.set_data(bias.ravel())
-    return int((computed(every_graph(net), x, "float32")[1] > limit).sum())
+    return int((cpu_function(every_graph(net))(x, "float32")[1] > limit).sum())
 
 
 def _our_files(net: Detector, prefix: Path) -> Dict[str, Path]:

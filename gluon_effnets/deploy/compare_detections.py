@@ -12,7 +12,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence
 import numpy as np
 
 from ..runtime.detections import Choice, choose, overlaps
-from .compare import DIFFERS, ROUNDINGS, TOLERANCE, Judgement, computed, refusal
+from .compare import DIFFERS, ROUNDINGS, TOLERANCE, Judgement, cpu_function, refusal
 from .graph.inference import StaticGraph, inference_graph, network_graph
 
 __all__ = ["DetectionQuestion", "detections_agreement", "of_float"]
@@ -46,7 +46,8 @@ class DetectionQuestion(NamedTuple):
         Raises ValueError if its answers are not finite.
         """
         graph = every_graph(net)
-        own, exact = (computed(graph, normalized, dtype) for dtype in ("float32", "float64"))
+        run = cpu_function(graph)
+        own, exact = (run(normalized, dtype) for dtype in ("float32", "float64"))
         if not all(np.isfinite(array).all() for array in (*own, *exact)):
             raise ValueError(
                 f"the network's own boxes or scores are not finite on {kind}: there is nothing to compare files with"
@@ -159,7 +160,7 @@ def every_graph(net) -> StaticGraph:
 
 def of_float(net, images: np.ndarray, choice: Choice) -> Sequence[np.ndarray]:
     """Return the detections of a detector in float32 on the CPU."""
-    boxes, scores = computed(every_graph(net), images, "float32")
+    boxes, scores = cpu_function(every_graph(net))(images, "float32")
     return choose(boxes, scores, choice)
 
 
