@@ -22,11 +22,17 @@ def into_a_pipe(words, read):
     return errors, process.returncode
 
 
-@pytest.mark.parametrize("read", [0, 1])
 @pytest.mark.parametrize(
-    "words",
-    [["list"], ["info", "idle_tiny"], ["table", "shufflenet", "--number", "7"], ["--help"], ["export", "--help"]],
-    ids=" ".join,
+    ("words", "read"),
+    [
+        (["list"], 0),
+        (["list"], 1),
+        (["info", "idle_tiny"], 1),
+        (["table", "shufflenet", "--number", "7"], 0),
+        (["--help"], 0),
+        (["export", "--help"], 1),
+    ],
+    ids=str,
 )
 def test_a_reader_that_leaves_is_no_error(words, read):
     errors, code = into_a_pipe(["-m", "gluon_effnets", *words], read)

@@ -32,10 +32,14 @@ def command(recipe, out, *overrides):
     return ["--config", str(recipe), "--out", str(out), *changes]
 
 
+FIGURES = report.slimmable_figures
+
+
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """To draw the curves takes longer than to train; `whole`, which is made before, has them."""
+def no_exhibits(monkeypatch):
+    """To draw curves, and to export and time routes, takes longer than to train; `whole`, made before, has them."""
     monkeypatch.setattr(report, "draw_curves", lambda *_: None)
+    monkeypatch.setattr(report, "slimmable_figures", lambda *_: slimmable_report.SlimmableFigures({}, []))
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +158,7 @@ def test_only_the_last_stage_exports_and_a_failure_is_one_sentence(recipe, whole
         raise ExportError("the exported graph differs from the network by 1.0e+00")
 
     out = tmp_path / "run"
+    monkeypatch.setattr(report, "slimmable_figures", FIGURES)
     with monkeypatch.context() as patch:
         for module in (report, slimmable_report):
             for name in ("export", "export_routed", "export_subnet"):
