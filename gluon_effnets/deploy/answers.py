@@ -113,9 +113,8 @@ class Detections(Logits):
 
     def __init__(self, net: Detector, all_boxes: bool):
         if not isinstance(net.detections, AnchorDetections):
-            raise ValueError(
-                f"{net.identity['model']} looks at regions that it proposes itself; such detectors cannot be exported yet"
-            )
+            name = net.identity["model"]
+            raise ValueError(f"{name} looks at regions that it proposes itself; such detectors cannot be exported yet")
         self.detector, self.all_boxes = net, all_boxes
         self.choice = net.detections.choice
 
