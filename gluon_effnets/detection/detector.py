@@ -128,10 +128,10 @@ class Detector(HasCard, CompiledTraining):
     def hybrid_forward(self, F, x):
         return self.choose(*self.predictor(x))
 
-    def choose(self, logits, offsets):
+    def choose(self, *predicted):
         """Return what a call makes of `predictions`: boxes in pixels of the images, scores and classes."""
-        F = mx.sym if isinstance(logits, mx.sym.Symbol) else mx.nd
-        return self._in_pixels(F, *self.detections(logits, offsets))
+        F = mx.sym if isinstance(predicted[0], mx.sym.Symbol) else mx.nd
+        return self._in_pixels(F, *self.detections(*predicted))
 
     def _in_pixels(self, F, boxes, scores, classes):
         """Detections with boxes in pixels of the images, -1 where there is none."""
