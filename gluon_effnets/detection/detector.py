@@ -128,19 +128,19 @@ class Detector(HasCard, CompiledTraining):
     def hybrid_forward(self, F, x):
         return self.choose(*self.predictor(x))
 
-    def choose(self, *predicted):
-        """Return what a call makes of `predictions`: boxes in pixels of the images, scores and classes."""
-        F = mx.sym if isinstance(predicted[0], mx.sym.Symbol) else mx.nd
-        return self._in_pixels(F, *self.detections(*predicted))
+    def choose(self, *predictions):
+        """Return what a call makes of what the predictor gives: boxes in pixels of the images, scores and classes."""
+        F = mx.sym if isinstance(predictions[0], mx.sym.Symbol) else mx.nd
+        return self._in_pixels(F, *self.detections(*predictions))
 
     def _in_pixels(self, F, boxes, scores, classes):
         """Detections with boxes in pixels of the images, -1 where there is none."""
         found = F.broadcast_like(F.expand_dims(scores, axis=2) > 0, boxes)
         return F.where(found, boxes * self.image_size, boxes), scores, classes
 
-    def decode(self, logits, offsets):
-        """Return what `all_boxes` makes of `predictions`: all boxes in pixels of the images, and their scores."""
-        boxes, scores = self.detections.every(logits, offsets)
+    def decode(self, *predictions):
+        """Return what `all_boxes` makes of what the predictor gives: all boxes in pixels of the images, and scores."""
+        boxes, scores = self.detections.every(*predictions)
         return boxes * self.image_size, scores
 
     def predictions(self, x) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
