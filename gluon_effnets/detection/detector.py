@@ -128,19 +128,19 @@ class Detector(HasCard, CompiledTraining):
     def hybrid_forward(self, F, x):
         return self.choose(*self.predictor(x))
 
-    def choose(self, *predicted):
-        """Return what a call makes of `predictions`: boxes in pixels of the images, scores and classes."""
-        F = mx.sym if isinstance(predicted[0], mx.sym.Symbol) else mx.nd
-        return self._in_pixels(F, *self.detections(*predicted))
+    def choose(self, *predictions):
+        """Return what a call makes of what the predictor gives: boxes in pixels of the images, scores and classes."""
+        F = mx.sym if isinstance(predictions[0], mx.sym.Symbol) else mx.nd
+        return self._in_pixels(F, *self.detections(*predictions))
 
     def _in_pixels(self, F, boxes, scores, classes):
         """Detections with boxes in pixels of the images, -1 where there is none."""
         found = F.broadcast_like(F.expand_dims(scores, axis=2) > 0, boxes)
         return F.where(found, boxes * self.image_size, boxes), scores, classes
 
-    def decode(self, logits, offsets):
-        """Return what `all_boxes` makes of `predictions`: all boxes in pixels of the images, and their scores."""
-        boxes, scores = self.detections.every(logits, offsets)
+    def decode(self, *predictions):
+        """Return what `all_boxes` makes of what the predictor gives: all boxes in pixels of the images, and scores."""
+        boxes, scores = self.detections.every(*predictions)
         return boxes * self.image_size, scores
 
     def predictions(self, x) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
@@ -173,8 +173,10 @@ class Detector(HasCard, CompiledTraining):
         return self.criterion(logits, offsets, *targets)
 
     def _wait_for_statistics(self):
-        # It is the predictor that trains, by a graph of its own.
-        self.predictor._wait_for_statistics()
+        # It is the predictor that trains, or parts of it, by graphs of their own.
+        for block in (self.predictor, *self.predictor._children.values()):
+            if isinstance(block, CompiledTraining):
+                block._wait_for_statistics()
         super()._wait_for_statistics()
 
     def all_boxes(self, x) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:

@@ -60,7 +60,8 @@ class FasterRCNN(Detector):
     """Faster R-CNN on any network: images (N, in_channels, side, side) -> boxes, scores, classes.
 
     Boxes come from proposals: there is nothing that every anchor says of the classes, so `predictions` is refused.
-    `anchors` are those of the proposals, and `losses` trains both stages.
+    `anchors` are those of the proposals, and `losses` trains both stages. Every proposal has a box for each class, so
+    that `all_boxes` gives as many, each with a score of its own class alone.
 
     Args:
         net: The network to stand on; its blocks, with their weights if it has any, become those of the detector, and
@@ -100,9 +101,6 @@ class FasterRCNN(Detector):
 
     def predictions(self, x):
         raise ValueError("Faster R-CNN has no answer of every anchor: a call detects, losses(x, boxes, label) trains")
-
-    def all_boxes(self, x):
-        raise ValueError("Faster R-CNN has no box of every anchor: its boxes come from proposals, by a call")
 
     def losses(self, x, boxes, label) -> Losses:
         """Return the parts of the loss of a batch; within `autograd.record()` gradients follow from them.

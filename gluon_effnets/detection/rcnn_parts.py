@@ -13,6 +13,7 @@ from ..models import ClassificationNet
 from ..models.taps import Tap
 from ..models.training_graph import CompiledTraining
 from ..nn import FeaturePyramid
+from ..runtime.detections import Choice
 from .anchors import GridLevel, anchor_boxes, pyramid_levels
 from .backbone import Backbone
 from .boxes import PLAIN, VARIANCES, LevelDetections, Selection, best_rows, decode
@@ -241,19 +242,35 @@ class RegionDetections(HybridBlock):
         super().__init__(**kwargs)
         self.num_classes, self.selection, self._number = classes, selection, number
 
+    @property
+    def choice(self) -> Choice:
+        """How detections are chosen, for whatever chooses them outside of this layer."""
+        return Choice(self.selection.score_above, self.selection.overlap, self.selection.per_image)
+
+    def every(self, logits, offsets, regions, found):
+        """Return all boxes (N, classes R, 4), in shares of the image, and their scores (N, classes R, classes)."""
+        F = mx.sym if isinstance(logits, mx.sym.Symbol) else mx.nd
+        boxes, scores = self._decoded(F, logits, offsets, regions, found)
+        own = F.reshape(F.eye(self.num_classes), shape=(1, 1, self.num_classes, self.num_classes))
+        return boxes, F.reshape(F.broadcast_mul(F.expand_dims(scores, axis=3), own), shape=(0, -3, 0))
+
     def hybrid_forward(self, F, logits, offsets, regions, found):
-        chosen, number = self.selection, self._number * self.num_classes
+        boxes, scores = self._decoded(F, logits, offsets, regions, found)
+        labels = F.broadcast_like(F.reshape(F.contrib.arange_like(scores, axis=2), (1, 1, -1)), scores)
+        rows = (F.reshape(array, shape=(0, -1, 1)) for array in (labels, scores))
+        return best_rows(F, F.concat(*rows, boxes, dim=2), self._number * self.num_classes, self.selection)
+
+    def _decoded(self, F, logits, offsets, regions, found):
+        """Corners (N, classes R, 4) in shares of the image, and scores (N, R, classes)."""
         first, last = (F.slice_axis(regions, axis=2, begin=begin, end=begin + 2) for begin in (0, 2))
         anchors = F.concat((first + last) / 2, last - first, dim=2)
         anchors = F.reshape(F.repeat(anchors, repeats=self.num_classes, axis=1), shape=(0, -1, 4))
-        boxes = decode(F, F.reshape(offsets, shape=(0, -1, 4)), anchors, self.variances, chosen.largest_growth)
-        boxes = F.clip(boxes, 0, 1) if chosen.inside else boxes
+        growth = self.selection.largest_growth
+        boxes = decode(F, F.reshape(offsets, shape=(0, -1, 4)), anchors, self.variances, growth)
         scores = F.slice_axis(F.softmax(logits, axis=-1), axis=2, begin=1, end=None)
         # Where there is no proposal there is nothing.
         scores = F.broadcast_mul(scores, F.expand_dims(found > 0, axis=2))
-        labels = F.broadcast_like(F.reshape(F.contrib.arange_like(scores, axis=2), (1, 1, -1)), scores)
-        rows = (F.reshape(array, shape=(0, -1, 1)) for array in (labels, scores))
-        return best_rows(F, F.concat(*rows, boxes, dim=2), number, chosen)
+        return F.clip(boxes, 0, 1) if self.selection.inside else boxes, scores
 
 
 class FasterRCNNPredictor(Predictor):

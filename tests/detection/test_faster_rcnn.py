@@ -14,6 +14,7 @@ from gluon_effnets.detection.boxes import VARIANCES, Selection
 from gluon_effnets.detection.rcnn_parts import C4, FPN, RegionDetections, proposal_selection
 from gluon_effnets.detection.rcnn_targets import Drawn, Sampling, draw, draw_regions
 from gluon_effnets.detection.targets import Matching
+from gluon_effnets.runtime.detections import choose
 
 SMALL, SIDE = "faster_rcnn_mobilenet_v1_x0_25", 128
 PYRAMID = FPN._replace(pyramid=16, hidden=32, rpn_channels=16, proposals=(60, 40), training_proposals=(80, 60))
@@ -173,6 +174,21 @@ def test_detections_are_chosen_class_by_class_among_the_boxes_of_regions():
         assert (labels[image, :count] == [row[1] for row in wanted]).all()
         assert np.abs(boxes[image, :count] - [row[2] for row in wanted]).max() < 1e-5
         assert (scores[image, count:] == -1).all() and (labels[image, count:] == -1).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_chosen_of_all_boxes_is_what_a_call_gives(kind):
+    net = small(kind)
+    everything = values(net.all_boxes(images()))
+    number = net.predictor.proposals.selection.per_image * 3
+    assert [array.shape for array in everything] == [(2, number, 4), (2, number, 3)]
+    boxes, scores, labels = choose(*everything, net.detections.choice)
+    wanted = values(net(images()))
+    assert np.abs(scores - wanted[1]).max() < 1e-5 and (scores > 0).sum() > 20
+    for image in range(2):  # of equal scores any may come first
+        rows = [np.column_stack([array[image], label[image]]) for array, label in ((boxes, labels), wanted[::2])]
+        distances = np.abs(rows[0][:, None] - rows[1]).max(axis=2)
+        assert distances.min(axis=1).max() < 1e-2 and distances.min(axis=0).max() < 1e-2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -366,8 +382,6 @@ def test_what_it_is_not():
     net, x = small(), images(1)
     with pytest.raises(ValueError, match=r"a call detects, losses\(x, boxes, label\) trains"):
         net.predictions(x)
-    with pytest.raises(ValueError, match="its boxes come from proposals"):
-        net.all_boxes(x)
     with pytest.raises(ValueError, match="with a pyramid image_size must be a multiple of the last stride"):
         FasterRCNN(get_model("mobilenet_v1_x0_25"), 2, PYRAMID, image_size=100)
     with pytest.raises(ValueError, match="have 8 positions|have \\[8\\] positions"):
