@@ -100,10 +100,9 @@ class Handler(BaseHTTPRequestHandler):
 
 def _answer_of(net, encoded: bytes, top: int, score: float) -> dict:
     if isinstance(net, Detector):
-        found = net(encoded, score)
-        rows = [
-            {"name": one.name, "score": round(one.score, 6), "box": [round(x, 2) for x in one.box]} for one in found
-        ]
+        rows = []
+        for found in net(encoded, score):
+            rows.append({"name": found.name, "score": round(found.score, 6), "box": [round(x, 2) for x in found.box]})
         return {"objects": rows}
     return {"classes": [{"name": name, "probability": round(p, 6)} for name, p in net.top(encoded, top)]}
 

@@ -6,6 +6,7 @@ import datetime
 import tempfile
 import time
 import warnings
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -211,6 +212,6 @@ def _versions() -> Dict[str, Any]:
 
 def _version(name: str) -> Optional[str]:
     try:
-        return optional_import(name, name, "its version").__version__
-    except ImportError:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
         return None

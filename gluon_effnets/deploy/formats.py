@@ -302,8 +302,10 @@ class ExportedDetector(_Opened):
     def __call__(self, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         about = self.description
         found = self._answer(images)
-        anchored = isinstance(found, list) and [len(array) for array in found] == [len(images)] * len(about.outputs)
-        if not anchored:
+        dimensions = (3, 3) if len(about.outputs) == 2 else (3, 2, 2)
+        shapes = [array.shape for array in found] if isinstance(found, list) else []
+        fits = tuple(map(len, shapes)) == dimensions and shapes[0] == (*shapes[1][:2], 4)
+        if not fits or any(shape[0] != len(images) for shape in shapes):
             raise ValueError(f"{self._files[0]} does not give {', '.join(about.outputs)}, as its description says")
         if "classes" in about.outputs:
             boxes, scores, classes = found

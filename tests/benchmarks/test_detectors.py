@@ -18,8 +18,8 @@ def result():
 
 def test_all_forms_are_timed(result):
     rows = [(row["detector"], row["exporter"], row["form"]) for row in result["rows"]]
-    makers = [(PEER, "gluon_effnets"), (PEER, "torch.onnx"), (SMALL, "gluon_effnets")]
-    assert rows == [(*maker, form) for maker in makers for form in FORMS]
+    by = [(PEER, "gluon_effnets"), (PEER, "torch.onnx"), (SMALL, "gluon_effnets")]
+    assert rows == [(*pair, form) for pair in by for form in FORMS]
     assert all(0 < row["minimum"] <= row["median"] and 90 <= row["pairs"] <= 110 for row in result["rows"])
     assert {"onnxruntime", "torch"} <= result["conditions"]["versions"].keys() and not result["left_out"]
 
