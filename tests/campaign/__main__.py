@@ -42,7 +42,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     with tempfile.TemporaryDirectory(prefix="campaign-", dir=args.folder) as temporary:
         folder = Path(temporary)
         sources.make_all(folder)
-        everything = inputs.Parts(folder).all()
+        everything = inputs.all_parts(folder)
         parts = [part for part in everything if not args.parts or part.name in args.parts]
         learned = next(part for part in everything if part.name == "sealed_params")
         judge.learn_answer(learned, args.seed, folder, lambda place, draw: _clean(folder, place))
@@ -74,11 +74,12 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 
 def _clean(folder: Path, place: Path):
-    from . import inputs, judge, sources
+    from . import judge, sources
+    from .inputs.room import PHOTO, command
 
-    sources.given(folder, place, "sealed.params", inputs.PHOTO)
-    words = ["predict", "idle_tiny", place / "sealed.params", inputs.PHOTO]
-    return judge.Call(inputs._command(*words))
+    sources.given(folder, place, "sealed.params", PHOTO)
+    words = ["predict", "idle_tiny", place / "sealed.params", PHOTO]
+    return judge.Call(command(*words))
 
 
 def _row(part, args, parts: int, folder: Path) -> dict:
