@@ -12,10 +12,10 @@ __all__ = ["detector_facts", "detector_rows", "detectors_table", "is_detector", 
 
 
 def is_detector(name: str) -> bool:
-    """Whether a name is a detector's."""
-    from ..detection import list_detectors
+    """Whether a name is a detector's; hidden ones count, as hidden models do."""
+    from .. import detection
 
-    return name.lower() in list_detectors()
+    return detection.is_detector(name)
 
 
 def names_detector(word: str) -> bool:
