@@ -26,7 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (
     "mxnet cv2 yaml PIL.Image onnxruntime gluon_effnets.__main__ gluon_effnets.deploy gluon_effnets.deploy.export "
     "gluon_effnets.evaluate.predict gluon_effnets.evaluate.validate gluon_effnets.train.run gluon_effnets.weights "
-    "gluon_effnets.runtime gluon_effnets.runtime.commands gluon_effnets.evaluate.int8_accuracy"
+    "gluon_effnets.runtime gluon_effnets.runtime.commands gluon_effnets.evaluate.int8_accuracy "
+    "gluon_effnets.evaluate.detections gluon_effnets.evaluate.detect gluon_effnets.train.data.detection.voc "
+    "gluon_effnets.train.data.detection.coco gluon_effnets.train.data.detection.detrec detection_runs"
 ).split()
 
 

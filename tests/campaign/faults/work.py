@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from ..inputs.room import PHOTO
-from ..sources import SIDE, TORCH_MODEL
+from ..sources import CLASSES, DETECTOR, DETECTOR_SIDE, SIDE, TORCH_MODEL
 from .child import Child, count_changes, main_of
 
 
@@ -56,9 +56,9 @@ def _trained(names: Sequence[str]) -> Callable[[], Any]:
     return look
 
 
-def _export(*more: str, model: str = "idle_tiny", weights: str = "") -> Work:
+def _export(*more: str, model: str = "idle_tiny", weights: str = "", side: int = SIDE) -> Work:
     def words(file: str) -> List[str]:
-        return ["export", model, file, "net", "--image-size", str(SIDE), *more]
+        return ["export", model, file, "net", "--image-size", str(side), *more]
 
     files = [f"{weights}old.params", f"{weights}new.params"]
     return Work(words(files[1]), [*files, PHOTO], words(files[0]), _predict("predict", "net.json"))
@@ -83,10 +83,22 @@ KINDS: Dict[str, Work] = {
         ["convert", "--model", TORCH_MODEL, "old.safetensors", "net.params"],
         _predict("predict", "--image-size", str(SIDE), TORCH_MODEL, "net.params"),
     ),
+    "detector training": Work(
+        ["train", "--config", "detection.yaml", "--out", "out"], ["detection.yaml"], None, _trained([""]), True
+    ),
+    "detector export": _export("--format", "onnx", model=DETECTOR, weights="detector_", side=DETECTOR_SIDE)._replace(
+        look=_predict("predict", "--score-above", "0.01", "net.json")
+    ),
     "two workers": Work([], [], None, lambda: None),
 }
 KINDS["8-bit export"] = KINDS["8-bit export"]._replace(given=[*KINDS["8-bit export"].given, "records"])
-SHARES = {"staged training": 0.5, "8-bit export": 0.35, "routed export": 0.6, "two workers": 0.03}
+SHARES = {
+    "staged training": 0.5,
+    "8-bit export": 0.35,
+    "routed export": 0.6,
+    "detector training": 0.35,
+    "two workers": 0.03,
+}
 
 
 class Known(NamedTuple):
@@ -123,6 +135,7 @@ def make_sources(folder: Path) -> None:
     """Two sets of weights for each work, made in a child."""
 
     def run():
+        from detectors import trained_detector
         from networks import trained
 
         from gluon_effnets.models import Preprocessing
@@ -133,6 +146,8 @@ def make_sources(folder: Path) -> None:
                 net = _changed(trained(name, classes=3), seed)
                 net.preprocessing = Preprocessing(image_size=SIDE)
                 net.save_parameters(str(folder / f"{prefix}{age}.params"))
+            detector = _changed(trained_detector(DETECTOR, CLASSES[:2]), seed)
+            detector.save_parameters(str(folder / f"detector_{age}.params"))
             write_official(_changed(trained(TORCH_MODEL, classes=3), seed), folder / f"{age}.safetensors", "timm")
 
     ended = Child(folder, run).end()
@@ -141,7 +156,8 @@ def make_sources(folder: Path) -> None:
 
 
 def _changed(net, seed: int):
-    """Other weights of the last layer, so that the answers differ."""
-    for param in net.output.collect_params().values():
+    """Other weights of the last layers, so that the answers differ."""
+    last = net.output if hasattr(net, "output") else net.predictor.class_heads
+    for param in last.collect_params().values():
         param.set_data(param.data() * (1 + 2 * seed))
     return net

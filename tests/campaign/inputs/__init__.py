@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import List
 
 from ..judge import Part
+from .boxes import Boxes
 from .callers import Callers
+from .detector_callers import DetectorCallers
+from .detectors import Detectors
 from .exports import Exports
 from .pictures import Pictures
 from .texts import Texts
@@ -15,7 +18,7 @@ from .weights import Weights
 
 __all__ = ["all_parts"]
 
-_ROOMS = (Undamaged, Exports, Weights, Texts, Pictures, Callers)
+_ROOMS = (Undamaged, Exports, Weights, Texts, Pictures, Callers, Boxes, Detectors, DetectorCallers)
 
 
 def all_parts(folder: Path) -> List[Part]:

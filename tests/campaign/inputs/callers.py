@@ -22,22 +22,12 @@ class Callers(Room):
     def python(self, place: Path, draw: Random) -> Call:
         """Functions of the package called with values of the wrong kind."""
         self._give(place, "sealed.params", "onnx", PHOTO, "timm.safetensors")
-        return Call(functools.partial(called_wrongly, Values(draw), draw.randrange(len(CALLS))))
+        return Call(functools.partial(called_wrongly, values=Values(draw), call=CALLS[draw.randrange(len(CALLS))]))
 
     def words(self, place: Path, draw: Random) -> Call:
         """Command lines with words that are wrong, missing or too many."""
         self._give(place, "sealed.params", "onnx", PHOTO, "names.txt", "records", "images")
-        words = draw.choice(LINES).split()
-        for _ in range(draw.choice([1, 1, 2])):
-            at = draw.randrange(len(words))
-            kind = draw.randrange(5)
-            if kind <= 2:
-                words[at] = as_word(odd_value(draw))
-            elif kind == 3 and len(words) > 1:
-                del words[at]
-            else:
-                words.insert(at, draw.choice(["--format", "--json", "-o", "--", "--top", "--set", "extra", "-1"]))
-        return Call(_shown_or_refused(words))
+        return Call(shown_or_refused(wrong_words(draw.choice(LINES), draw)))
 
     def special_files(self, place: Path, draw: Random) -> Call:
         """Pipes, devices, folders, sockets and links in circles where a file or folder is read."""
@@ -75,7 +65,22 @@ LINES = (
 )
 
 
-def _shown_or_refused(words: List[str]) -> Callable[[], Any]:
+def wrong_words(line: str, draw: Random) -> List[str]:
+    """A command line with one or two words changed, left out, or too many."""
+    words = line.split()
+    for _ in range(draw.choice([1, 1, 2])):
+        at = draw.randrange(len(words))
+        kind = draw.randrange(5)
+        if kind <= 2:
+            words[at] = as_word(odd_value(draw))
+        elif kind == 3 and len(words) > 1:
+            del words[at]
+        else:
+            words.insert(at, draw.choice(["--format", "--json", "-o", "--", "--top", "--set", "extra", "-1"]))
+    return words
+
+
+def shown_or_refused(words: List[str]) -> Callable[[], Any]:
     # A path that is no file of the case may be one of this machine.
     return command(*(f"./{word}" if word.startswith("/") else word for word in words))
 

@@ -138,5 +138,6 @@ def _count(size):
 CALLS = _calls()
 
 
-def called_wrongly(values: Values, number: int) -> None:
-    CALLS[number](values.one)
+def called_wrongly(call: Callable[[Any], Any], values: Values) -> None:
+    """Call a function with such a value."""
+    call(values.one)

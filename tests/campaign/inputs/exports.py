@@ -51,7 +51,7 @@ class Exports(Room):
         if draw.random() < 0.15:
             content = damage.of_json(graph.read_bytes(), draw)
         else:
-            content = damage.written(_damaged_graph(tree, draw), draw)
+            content = damage.written(damaged_graph(tree, draw), draw)
         sealed(path, put(graph, content))
         return Call(command("predict", path, PHOTO))
 
@@ -84,7 +84,7 @@ def _made(place: Path, name: str) -> str:
     return name
 
 
-def _damaged_graph(tree: Dict[str, Any], draw: Random) -> Any:
+def damaged_graph(tree: Dict[str, Any], draw: Random) -> Any:
     """Change an operator, a setting, an input or a node of a graph."""
     if draw.random() < 0.3:
         return damage.of_tree(tree, draw)
