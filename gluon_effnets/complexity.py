@@ -62,6 +62,7 @@ def count_params(net: mx.gluon.HybridBlock) -> int:
 
     Of a width of a slimmable network only what that width uses.
     """
+    net = _counted(net)
     active = net.active_shapes() if hasattr(net, "active_shapes") else {}
     params = net.collect_params().values()
     return sum(math.prod(active.get(p.name, p.shape)) for p in params if p.grad_req != "null")
@@ -87,7 +88,7 @@ def layer_costs(net: mx.gluon.HybridBlock, image_size: int = 224, rule: str = "c
     if rule not in RULES:
         raise ValueError(f"unknown counting rule {rule!r}; choose one of {', '.join(RULES)}")
     with inference_variants():
-        outputs = net(mx.sym.var("data"))
+        outputs = _counted(net)(mx.sym.var("data"))
     # A detector has several.
     internals = (mx.sym.Group(list(outputs)) if isinstance(outputs, (list, tuple)) else outputs).get_internals()
     _, shapes, _ = internals.infer_shape(data=(1, getattr(net, "in_channels", 3), image_size, image_size))
@@ -103,6 +104,11 @@ def layer_costs(net: mx.gluon.HybridBlock, image_size: int = 224, rule: str = "c
         if madds:
             costs.append(LayerCost(node["name"], node["op"], output, madds))
     return costs
+
+
+def _counted(net: mx.gluon.HybridBlock) -> mx.gluon.HybridBlock:
+    """Return what is counted of a network: of a detector that is no single graph, its widest width."""
+    return net.at_width(net.widths[-1]) if hasattr(net, "at_width") else net
 
 
 def _matrix(attrs, inputs, output, rule):

@@ -12,7 +12,7 @@ __all__ = ["detector_facts", "detector_rows", "detectors_table", "is_detector", 
 
 
 def is_detector(name: str) -> bool:
-    """Whether a name is a detector's; hidden ones count, as hidden models do."""
+    """Whether a name is a detector's; the room of the detectors is imported when it is asked."""
     from .. import detection
 
     return detection.is_detector(name)

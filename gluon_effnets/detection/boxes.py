@@ -171,6 +171,17 @@ class LevelDetections(Detections):
         assert sum(level_sizes) == len(anchors), "every anchor is of a map"
         self._level_sizes, self._apart = tuple(level_sizes), apart
 
+    @property
+    def choice(self) -> Choice:
+        best, limits, begin = self.selection.per_level, [], 0
+        for size in self._level_sizes:
+            if best is not None and best < size * self.num_classes:
+                limits.append(Limit(begin, begin + size, best, per_class=False))
+            else:  # all of them
+                limits.append(Limit(begin, begin + size, size * self.num_classes, per_class=False))
+            begin += size
+        return super().choice._replace(limits=tuple(limits))
+
     def hybrid_forward(self, F, logits, offsets, anchors):
         return self.choose(F, logits, offsets, anchors, self.selection)
 

@@ -174,8 +174,10 @@ class Detector(HasCard, CompiledTraining):
         return self.criterion(logits, offsets, *targets)
 
     def _wait_for_statistics(self):
-        # It is the predictor that trains, by a graph of its own.
-        self.predictor._wait_for_statistics()
+        # It is the predictor that trains, or parts of it, by graphs of their own.
+        for block in (self.predictor, *self.predictor._children.values()):
+            if isinstance(block, CompiledTraining):
+                block._wait_for_statistics()
         super()._wait_for_statistics()
 
     def all_boxes(self, x) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:

@@ -250,7 +250,7 @@ class RoutedPredictor(Predictor):
 
     def forward(self, x):
         if not isinstance(x, mx.nd.NDArray):
-            raise ValueError("a routed detector is no single graph: take net.at_width(w) to export it or to count it")
+            raise ValueError("a routed detector is no single graph: take net.at_width(w) to export one of its widths")
         maps = self.views.common(x)
         decisions = self._route(x, maps)
         if (decisions == decisions[0]).all():
@@ -296,7 +296,7 @@ class RoutedFSSD(FSSD):
         return self.predictor.route(x)
 
     def at_width(self, width: int) -> Detector:
-        """Return the detector at one width of the gate's, over the Parameters of this one: to export and to count it.
+        """Return the detector at one width of the gate's, over the Parameters of this one: a single graph.
 
         Args:
             width: One of `widths`.

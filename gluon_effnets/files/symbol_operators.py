@@ -253,6 +253,11 @@ OPERATORS: Dict[str, Operator] = {
         lambda attrs: attrs["num_outputs"],
     ),
     "SwapAxis": Operator(_exactly(1), {"dim1": _whole(0, 6), "dim2": _whole(0, 6)}),
+    "UpSampling": Operator(
+        _exactly(1),
+        {"num_args": _choice("1"), "sample_type": _choice("nearest"), "scale": _whole(1, 64)},
+        ("sample_type", "scale"),
+    ),
     "add_n": Operator(lambda attrs: attrs["num_args"], {"num_args": _whole(1, 1000)}, ("num_args",)),
     "argmax": Operator(_exactly(1), {"axis": _AXIS, "keepdims": _truth}, ("axis",)),
     "broadcast_axis": Operator(_exactly(1), {"axis": _AXIS, "size": _CHANNELS}, ("axis", "size")),
@@ -262,13 +267,17 @@ OPERATORS: Dict[str, Operator] = {
     "hard_sigmoid": Operator(_exactly(1), {"alpha": _real(), "beta": _real()}),
     "reshape_like": Operator(_exactly(2), _PLACES),
     "slice_axis": Operator(_exactly(1), _SLICE, ("axis", "begin", "end")),
+    "slice_like": Operator(_exactly(2), {"axes": _wholes(0, 6, 1, 6)}, ("axes",)),
     "softmax": Operator(_exactly(1), {"axis": _AXIS}),
     "stack": Operator(lambda attrs: attrs["num_args"], {"axis": _AXIS, "num_args": _whole(1, 10)}, ("num_args",)),
     "take": Operator(_exactly(2), {"axis": _AXIS, "mode": _choice("clip")}),
     "topk": Operator(_exactly(1), _TOPK, tuple(_TOPK)[:3]),
     "transpose": Operator(_exactly(1), {"axes": _wholes(0, 6, 0, 6)}),
     "_contrib_AdaptiveAvgPooling2D": Operator(_exactly(1), {"output_size": _whole(1, 1024)}, ("output_size",)),
-    "_contrib_arange_like": Operator(_exactly(1), {"axis": _whole(0, 6)}, ("axis",)),
+    "_contrib_BilinearResize2D": Operator(
+        _exactly(1), {"height": _whole(1, 4096), "width": _whole(1, 4096)}, ("height", "width")
+    ),
+    "_contrib_arange_like": Operator(_exactly(1), {"axis": _whole(0, 6), "start": _choice("0")}, ("axis",)),
     "_contrib_box_nms": Operator(_exactly(1), _SUPPRESSION, ("overlap_thresh", "valid_thresh", "topk")),
     "_contrib_dequantize": Operator(_exactly(3)),
     "_contrib_quantize_v2": Operator(
@@ -288,7 +297,7 @@ OPERATORS: Dict[str, Operator] = {
     "_sg_mkldnn_fully_connected": Operator(_exactly(0), {**_QUANTIZED_DENSE, **_RANGE}, outputs=_quantized_outputs),
     "where": Operator(_exactly(3)),
     **dict.fromkeys(("broadcast_add", "broadcast_div", "broadcast_like", "broadcast_mul", "broadcast_sub"), _TWO),
-    **dict.fromkeys(("exp", "floor", "ones_like", "sigmoid", "zeros_like"), _ONE),
+    **dict.fromkeys(("exp", "floor", "ones_like", "relu", "sigmoid", "zeros_like"), _ONE),
     **dict.fromkeys(("elemwise_add", "elemwise_mul", "elemwise_sub"), _TWO),
 }
 WITH_SUBGRAPH = ("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected")

@@ -120,8 +120,7 @@ class HasCard:
     @property
     def usual_preprocessing(self) -> Preprocessing:
         """What is usual for the model where the card leaves it open."""
-        info = self.info or ModelInfo
-        return Preprocessing(interpolation=info.interpolation, crop=info.crop, image_size=info.input_size)
+        return _usual(self.info)
 
     @property
     def card(self) -> Card:
@@ -133,9 +132,15 @@ class HasCard:
         self.classes, self.preprocessing, self.origin = card
 
 
+def _usual(info: Optional[ModelInfo]) -> Preprocessing:
+    known = info or ModelInfo
+    return Preprocessing(interpolation=known.interpolation, crop=known.crop, image_size=known.input_size)
+
+
 def complete_preprocessing(net) -> Preprocessing:
     """Return the preprocessing of a network, with what is usual for its model where it leaves something open."""
-    own, usual = net.card.preprocessing, net.usual_preprocessing
+    # A graph that was cut out of a network has its card and its info alone.
+    own, usual = net.card.preprocessing, net.usual_preprocessing if isinstance(net, HasCard) else _usual(net.info)
     return own._replace(**{key: getattr(usual, key) for key in _RESIZING if getattr(own, key) is None})
 
 

@@ -33,7 +33,10 @@ def parameters_of(net: Block, pattern: str, where: str) -> Dict[str, Parameter]:
     """
     names = net._collect_params_with_prefix()
     if pattern == BACKBONE and isinstance(net, Detector):
-        return {name: param for name, param in names.items() if BACKBONE in name.split(".")}
+        below = {name: param for name, param in names.items() if BACKBONE in name.split(".")}
+        if not below:
+            raise ValueError(f"{where}: {net.identity['model']} has no part {BACKBONE}; name its parameters instead")
+        return below
     if pattern == BACKBONE:
         return {name: param for name, param in names.items() if not name.startswith("output.")}
     ways = (pattern, f"{pattern}.*")

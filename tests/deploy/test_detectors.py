@@ -272,7 +272,35 @@ def test_suppression_is_one_operator_for_any_number_of_images(written):
         assert np.abs(array - np.concatenate([one[place] for one in alone])).max() < 1e-3
 
 
-@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "ssdlite320_idle_mbv3"])
+def retinanet():
+    """Its scores begin near 0.01, of which it would choose none."""
+    detector = trained_detector("retinanet_mobilenext_x0_35")
+    biases = detector.predictor.collect_params(".*bias").values()
+    [bias] = [param for param in biases if param.data().asnumpy().max() < -4]
+    bias.set_data(mx.nd.zeros(bias.shape) - 1)
+    return detector
+
+
+@pytest.mark.parametrize("format", ["onnx", "mxnet"])
+def test_maps_that_compete_by_themselves(format, tmp_path):
+    """RetinaNet's towers are one for all maps: a graph for MXNet has one variable for each of their weights."""
+    detector = retinanet()
+    assert [limit.per_class for limit in detector.detections.choice.limits] == [False] * 5
+    opened = open_exported(export(detector, tmp_path / "net", format=format).description)
+    x = np.random.RandomState(0).standard_normal((2, 3, 384, 384)).astype(np.float32) * 2
+    asked = DetectionQuestion.of(detector, detector.detections.choice, "images", x)
+    judgement = asked.judged(opened(x))
+    assert judgement.refused is None and judgement.difference < 1e-4 and (opened(x)[1] > 0).all()
+
+
+def test_detectors_of_their_own_proposals_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="faster_rcnn_mobilenet_v1_x0_25 looks at regions that it proposes itself"):
+        export(trained_detector("faster_rcnn_mobilenet_v1_x0_25"), tmp_path / "net")
+
+
+@pytest.mark.parametrize(
+    "name", ["ssdlite320_mobilenet_v3_large", "ssdlite320_idle_mbv3", "fssd300_mobilenet_v1_x0_25"]
+)
 def test_other_detectors_go_to_onnx(name, tmp_path):
     assert export(trained_detector(name), tmp_path / "net", format="onnx").difference < 1e-5
 

@@ -50,14 +50,15 @@ class Rectangles(Data):
     def image(self, seed: int):
         """Pixels (3, side, side), boxes (M, 4) in shares, and classes (M,)."""
         random = np.random.RandomState(seed)
-        pixels = random.normal(0, 0.3, (3, SIDE, SIDE)).astype(np.float32)
+        side = self.image_size
+        pixels = random.normal(0, 0.3, (3, side, side)).astype(np.float32)
         boxes, classes = np.full((self.most, 4), -1.0, np.float32), np.full(self.most, -1.0, np.float32)
         for number in range(seed % (self.most + 1)):
-            sides = random.randint(12, 30, 2)
-            x, y = (random.randint(0, SIDE - side) for side in sides)
+            sides = random.randint(side // 5, side // 2, 2)
+            x, y = (random.randint(0, side - length) for length in sides)
             classes[number] = random.randint(2)
             pixels[:, y : y + sides[1], x : x + sides[0]] += 3 * (2 * classes[number] - 1)
-            boxes[number] = np.array([x, y, x + sides[0], y + sides[1]]) / SIDE
+            boxes[number] = np.array([x, y, x + sides[0], y + sides[1]]) / side
         return pixels, boxes, classes
 
     def _batch(self, seeds, size, is_evaluation=False):
@@ -69,7 +70,7 @@ class Rectangles(Data):
     def _truth(self, seed):
         _, boxes, classes = self.image(seed)
         there = classes >= 0
-        size = (SIDE, 2 * SIDE)  # the original is twice as wide
+        size = (self.image_size, 2 * self.image_size)  # the original is twice as wide
         pixels = boxes[there] * [size[1], size[0], size[1], size[0]]
         return Truth(str(seed), size, pixels, classes[there].astype(int), np.zeros(there.sum(), bool))
 

@@ -233,3 +233,20 @@ def test_card_travels_with_the_weights(start, tmp_path):
     again = start(f"pretrained={tmp_path / 'w.params'}", "data.normalization=pretrained", out="again")
     assert again.state.data.settings.mean == (100, 110, 120)
     assert again.state.net.card.classes == list(CLASSES)
+
+
+OTHERS = {
+    "retinanet_mobilenext_x0_35": (128, ["class", "box"]),
+    "faster_rcnn_mobilenet_v1_x0_25": (128, ["rpn_class", "rpn_box", "class", "box"]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_other_detectors_train_and_resume_by_the_same_task(start, name):
+    side, parts = OTHERS[name]
+    overrides = [f"model={name}", f"model_options.image_size={side}", f"data.image_size={side}", "data.batch_size=2"]
+    overrides += ["data.source=scattered_digits:8", "optimizer.lr=0.001", "hooks.clip_gradients.max_norm=1"]
+    whole = assert_resumes(start, *overrides)
+    assert {f"loss_{part}" for part in parts} <= whole.state.scores.keys()
+    assert {f"loss_{part}" for part in parts} <= whole.state.scalars.keys()
+    assert np.isfinite(whole.state.scores["loss"]) and "map" in whole.state.scores

@@ -43,6 +43,7 @@ class _Rewriting:
         self._roles: Dict[int, Set[str]] = {}  # last words of the parameters that a value is computed from
         self._before_bn: Set[int] = set()  # convolutions that have no symbol of their own
         self._kept: Arrays = {}
+        self._variables: Dict[str, mx.sym.Symbol] = {}
         self._readers: List[List[str]] = [[] for _ in self._nodes]  # the operators that read a node
         for node in [*self._nodes, {"op": "output", "inputs": content["heads"]}]:
             for entry in node["inputs"]:
@@ -97,8 +98,10 @@ class _Rewriting:
         # A parameter that several layers read may be there already, with BN folded into it.
         while name in self._kept and not np.array_equal(self._kept[name].asnumpy(), value.asnumpy()):
             name += "_again"
-        self._kept[name] = value.copy()
-        return mx.sym.var(name, shape=value.shape)
+        # Of a parameter that several layers read there is one variable, as there is one array.
+        if name not in self._variables:
+            self._kept[name], self._variables[name] = value.copy(), mx.sym.var(name, shape=value.shape)
+        return self._variables[name]
 
     def _folds(self, number: int, inputs: List[Tuple[int, int]]) -> bool:
         """Whether a node is a convolution whose only reader is BN."""

@@ -214,6 +214,33 @@ def _slice_axis(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
     return graph.add("Slice", [*inputs, *limits], node.name)
 
 
+def _slice_like(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    axes = node.get("axes") or range(len(node.shapes[0]))
+    ends = graph.integers([Entry(node).size(axis) for axis in axes], "ends")
+    return graph.add(
+        "Slice",
+        [inputs[0], graph.integers([0] * len(axes), "begins"), ends, graph.integers(list(axes), "axes")],
+        node.name,
+    )
+
+
+def _resize(mode: str, coordinates: str, **rest: Any) -> Callable[[OnnxNodes, Node, List[str]], str]:
+    def convert(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+        if not node.get("align_corners", True) or node.get("sample_type", "nearest") != "nearest":
+            raise _refused(node)
+        sides = ((Entry(node).size(axis), node.inputs[0].size(axis)) for axis in (2, 3))
+        # Sides are rounded down: a bit more, so that none is short of a pixel.
+        scales = graph.constant(np.array([1, 1, *(a / b * (1 + 1e-6) for a, b in sides)], np.float32), "scales")
+        settings = {"mode": mode, "coordinate_transformation_mode": coordinates, **rest}
+        return graph.add("Resize", [inputs[0], "", scales], node.name, **settings)
+
+    return convert
+
+
+def _expand_dims(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    return graph.add("Unsqueeze", [*inputs, graph.integers([node.get("axis")], "axis")], node.name)
+
+
 def _take(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
     index, axis = node.inputs[1].node.value, node.get("axis", 0)
     if index is None or node.get("mode", "clip") != "clip" or node.inputs[0].shape[axis] is None:
@@ -284,7 +311,9 @@ _OPERATORS: Dict[str, Callable] = {
     "Reshape": _reshape,
     "SliceChannel": _split,
     "SwapAxis": _swap_axes,
+    "UpSampling": _resize("nearest", "asymmetric", nearest_mode="floor"),
     "_contrib_AdaptiveAvgPooling2D": _adaptive_pooling,
+    "_contrib_BilinearResize2D": _resize("linear", "align_corners"),
     "_div_scalar": _with_scalar("Div"),
     "_minimum_scalar": _with_scalar("Min"),
     "_mul_scalar": _with_scalar("Mul"),
@@ -299,10 +328,13 @@ _OPERATORS: Dict[str, Callable] = {
     "elemwise_mul": _renamed("Mul"),
     "elemwise_sub": _renamed("Sub"),
     "exp": _renamed("Exp"),
+    "expand_dims": _expand_dims,
     "hard_sigmoid": _hard_sigmoid,
+    "relu": _renamed("Relu"),
     "reshape_like": _reshape,
     "sigmoid": _renamed("Sigmoid"),
     "slice_axis": _slice_axis,
+    "slice_like": _slice_like,
     "softmax": _softmax,
     "take": _take,
     "transpose": _transpose,
