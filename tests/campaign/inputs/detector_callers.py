@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, Callable, List
 
 import numpy as np
+from PIL import Image
 
 from ..judge import Call
 from ..sources import CLASSES, DETECTOR
@@ -79,10 +80,12 @@ def _whole_results(run: Callable[[], Any]) -> Callable[[], Any]:
         before = set(Path.cwd().rglob("*"))
         code = run()
         made = [path for path in Path.cwd().rglob("*") if path not in before] if code == 1 else []
-        records = [path for path in made if path.name.endswith("boxes.json")]
-        if records and json.loads(records[0].read_text()):
-            for path in sorted(made, reverse=True):
-                path.rmdir() if path.is_dir() else path.unlink()
+        for path in sorted(made, reverse=True):
+            if path.suffix == ".json":
+                json.loads(path.read_text())
+            elif path.is_file():
+                Image.open(path).load()
+            path.rmdir() if path.is_dir() else path.unlink()
         return code
 
     return call
