@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import logging
@@ -67,11 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the classes or the boxes of each image; return 1 if one cannot be read."""
     from ..evaluate.predict import best, find_images
+    from ..files.folders import not_left_empty
 
     detects = names_detector(args.model)
     _check(args, detects)
     if detects:
-        return _run_detector(args)
+        with contextlib.ExitStack() as stack:
+            for folder in _folders(args):
+                stack.enter_context(not_left_empty(Path(folder)))
+            return _run_detector(args)
     classifier, images = _classifier(args)
     names = _names(args, classifier)
     failed, rows = False, []
@@ -97,7 +102,7 @@ def _run_detector(args: argparse.Namespace) -> int:
     detector, paths = _detector(args)
     names, images = _names(args, detector), find_images(paths)
     places = _places(images, args.out) if args.out else {}
-    for folder in filter(None, (args.out, args.json and Path(args.json).parent)):
+    for folder in _folders(args):
         make_folder(folder)
     failed, rows, records = False, [], []
     least = 0.5 if args.score_above is None else args.score_above
@@ -120,6 +125,11 @@ def _run_detector(args: argparse.Namespace) -> int:
         corners = [(name, ".1f") for name in ("x1", "y1", "x2", "y2")]
         print(Table(["image", "class", "name", ("score", ".2%"), *corners], rows).written(args.format))
     return int(failed)
+
+
+def _folders(args: argparse.Namespace) -> List[Union[str, Path]]:
+    """The folders that are written into."""
+    return [folder for folder in (args.out, args.json and Path(args.json).parent) if folder]
 
 
 def _as_text(path: str, boxes: Sequence[Dict[str, Any]], least: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -105,8 +106,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores of one network, or a table of several; return 1 if one of these fails."""
+    from ..files.folders import not_left_empty
+
     networks = _networks(args.networks)
     alone = len(networks) == 1 and "=" not in args.networks[0]
+    with contextlib.ExitStack() as stack:
+        for path in _files(args):
+            stack.enter_context(not_left_empty(Path(path).parent))
+        return _run(args, networks, alone)
+
+
+def _run(args: argparse.Namespace, networks: Sequence[_Network], alone: bool) -> int:
     _check(args, networks, alone)
     if alone:
         _print_one(args, *_evaluated(args, networks[0]))

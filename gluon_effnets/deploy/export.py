@@ -194,7 +194,9 @@ class Way(Protocol):
 
 def _write(ways: Sequence[Way], prefix) -> Exported:
     """Write -> load -> compare -> describe -> move into place, by the first way that gives the network's answers."""
-    prefix = Path(prefix)
+    where, prefix = prefix, Path(prefix)
+    if prefix.name in ("", ".."):
+        raise ValueError(f"{shortened(str(where))} is no beginning of file names; name one, such as exported/net")
     make_folder(prefix.parent)
     with scratch_beside(prefix) as folder:
         draft = folder / prefix.name

@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
+from ..files.text import shortened
 from ..runtime.detections import Choice, Limit
 
 __all__ = [
@@ -86,7 +87,7 @@ class Detections(HybridBlock):
     ):
         super().__init__(**kwargs)
         if selection.scores not in ("softmax", "sigmoid"):
-            raise ValueError(f"scores={selection.scores!r}; choose 'softmax' or 'sigmoid'")
+            raise ValueError(f"scores={shortened(selection.scores)}; choose 'softmax' or 'sigmoid'")
         self.num_anchors, self.num_classes, self.selection = len(anchors), classes, selection
         self.variances = variances
         with self.name_scope():

@@ -12,6 +12,7 @@ from ..models import Preprocessing, params
 from ..models.card import HasCard, order_of
 from ..models.training_graph import CompiledTraining
 from .boxes import Detections, Selection
+from .classes import check_classes
 from .losses import Criterion, Losses, MultiBox
 from .targets import Matching
 
@@ -223,12 +224,12 @@ class Detector(HasCard, CompiledTraining):
             classes: Their number without the background, or their names.
 
         Raises:
-            ValueError: For fewer than one class.
+            ValueError: For fewer than one class, or too many.
+            TypeError: For what is neither a number nor names.
         """
+        check_classes(classes, "classes")
         names = None if isinstance(classes, int) else tuple(classes)
         count = classes if isinstance(classes, int) else len(classes)
-        if count < 1:
-            raise ValueError(f"there are {count} classes; a detector needs at least 1, the background not counted")
         known = next(iter(self.collect_params().values()))
         self.predictor.make_class_heads(count)
         self.detections.num_classes, self._names = count, names

@@ -29,6 +29,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
 
+from ..files.text import shortened
 from ..models import ClassificationNet, Preprocessing
 from ..models.taps import Tap
 from ..nn import Norm, make_activation
@@ -214,7 +215,7 @@ def form_for(classes: Classes, form: Optional[str]) -> str:
     number = classes if isinstance(classes, int) else len(classes)
     form = ("coco" if number == 80 else "voc") if form is None else form
     if form not in SIZES:
-        raise ValueError(f"form is {form!r}; choose one of {', '.join(SIZES)}")
+        raise ValueError(f"form is {shortened(form)}; choose one of {', '.join(SIZES)}")
     return form
 
 

@@ -12,8 +12,12 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import mxnet as mx
 
 from .._resources import results
+from ..files.mistakes import as_mistakes
+from ..files.schema import check_type
 from ..files.text import shortened
 from ..models import params
+from .boxes import Selection
+from .classes import check_classes
 from .detector import Detector
 
 __all__ = [
@@ -137,7 +141,7 @@ def get_detector(
 
     Raises:
         ValueError: For an unknown name, or weights of another network.
-        TypeError: For an unknown option.
+        TypeError: For an unknown option, or an argument of another type.
         FileNotFoundError: If `pretrained_base` finds no file.
 
     Example:
@@ -145,9 +149,17 @@ def get_detector(
     """
     entry = _entries[_known(name)]
     classes = entry.info.classes if classes is None else classes
-    if not isinstance(classes, int):
-        classes = list(classes)
-    net = entry.build(classes, pretrained_base, ctx, **options)
+    check_classes(classes, f"classes of {name}")
+    if options.get("selection") is not None:
+        check_type("selection", options["selection"], Selection, words="a Selection")
+    named = classes if isinstance(classes, int) else list(classes)
+    try:
+        with as_mistakes(f"{name} cannot be built with {shortened(options, 40)}"):
+            net = entry.build(named, pretrained_base, ctx, **options)
+    except ValueError as error:
+        if isinstance(error.__cause__, TypeError):  # of an unknown option
+            raise error.__cause__ from None
+        raise
     net.info = detector_info(name)
     return net
 
@@ -156,7 +168,8 @@ def load_detector(path, ctx=mx.cpu(), *, name: Optional[str] = None, **options) 
     """Build the detector whose weights a `.params` file holds, with its classes and options, and load them.
 
     Args:
-        path: A file of `save_parameters`.
+        path: A file of `save_parameters`; or, for the `name`, arrays by the places of the parameters without more, as
+            Gluon writes them.
         ctx: Context of the weights.
         name: The detector that it must be; None: any.
         options: Of the detector that no file knows, such as `selection`.
@@ -169,12 +182,15 @@ def load_detector(path, ctx=mx.cpu(), *, name: Optional[str] = None, **options) 
         >>> net = load_detector("runs/bccd/ssdlite320_mobilenext_x1_0.params")
     """
     stored = params.read(path)
-    model = stored.identity.get("model", name)
+    model = stored.identity.get("model", name and _known(name))
     if model not in _entries or (name is not None and _known(name) != model):
         wanted = "a detector of list_detectors()" if name is None else _known(name)
         raise ValueError(f"{path} holds the weights of {shortened(model or 'an unknown network')}, not of {wanted}")
     definition = {key: value for key, value in stored.identity.items() if key != "model"}
-    found = _described(model, definition, lambda build: _classes_in(stored, build), options)
+    if stored.identity:
+        found = _described(model, definition, lambda build: _classes_in(stored, build), options)
+    else:  # as others write them: they say nothing of their network
+        found = get_detector(model, _classes_in(stored, functools.partial(_get, model, options)), **options)
     if found is None:
         raise ValueError(f"{path} is of a form of {model} that is not known here: {shortened(definition)}")
     params.assign(found, stored, path, ctx=ctx)
@@ -234,12 +250,12 @@ def _classes_in(stored: params.Stored, build: Callable[[int], Detector]) -> int:
         if one[key] != two[key] and key in stored.arrays:
             pairs = zip(one[key], two[key], stored.arrays[key].shape)
             return next(1 + (size - a) // (b - a) for a, b, size in pairs if a != b)
-    raise ValueError("there are no heads for classes")
+    raise ValueError("there are no heads for classes in these weights")
 
 
 def _known(name: str) -> str:
     found: Optional[str] = name.lower() if isinstance(name, str) and name.lower() in _entries else None
     if found is None:
         near = difflib.get_close_matches(str(name), _entries, 3, 0.3) or sorted(_entries)
-        raise ValueError(f"unknown detector {name!r}; the nearest are {', '.join(near)}")
+        raise ValueError(f"unknown detector {shortened(name)}; the nearest are {', '.join(near)}")
     return found

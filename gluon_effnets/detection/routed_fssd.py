@@ -22,6 +22,7 @@ from mxnet import autograd
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from ..files.text import shortened
 from ..models import ClassificationNet, SlimmableNet
 from ..models.slimmable import Step
 from ..models.taps import Tap, map_shapes
@@ -304,7 +305,7 @@ class RoutedFSSD(FSSD):
             ValueError: For another width.
         """
         if width not in self.widths:
-            raise ValueError(f"width is {width!r}; choose one of {', '.join(map(str, self.widths))}")
+            raise ValueError(f"width is {shortened(width)}; choose one of {', '.join(map(str, self.widths))}")
         views = self.predictor.views
         predictor = _AtWidth(views.common, views.tails[width])
         net = WidthDetector(

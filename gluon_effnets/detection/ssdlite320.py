@@ -29,6 +29,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
+from ..files.text import shortened
 from ..models import ClassificationNet, Preprocessing
 from ..models.taps import Tap
 from ..nn import BlockStyle, ConvChain, MBBlock, Norm, Unit
@@ -149,7 +150,7 @@ class ThirdPartySSDLite(SSDLite):
         number = classes if isinstance(classes, int) else len(classes)
         form = ("coco" if number == 80 else "voc") if form is None else form
         if form not in SELECTIONS:
-            raise ValueError(f"form is {form!r}; choose one of {', '.join(SELECTIONS)}")
+            raise ValueError(f"form is {shortened(form)}; choose one of {', '.join(SELECTIONS)}")
         numbers = Form(
             taps,
             extras,

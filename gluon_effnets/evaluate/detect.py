@@ -13,6 +13,7 @@ from PIL import Image
 from ..deploy import open_exported
 from ..deploy.description import Description
 from ..detection import Detector, load_detector
+from ..files.schema import check_type
 from ..models import Card
 from ..models.card import complete_preprocessing
 from ..models.params import require_finite
@@ -180,11 +181,13 @@ def detect_images(
     Raises:
         OSError: A file cannot be read (FileNotFoundError if it is not there) or is no image.
         ValueError: An array is no image, or a detection is no number.
+        TypeError: `detector` is none.
 
     Example:
         >>> [found] = detect_images(net, ["street.jpg"], score_above=0.5)
         >>> found.boxes, found.scores, found.classes
     """
+    check_type("detector", detector, Detector, ImageDetector, words="a detector, or an ImageDetector")
     known = detector if isinstance(detector, ImageDetector) else ImageDetector.of_net(detector)
     waiting = iter(images)
     found: List[ImageDetections] = []

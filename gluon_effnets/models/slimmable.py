@@ -8,6 +8,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Sized, Tuple, Unio
 import mxnet as mx
 from mxnet.gluon import nn
 
+from ..files.text import shortened
 from ..nn.gate import SlimmingHead
 from ..nn.slimmable import WidthStatistics
 from .base import ClassificationNet
@@ -115,7 +116,7 @@ class SlimmableNet(PlannedNet):
         if len(indices) != self.num_choices or not all(right):
             several = f", or {self.num_choices} such numbers" if self.num_choices > 1 else ""
             raise ValueError(
-                f"there is no sub-network {which!r}: choose 0 to {self.num_widths - 1}{several}, "
+                f"there is no sub-network {shortened(which)}: choose 0 to {self.num_widths - 1}{several}, "
                 "'smallest' or 'largest'"
             )
         return tuple(int(i) for i in indices)

@@ -26,7 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (
     "mxnet cv2 yaml PIL.Image onnxruntime gluon_effnets.__main__ gluon_effnets.deploy gluon_effnets.deploy.export "
     "gluon_effnets.evaluate.predict gluon_effnets.evaluate.validate gluon_effnets.train.run gluon_effnets.weights "
-    "gluon_effnets.runtime gluon_effnets.runtime.commands gluon_effnets.evaluate.int8_accuracy"
+    "gluon_effnets.runtime gluon_effnets.runtime.commands gluon_effnets.evaluate.int8_accuracy "
+    "gluon_effnets.evaluate.detections gluon_effnets.evaluate.detect gluon_effnets.train.data.detection.voc "
+    "gluon_effnets.train.data.detection.coco gluon_effnets.train.data.detection.detrec detection_runs"
 ).split()
 
 
@@ -42,7 +44,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     with tempfile.TemporaryDirectory(prefix="campaign-", dir=args.folder) as temporary:
         folder = Path(temporary)
         sources.make_all(folder)
-        everything = inputs.Parts(folder).all()
+        everything = inputs.all_parts(folder)
         parts = [part for part in everything if not args.parts or part.name in args.parts]
         learned = next(part for part in everything if part.name == "sealed_params")
         judge.learn_answer(learned, args.seed, folder, lambda place, draw: _clean(folder, place))
@@ -74,11 +76,12 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 
 def _clean(folder: Path, place: Path):
-    from . import inputs, judge, sources
+    from . import judge, sources
+    from .inputs.room import PHOTO, command
 
-    sources.given(folder, place, "sealed.params", inputs.PHOTO)
-    words = ["predict", "idle_tiny", place / "sealed.params", inputs.PHOTO]
-    return judge.Call(inputs._command(*words))
+    sources.given(folder, place, "sealed.params", PHOTO)
+    words = ["predict", "idle_tiny", place / "sealed.params", PHOTO]
+    return judge.Call(command(*words))
 
 
 def _row(part, args, parts: int, folder: Path) -> dict:

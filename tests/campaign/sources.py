@@ -11,6 +11,15 @@ CLASSES = ["ant", "bee", "fly"]
 SIDE = 32
 TFLITE_MODEL = "mobilenet_v1_x0_25"
 TORCH_MODEL = "mobilenet_v2_x0_35"
+DETECTOR = "detector_tiny"  # which importing tests/support/detection_runs.py registers
+DETECTOR_SIDE = 64
+REGIONS = "faster_rcnn_mobilenet_v1_x0_25"
+DETECTOR_EXPORTS = {
+    "detector-mxnet": {},
+    "detector-mxnet-all": {"all_boxes": True},
+    "detector-onnx": {"format": "onnx"},
+    "detector-onnx-all": {"format": "onnx", "all_boxes": True},
+}
 
 
 def make_all(folder: Path) -> None:
@@ -23,6 +32,8 @@ def make_all(folder: Path) -> None:
                 _images(folder)
                 _networks(folder)
                 _run(folder)
+                _boxed(folder)
+                _detectors(folder)
             status = 0
         except BaseException:
             import traceback
@@ -130,3 +141,35 @@ def _run(folder: Path) -> None:
     (folder / "staged.yaml").write_text(STAGED)
     command = ["train", "--config", str(folder / "tiny.yaml"), "--out", str(folder / "run")]
     assert main([*command, "--set", "hooks.ema={decay: 0.9}"]) == 0
+
+
+def _boxed(folder: Path) -> None:
+    """The same images with boxes in each of the layouts that are read."""
+    from boxed import drawn, write_coco, write_detrec, write_voc
+
+    names = CLASSES[:2]
+    parts = {"train": drawn(9), "val": drawn(4, first=20)}
+    write_voc(folder / "voc", parts, names)
+    (folder / "voc" / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+    write_coco(folder / "coco", parts, names)
+    write_detrec(folder / "detrec", parts, names)
+
+
+def _detectors(folder: Path) -> None:
+    """Weights of two kinds of detectors, and a small one exported in every form."""
+    import mxnet as mx
+    from detection_runs import TINY_DETECTION
+    from detectors import trained_detector
+
+    from gluon_effnets.deploy import export
+
+    (folder / "detection.yaml").write_text(TINY_DETECTION)
+    for name in (DETECTOR, REGIONS):
+        net = trained_detector(name, CLASSES[:2])
+        net.save_parameters(str(folder / f"{name}.params"))
+        arrays = {key: param.data() for key, param in net._collect_params_with_prefix().items()}
+        mx.nd.save(str(folder / f"{name}-bare.params"), arrays)
+        if name == DETECTOR:
+            for kind, options in DETECTOR_EXPORTS.items():
+                (folder / kind).mkdir()
+                export(net, folder / kind / "net", **options)

@@ -58,7 +58,8 @@ def test_damaged_inputs_are_refused_in_a_sentence_or_answered(tmp_path):
     told = campaign("--cases", 160, "--json", tmp_path / "figures.json")
     assert told.returncode == 0, told.stdout + told.stderr[-2000:]
     rows = {row["part"]: row for row in json.loads((tmp_path / "figures.json").read_text())["rows"]}
-    assert rows["undamaged"]["answered"] == rows["undamaged"]["cases"]
+    for part in ("undamaged", "undamaged_detectors"):
+        assert rows[part]["answered"] == rows[part]["cases"]
     assert sum(row.get("refused", 0) for row in rows.values()) > 80
     assert re.search(r"^\d+ cases, 0 failures$", told.stdout, re.M)
 

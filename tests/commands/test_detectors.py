@@ -4,6 +4,7 @@ import json
 
 import cv2
 import pytest
+from detection_runs import detector_tiny
 from detectors import NAMES, SMALL, trained_detector
 from images import photo
 
@@ -34,6 +35,15 @@ def test_list(capsys):
     assert {"detector", "classes", "params", "madds", "anchors", "base"} <= rows[0].keys()
     assert main(["list", "--detectors", "none*"]) == 1 and main(["list", "--detectors", "--family", "idle"]) == 1
     assert main(["list"]) == 0 and "ssdlite" not in capsys.readouterr().out
+
+
+def test_hidden_detectors_are_detectors_in_every_command(tmp_path, capsys):
+    path = str(tmp_path / "w.params")
+    trained_detector(detector_tiny.__name__).save_parameters(path)
+    assert main(["info", detector_tiny.__name__]) == 0
+    assert main(["export", detector_tiny.__name__, path, str(tmp_path / "net")]) == 0
+    assert main(["list", "--detectors"]) == 0
+    assert detector_tiny.__name__ not in capsys.readouterr().out.split("net.json")[-1]
 
 
 def test_info(capsys):

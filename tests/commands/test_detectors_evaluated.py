@@ -18,6 +18,7 @@ from gluon_effnets.__main__ import main
 from gluon_effnets.commands import validate as command
 from gluon_effnets.deploy import export
 from gluon_effnets.detection import get_detector
+from gluon_effnets.evaluate import ImageDetector
 from gluon_effnets.evaluate.detections import ask_detector
 from gluon_effnets.evaluate.detector import METRICS, open_detector
 
@@ -212,3 +213,23 @@ def test_what_predict_refuses(folder, tmp_path, capsys):
         code, out, err = printed(capsys, "predict", *words)
         assert code == 1 and text in err and len(err.splitlines()) == 1 and not out, words
     assert (photos / "0.png").read_bytes() == before
+
+
+def test_what_is_refused_leaves_no_folder(folder, tmp_path, capsys):
+    (tmp_path / "w.params").write_bytes(b"")
+    files = ["--curves", tmp_path / "new" / "c.png", "--worst", tmp_path / "a" / "b" / "w.html"]
+    assert validated(folder, capsys, SMALL, tmp_path / "w.params", *files)[0] == 1
+    data = ["--data", "synthetic:8", "--confusion", tmp_path / "new" / "c.png"]
+    assert printed(capsys, "validate", "idle_tiny", tmp_path / "w.params", *data)[0] == 1
+    there = ["predict", SMALL, folder / "w.params", folder / "photos", "--names", tmp_path / "none.txt"]
+    assert (
+        printed(capsys, "predict", *there, "--out", tmp_path / "drawn", "--json", tmp_path / "new" / "b.json")[0] == 1
+    )
+    assert [path.name for path in tmp_path.rglob("*")] == ["w.params"]
+
+
+def test_detections_that_are_no_numbers_leave_no_folder(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ImageDetector, "_answers", lambda *_: (_ for _ in ()).throw(ValueError("not finite")))
+    written = ["--out", tmp_path / "drawn", "--json", tmp_path / "new" / "b.json"]
+    code, _, err = predicted(folder, capsys, *written)
+    assert code == 1 and "not finite" in err and not list(tmp_path.iterdir())

@@ -561,3 +561,12 @@ def test_forms_of_the_idle_block_are_compared():
     assert all(row.difference < 1e-5 for row in rows[1:])
     assert [row.train is None for row in rows] == [False, True, False, True, False]
     assert "fails" in variants_table(rows)
+
+
+@pytest.mark.parametrize("prefix", ["", ".", "/", "..", "new/.."])
+@pytest.mark.parametrize("format", ["mxnet", "onnx"])
+def test_files_without_a_name_are_refused(prefix, format, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="is no beginning of file names"):
+        export(initialized("idle_tiny"), prefix, 32, format=format)
+    assert not list(tmp_path.iterdir())

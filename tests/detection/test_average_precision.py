@@ -324,6 +324,42 @@ def test_what_cannot_be_scored_is_refused():
     assert len(scores.images) == 1
 
 
+WRONG = {
+    "fewer classes than boxes": ({}, {"classes": []}, "these are no objects and detections of 2"),
+    "a ragged box": ({}, {"boxes": [[0, 0, 1]]}, "cannot reshape"),
+    "a class that is no number": ({}, {"classes": [np.nan]}, "a class is no number"),
+    "an endless class": ({}, {"classes": [10**400]}, "these are no objects and detections of 2"),
+    "an endless size": ({"size": (np.inf, 1)}, {}, "these are no objects and detections of 2"),
+    "no size": ({"size": ()}, {}, "these are no objects and detections of 2"),
+    "an object that is nowhere": ({"boxes": np.full((1, 4), np.nan)}, {}, "the truth of 2 is no finite number"),
+    "an area too many": ({"areas": np.ones(2)}, {}, "not as many"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_arrays_that_do_not_go_together_are_one_sentence(what):
+    of_truth, of_found, reason = WRONG[what]
+    found = {"boxes": [[0, 0, 1, 1]], "scores": [0.5], "classes": [0], **of_found}
+    scores = DetectionScores(1, "voc07")
+    with pytest.raises(ValueError, match=reason):
+        scores.add(truth("2", [[0, 0, 1, 1]])._replace(**of_truth), **found)
+    assert not scores.images
+
+
+def test_what_is_no_truth_and_no_number_of_classes():
+    scores = DetectionScores(1, "voc07")
+    with pytest.raises(TypeError, match="truth is None.*it must be a Truth"):
+        scores.add(None, [], [], [])
+    with pytest.raises(TypeError, match="truth.image is 7.*it must be a text"):
+        scores.add(truth(7, [[0, 0, 1, 1]]), [], [], [])
+    for classes, kind in (("cat", TypeError), (0, ValueError), (10**9, ValueError), ([None], ValueError)):
+        with pytest.raises(kind, match="classes of the scores"):
+            DetectionScores(classes)
+    with pytest.raises(ValueError, match="there are no scores") as caught:
+        DetectionScores(1, "x" * 100_000)
+    assert len(str(caught.value)) < 500
+
+
 def test_the_interval_is_the_bootstrap_over_images():
     """Of 40 images half are right: the mean of n draws is binomial, and so are its quantiles."""
     about = [truth(str(n), [[0, 0, 40, 40]]) for n in range(40)]

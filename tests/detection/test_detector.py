@@ -10,7 +10,7 @@ from mxnet import autograd
 
 from gluon_effnets import get_model
 from gluon_effnets.complexity import count
-from gluon_effnets.detection import SSDLite, detector_info, get_detector, list_detectors
+from gluon_effnets.detection import SSDLite, detector_info, get_detector, list_detectors, load_detector
 
 ROOT = Path(__file__).parents[2]
 SMALL = "ssdlite320_mobilenext_x0_35"
@@ -166,6 +166,31 @@ def test_files_know_their_detector(tmp_path):
         get_detector(SMALL, classes=2, form="coco").load_parameters(path)
 
 
+def test_files_without_a_mark_are_of_the_named_detector(tmp_path):
+    net, path, x = small(3), str(tmp_path / "net.params"), images()
+    arrays = {key: param.data() for key, param in net._collect_params_with_prefix().items()}
+    mx.nd.save(path, arrays)
+    other = load_detector(path, name=SMALL)
+    assert other.num_classes == 3 and other.classes is None
+    assert all(np.array_equal(a, b) for a, b in zip(values(net(x)), values(other(x))))
+    with pytest.raises(ValueError, match="holds the weights of 'an unknown network', not of a detector"):
+        load_detector(path)
+    mx.nd.save(path, {key: array for key, array in arrays.items() if "class_heads" not in key})
+    with pytest.raises(ValueError, match="no heads for classes"):
+        load_detector(path, name=SMALL)
+
+
+def test_options_out_of_all_bounds_are_one_sentence():
+    with pytest.raises(ValueError, match=f"{SMALL} cannot be built with") as caught:
+        get_detector(SMALL, 2, bn_epsilon=10**400)
+    assert len(str(caught.value)) < 1000
+    with pytest.raises(TypeError, match="nothing"):
+        get_detector(SMALL, 2, nothing=1)
+    with pytest.raises(ValueError, match="there is no sub-network 'xxx") as caught:
+        get_detector("fssd300_ds_mobilenet_v1", 2, width="x" * 100_000)
+    assert len(str(caught.value)) < 1000
+
+
 def test_new_classes_keep_the_kind_of_heads():
     net, x = small(), images()
     net.hybridize()
@@ -178,8 +203,23 @@ def test_new_classes_keep_the_kind_of_heads():
     logits, same = values(net.predictions(x))
     assert logits.shape == (1, 3234, 6) and np.array_equal(same, offsets)
     assert net(x)[2].asnumpy().max() <= 4
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="number of classes is 0"):
         net.reset_class(0)
+
+
+@pytest.mark.parametrize("classes", [0, -1, 2**31, [], [None], ["x" * 10_000], "cat", 2.0, True, b"cat"])
+def test_classes_that_are_neither_a_number_nor_names(classes):
+    kind = ValueError if isinstance(classes, list) or type(classes) is int else TypeError
+    with pytest.raises(kind, match=f"classes of {SMALL}"):
+        get_detector(SMALL, classes)
+    with pytest.raises(kind, match="classes"):
+        small().reset_class(classes)
+
+
+@pytest.mark.parametrize("name", [SMALL, "fssd300_mobilenet_v1_x0_25", "faster_rcnn_mobilenet_v1_x0_25"])
+def test_a_selection_is_a_selection(name):
+    with pytest.raises(TypeError, match="selection is 'all'.*it must be a Selection"):
+        get_detector(name, 2, selection="all")
 
 
 def test_anchors_for_other_maps_are_refused():

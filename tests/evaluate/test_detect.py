@@ -117,6 +117,8 @@ def test_what_is_no_image_is_refused(net, detector, tmp_path):
     ):
         with pytest.raises(ValueError, match="an image is an array"):
             detector(wrong)
+    with pytest.raises(TypeError, match="detector is 'net.json'.*it must be a detector"):
+        detect_images("net.json", images())
     other = get_detector(SMALL, 2)
     other.initialize()
     other.preprocessing = Preprocessing((0.0,), (1.0,))

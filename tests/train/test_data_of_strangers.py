@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from gluon_effnets.train.data import DataSettings, open_data
 from gluon_effnets.train.data.decode import UnreadableImageError, decode_image, read_image_file
 from gluon_effnets.train.data.records import scan_records
 from tests.support.images import photo, write_records
@@ -131,3 +132,9 @@ def test_a_result_of_a_check_that_came_with_the_file_is_not_taken(records, monke
     records.write_bytes(content)
     os.utime(records, (1e9, 1e9))
     assert list(open_checked(str(records), 1).records.labels) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("source", [np.zeros(3), 7, b"synthetic:8", ["synthetic:8"]])
+def test_a_source_that_is_no_text(source):
+    with pytest.raises(TypeError, match="data.source is .*it must be a text KIND.:PATH"):
+        open_data(DataSettings(source=source), seed=0)

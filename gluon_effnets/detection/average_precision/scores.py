@@ -6,6 +6,10 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Union
 
 import numpy as np
 
+from ...files.mistakes import as_mistakes
+from ...files.schema import check_type
+from ...files.text import shortened, shown
+from ..classes import MOST_CLASSES, check_classes
 from ..truth import Truth
 from .matching import Matches, match_coco, match_voc
 from .result import ScoreResult
@@ -43,7 +47,8 @@ class DetectionScores:
         images: Those that were added, in the order of their names.
 
     Raises:
-        ValueError: For another kind.
+        ValueError: For another kind, or for no classes.
+        TypeError: For classes that are neither a number nor names.
 
     Source:
         VOCevaldet.m and VOCap.m of the development kits of VOC2007 and VOC2012; cocoeval.py of pycocotools 2.0.
@@ -57,8 +62,9 @@ class DetectionScores:
     """
 
     def __init__(self, classes: Union[int, Sequence[str]], kind: str = "voc12"):
-        if kind not in KINDS:
-            raise ValueError(f"there are no scores {kind!r}; choose from {', '.join(KINDS)}")
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise ValueError(f"there are no scores {shortened(kind)}; choose from {', '.join(KINDS)}")
+        check_classes(classes, "classes of the scores")
         self.names = list(map(str, range(classes))) if isinstance(classes, int) else list(classes)
         self.kind = kind
         self._seen: Dict[str, Seen] = {}
@@ -73,34 +79,31 @@ class DetectionScores:
             classes: (K,), from 0; a place with a negative class holds no detection.
 
         Raises:
-            ValueError: The image was added before, a class does not exist, or a number is not finite.
+            ValueError: The image was added before, a class does not exist, a number is not finite, or the arrays have
+                other shapes.
+            TypeError: The truth or its name is none.
         """
+        check_type("truth", truth, Truth, words="a Truth")
+        check_type("truth.image", truth.image, str, words="a text")
         if truth.image in self._seen:
-            raise ValueError(f"image {truth.image} is there twice; every image is evaluated once")
-        truth = Truth(
-            truth.image,
-            (int(truth.size[0]), int(truth.size[1])),
-            np.asarray(truth.boxes, np.float64).reshape(-1, 4),
-            np.asarray(truth.classes).astype(int).reshape(-1),
-            np.asarray(truth.difficult, bool).reshape(-1),
-            None if truth.areas is None else np.asarray(truth.areas, np.float64).reshape(-1),
-        )
-        labels = np.asarray(classes).astype(int).reshape(-1)
-        there = labels >= 0
-        found = np.asarray(boxes, np.float64).reshape(-1, 4)[there]
-        seen = Seen(truth, found, np.asarray(scores, np.float64).reshape(-1)[there], labels[there])
+            raise ValueError(f"image {shown(truth.image)} is there twice; every image is evaluated once")
+        with as_mistakes(f"these are no objects and detections of {shown(truth.image)}"):
+            seen = _seen(truth, boxes, scores, classes)
         self._check(seen)
         self._seen[truth.image] = seen
 
     def _check(self, seen: Seen) -> None:
-        truth = seen.truth
+        truth, where = seen.truth, shown(seen.truth.image)
         for labels, whose in ((seen.classes, "a detection"), (truth.classes, "an object")):
             if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.names):
-                raise ValueError(f"the class of {whose} on {truth.image} is none of {len(self.names)}")
+                raise ValueError(f"the class of {whose} on {where} is none of {len(self.names)}")
         if not (np.isfinite(seen.boxes).all() and np.isfinite(seen.scores).all()):
-            raise ValueError(f"a box or a score of the detections on {truth.image} is no finite number")
-        if not len(truth.boxes) == len(truth.classes) == len(truth.difficult):
-            raise ValueError(f"the truth of {truth.image} has not as many classes as boxes")
+            raise ValueError(f"a box or a score of the detections on {where} is no finite number")
+        areas = truth.boxes if truth.areas is None else truth.areas
+        if not len(truth.boxes) == len(truth.classes) == len(truth.difficult) == len(areas):
+            raise ValueError(f"the truth of {where} has not as many classes as boxes")
+        if not (np.isfinite(truth.boxes).all() and np.isfinite(areas).all()):
+            raise ValueError(f"a box or an area of the truth of {where} is no finite number")
 
     @property
     def images(self) -> List[Seen]:
@@ -140,6 +143,31 @@ class DetectionScores:
     def result(self) -> ScoreResult:
         """Return the scores of all images that were added."""
         return ScoreResult(self.kind, self.names, len(self._seen), self.matches())
+
+
+def _seen(truth: Truth, boxes: Any, scores: Any, classes: Any) -> Seen:
+    """An image as arrays of one type, without the places that hold no detection."""
+    truth = Truth(
+        truth.image,
+        (int(truth.size[0]), int(truth.size[1])),
+        np.asarray(truth.boxes, np.float64).reshape(-1, 4),
+        _labels(truth.classes),
+        np.asarray(truth.difficult, bool).reshape(-1),
+        None if truth.areas is None else np.asarray(truth.areas, np.float64).reshape(-1),
+    )
+    found, labels = np.asarray(boxes, np.float64).reshape(-1, 4), _labels(classes)
+    given = np.asarray(scores, np.float64).reshape(-1)
+    if not len(found) == len(given) == len(labels):
+        raise TypeError(f"there are {len(found)} boxes, {len(given)} scores and {len(labels)} classes of detections")
+    there = labels >= 0
+    return Seen(truth, found[there], given[there], labels[there])
+
+
+def _labels(classes: Any) -> np.ndarray:
+    numbers = np.asarray(classes, np.float64).reshape(-1)
+    if not (np.abs(numbers) <= MOST_CLASSES).all():  # NaN is neither
+        raise OverflowError("a class is no number")
+    return numbers.astype(int)
 
 
 def _place(name: str) -> Any:

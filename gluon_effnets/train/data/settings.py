@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 
+from ...files.schema import check_type
 from ...files.text import shortened
 from ...models.preprocessing import CHANNEL_ORDERS, Preprocessing
 
@@ -306,7 +307,9 @@ def parse_source(source: str) -> Source:
 
     Raises:
         ValueError: Nothing is named, or the kind is unknown.
+        TypeError: It is no text.
     """
+    check_type("data.source", source, str, type(None), words="a text KIND[:PATH]")
     if source in (UNSET, "", None):
         source = os.environ.get(IMAGENET_VARIABLE, "")
         if not source:
