@@ -209,17 +209,22 @@ def test_only_the_best_of_a_class_are_compared():
     assert labels[0, :3].tolist() == [1, 1, 0]
 
 
+@pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("selection", [Selection(), Selection(0.3, 0.3, 40, 60, inside=True)])
-def test_numpy_chooses_as_the_layer_of_the_detector(selection):
+def test_numpy_chooses_as_the_layer_of_the_detector(selection, ties):
     random = np.random.RandomState(0)
     anchors = np.concatenate([random.uniform(0.1, 0.9, (200, 2)), random.uniform(0.1, 0.5, (200, 2))], 1)
     logits = random.permutation(2 * 200 * 4).reshape(2, 200, 4) / 200
+    if ties:
+        logits = np.round(logits / 2)
     layer = Detections(anchors, 3, selection)
     layer.initialize()
     given = [mx.nd.array(array) for array in (logits, random.standard_normal((2, 200, 4)))]
     every = [array.asnumpy() for array in layer.every(*given)]
-    for ours, theirs in zip(choose(*every, layer.choice), layer(*given)):
-        assert np.abs(ours - theirs.asnumpy()).max() < 1e-6
+    ours, theirs = choose(*every, layer.choice), [array.asnumpy() for array in layer(*given)]
+    assert (len(np.unique(ours[1])) < ours[1].size / 2) == ties
+    for one, other in zip(ours, theirs):
+        assert np.array_equal(one, other)
 
 
 def changed_limit(model):
