@@ -9,7 +9,6 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Un
 import mxnet as mx
 import numpy as np
 
-from ..detection.boxes import Detections as AnchorDetections
 from ..detection.detector import Detector
 from ..models import ClassificationNet
 from ..models.card import usual_size
@@ -112,9 +111,8 @@ class Detections(Logits):
     """
 
     def __init__(self, net: Detector, all_boxes: bool):
-        if not isinstance(net.detections, AnchorDetections):
-            name = net.identity["model"]
-            raise ValueError(f"{name} looks at regions that it proposes itself; such detectors cannot be exported yet")
+        if net.not_exported:
+            raise ValueError(f"{net.identity['model']} {net.not_exported}")
         self.detector, self.all_boxes = net, all_boxes
         self.choice = net.detections.choice
 

@@ -10,7 +10,7 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..files.text import shortened
-from ..runtime.detections import Choice, Limit
+from ..runtime.detections import Choice, Limit, choose
 
 __all__ = [
     "PLAIN",
@@ -117,9 +117,21 @@ class Detections(HybridBlock):
         rows = F.reshape(F.concat(F.expand_dims(scores, axis=3), rows, dim=3), shape=(-3, 0, 0))
         limits = {"overlap_thresh": chosen.overlap, "valid_thresh": chosen.score_above, "topk": kept}
         rows = F.contrib.box_nms(rows, score_index=0, coord_start=1, **limits)
-        # What is left stands first in every row.
+        # What is left stands first in every row, and no more of it can be among the detections.
+        kept = min(kept, chosen.per_image)
         rows = F.reshape(F.slice_axis(rows, axis=1, begin=0, end=kept), shape=(-4, -1, self.num_classes, 0, 0))
-        return self._best(F, F.reshape(rows, shape=(0, -3, 0)), kept)
+        labels = F.slice_axis(rows, axis=3, begin=0, end=1)
+        numbers = F.contrib.arange_like(labels, axis=1)
+        labels = F.broadcast_like(F.reshape(numbers, shape=(1, -1, 1, 1)), labels)
+        rows = F.reshape(F.concat(labels, rows, dim=3), shape=(0, -3, 0))
+        return best_rows(F, rows, kept * self.num_classes, chosen, topk=chosen.per_image)
+
+    def chosen(self, logits, offsets):
+        """Return what a call does; on a CPU in a time that grows with the candidates, not with their square."""
+        if logits.context.device_type != "cpu" or self.choice.limits:
+            return self(logits, offsets)
+        found = choose(*(array.astype("float32").asnumpy() for array in self.every(logits, offsets)), self.choice)
+        return tuple(mx.nd.array(array, ctx=logits.context) for array in found)
 
     def _scores(self, F, logits):
         """Scores (N, P, classes), without the background."""
@@ -130,17 +142,6 @@ class Detections(HybridBlock):
         """Corners (N, P, 4) in shares of the image."""
         corners = decode(F, offsets, anchors, self.variances, self.selection.largest_growth)
         return F.clip(corners, 0, 1) if self.selection.inside else corners
-
-    def _best(self, F, rows, per_class: int):
-        """Of rows (N, classes * per_class, 5) those with the highest scores of an image, as boxes, scores, classes."""
-        number = min(self.selection.per_image, self.num_classes * per_class)
-        scores = F.reshape(F.slice_axis(rows, axis=2, begin=0, end=1), shape=(0, -1))
-        order = F.topk(scores, axis=1, k=number, ret_typ="indices", dtype="float32")
-        best = rows_at(F, rows, order)
-        scores = F.reshape(F.slice_axis(best, axis=2, begin=0, end=1), shape=(0, -1))
-        classes = F.cast(F.floor(order / per_class), "float32")
-        classes = F.where(scores > 0, classes, -F.ones_like(classes))
-        return F.slice_axis(best, axis=2, begin=1, end=5), scores, classes
 
 
 class LevelDetections(Detections):
@@ -216,12 +217,13 @@ class LevelDetections(Detections):
         return F.concat(F.expand_dims(labels, axis=2), F.expand_dims(best, axis=2), corners, dim=2)
 
 
-def best_rows(F, rows, number: int, chosen: Selection):
+def best_rows(F, rows, number: int, chosen: Selection, topk: int = -1):
     """Of rows (N, number, 6), class, score and corners, the best without overlaps within a class, by falling score.
 
-    Returns boxes (N, K, 4), scores (N, K) and classes (N, K), -1 where there is none.
+    Returns boxes (N, K, 4), scores (N, K) and classes (N, K), -1 where there is none. Of equal scores the first row
+    stays first. `topk` : of how many rows overlaps are looked for; -1: of all.
     """
-    limits = {"overlap_thresh": chosen.overlap, "valid_thresh": chosen.score_above, "topk": -1}
+    limits = {"overlap_thresh": chosen.overlap, "valid_thresh": chosen.score_above, "topk": topk}
     rows = F.contrib.box_nms(rows, id_index=0, score_index=1, coord_start=2, **limits)
     # What is left stands first.
     rows = F.slice_axis(rows, axis=1, begin=0, end=min(chosen.per_image, number))

@@ -286,6 +286,9 @@ class RoutedFSSD(FSSD):
 
     predictor_class = RoutedPredictor
     predictor: RoutedPredictor
+    not_exported = (
+        "chooses a width for every image and is no single graph; load its weights, and export net.at_width(w)"
+    )
 
     def forward(self, x):
         boxes, scores, classes = self.detections(*self.predictor(x))

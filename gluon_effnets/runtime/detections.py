@@ -9,6 +9,9 @@ import numpy as np
 __all__ = ["Choice", "Limit", "choose", "on_original", "overlaps"]
 
 
+_TOGETHER = 256
+
+
 class Limit(NamedTuple):
     """Of which boxes overlaps are looked for: the best of some, by their scores.
 
@@ -101,16 +104,28 @@ def choose(boxes: np.ndarray, scores: np.ndarray, choice: Choice) -> Tuple[np.nd
 def _of_image(boxes: np.ndarray, scores: np.ndarray, choice: Choice) -> np.ndarray:
     """Rows of score, class and box, by falling score."""
     compared, rows = choice.compared(scores), [np.empty((0, 6))]
-    for label in range(scores.shape[1]):
-        left = np.flatnonzero(compared[:, label])
-        left = left[np.argsort(-scores[left, label], kind="stable")]
-        kept: List[int] = []
-        while len(left) and len(kept) < choice.per_image:
-            kept.append(left[0])
-            left = left[1:][overlaps(boxes[left[0]], boxes[left[1:]]) <= choice.overlap]
+    for label in np.flatnonzero(compared.any(axis=0)):
+        places = np.flatnonzero(compared[:, label])
+        places = places[np.argsort(-scores[places, label], kind="stable")]
+        kept = places[_without_overlaps(boxes[places], choice.overlap, choice.per_image)]
         rows.append(np.column_stack([scores[kept, label], np.full(len(kept), label), boxes[kept]]))
     together = np.concatenate(rows)
     return together[np.argsort(-together[:, 0], kind="stable")]
+
+
+def _without_overlaps(boxes: np.ndarray, overlap: float, most: int) -> List[int]:
+    """The places of the first `most` boxes that do not overlap one of these before them, best first."""
+    kept: List[int] = []
+    # Mostly the best few hundred are enough.
+    for begin in range(0, len(boxes), _TOGETHER):
+        left = np.arange(begin, min(begin + _TOGETHER, len(boxes)))
+        left = left[(overlaps(boxes[kept], boxes[left]) <= overlap).all(axis=0)]
+        while len(left) and len(kept) < most:
+            kept.append(left[0])
+            left = left[1:][overlaps(boxes[left[0]], boxes[left[1:]]) <= overlap]
+        if len(kept) == most:
+            break
+    return kept
 
 
 def on_original(boxes: np.ndarray, scores: np.ndarray, sizes: Sequence[Any], image_size: int) -> np.ndarray:

@@ -27,17 +27,22 @@ class DetectionFigures(NamedTuple):
 
 
 def detection_figures(state: TrainState, recipe: Recipe) -> DetectionFigures:
-    """Export a detector, and measure it with the choice of its boxes.
+    """Export a detector, if there is a way out for it, and measure it with the choice of its boxes.
 
     Raises ValueError if the files do not give its answers.
     """
     net, size = state.net, recipe.data.image_size
-    exported = export(net, state.out / recipe.file_name, size)
     madds, latency = count(net, size).madds, _latency(net)
-    values = {"madds": madds, "latency_ms": {"plain": latency}, "export_difference": exported.difference}
+    values: Dict[str, Any] = {"madds": madds, "latency_ms": {"plain": latency}}
     rows = [
         ("MAdds (conv)", f"{madds:,}"),
         ("latency, batch 1", f"{latency:.2f} ms with the choice of boxes (minimum of 20)"),
+    ]
+    if net.not_exported:
+        return DetectionFigures(values, [*rows, ("exported", f"nothing: {recipe.model} {net.not_exported}")])
+    exported = export(net, state.out / recipe.file_name, size)
+    values["export_difference"] = exported.difference
+    rows += [
         ("exported", f"{exported.symbol}"),
         ("", f"{exported.params}"),
         ("loaded again", f"same detections, largest difference {exported.difference:.0e}"),
@@ -47,7 +52,7 @@ def detection_figures(state: TrainState, recipe: Recipe) -> DetectionFigures:
 
 def _latency(net: Detector) -> float:
     x = mx.nd.random.normal(shape=(1, net.in_channels, net.image_size, net.image_size), ctx=mx.cpu())
-    times = time_interleaved({"plain": lambda: [array.wait_to_read() for array in net(x)]})
+    times = time_interleaved({"plain": lambda: [array.wait_to_read() for array in net.detect(x, x.shape[2:])]})
     return times["plain"].minimum
 
 

@@ -67,6 +67,25 @@ def test_names():
         get_detector(SMALL, classes=0)
 
 
+@pytest.mark.parametrize("name", [SMALL, "fssd300_mobilenet_v1_x0_25"])
+def test_detect_chooses_as_a_call_where_all_boxes_are_candidates(name):
+    """Untrained, nearly every box is one, and many have the same score. MXNet takes seconds for an image of FSSD."""
+    net = small(2, name)
+    x = images(2, side=net.image_size) / 100
+    called = values(net(x))
+    detected = values(net.detect(x, (net.image_size, net.image_size)))
+    assert np.array_equal(detected[0], np.where(called[0] == -1, -1, called[0].clip(0, net.image_size)))
+    assert np.array_equal(detected[1], called[1]) and np.array_equal(detected[2], called[2])
+    assert (called[1] > 0).all() and len(np.unique(called[1])) < called[1].size
+
+
+def test_suppression_among_many_candidates_is_not_left_to_mxnet(monkeypatch):
+    net = small(2)
+    net(images())  # BN statistics and shapes
+    monkeypatch.setattr(mx.nd.contrib, "box_nms", None)
+    assert (net.detect(images(), (320, 320))[1] > 0).asnumpy().any()
+
+
 @pytest.mark.parametrize("name", list_detectors())
 def test_every_detector_has_the_costs_in_the_results(name):
     rows = json.loads((ROOT / "results" / "computed_detectors.json").read_text())[name]

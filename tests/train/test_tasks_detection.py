@@ -11,11 +11,13 @@ from runs import Run, assert_resumes
 
 from gluon_effnets import get_model
 from gluon_effnets.detection import DetectionScores
+from gluon_effnets.detection.routed_fssd import RoutedFSSD
 from gluon_effnets.train import build as building
 from gluon_effnets.train.build import build
 from gluon_effnets.train.config import load_recipe
 from gluon_effnets.train.data import open_data
 from gluon_effnets.train.dist import Workers
+from gluon_effnets.train.report import write_report
 
 
 @pytest.fixture
@@ -250,3 +252,20 @@ def test_other_detectors_train_and_resume_by_the_same_task(start, name):
     assert {f"loss_{part}" for part in parts} <= whole.state.scores.keys()
     assert {f"loss_{part}" for part in parts} <= whole.state.scalars.keys()
     assert np.isfinite(whole.state.scores["loss"]) and "map" in whole.state.scores
+
+
+@pytest.mark.parametrize("name, why", [("faster_rcnn_mobilenet_v1_x0_25", "regions"), ("", "net.at_width(w)")])
+def test_a_run_of_what_cannot_be_exported_ends_with_its_report(start, name, why, capsys, monkeypatch):
+    """Such runs were trained, and ended with the error of the export."""
+    side = 64
+    overrides = [f"model={name}", f"model_options.image_size={side}"] if name else []
+    run = start(*overrides, "data.batch_size=2", "data.source=scattered_digits:4", "optimizer.lr=0", "duration=1it")
+    run.train()
+    if not name:
+        monkeypatch.setattr(run.state.net, "not_exported", RoutedFSSD.not_exported)
+    result = write_report(run.state, run.recipe, run.hooks)
+    written = {path.name for path in run.state.out.iterdir()}
+    assert {f"{run.recipe.file_name}.params", "result.json"} <= written and not any("symbol" in one for one in written)
+    assert result["latency_ms"]["plain"] > 0 and "export_difference" not in result
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"exported nothing: {run.recipe.model} " in told and why in told
