@@ -63,7 +63,7 @@ def test_names():
         get_detector("ssdlite_mobilenext")
     with pytest.raises(ValueError, match="form is 'lvis'; choose one of voc, coco"):
         get_detector(SMALL, form="lvis")
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="whole number of 1 to"):
         get_detector(SMALL, classes=0)
 
 
