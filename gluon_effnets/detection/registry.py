@@ -7,6 +7,7 @@ import difflib
 import functools
 import json
 import math
+import os
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 import mxnet as mx
@@ -181,6 +182,11 @@ def load_detector(path, ctx=mx.cpu(), *, name: Optional[str] = None, **options) 
     Example:
         >>> net = load_detector("runs/bccd/ssdlite320_mobilenext_x1_0.params")
     """
+    if str(path) == "pretrained" and not os.path.isfile(path):
+        raise FileNotFoundError(
+            "no detector has published weights here: train one on published weights of its network (pretrained_base), "
+            "or load an official checkpoint by load_official"
+        )
     stored = params.read(path)
     model = stored.identity.get("model", name and _known(name))
     if model not in _entries or (name is not None and _known(name) != model):

@@ -245,3 +245,8 @@ def test_anchors_for_other_maps_are_refused():
     form = get_detector(SMALL, 2).form
     with pytest.raises(ValueError, match="anchors are for maps"):
         SSDLite(get_model("mobilenext_x0_35"), form._replace(taps=[2, "-1.-1.expansion"]), 2)
+
+
+def test_pretrained_detectors_are_not_there():
+    with pytest.raises(FileNotFoundError, match="no detector has published weights here: train one on"):
+        load_detector("pretrained")
