@@ -372,6 +372,7 @@ TABLES = {
     "evidence_condensenet": lambda: evidence_table("condensenet"),
     "trained": trained_table,
     "evidence_fine_tuning": lambda: evidence_table("fine_tuning"),
+    "evidence_fine_tuning_lite0": lambda: evidence_table("fine_tuning_lite0"),
     "evidence_idle": lambda: evidence_table("idle"),
     "evidence_precision": lambda: evidence_table("precision"),
     "latency": latency_table,
