@@ -223,9 +223,16 @@ def _near_recipe(name: str, model: Optional[str] = None) -> str:
         related = list_models(family=model_info(model).family, has_recipe=True)
     files = [model_info(other).recipes[0] for other in related]
     why = "of the same family" if files else "for instance"
-    files = files or sorted(path.name for path in _resources.folder("configs").glob("*.yaml"))
+    if not files:
+        every = sorted(path.name for path in _resources.folder("configs").glob("*.yaml"))
+        files = [file for file in every if model is None or not _is_of_detectors(file)]
     near = difflib.get_close_matches(name[:100], files, 1, 0)
     return f"{why}: add --config {_resources.folder('configs') / near[0]}" if near else "none comes with this package"
+
+
+def _is_of_detectors(file: str) -> bool:
+    """Whether a recipe of this package, by the name of its file, is for detectors."""
+    return file in (OWN_BOXES, "scattered_digits.yaml") or is_detector(file.partition(".")[0])
 
 
 def load_recipe(path, overrides: Sequence[str] = ()) -> Recipe:

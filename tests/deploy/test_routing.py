@@ -26,7 +26,7 @@ from gluon_effnets.deploy.graph.inference import as_numpy, inference_graph, stat
 from gluon_effnets.deploy.graph.static import static_graph
 from gluon_effnets.deploy.routed.router import routed_graphs, static_subnet
 from gluon_effnets.deploy.to_mxnet.variants import VARIANTS
-from gluon_effnets.evaluate.predict import Classifier, ExportedClassifier
+from gluon_effnets.evaluate.predict import Classifier, ExportedClassifier, read_image
 
 flow = importlib.import_module("gluon_effnets.deploy.export")  # an attribute of deploy, the function hides it
 
@@ -292,7 +292,7 @@ def test_predict_runs_a_routed_export(net, tmp_path, kind, capsys):
 
 
 def routed_probabilities(net, classifier, file):
-    return mx.nd.softmax(net.dynamic(mx.nd.array(classifier._pixels(file)[None])).logits).asnumpy()[0]
+    return mx.nd.softmax(net.dynamic(mx.nd.array(classifier._input(read_image(file))[None])).logits).asnumpy()[0]
 
 
 @pytest.mark.parametrize("name", ["net-head-symbol.json", "net-width2-0000.params"])
