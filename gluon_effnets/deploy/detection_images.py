@@ -11,7 +11,7 @@ from ..files.text import shortened
 from ..models.card import complete_preprocessing
 from ..runtime.decode import pixels_of
 from ..runtime.image_files import SUFFIXES, PassedOver, images_below
-from ..runtime.pixels import luminance, normalise, resized
+from ..runtime.pixels import resized, to_input
 from ..runtime.recordio import Reader
 
 __all__ = ["detection_images"]
@@ -61,8 +61,4 @@ def _records(path: Path, number: int) -> Iterator[bytes]:
 def _shown(net, image) -> np.ndarray:
     wanted = complete_preprocessing(net)
     assert wanted.interpolation is not None, "a complete preprocessing has one"
-    pixels = resized(pixels_of(image), net.image_size, wanted.interpolation)
-    if net.in_channels == 1:
-        pixels = luminance(pixels)
-    step = -1 if wanted.channel_order == "bgr" else 1
-    return normalise(pixels[..., ::step], wanted.mean[::step], wanted.std[::step])
+    return to_input(resized(pixels_of(image), net.image_size, wanted.interpolation), wanted)

@@ -1,4 +1,4 @@
-"""Weights of heads, put into the order in which classes are named."""
+"""What heads have in common: their answers anchor by anchor, and weights in the order in which classes are named."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Sequence
 import mxnet as mx
 from mxnet.gluon import Parameter
 
-__all__ = ["reorder"]
+__all__ = ["by_anchor", "reorder"]
+
+
+def by_anchor(F, x, values: int):
+    """Return what a map says, (N, anchors * values, H, W), anchor by anchor: (N, H * W * anchors, values)."""
+    return F.reshape(F.transpose(x, axes=(0, 2, 3, 1)), shape=(0, -1, values))
 
 
 def reorder(param: Parameter, order: Sequence[int], groups: int = 1) -> None:

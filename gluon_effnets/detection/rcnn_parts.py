@@ -18,7 +18,7 @@ from .anchors import GridLevel, anchor_boxes, pyramid_levels
 from .backbone import Backbone
 from .boxes import PLAIN, VARIANCES, LevelDetections, Selection, best_rows, decode
 from .detector import Predictor
-from .heads import reorder
+from .heads import by_anchor, reorder
 from .rcnn_targets import Sampling
 
 __all__ = ["C4", "FPN", "FasterRCNNPredictor", "RCNNForm", "RegionDetections", "proposal_selection", "rpn_levels"]
@@ -157,8 +157,7 @@ class _Proposing(CompiledTraining):
         hidden = [self.conv(level) for level in levels]
 
         def joined(layer, values: int):
-            found = [F.reshape(F.transpose(layer(y), axes=(0, 2, 3, 1)), shape=(0, -1, values)) for y in hidden]
-            return F.concat(*found, dim=1)
+            return F.concat(*(by_anchor(F, layer(y), values) for y in hidden), dim=1)
 
         logits = joined(self.objectness, 1)
         return (F.concat(F.zeros_like(logits), logits, dim=2), joined(self.offsets, 4), *maps)

@@ -38,7 +38,7 @@ from .anchors import anchor_boxes, pyramid_levels
 from .backbone import Backbone, base_definition, base_network
 from .boxes import PLAIN, LevelDetections, Selection
 from .detector import Detector, Predictor
-from .heads import reorder
+from .heads import by_anchor, reorder
 from .losses import Focal
 from .registry import register_detector
 from .targets import Matching
@@ -88,8 +88,7 @@ class Tower(HybridBlock):
             )
 
     def hybrid_forward(self, F, x):
-        x = self.output(self.convs(x))
-        return F.reshape(F.transpose(x, axes=(0, 2, 3, 1)), shape=(0, -1, self._values))
+        return by_anchor(F, self.output(self.convs(x)), self._values)
 
 
 class RetinaNetPredictor(Predictor):

@@ -16,6 +16,7 @@ from .anchors import AnchorLevel, anchor_boxes
 from .backbone import Backbone, base_definition
 from .boxes import Selection
 from .detector import Detector, Predictor
+from .heads import by_anchor
 from .losses import Criterion, MultiBox
 from .targets import Matching
 
@@ -100,7 +101,7 @@ class BoxHead(HybridBlock):
 
     def hybrid_forward(self, F, x):
         x = self.output(self.depthwise(x) if self.depthwise is not None else x)
-        return F.reshape(F.transpose(x, axes=(0, 2, 3, 1)), shape=(0, -1, self._values))
+        return by_anchor(F, x, self._values)
 
 
 class SSDLitePredictor(Predictor):

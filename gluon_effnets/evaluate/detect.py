@@ -17,6 +17,7 @@ from ..files.schema import check_type
 from ..models import Card
 from ..models.card import complete_preprocessing
 from ..models.params import require_finite
+from ..runtime.pixels import to_input
 from ..train.data.augment import resize
 from .drawing import DrawnBox, class_color, draw_boxes
 from .predict import OfImages, read_image, require_images
@@ -150,7 +151,7 @@ class ImageDetector(OfImages[_Input, ImageDetections]):
     def _input(self, image: np.ndarray) -> _Input:
         side = self.settings.image_size
         shown = resize(image, side, side, self.settings.eval_interpolation)
-        return _Input(self._normalized(shown), (image.shape[0], image.shape[1]))
+        return _Input(to_input(shown, self.settings), (image.shape[0], image.shape[1]))
 
     def _answers(self, inputs: Sequence[_Input]) -> List[ImageDetections]:
         sizes = [each.size for each in inputs]

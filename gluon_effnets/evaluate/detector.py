@@ -126,7 +126,7 @@ def detector_subject(
     Raises:
         ValueError: Detector and data do not fit together.
     """
-    _check(data, weights, net.num_classes, net.in_channels, net.image_size)
+    fitting(data, weights, net.num_classes, net.in_channels, net.image_size, detects=True)
     ctx, number = context(), _numbers_in_data(net.classes, data, weights)
 
     def detect(batch: DetectionBatch) -> Arrays:
@@ -154,7 +154,7 @@ def open_detector_export(
     """
     about = Description.read(path)
     data, shown = _data(about.preprocessing, path, source, overrides, protocol)
-    _check(data, path, about.num_classes, about.in_channels, about.image_size)
+    fitting(data, path, about.num_classes, about.in_channels, about.image_size, detects=True)
     run: Any = open_exported(path, trust)
     number = _numbers_in_data(about.names, data, path)
 
@@ -176,12 +176,6 @@ def _data(
     settings = load_recipe(None, [*usual, *overrides]).data
     shown = with_preprocessing(settings, recorded, where, overrides, protocol)
     return cast("DetectionData", open_data(shown.settings, seed=0)), shown.protocol
-
-
-def _check(data: Data, where: str, num_classes: int, in_channels: int, image_size: int) -> None:
-    fitting(data, where, num_classes, in_channels, detects=True)
-    if data.image_size != image_size:
-        raise ValueError(f"{where} takes images of {image_size} x {image_size} alone, not {data.image_size}")
 
 
 def _numbers_in_data(names: Optional[Sequence[str]], data: Data, where: str) -> Optional[np.ndarray]:

@@ -16,10 +16,10 @@ from ..models.card import complete_preprocessing
 from ..models.params import require_finite
 from ..runtime.files import named
 from ..runtime.image_files import SUFFIXES, PassedOver, images_below
-from ..runtime.pixels import luminance
+from ..runtime.pixels import to_input
 from ..train.data import DataSettings
 from ..train.data.augment import evaluation_crop
-from ..train.data.decode import UnreadableImageError, decode_image, read_image_file, to_input
+from ..train.data.decode import UnreadableImageError, decode_image, read_image_file
 from ..train.data.settings import settings_for
 
 __all__ = ["Classifier", "ExportedClassifier", "OfImages", "best", "find_images", "read_image"]
@@ -50,9 +50,6 @@ class OfImages(Generic[Input, Answer]):
     def _answers(self, inputs: Sequence[Input]) -> Any:
         """An `Answer` for each input."""
         raise NotImplementedError
-
-    def _normalized(self, image: np.ndarray) -> np.ndarray:
-        return to_input(luminance(image) if len(self.settings.mean) == 1 else image, self.settings)
 
     def __call__(self, path) -> Answer:
         """The answer to one image file.
@@ -131,7 +128,7 @@ class _ImageClassifier(OfImages[np.ndarray, np.ndarray]):
         self._logits = logits
 
     def _input(self, image: np.ndarray) -> np.ndarray:
-        return self._normalized(evaluation_crop(image, self.settings))
+        return to_input(evaluation_crop(image, self.settings), self.settings)
 
     def _answers(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
         logits = self._logits(np.stack(inputs))

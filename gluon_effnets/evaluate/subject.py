@@ -133,9 +133,8 @@ def open_export(
         raise ValueError(f"{path} describes a detector, which has no logits; open_detector_export opens it")
     settings = _settings(described_info(about.model), source, overrides)
     shown = with_preprocessing(settings, about.preprocessing, path, overrides, protocol)
-    data = fitting(open_data(shown.settings, seed=0), path, about.num_classes, about.in_channels)
-    if about.input_shape[2:] not in ((None, None), (data.image_size,) * 2):
-        raise ValueError(f"{path} takes images of {about.image_size} x {about.image_size} alone, not {data.image_size}")
+    size = None if about.input_shape[2:] == (None, None) else about.image_size
+    data = fitting(open_data(shown.settings, seed=0), path, about.num_classes, about.in_channels, size)
     run = load_routed(path, trust=trust).logits if about.routes else open_exported(path, trust)
     order = order_in_data(about.names, data, path)
 
@@ -200,8 +199,13 @@ def _open_pair(
     return net, data, shown
 
 
-def fitting(data: Data, where: str, num_classes: int, in_channels: int, detects: bool = False) -> Data:
-    """The data, if a network of so many classes and channels can be evaluated on them; else ValueError."""
+def fitting(
+    data: Data, where: str, num_classes: int, in_channels: int, image_size: Optional[int] = None, detects: bool = False
+) -> Data:
+    """The data, if a network of so many classes and channels can be evaluated on them; else ValueError.
+
+    `image_size` : the only one that the network takes; None: any.
+    """
     data.check_purpose(detects, where)
     source = data.settings.source
     for own, theirs, what in (
@@ -212,6 +216,8 @@ def fitting(data: Data, where: str, num_classes: int, in_channels: int, detects:
             raise ValueError(f"{where} has {own} {what}, but {source} has {theirs}")
     if not data.num_val:
         raise ValueError(f"{source} has no evaluation images")
+    if image_size not in (None, data.image_size):
+        raise ValueError(f"{where} takes images of {image_size} x {image_size} alone, not {data.image_size}")
     return data
 
 

@@ -17,13 +17,14 @@ import mxnet as mx
 from .. import _foreign, _resources
 from .._gluoncv import import_gluoncv
 from ..files.mistakes import as_mistakes
-from ..files.schema import check_type, number, text, whole
+from ..files.schema import check_type
 from ..files.text import shortened, shown
 from ..runtime.files import named
 from . import params
 from .adapted import adapt_stored
 from .base import ClassificationNet
 from .info import Deployment, ModelInfo, TorchCounterpart
+from .option_bounds import check_options
 
 __all__ = [
     "described_info",
@@ -259,39 +260,11 @@ _TRAINING_OPTIONS = {
 
 
 _MOST_PARAMETERS = 1 << 29
-_RANGES = {
-    "prefix": text(100),
-    "bn_epsilon": number(0, 10, above=0),
-    "bn_momentum": number(0, 1),
-    "dropout": number(0, 0.999),
-    "drop_connect": number(0, 0.999),
-}
-_LARGEST = 10_000_000  # number among the options; the number of classes is one of them
-
-
-def _check_options(name: str, classes: Any, options: Dict[str, Any]) -> None:
-    """Raise ValueError for options that cannot be meant: numbers beyond all bounds, texts of pages."""
-    whole(1, _LARGEST)(classes, f"{name}: classes")
-    waiting = [(f"{name}: option {key}", value, 0) for key, value in options.items()]
-    while waiting:
-        where, value, depth = waiting.pop()
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            number(-_LARGEST, _LARGEST)(value, where)
-        elif isinstance(value, str):
-            text(1000)(value, where)
-        elif isinstance(value, (list, tuple, dict)):
-            if depth > 4 or len(value) > 1000:
-                raise ValueError(f"{where} is {shortened(value)}; it must have fewer values")
-            values = value.values() if isinstance(value, dict) else value
-            waiting += [(where, inner, depth + 1) for inner in values]
-    for key, check in _RANGES.items():
-        if options.get(key) is not None:
-            check(options[key], f"{name}: option {key}")
 
 
 def _build(name: str, classes: int, options: Dict[str, Any]) -> ClassificationNet:
     entry = _entries[name]
-    _check_options(name, classes, options)
+    check_options(name, classes, options)
     try:
         with as_mistakes(f"{name} cannot be built with {shortened({'classes': classes, **options}, 40)}"):
             net = entry.build(classes=classes, **options)

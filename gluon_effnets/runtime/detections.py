@@ -71,11 +71,16 @@ def _best(rows: np.ndarray, limit: Limit, part: np.ndarray) -> np.ndarray:
     return found.reshape(part.shape)
 
 
-def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return intersection over union of a box (4,), or of each of several (M, 4), with boxes (N, 4): (N,) or (M, N)."""
+def common_areas(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return the areas that a box (4,), or each of several (M, 4), shares with boxes (N, 4): (N,) or (M, N)."""
     low = np.maximum(box[..., None, :2], boxes[:, :2])
     high = np.minimum(box[..., None, 2:], boxes[:, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=-1)
+    return np.clip(high - low, 0, None).prod(axis=-1)
+
+
+def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return intersection over union of a box (4,), or of each of several (M, 4), with boxes (N, 4): (N,) or (M, N)."""
+    common = common_areas(box, boxes)
     areas = [(each[..., 2:] - each[..., :2]).prod(axis=-1) for each in (box, boxes)]
     together = areas[0][..., None] + areas[1] - common
     return np.divide(common, together, out=np.zeros_like(common), where=together > 0)

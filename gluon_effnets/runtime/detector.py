@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Iterable, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
-from .decode import Picture, is_one, numbered, pixels_of
+from .decode import Picture, is_one, pixels_of
 from .detections import choose, on_original
 from .facts import Facts
-from .pixels import luminance, normalise, resized
-from .preprocessing import Preprocessing
+from .of_export import OfExport
+from .pixels import resized, to_input
 
 __all__ = ["Detection", "Detector"]
 
@@ -32,7 +31,7 @@ class Detection(NamedTuple):
     label: int
 
 
-class Detector:
+class Detector(OfExport[Tuple[np.ndarray, Tuple[int, int]]]):
     """An exported detector: `net(image)` gives what is found on an image, by falling score.
 
     It has no state, and several threads may use it at the same time.
@@ -47,24 +46,9 @@ class Detector:
     """
 
     def __init__(self, facts: Facts, run: Callable[[np.ndarray], List[np.ndarray]], where):
-        self.facts, self._run, self._where = facts, run, where
+        super().__init__(facts, run, where)
         assert facts.choice is not None, "a detector says how it chooses"
         self._choice = facts.choice
-
-    @property
-    def names(self) -> Optional[Tuple[str, ...]]:
-        """Of the classes, or None."""
-        return self.facts.names
-
-    @property
-    def num_classes(self) -> int:
-        """Without the background."""
-        return self.facts.num_classes
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What is done to an image; it is not cropped, but resized to `image_size` in both directions."""
-        return self.facts.preprocessing
 
     def __call__(
         self, images: Union[Picture, Iterable[Picture]], score_above: float = 0.0, batch: int = 8
@@ -87,24 +71,20 @@ class Detector:
         Example:
             >>> [(found.name, found.box) for found in net("street.jpg", score_above=0.5)]
         """
-        if batch < 1:
-            raise ValueError(f"the number of images in a batch is {batch}; it must be at least 1")
         found: List[List[Detection]] = []
-        for inputs, sizes in self._batches(images, batch):
-            found += self.of_inputs(inputs, sizes, score_above)
+        for part in self._batches(images, batch):
+            inputs, sizes = zip(*part)
+            found += self.of_inputs(np.stack(inputs), sizes, score_above)
         return found[0] if is_one(images) else found
 
     def input(self, image: Picture, where: str = "the image") -> Tuple[np.ndarray, Tuple[int, int]]:
         """Return what the detector is shown of an image, (channels, H, W) float32, and its own height and width."""
-        mean, std, order, interpolation, _, size, _ = self.preprocessing
-        assert interpolation is not None and size is not None, "checked when it was read"
-        pixels = pixels_of(image, where)
-        shown = resized(pixels, size, interpolation)
-        if len(mean) == 1:
-            shown = luminance(shown)
-        step = -1 if order == "bgr" else 1
+        wanted, pixels = self.preprocessing, pixels_of(image, where)
+        assert wanted.interpolation and wanted.image_size, "checked when it was read"
         height, width = pixels.shape[:2]
-        return normalise(shown[..., ::step], mean[::step], std[::step]), (height, width)
+        return to_input(resized(pixels, wanted.image_size, wanted.interpolation), wanted), (height, width)
+
+    _shown = input
 
     def arrays(self, inputs: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return boxes (n, K, 4) in pixels of inputs (n, channels, H, W), scores (n, K) and classes (n, K).
@@ -114,14 +94,7 @@ class Detector:
         Raises:
             ValueError: The inputs have another shape, the detector cannot be run, or its answer is no number.
         """
-        inputs = np.ascontiguousarray(inputs, np.float32)
-        size, channels = self.preprocessing.image_size, len(self.preprocessing.mean)
-        if inputs.ndim != 4 or inputs.shape[1:] != (channels, size, size) or not len(inputs):
-            raise ValueError(f"{self._where} takes an array (n, {channels}, {size}, {size}), not {inputs.shape}")
-        try:
-            found = self._run(inputs)
-        except Exception as error:  # of ONNX Runtime, which has no common class
-            raise ValueError(f"{self._where}: ONNX Runtime cannot run this detector; its file is damaged") from error
+        found = self._answers(inputs, "its file is damaged")
         if not _fit(found, len(inputs), self.num_classes):
             raise ValueError(f"{self._where} gives {[array.shape for array in found]}, which are no detections")
         if not all(np.isfinite(array).all() for array in found):
@@ -149,15 +122,6 @@ class Detector:
 
     def _name(self, label: int) -> str:
         return self.names[label] if self.names and 0 <= label < len(self.names) else str(label)
-
-    def _batches(self, images, batch: int) -> Iterator[Tuple[np.ndarray, List[Tuple[int, int]]]]:
-        shown = (self.input(*one) for one in numbered(images))
-        while True:
-            part = list(itertools.islice(shown, batch))
-            if not part:
-                return
-            inputs, sizes = zip(*part)
-            yield np.stack(inputs), list(sizes)
 
 
 def _fit(found: Sequence[np.ndarray], images: int, classes: int) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -13,15 +12,15 @@ from .decode import Picture, numbered, pixels_of
 from .detector import Detector
 from .facts import Facts, facts_of_metadata, read_description
 from .files import named, read_bytes
-from .pixels import evaluation_crop, luminance, normalise
-from .preprocessing import Preprocessing
+from .of_export import OfExport
+from .pixels import evaluation_crop, to_input
 
 __all__ = ["Network", "load"]
 
 _Run = Callable[[np.ndarray], List[np.ndarray]]
 
 
-class Network:
+class Network(OfExport[np.ndarray]):
     """An exported network: `net(images)` gives probabilities (n, classes), `net.top(image)` the likeliest classes.
 
     It has no state, and several threads may use it at the same time.
@@ -31,27 +30,9 @@ class Network:
 
     Args:
         facts: As above.
-        logits: Images (n, channels, H, W) -> logits (n, classes).
+        run: Images (n, channels, H, W) -> logits (n, classes).
         where: The file that it comes from, for error texts.
     """
-
-    def __init__(self, facts: Facts, logits: Callable[[np.ndarray], np.ndarray], where):
-        self.facts, self._logits, self._where = facts, logits, where
-
-    @property
-    def names(self) -> Optional[Tuple[str, ...]]:
-        """Of the classes, or None."""
-        return self.facts.names
-
-    @property
-    def num_classes(self) -> int:
-        """Logits for each image."""
-        return self.facts.num_classes
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What is done to an image."""
-        return self.facts.preprocessing
 
     def __call__(self, images: Union[Picture, Iterable[Picture]], batch: int = 32) -> np.ndarray:
         """Return the probabilities of the classes for one or several images, (n, classes).
@@ -68,9 +49,7 @@ class Network:
         Example:
             >>> net(["a.jpg", Image.open("b.png"), pixels]).argmax(axis=1)
         """
-        if batch < 1:
-            raise ValueError(f"the number of images in a batch is {batch}; it must be at least 1")
-        found = [self.probabilities(part) for part in self._batches(images, batch)]
+        found = [self.probabilities(np.stack(part)) for part in self._batches(images, batch)]
         return np.concatenate(found) if found else np.empty((0, self.num_classes), np.float32)
 
     def top(self, image: Picture, number: int = 5) -> List[Tuple[str, float]]:
@@ -113,16 +92,7 @@ class Network:
         Raises:
             ValueError: The inputs have another shape, the network cannot be run, or its answer is no number.
         """
-        inputs = np.ascontiguousarray(inputs, np.float32)
-        size, channels = self.preprocessing.image_size, len(self.preprocessing.mean)
-        if inputs.ndim != 4 or inputs.shape[1:] != (channels, size, size) or not len(inputs):
-            raise ValueError(f"{self._where} takes an array (n, {channels}, {size}, {size}), not {inputs.shape}")
-        try:
-            logits = self._logits(inputs)
-        except Exception as error:  # of ONNX Runtime, which has no common class, and of routes that do not fit
-            raise ValueError(
-                f"{self._where}: ONNX Runtime cannot run this network; its files are damaged, or not of one export"
-            ) from error
+        logits = self._answers(inputs, "its files are damaged, or not of one export")
         if logits.shape != (len(inputs), self.num_classes):
             raise ValueError(f"{self._where} has {logits.shape[-1]} logits, but is said to have {self.num_classes}")
         if not np.isfinite(logits).all():
@@ -136,21 +106,10 @@ class Network:
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
     def _shown(self, image: Picture, where: str) -> np.ndarray:
-        mean, std, order, interpolation, crop, size, first = self.preprocessing
-        assert interpolation is not None and crop is not None and size is not None, "checked when it was read"
-        pixels = evaluation_crop(pixels_of(image, where), size, crop, interpolation, first)
-        if len(mean) == 1:
-            pixels = luminance(pixels)
-        step = -1 if order == "bgr" else 1
-        return normalise(pixels[..., ::step], mean[::step], std[::step])
-
-    def _batches(self, images: Union[Picture, Iterable[Picture]], batch: int) -> Iterator[np.ndarray]:
-        shown = (self._shown(*one) for one in numbered(images))
-        while True:
-            part = list(itertools.islice(shown, batch))
-            if not part:
-                return
-            yield np.stack(part)
+        wanted = self.preprocessing
+        assert wanted.interpolation and wanted.crop and wanted.image_size, "checked when it was read"
+        shape = wanted.image_size, wanted.crop, wanted.interpolation, wanted.crop_first
+        return to_input(evaluation_crop(pixels_of(image, where), *shape), wanted)
 
 
 def load(path, threads: Optional[int] = None) -> Any:

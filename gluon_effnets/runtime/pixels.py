@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Sequence, Tuple
+from typing import Any, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -12,11 +12,11 @@ __all__ = [
     "central_square",
     "evaluation_crop",
     "luminance",
-    "normalise",
     "resize_by_pillow",
     "resized",
     "shorter_side",
     "size_with_shorter",
+    "to_input",
 ]
 
 PILLOW_FILTERS = {"pillow_bilinear": Image.Resampling.BILINEAR, "pillow_bicubic": Image.Resampling.BICUBIC}
@@ -93,8 +93,20 @@ def luminance(image: np.ndarray) -> np.ndarray:
     return (image @ _LUMINANCE)[..., np.newaxis]
 
 
-def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """(..., h, w, c) on the scale 0..255 -> (..., c, h, w) float32, minus mean, divided by std."""
+def to_input(images: np.ndarray, wanted: Any) -> np.ndarray:
+    """Return what a network gets of pixels on the scale 0..255: (..., h, w, c) -> (..., c, h, w) float32, normalized.
+
+    Args:
+        images: RGB, of which a network of one channel gets the luminance; or gray, for such a network.
+        wanted: A `Preprocessing`, or what else has its `mean`, `std` and `channel_order`.
+    """
+    if len(wanted.mean) == 1 and images.shape[-1] == 3:
+        images = luminance(images)
+    step = -1 if wanted.channel_order == "bgr" else 1
+    return _normalized(images[..., ::step], wanted.mean[::step], wanted.std[::step])
+
+
+def _normalized(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     scaled = np.array(np.moveaxis(images, -1, -3), np.float32, order="C")
     scaled -= np.array(mean, np.float32)[:, None, None]
     scaled /= np.array(std, np.float32)[:, None, None]

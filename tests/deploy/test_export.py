@@ -33,7 +33,7 @@ from gluon_effnets.deploy.graph.inference import network_graph, static_block
 from gluon_effnets.deploy.graph.static import static_graph
 from gluon_effnets.models.preprocessing import RAW_BGR, Preprocessing
 
-flow = importlib.import_module("gluon_effnets.deploy.export")  # an attribute of deploy, the function hides it
+flow = importlib.import_module("gluon_effnets.deploy.ways")
 
 
 def operators(symbol):

@@ -18,8 +18,8 @@ from gluon_effnets.deploy import export, initialize_like_trained
 from gluon_effnets.evaluate.predict import Classifier, ExportedClassifier, read_image
 from gluon_effnets.evaluate.validate import calibration_images, is_imagenet, open_pair, validate
 from gluon_effnets.models import Card, Preprocessing
+from gluon_effnets.runtime.pixels import to_input
 from gluon_effnets.train.data.augment import center_crop
-from gluon_effnets.train.data.decode import to_input
 
 pytestmark = pytest.mark.fast
 

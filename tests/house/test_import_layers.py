@@ -36,7 +36,7 @@ DEPLOY = [
     ["answers"],
     ["to_mxnet", "to_onnx", "to_tvm"],
     ["formats"],
-    ["routed"],
+    ["routed", "ways"],
     ["export", "model_card"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

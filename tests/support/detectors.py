@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import mxnet as mx
 import numpy as np
+from networks import make_as_trained
 
-from gluon_effnets.deploy import initialize_like_trained
 from gluon_effnets.detection import get_detector
 
 SMALL = "ssdlite320_mobilenext_x0_35"
@@ -13,16 +12,8 @@ NAMES = ["ant", "bee", "cicada"]
 
 
 def trained_detector(name=SMALL, classes=NAMES, **options):
-    """A detector whose BN layers do something, as after training, and damp."""
     net = get_detector(name, classes, **options)
-    initialize_like_trained(net)
-    for key, param in net.collect_params().items():
-        if key.endswith("gamma"):
-            param.set_data(mx.nd.random.uniform(0.4, 0.8, param.shape))
-        elif key.endswith("running_var"):
-            param.set_data(mx.nd.random.uniform(0.5, 1.5, param.shape))
-        elif key.endswith(("running_mean", "beta")):
-            param.set_data(mx.nd.random.normal(0, 0.1, param.shape))
+    make_as_trained(net)
     return net
 
 

@@ -63,9 +63,8 @@ def initialized(name, init=HE, **options):
     return net
 
 
-def trained(name, classes=7, **options):
-    """A network whose BN layers do something, as after training, and damp: random networks blow rounding up."""
-    net = get_model(name, classes=classes, **options)
+def make_as_trained(net):
+    """Give a network weights with which its BN layers do something, and damp: random networks blow rounding up."""
     initialize_like_trained(net)
     for key, param in net.collect_params().items():
         if key.endswith("gamma"):
@@ -74,4 +73,10 @@ def trained(name, classes=7, **options):
             param.set_data(mx.nd.random.uniform(0.5, 1.5, param.shape))
         elif key.endswith(("running_mean", "beta")):
             param.set_data(mx.nd.random.normal(0, 0.1, param.shape))
+
+
+def trained(name, classes=7, **options):
+    """A network that is as if trained."""
+    net = get_model(name, classes=classes, **options)
+    make_as_trained(net)
     return condense(net) if condensed_options(net) else net

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from images import photo
 
+from gluon_effnets.runtime.detections import overlaps
 from gluon_effnets.train.data import DataSettings
-from gluon_effnets.train.data.detection.augment import Scene, augment_scene, overlaps, ssd_crop, ssdlite_crop
+from gluon_effnets.train.data.detection.augment import Scene, augment_scene, ssd_crop, ssdlite_crop
 
 pytestmark = pytest.mark.fast
 
@@ -70,13 +71,13 @@ def test_windows_keep_what_has_its_center_inside(crop, least_inside):
         np.testing.assert_array_equal(moved, np.clip(boxes[inside], (*window[:2],) * 2, (*window[2:],) * 2))
         assert 0.29 * 120 <= width + 1 and 0.29 * 80 <= height + 1 and 0.47 < width / height < 2.1
         if least_inside:
-            assert overlaps(boxes[inside], window).max() >= 0
+            assert overlaps(np.array(window), boxes[inside]).max() >= 0
     assert 200 < cut < 290, "one choice in six, or seven, is the whole image"
 
 
 def test_overlaps():
     boxes = np.array([[0, 0, 10, 10], [5, 5, 15, 15], [20, 20, 30, 30]], float)
-    np.testing.assert_allclose(overlaps(boxes, (0, 0, 10, 10)), [1, 25 / 175, 0])
+    np.testing.assert_allclose(overlaps(np.array([0, 0, 10, 10]), boxes), [1, 25 / 175, 0])
 
 
 @pytest.mark.parametrize("augment", ["ssd", "ssdlite", "frcnn", "none", "evaluation"])

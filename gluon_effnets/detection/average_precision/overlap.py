@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...runtime.detections import common_areas
+
 __all__ = ["box_areas", "overlaps"]
 
 
@@ -25,10 +27,7 @@ def overlaps(boxes: np.ndarray, others: np.ndarray, crowd=None) -> np.ndarray:
     Returns:
         (D, G), 0 to 1.
     """
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    sides = np.maximum(np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - low, 0)
-    common = sides[..., 0] * sides[..., 1]
-    own = box_areas(boxes)[:, None]
+    common, own = common_areas(boxes, others), box_areas(boxes)[:, None]
     union = own + box_areas(others)[None] - common
     if crowd is not None:
         union = np.where(np.asarray(crowd, bool)[None], own, union)

@@ -13,9 +13,9 @@ from ..._requirements import optional_import
 from ...files.regular import opened
 from ...files.text import shown
 from ...models.preprocessing import Preprocessing
+from ...runtime.pixels import to_input
 from . import augment as aug
 from .base import Data, Shard, to_batch
-from .decode import to_input
 from .labels import read_class_names
 from .records import RecordFile, read_images, scan_records
 from .sampling import AUGMENT, epoch_order, private_random, step_positions, val_share

@@ -11,9 +11,7 @@ import numpy as np
 
 from ...files.regular import UnreadableFileError, read_bytes
 from ...runtime.header import read_header, upright
-from ...runtime.pixels import normalise
 from .augment import cv2_module
-from .settings import DataSettings
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -83,12 +81,6 @@ def read_image_file(path: str) -> bytes:
         raise UnreadableImageError(path, reason) from error
     except UnreadableFileError as error:
         raise UnreadableImageError(path, error.reason) from error
-
-
-def to_input(images: np.ndarray, settings: DataSettings) -> np.ndarray:
-    """What a network gets of RGB pixels: (..., h, w, c) on the scale 0..255 -> (..., c, h, w) float32, normalised."""
-    step = -1 if settings.channel_order == "bgr" else 1
-    return normalise(images[..., ::step], settings.mean[::step], settings.std[::step])
 
 
 def ordered_map(

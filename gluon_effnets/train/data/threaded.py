@@ -9,9 +9,10 @@ from typing import Any, Callable, Dict, Generator, Iterator, List, Protocol, Tup
 
 import numpy as np
 
+from ...runtime.pixels import to_input
 from . import augment as aug
 from .base import Data, Shard, to_batch
-from .decode import UnreadableImageError, named, ordered_map, to_input
+from .decode import UnreadableImageError, named, ordered_map
 from .sampling import AUGMENT, SUBSTITUTE, epoch_order, private_random, step_positions, val_share
 from .settings import Batch
 

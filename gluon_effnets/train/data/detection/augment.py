@@ -12,6 +12,7 @@ from typing import Callable, Dict, NamedTuple, Tuple
 
 import numpy as np
 
+from ....runtime.detections import overlaps
 from ..augment import cv2_module, resize
 from ..settings import PLAIN, DataSettings
 
@@ -179,7 +180,7 @@ def ssd_crop(scene: Scene, random: _Random) -> Scene:
             # The source names one end of the range alone, so that the other is NumPy's: 1.
             left, top = random.uniform(width - w, 1.0), random.uniform(height - h, 1.0)
             window = int(left), int(top), int(left + w), int(top + h)
-            if overlaps(scene.boxes, window).max() < overlap:
+            if overlaps(np.array(window, np.float64), scene.boxes).max() < overlap:
                 continue
             kept = scene.centers_within(*window)
             if kept.any():
@@ -205,14 +206,5 @@ def ssdlite_crop(scene: Scene, random: _Random) -> Scene:
             left, top = (int(space * random.uniform()) for space in (width - w, height - h))
             window = left, top, left + w, top + h
             kept = scene.centers_within(*window)
-            if kept.any() and overlaps(scene.boxes[kept], window).max() >= overlap:
+            if kept.any() and overlaps(np.array(window, np.float64), scene.boxes[kept]).max() >= overlap:
                 return scene.window(*window, kept)
-
-
-def overlaps(boxes: np.ndarray, window: Tuple[int, int, int, int]) -> np.ndarray:
-    """Intersection over union of boxes (M, 4) with a window, (M,)."""
-    left, top, right, bottom = window
-    shared = np.clip(boxes, (left, top, left, top), (right, bottom, right, bottom))
-    inside = (shared[:, 2] - shared[:, 0]) * (shared[:, 3] - shared[:, 1])
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return inside / (areas + (right - left) * (bottom - top) - inside)

@@ -8,8 +8,8 @@ import mxnet as mx
 import numpy as np
 
 from ....models.preprocessing import Preprocessing
+from ....runtime.pixels import to_input
 from ..base import Shard
-from ..decode import to_input
 from ..settings import DetectionBatch
 from ..threaded import Photos, ThreadedData
 from .annotations import Annotations
