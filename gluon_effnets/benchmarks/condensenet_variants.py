@@ -88,10 +88,14 @@ def _labelled(variant: str, net: HybridBlock, x: mx.nd.NDArray) -> Dict[str, Hyb
 
 def _torch_variants(condensed: ClassificationNet, x: np.ndarray) -> Dict[str, Callable[[], np.ndarray]]:
     try:
-        from .condensenet_torch import torch_variants
+        from .torch_reference import torch, with_weights
     except ImportError:
         return {}
-    return torch_variants(condensed, x)
+    image, calls = torch.from_numpy(x), {}
+    for variant, authors in (("PyTorch, authors' index layer", True), ("PyTorch, scatter-add", False)):
+        twin = with_weights(condensed, authors)
+        calls[variant] = torch.no_grad()(lambda twin=twin: twin(image).numpy())
+    return calls
 
 
 def variants_table(rows: List[VariantRow]) -> str:
