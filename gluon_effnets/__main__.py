@@ -8,6 +8,7 @@ import sys
 from .commands import (
     benchmark,
     card,
+    claims,
     classes,
     compare_int8,
     convert,
@@ -30,6 +31,7 @@ COMMANDS = (
     listing.COMMAND,
     info.COMMAND,
     paper_table.COMMAND,
+    claims.COMMAND,
     classes.COMMAND,
     weights.COMMAND,
     train.COMMAND,
