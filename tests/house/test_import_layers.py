@@ -26,7 +26,7 @@ LAYERS = [
     ["train"],
     ["evaluate"],
     ["benchmarks"],
-    ["doctor"],
+    ["doctor", "experiments"],
     ["commands"],
 ]
 # The same for the rooms of deploy, where rooms of one line do not know each other.
