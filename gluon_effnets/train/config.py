@@ -206,7 +206,7 @@ def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
         FileNotFoundError: There is none; the text names what was looked for.
     """
     of_kind = _OF_KIND.get(kind, kind) if kind else None
-    names = [f"{model}.{kind}", of_kind, model] if model and kind else [model or of_kind or ""]
+    names = [f"{model}.{kind}", of_kind or "", model] if model and kind else [model or of_kind or ""]
     for name in names:
         path = _resources.folder("configs") / f"{name}.yaml"
         if path.is_file():
