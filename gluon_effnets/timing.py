@@ -58,6 +58,12 @@ class Speedup(NamedTuple):
         between = f"({self.low:.2f} to {self.high:.2f})"
         return f"{self.ratio:.2f} {between}" if self.is_shown else f"no difference {between}"
 
+    def over(self, other: str) -> str:
+        """The same beside the name of the other, as the end of a sentence."""
+        if self.low is None:
+            return f"{self} times as fast as {other}"
+        return f"{self} times as fast as {other}" if self.is_shown else f"{self} to {other}"
+
     def record(self) -> Dict[str, Any]:
         """For JSON: ratio, ratio_low, ratio_high, repetitions."""
         ends = {"ratio_low": self.low, "ratio_high": self.high}
@@ -94,8 +100,8 @@ def speedup(ours: Sequence[float], others: Sequence[float]) -> Speedup:
         if tail > 0.025:
             break
         rank += 1
-    ends = (ratios[rank - 1], ratios[-rank]) if rank else (None, None)
-    return Speedup(math.exp(np.median(np.log(ratios))), *ends, count)
+    low, high = (ratios[rank - 1], ratios[-rank]) if rank else (None, None)
+    return Speedup(math.exp(np.median(np.log(ratios))), low, high, count)
 
 
 def time_interleaved(
