@@ -5,7 +5,7 @@ Neither this file nor the outline needs PyTorch, so that another interpreter, wh
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 from mxnet.gluon import nn as gluon
@@ -13,6 +13,7 @@ from mxnet.gluon.block import HybridBlock
 
 from ..models import ClassificationNet
 from ..models.condensenet import CondenseNet
+from ..models.slimmable_views import SubNet
 from ..models.staged import StagedNet
 from ..nn import (
     ChannelShuffle,
@@ -35,6 +36,7 @@ from ..nn import (
     SqueezeExcite,
     Swish,
 )
+from ..nn.slimmable import SeparableUnit, SlicedConvBN, SlicedDense, SlicedSqueezeExcite
 
 __all__ = ["NoCounterpart", "Outline", "outline"]
 
@@ -47,7 +49,8 @@ class NoCounterpart(ValueError):
     def __init__(self, block: HybridBlock):
         super().__init__(
             f"no PyTorch beside {type(block).__name__}: only networks of MBBlocks, IdleBlocks, SandGlass blocks, "
-            "ShuffleUnits, condensed dense layers and plain chains of convolutions have a counterpart"
+            "ShuffleUnits, condensed dense layers, widths of separable units and plain chains of convolutions have a "
+            "counterpart"
         )
 
 
@@ -57,7 +60,7 @@ def outline(net: ClassificationNet, authors: bool = False) -> Outline:
     Its layers stand in the order of ours, so weights map one to one.
 
     Args:
-        net: The network; a CondenseNet only condensed.
+        net: The network; a CondenseNet only condensed, of a slimmable network one of its sub-networks.
         authors: Write condensed reactivations as their authors do, as a product with a matrix of zeros and ones.
 
     Raises:
@@ -65,7 +68,7 @@ def outline(net: ClassificationNet, authors: bool = False) -> Outline:
             one without reactivations.
     """
     # Only of these it is known that they are their features and output, one after the other.
-    if not (isinstance(net, StagedNet) or (isinstance(net, CondenseNet) and net.condensed)):
+    if not (isinstance(net, (StagedNet, SubNet)) or (isinstance(net, CondenseNet) and net.condensed)):
         raise NoCounterpart(net)
     if not authors:
         return _sequence(net.features, net.output)
@@ -93,10 +96,15 @@ def _plain(kind: str) -> Callable[[HybridBlock], Outline]:
     return lambda block: [kind, {}]
 
 
+def _shape(layer: HybridBlock, key: str = "weight") -> Tuple[int, ...]:
+    """Of a parameter, of views the part that they use."""
+    return getattr(layer, "active", {}).get(key) or getattr(layer, key).shape
+
+
 def _conv(layer: gluon.Conv2D) -> Outline:
     keys = {"kernel": "kernel_size", "stride": "stride", "pad": "padding", "num_group": "groups"}
     options = {theirs: layer._kwargs[ours] for ours, theirs in keys.items()}
-    channels, per_group = layer.weight.shape[:2]
+    channels, per_group = _shape(layer)[:2]
     inputs = per_group * options["groups"]
     has_bias = layer.bias is not None
     return ["convolution", {"in_channels": inputs, "out_channels": channels, "bias": has_bias, **options}]
@@ -106,11 +114,11 @@ def _batch_norm(layer: gluon.BatchNorm) -> Outline:
     # Its momentum is the share of the new value, ours the share of the old one. Gamma counts as 1 if it is fixed, as it
     # begins there.
     options = {"epsilon": layer._kwargs["eps"], "momentum": 1 - layer._kwargs["momentum"]}
-    return ["batch norm", {"channels": layer.gamma.shape[0], **options, "fixed": layer._kwargs["fix_gamma"]}]
+    return ["batch norm", {"channels": _shape(layer, "gamma")[0], **options, "fixed": layer._kwargs["fix_gamma"]}]
 
 
 def _linear(layer: gluon.Dense) -> Outline:
-    units, in_units = layer.weight.shape
+    units, in_units = _shape(layer)
     return ["linear", {"in_features": in_units, "out_features": units, "bias": layer.bias is not None}]
 
 
@@ -130,12 +138,12 @@ def _dropout(layer: gluon.Dropout) -> Outline:
 def _conv_bn(block: ConvBN) -> Outline:
     # TensorFlow's 'SAME', which PyTorch's convolutions refuse at stride 2.
     pad = [["zero padding", {"padding": list(block._pad_width[4:])}]] if block._pad_end else []
-    return ["sequence", {"blocks": [*pad, *_outlines(block.conv, block.bn, block.act)]}]
+    return ["sequence", {"blocks": [*pad, _conv(block.conv), _batch_norm(block.bn), *_outlines(block.act)]}]
 
 
 def _squeeze_excite(block: SqueezeExcite) -> Outline:
-    gate = _outlines(block.pool, block.reduce, block.act, block.expand, block.gate)
-    return ["squeeze-and-excitation", {"gate": gate}]
+    layers = [*_outlines(block.pool), _conv(block.reduce), *_outlines(block.act), _conv(block.expand)]
+    return ["squeeze-and-excitation", {"gate": [*layers, *_outlines(block.gate)]}]
 
 
 def _mbblock(block: MBBlock) -> Outline:
@@ -237,6 +245,10 @@ _COUNTERPARTS: Dict[type, Callable[[Any], Outline]] = {
     MBBlock: _mbblock,
     SandGlass: _chain,
     ShuffleUnit: _shuffle_unit,
+    SeparableUnit: lambda unit: _sequence(unit.depthwise, unit.se, unit.pointwise),
     ShuffleUnitV2: _shuffle_unit_v2,
+    SlicedConvBN: _conv_bn,
+    SlicedDense: _linear,
+    SlicedSqueezeExcite: _squeeze_excite,
     SqueezeExcite: _squeeze_excite,
 }

@@ -47,13 +47,15 @@ _WITH_WEIGHTS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 
 def _leaves(block: HybridBlock) -> List[HybridBlock]:
     """Layers with weights, in the order in which they were made."""
-    if isinstance(block, (gluon.Conv2D, gluon.BatchNorm, gluon.Dense)):
+    if isinstance(block, (gluon.Conv2D, gluon.BatchNorm, gluon.Dense)) or hasattr(block, "active"):
         return [block]
     return [leaf for child in block._children.values() for leaf in _leaves(child)]
 
 
 def _values(key: str, layer: HybridBlock) -> np.ndarray:
     values = layer._reg_params[key].data().asnumpy().copy()
+    used = getattr(layer, "active", {}).get(key, values.shape)
+    values = values[tuple(slice(size) for size in used)]
     # MXNet counts a fixed gamma as 1, whatever is stored.
     return np.ones_like(values) if key == "gamma" and layer._kwargs["fix_gamma"] else values
 

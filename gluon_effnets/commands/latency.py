@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
-from ..models import get_model, model_info
+from ..models import SlimmableNet, get_model, model_info
 from .command import Command
 from .options import clock_option, network_options, read_options
 
@@ -136,8 +136,16 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _net(text: str, options: Sequence[str]):
+    """The network; with the option `width` of slimmable ones this sub-network."""
     name, _, own = text.partition(":")
-    return get_model(name, **read_options([*options, *(own.split(",") if own else [])]))
+    chosen = read_options([*options, *(own.split(",") if own else [])])
+    width = chosen.pop("width", None)
+    net = get_model(name, **chosen)
+    if width is None:
+        return net
+    if not isinstance(net, SlimmableNet):
+        raise ValueError(f"{name} is not slimmable, so it has no width: leave :width={width} away")
+    return net.subnet(width)
 
 
 def _command(arguments: List[str]) -> str:

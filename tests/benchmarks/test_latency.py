@@ -83,6 +83,21 @@ def test_aligned_graphs_are_measured_where_there_are_any():
     assert result["left_out"] == ["left out: mxnet-aligned, mxnet-aligned dense of idle_tiny: no aligned form"]
 
 
+def test_a_width_of_a_slimmable_network_is_a_network(capsys):
+    names = ["ds_mobilenet_tiny:width=0", "ds_mobilenet_tiny:width=3"]
+    assert main([*SMALL[:2], *names, *SMALL[3:], "--runtimes", "mxnet", "mxnet-fused"]) == 0
+    madds = [
+        float(line.split("|")[2]) for line in capsys.readouterr().out.splitlines() if "| ds_mobilenet_tiny" in line
+    ]
+    assert len(madds) == 4 and madds[0] == madds[1] < madds[2] == madds[3]
+    for name, message in (
+        ("idle_tiny:width=1", "idle_tiny is not slimmable"),
+        ("ds_mobilenet_tiny:width=99", "choose 0 to"),
+    ):
+        assert main([*SMALL[:2], name, *SMALL[3:]]) == 1
+        assert message in capsys.readouterr().err
+
+
 def test_networks_with_masks_are_measured_as_they_are_deployed(tmp_path):
     from gluon_effnets.deploy import initialize_like_trained
 
@@ -195,8 +210,8 @@ def test_torch_networks_are_equal_ones_whoever_writes_them():
     # It is neither of torchvision nor of the blocks that are written here.
     assert result["left_out"] == [
         f"left out: {', '.join(names)} of alexnet: neither in torchvision nor in timm, and no PyTorch beside AlexNet: "
-        "only networks of MBBlocks, IdleBlocks, SandGlass blocks, ShuffleUnits, condensed dense layers and plain "
-        "chains of convolutions have a counterpart"
+        "only networks of MBBlocks, IdleBlocks, SandGlass blocks, ShuffleUnits, condensed dense layers, widths of "
+        "separable units and plain chains of convolutions have a counterpart"
     ]
 
 
@@ -221,7 +236,9 @@ def test_a_library_with_another_network_gives_way_to_the_one_written_here(tmp_pa
     assert torch.get_num_threads() == 1
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v1_g3_x0_25", "idle_tiny", "mobilenext_x0_35", "condensenet_v2_tiny"])
+@pytest.mark.parametrize(
+    "name", ["shufflenet_v1_g3_x0_25", "idle_tiny", "mobilenext_x0_35", "condensenet_v2_tiny", "ds_mobilenet_tiny"]
+)
 def test_the_counterpart_has_our_costs_and_logits(name):
     torch = pytest.importorskip("torch")
     from gluon_effnets.benchmarks.latency.in_torch import _cost
@@ -234,6 +251,7 @@ def test_the_counterpart_has_our_costs_and_logits(name):
     ours = get_model(name, classes=5)
     initialize_like_trained(ours)
     ours = condense(ours) if masked_layers(ours) else ours
+    ours = ours.subnet(2) if hasattr(ours, "subnet") else ours
     x = np.random.RandomState(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
     expected = ours(mx.nd.array(x)).asnumpy()
     for authors in (False, True) if name.startswith("condensenet_v2") else (False,):

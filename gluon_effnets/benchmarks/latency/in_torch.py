@@ -61,7 +61,8 @@ def export(job: dict) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = {"dynamo": True, "external_data": False, "verbose": False} if _has_new_exporter(torch) else {}
-        torch.onnx.export(net, (x,), job["file"], input_names=["data"], **options)
+        torch.onnx.export(net, (x,), f"{job['file']}.part", input_names=["data"], **options)
+    os.replace(f"{job['file']}.part", job["file"])  # what is there is whole: it may be taken by a later run
 
 
 def _has_new_exporter(torch) -> bool:

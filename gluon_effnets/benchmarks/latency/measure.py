@@ -73,7 +73,7 @@ def measure(nets: Dict[str, ClassificationNet], settings: Settings) -> Dict[str,
         folder = settings.files or files.enter_context(tempfile.TemporaryDirectory())
         networks = []
         for name, net in nets.items():
-            initialize_like_trained(net)
+            initialize_like_trained(getattr(net, "whole", net))
             place = Path(folder) / re.sub(r"[^\w=.-]+", "-", f"{name}-{net.num_classes}-{settings.image_size}")
             place.mkdir(exist_ok=True)
             networks.append(Network(name, net, settings.image_size, place, settings.tvm_database))

@@ -12,6 +12,7 @@ import numpy as np
 from ...complexity import count, count_params
 from ...deploy.aligned.select import aligned, aligned_forms
 from ...deploy.graph.inference import StaticGraph, network_graph
+from ...deploy.routed.router import static_subnet
 from ...deploy.to_mxnet.files import write_symbol_files
 from ...deploy.to_onnx.files import write_onnx_file
 from ...deploy.to_onnx.int8 import quantize_onnx
@@ -19,6 +20,7 @@ from ...deploy.to_tvm import compile as tvm_compiler
 from ...models import ClassificationNet, ModelInfo, model_info
 from ...models.condense import condense
 from ...models.condensenet import CondenseNet
+from ...models.slimmable_views import SubNet
 from ...nn import masked_layers
 from ..torch_outline import outline
 
@@ -163,6 +165,8 @@ class Network:
         return {**costs, **written, "builder": (package, function, {**arguments, "num_classes": self.net.num_classes})}
 
     def _graph(self, align: Optional[str], format: str) -> StaticGraph:
+        if isinstance(self.net, SubNet):
+            return network_graph(static_subnet(self.net.whole, self.net.path))
         return network_graph(aligned(self.net, align, format) if align else self.net)
 
     def _symbol(self, align: Optional[str]) -> Tuple[Path, Path]:
