@@ -49,8 +49,8 @@ class Speedup(NamedTuple):
 
     @property
     def is_shown(self) -> bool:
-        """Whether there is a difference: 1 is outside of the interval."""
-        return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
+        """Whether there is a difference: 1 is outside of the interval, as it is printed."""
+        return self.low is not None and self.high is not None and not round(self.low, 2) <= 1 <= round(self.high, 2)
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:

@@ -76,6 +76,8 @@ def comparisons_table(comparisons: Sequence[Dict[str, Any]]) -> str:
 def _table(found: Sequence[Dict[str, Any]], other: str) -> str:
     columns = ["network", "", "in", "ours", ("ms", ".2f"), other, ("ms", ".2f"), "ours is so many times as fast"]
     lines = []
+    models, places = list(dict.fromkeys(one["model"] for one in found)), list(PLACES.values())
+    found = sorted(found, key=lambda one: (models.index(one["model"]), places.index(one["place"])))
     for one in sorted(found, key=lambda one: (one["threads"], one["batch"])):
         ratio = Speedup(*(one[key] for key in ("ratio", "ratio_low", "ratio_high", "repetitions")))
         against = ", ".join(filter(None, (one.get("against"), one["other"])))
