@@ -98,16 +98,24 @@ def _plain(kind: str) -> Callable[[HybridBlock], Outline]:
 
 def _shape(layer: HybridBlock, key: str = "weight") -> Tuple[int, ...]:
     """Of a parameter, of views the part that they use."""
-    return getattr(layer, "active", {}).get(key) or getattr(layer, key).shape
+    return getattr(layer, "active", {}).get(key) or layer._reg_params[key].shape
+
+
+def _options(layer: HybridBlock, **keys: str) -> Dict[str, Any]:
+    """PyTorch's names of options, with MXNet's values of the layer."""
+    values = {theirs: layer._kwargs[ours] for ours, theirs in keys.items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _conv(layer: gluon.Conv2D) -> Outline:
-    keys = {"kernel": "kernel_size", "stride": "stride", "pad": "padding", "num_group": "groups"}
-    options = {theirs: layer._kwargs[ours] for ours, theirs in keys.items()}
+    options = _options(layer, kernel="kernel_size", stride="stride", pad="padding", num_group="groups")
     channels, per_group = _shape(layer)[:2]
     inputs = per_group * options["groups"]
-    has_bias = layer.bias is not None
-    return ["convolution", {"in_channels": inputs, "out_channels": channels, "bias": has_bias, **options}]
+    return ["convolution", {"in_channels": inputs, "out_channels": channels, "bias": _has_bias(layer), **options}]
+
+
+def _has_bias(layer: HybridBlock) -> bool:
+    return layer._reg_params.get("bias") is not None
 
 
 def _batch_norm(layer: gluon.BatchNorm) -> Outline:
@@ -119,12 +127,11 @@ def _batch_norm(layer: gluon.BatchNorm) -> Outline:
 
 def _linear(layer: gluon.Dense) -> Outline:
     units, in_units = _shape(layer)
-    return ["linear", {"in_features": in_units, "out_features": units, "bias": layer.bias is not None}]
+    return ["linear", {"in_features": in_units, "out_features": units, "bias": _has_bias(layer)}]
 
 
 def _pooling(kind: str) -> Callable[[HybridBlock], Outline]:
-    keys = {"kernel": "kernel_size", "stride": "stride", "pad": "padding"}
-    return lambda layer: [kind, {theirs: layer._kwargs[ours] for ours, theirs in keys.items()}]
+    return lambda layer: [kind, _options(layer, kernel="kernel_size", stride="stride", pad="padding")]
 
 
 def _activation(layer: gluon.Activation) -> Outline:

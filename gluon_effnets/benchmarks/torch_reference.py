@@ -10,6 +10,7 @@ from mxnet.gluon.block import HybridBlock
 
 from .._requirements import optional_import
 from ..models import ClassificationNet
+from ..nn.slimmable import SlicedConv2D, SlicedDense
 from .torch_outline import NoCounterpart, outline
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _WITH_WEIGHTS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 
 def _leaves(block: HybridBlock) -> List[HybridBlock]:
     """Layers with weights, in the order in which they were made."""
-    if isinstance(block, (gluon.Conv2D, gluon.BatchNorm, gluon.Dense)) or hasattr(block, "active"):
+    if isinstance(block, (gluon.Conv2D, gluon.BatchNorm, gluon.Dense, SlicedConv2D, SlicedDense)):
         return [block]
     return [leaf for child in block._children.values() for leaf in _leaves(child)]
 
