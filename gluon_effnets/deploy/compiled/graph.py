@@ -1,0 +1,144 @@
+"""A graph of MXNet with as much of it as possible in one compiled operator, from the images on."""
+
+from __future__ import annotations
+
+import json
+from typing import Dict, List, Set, Tuple
+
+import mxnet as mx
+import numpy as np
+
+from ..graph.inference import StaticGraph
+from ..graph.nodes import read_graph, simplify
+from .lowering import Lowered, lower
+
+__all__ = ["NotCompiled", "compiled_graph"]
+
+_OPERATOR, _WEIGHTS = "effnets_network", "effnets_network_weights"
+_MOST_TRIES = 5
+
+Place = Tuple[int, int]  # the number of a node, and which of its outputs
+
+
+class NotCompiled(ValueError):
+    """A graph has nothing that the compiled operator could compute."""
+
+
+def compiled_graph(graph: StaticGraph, image: Tuple[int, ...]) -> StaticGraph:
+    """Return an equal graph for images of one size, which MXNet can run where the compiled operators are loaded.
+
+    What the operator lacks, and all behind it, stays as it is.
+
+    Parameters
+    ----------
+    graph : from `data` to any outputs, with its arrays on the CPU, in float32.
+    image : shape of one image, (channels, height, width), or of a map.
+
+    Raises NotCompiled, or ValueError if the graph does not take such images.
+    """
+    if any(array.dtype != np.float32 for array in graph.arrays.values()):
+        raise NotCompiled("the compiled operator takes float32 alone")
+    content = json.loads(graph.symbol.tojson())
+    nodes, heads = content["nodes"], [(head[0], head[1]) for head in content["heads"]]
+    inputs = [[(entry[0], entry[1]) for entry in node["inputs"]] for node in nodes]
+    failed: Dict[str, str] = {}
+    for _ in range(_MOST_TRIES):
+        rest = _behind(nodes, inputs, failed)
+        ours = _of_images(nodes, inputs) - rest
+        cut = _cut(inputs, heads, ours, rest)
+        if not any(nodes[number]["op"] == "Convolution" for number in ours) or not cut:
+            break
+        lowered = _lowered(graph, cut, image)
+        if not lowered.failed:
+            return _rewritten(graph, nodes, heads, rest, cut, lowered)
+        failed.update(lowered.failed)
+    reasons = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
+    raise NotCompiled(f"no part of the graph has compiled operators ({reasons})")
+
+
+def _of_images(nodes: List[Dict], inputs: List[List[Place]]) -> Set[int]:
+    """The nodes that depend on images."""
+    found: Set[int] = set()
+    for number, node in enumerate(nodes):
+        if node["name"] == "data" or any(source in found for source, _ in inputs[number]):
+            found.add(number)
+    return found
+
+
+def _behind(nodes: List[Dict], inputs: List[List[Place]], failed: Dict[str, str]) -> Set[int]:
+    """The nodes of these names, and all that read them."""
+    found: Set[int] = set()
+    for number, node in enumerate(nodes):
+        if node["name"] in failed or any(source in found for source, _ in inputs[number]):
+            found.add(number)
+    return found
+
+
+def _cut(inputs: List[List[Place]], heads: List[Place], ours: Set[int], rest: Set[int]) -> List[Place]:
+    """What the operator must give to the nodes behind it, and as results of the graph."""
+    read = [*heads, *(entry for number in sorted(rest) for entry in inputs[number])]
+    return [entry for entry in dict.fromkeys(read) if entry[0] in ours]
+
+
+def _lowered(graph: StaticGraph, cut: List[Place], image: Tuple[int, ...]) -> Lowered:
+    internals = graph.symbol.get_internals()
+    content = json.loads(graph.symbol.tojson())
+    # The outputs of all nodes stand one behind the other.
+    begins, place = [], 0
+    counts = _output_counts(internals, len(content["nodes"]))
+    for count in counts:
+        begins.append(place)
+        place += count
+    part = mx.sym.Group([internals[begins[number] + index] for number, index in cut])
+    return lower(simplify(read_graph(part, graph.arrays, image)), image)
+
+
+def _output_counts(internals: mx.sym.Symbol, num_nodes: int) -> List[int]:
+    heads = [head[0] for head in json.loads(internals.tojson())["heads"]]
+    return [heads.count(number) for number in range(num_nodes)]
+
+
+def _rewritten(
+    graph: StaticGraph, nodes: List[Dict], heads: List[Place], rest: Set[int], cut: List[Place], lowered: Lowered
+) -> StaticGraph:
+    """The graph of the operator and of the nodes behind it."""
+    new: List[Dict] = [
+        {"op": "null", "name": "data", "inputs": [], "attrs": {"__dtype__": "0"}},
+        {"op": "null", "name": _WEIGHTS, "inputs": []},
+        {"op": _OPERATOR, "name": _OPERATOR, "attrs": {"program": lowered.program}, "inputs": [[0, 0, 0], [1, 0, 0]]},
+    ]
+    places: Dict[Place, Place] = {entry: (2, index) for index, entry in enumerate(cut)}
+    numbers: Dict[int, int] = {}
+    needed = _needed(nodes, rest, heads)
+    for number, node in enumerate(nodes):
+        if number not in needed:
+            continue
+        if node["name"] == "data":
+            numbers[number] = 0
+            continue
+        entries = [places.get((entry[0], entry[1])) or (numbers[entry[0]], entry[1]) for entry in node["inputs"]]
+        numbers[number] = len(new)
+        new.append({**node, "inputs": [[*entry, 0] for entry in entries]})
+    ends = [places.get(head) or (numbers[head[0]], head[1]) for head in heads]
+    content = {
+        "nodes": new,
+        "arg_nodes": [number for number, node in enumerate(new) if node["op"] == "null"],
+        "heads": [[*end, 0] for end in ends],
+        "attrs": {"mxnet_version": ["int", 10901]},
+    }
+    symbol = mx.sym.load_json(json.dumps(content))
+    arrays = {name: array for name, array in graph.arrays.items() if name in set(symbol.list_inputs())}
+    return StaticGraph(symbol, {**arrays, _WEIGHTS: mx.nd.array(lowered.weights)})
+
+
+def _needed(nodes: List[Dict], rest: Set[int], heads: List[Place]) -> Set[int]:
+    """The nodes that stay: those behind the operator, and what does not depend on images of what they read."""
+    of_images = _of_images(nodes, [[(entry[0], entry[1]) for entry in node["inputs"]] for node in nodes])
+    found: Set[int] = set()
+    for number in reversed(range(len(nodes))):
+        if number in rest or number in found:
+            found.add(number)
+            sources = {entry[0] for entry in nodes[number]["inputs"]}
+            found |= {source for source in sources if source in rest or source not in of_images}
+            found |= {source for source in sources if nodes[source]["name"] == "data"}
+    return found
