@@ -15,7 +15,7 @@ REQUIRES = ["numpy>=1.20,<1.24", "gluoncv==0.10.5.post0", "tqdm", "PyYAML>=5.4"]
 EXTRAS = runpy.run_path(str(ROOT / "gluon_effnets" / "_requirements.py"))["EXTRAS"]
 
 # In the repository these folders lie beside the package; in an installed wheel, inside it.
-DATA = {"configs": ["*.yaml"], "results": ["*.json"]}
+DATA = {"configs": ["*.yaml", "experiments/*.yaml"], "results": ["*.json", "claims/*.yaml", "experiments/*.json"]}
 
 
 def read_version() -> str:
