@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import json
-from typing import Dict, List, Set, Tuple
+from typing import Dict, List, NamedTuple, Set, Tuple
 
 import mxnet as mx
 import numpy as np
 
-from ..graph.inference import StaticGraph
+from ..graph.inference import Arrays, StaticGraph
 from ..graph.nodes import read_graph, simplify
 from .lowering import Lowered, lower
 
-__all__ = ["NotCompiled", "compiled_graph"]
+__all__ = ["CompiledGraph", "NotCompiled", "compiled_graph"]
 
 _OPERATOR, _WEIGHTS = "effnets_network", "effnets_network_weights"
+_HEAVY = ("Convolution", "FullyConnected")
 _MOST_TRIES = 5
 
 Place = Tuple[int, int]  # the number of a node, and which of its outputs
 
 
 class NotCompiled(ValueError):
-    """A graph has nothing that the compiled operator could compute."""
+    """A graph has convolutions that the compiled operator does not compute."""
 
 
-def compiled_graph(graph: StaticGraph, image: Tuple[int, ...]) -> StaticGraph:
+class CompiledGraph(NamedTuple):
+    """A rewritten graph, the part of it that is the operator, and the part of the original graph that this replaces."""
+
+    graph: StaticGraph
+    operator: StaticGraph
+    original: StaticGraph
+
+
+def compiled_graph(graph: StaticGraph, image: Tuple[int, ...]) -> CompiledGraph:
     """Return an equal graph for images of one size, which MXNet can run where the compiled operators are loaded.
 
-    What the operator lacks, and all behind it, stays as it is.
+    Operators behind the last convolution may stay as they are. If others had to, nothing would be won: a graph that
+    MXNet fuses must not lose more by that than its part gains.
 
     Parameters
     ----------
@@ -46,14 +56,16 @@ def compiled_graph(graph: StaticGraph, image: Tuple[int, ...]) -> StaticGraph:
         rest = _behind(nodes, inputs, failed)
         ours = _of_images(nodes, inputs) - rest
         cut = _cut(inputs, heads, ours, rest)
-        if not any(nodes[number]["op"] == "Convolution" for number in ours) or not cut:
+        if not cut or any(nodes[number]["op"] in _HEAVY for number in rest):
             break
-        lowered = _lowered(graph, cut, image)
+        part = _part(graph, cut)
+        lowered = lower(simplify(read_graph(*part, image)), image)
         if not lowered.failed:
-            return _rewritten(graph, nodes, heads, rest, cut, lowered)
+            written = _rewritten(graph, nodes, heads, rest, cut, lowered)
+            return written._replace(original=part)
         failed.update(lowered.failed)
     reasons = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
-    raise NotCompiled(f"no part of the graph has compiled operators ({reasons})")
+    raise NotCompiled(f"the graph has layers without compiled operators ({reasons})")
 
 
 def _of_images(nodes: List[Dict], inputs: List[List[Place]]) -> Set[int]:
@@ -80,28 +92,20 @@ def _cut(inputs: List[List[Place]], heads: List[Place], ours: Set[int], rest: Se
     return [entry for entry in dict.fromkeys(read) if entry[0] in ours]
 
 
-def _lowered(graph: StaticGraph, cut: List[Place], image: Tuple[int, ...]) -> Lowered:
+def _part(graph: StaticGraph, cut: List[Place]) -> StaticGraph:
+    """The graph up to these outputs."""
     internals = graph.symbol.get_internals()
-    content = json.loads(graph.symbol.tojson())
     # The outputs of all nodes stand one behind the other.
-    begins, place = [], 0
-    counts = _output_counts(internals, len(content["nodes"]))
-    for count in counts:
-        begins.append(place)
-        place += count
-    part = mx.sym.Group([internals[begins[number] + index] for number, index in cut])
-    return lower(simplify(read_graph(part, graph.arrays, image)), image)
-
-
-def _output_counts(internals: mx.sym.Symbol, num_nodes: int) -> List[int]:
     heads = [head[0] for head in json.loads(internals.tojson())["heads"]]
-    return [heads.count(number) for number in range(num_nodes)]
+    symbol = mx.sym.Group([internals[heads.index(number) + index] for number, index in cut])
+    names = set(symbol.list_inputs())
+    return StaticGraph(symbol, {name: array for name, array in graph.arrays.items() if name in names})
 
 
 def _rewritten(
     graph: StaticGraph, nodes: List[Dict], heads: List[Place], rest: Set[int], cut: List[Place], lowered: Lowered
-) -> StaticGraph:
-    """The graph of the operator and of the nodes behind it."""
+) -> CompiledGraph:
+    """The graph of the operator and of the nodes behind it, and the operator alone."""
     new: List[Dict] = [
         {"op": "null", "name": "data", "inputs": [], "attrs": {"__dtype__": "0"}},
         {"op": "null", "name": _WEIGHTS, "inputs": []},
@@ -120,15 +124,21 @@ def _rewritten(
         numbers[number] = len(new)
         new.append({**node, "inputs": [[*entry, 0] for entry in entries]})
     ends = [places.get(head) or (numbers[head[0]], head[1]) for head in heads]
+    arrays = {**graph.arrays, _WEIGHTS: mx.nd.array(lowered.weights)}
+    whole, operator = _graph(new, ends, arrays), _graph(new[:3], list(places.values()), arrays)
+    return CompiledGraph(whole, operator, graph)
+
+
+def _graph(nodes: List[Dict], heads: List[Place], arrays: Arrays) -> StaticGraph:
     content = {
-        "nodes": new,
-        "arg_nodes": [number for number, node in enumerate(new) if node["op"] == "null"],
-        "heads": [[*end, 0] for end in ends],
+        "nodes": nodes,
+        "arg_nodes": [number for number, node in enumerate(nodes) if node["op"] == "null"],
+        "heads": [[*head, 0] for head in heads],
         "attrs": {"mxnet_version": ["int", 10901]},
     }
     symbol = mx.sym.load_json(json.dumps(content))
-    arrays = {name: array for name, array in graph.arrays.items() if name in set(symbol.list_inputs())}
-    return StaticGraph(symbol, {**arrays, _WEIGHTS: mx.nd.array(lowered.weights)})
+    names = set(symbol.list_inputs())
+    return StaticGraph(symbol, {name: array for name, array in arrays.items() if name in names})
 
 
 def _needed(nodes: List[Dict], rest: Set[int], heads: List[Place]) -> Set[int]:

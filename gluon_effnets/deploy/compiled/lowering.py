@@ -98,7 +98,7 @@ class _Lowering:
             "FullyConnected": self._dense,
             "BatchNorm": self._norm,
             "Pooling": self._pooling,
-            "Concat": lambda node: joined([self._map(entry) for entry in node.inputs]),
+            "Concat": self._join,
             "stack": self._stack,
             "SliceChannel": self._split,
             "slice_axis": self._slice,
@@ -107,6 +107,7 @@ class _Lowering:
             **dict.fromkeys(("Reshape", "reshape_like", "Flatten", "expand_dims"), self._reshape),
             **dict.fromkeys(("elemwise_add", "broadcast_add", "add_n"), self._sum),
             **dict.fromkeys(("elemwise_mul", "broadcast_mul"), self._product),
+            **dict.fromkeys(("broadcast_sub", "broadcast_div"), self._with_constant),
         }
 
     def node(self, node: Node) -> None:
@@ -147,7 +148,7 @@ class _Lowering:
         _require(view.tensors.ndim == 1 and not view.flat, "it reads no map")
         return view
 
-    def _made(self, node: Node, step: Step, lanes, view_of: Entry) -> View:
+    def _made(self, node: Node, step: Step, lanes) -> View:
         """The view of a step's result, which has the size of the node's."""
         entry = Entry(node)
         self._fresh[entry] = step
@@ -192,7 +193,7 @@ class _Lowering:
             blocks, places = self._blocks(view)
             step = self._affine(blocks, places, np.ones(view.channels), np.zeros(view.channels))
             step.act = name
-            return self._made(node, step, places, entry)
+            return self._made(node, step, places)
         self._fresh[Entry(node)] = step
         return self._views[entry]
 
@@ -208,7 +209,7 @@ class _Lowering:
         view = self._map(node.inputs[0])
         norm = Affine.of([entry.node.array for entry in node.inputs[1:]], node.attrs)
         blocks, places = self._blocks(view)
-        return self._made(node, self._affine(blocks, places, norm.scale, norm.shift), places, node.inputs[0])
+        return self._made(node, self._affine(blocks, places, norm.scale, norm.shift), places)
 
     def _convolution(self, node: Node) -> View:
         view = self._map(node.inputs[0])
@@ -228,13 +229,13 @@ class _Lowering:
         if groups == view.channels == len(weight) and groups > 1:
             return self._depthwise(node, view, weight, shift, kernel)
         step = self._grouped(view, weight, shift, kernel, groups)
-        return self._made(node, step, np.arange(len(weight)), node.inputs[0])
+        return self._made(node, step, np.arange(len(weight)))
 
     def _depthwise(self, node: Node, view: View, weight: np.ndarray, bias: np.ndarray, kernel: Kernel) -> View:
         blocks, places = self._blocks(view)
         full = np.zeros((len(blocks) * LANES, weight[0].size)), np.zeros(len(blocks) * LANES)
         full[0][places], full[1][places] = weight.reshape(len(weight), -1), bias
-        return self._made(node, self.builder.depthwise(blocks, *full, kernel), places, node.inputs[0])
+        return self._made(node, self.builder.depthwise(blocks, *full, kernel), places)
 
     def _grouped(self, view: View, weight: np.ndarray, bias: np.ndarray, kernel: Kernel, groups: int) -> Step:
         if (view.tensors == 0).any() and (view.tensors != 0).any():
@@ -265,14 +266,14 @@ class _Lowering:
         _require(weight is not None and all(b is not None for b in bias), "weights that depend on images")
         assert weight is not None
         view = self._views[node.inputs[0]]
-        _require(view.tensors.ndim == 1, "it reads no map")
+        _require(view.tensors.ndim == 1 and len(node.shapes[0]) == 2, "it reads no map")
         pixels = view.height * view.width
         _require(weight.shape[1] == view.channels * pixels, "it reads one axis of several")
         kernel = Kernel((view.height, view.width))
         shift = bias[0] if bias else np.zeros(len(weight))
         weight = weight.reshape(len(weight), view.channels, view.height, view.width)
         step = self._grouped(view._replace(flat=False), weight, shift, kernel, 1)
-        return self._made(node, step, np.arange(len(weight)), node.inputs[0])
+        return self._made(node, step, np.arange(len(weight)))
 
     def _pooling(self, node: Node) -> View:
         view, kind = self._map(node.inputs[0]), node.get("pool_type", "max")
@@ -294,9 +295,8 @@ class _Lowering:
 
     def _sum(self, node: Node) -> View:
         _require(len(node.inputs) == 2, "a sum of other than two")
-        for x, constant in (node.inputs, node.inputs[::-1]):
-            if constant.node.op == CONSTANT:
-                return self._shifted(node, x, constant.node.array)
+        if any(entry.node.op == CONSTANT for entry in node.inputs):
+            return self._with_constant(node)
         views = [self._map(entry) for entry in node.inputs]
         _require(node.inputs[0].shape == node.inputs[1].shape, "maps of several sizes")
         places = list(zip(node.inputs, views))
@@ -314,14 +314,31 @@ class _Lowering:
                     return view
         return self._combined(node, "add", *views)
 
-    def _shifted(self, node: Node, x: Entry, values: np.ndarray) -> View:
-        view = self._map(x)
-        _require(values.size in (1, view.channels) and values.size == max(values.shape[-3:-2] or (values.size,)), "a sum")
+    def _with_constant(self, node: Node) -> View:
+        """A map and one number, or one for each channel."""
+        x, other = node.inputs
+        if x.node.op == CONSTANT and node.op in ("broadcast_add", "elemwise_add", "broadcast_mul", "elemwise_mul"):
+            x, other = other, x
+        _require(other.node.op == CONSTANT and x.node.op != CONSTANT, "another order than map and constant")
+        view, values = self._map(x), other.node.array.astype(np.float64)
+        channels = values.shape[1:2] if values.ndim == 4 else values.shape[:1] if values.ndim == 3 else ()
+        _require(values.size == 1 or (values.size,) == channels == (view.channels,), "a constant of another shape")
+        _require(node.shapes[0] == x.shape, "a constant that changes the shape")
+        values = np.broadcast_to(values.ravel(), (view.channels,))
+        one, zero, kind = np.ones(view.channels), np.zeros(view.channels), node.op.split("_")[1]
+        with np.errstate(divide="ignore"):
+            scale = {"mul": values, "div": 1 / values}.get(kind, one)
+        shift = {"add": values, "sub": -values}.get(kind, zero)
+        _require(np.isfinite(scale).all(), "a division by 0")
+        if (view.tensors == 0).all() and self._readers[x] == 1 and (view.lanes == np.arange(self._image[0])).all():
+            self.builder.scale_input(scale, shift)
+            return view
         blocks, places = self._blocks(view)
-        shift = np.broadcast_to(values.ravel(), view.channels)
-        return self._made(node, self._affine(blocks, places, np.ones(view.channels), shift), places, x)
+        return self._made(node, self._affine(blocks, places, scale, shift), places)
 
     def _product(self, node: Node) -> View:
+        if any(entry.node.op == CONSTANT for entry in node.inputs):
+            return self._with_constant(node)
         views = [self._map(entry) for entry in node.inputs]
         shapes = [entry.shape for entry in node.inputs]
         if shapes[0] == shapes[1]:
@@ -334,7 +351,7 @@ class _Lowering:
     def _combined(self, node: Node, how: str, view: View, other: View) -> View:
         blocks, places = self._blocks(view)
         step = self.builder.combine(how, blocks, self._blocks_like(other, places, len(blocks)))
-        return self._made(node, step, places, node.inputs[0])
+        return self._made(node, step, places)
 
     def _reshape(self, node: Node) -> View:
         shape = node.shapes[0]
@@ -349,6 +366,10 @@ class _Lowering:
         _require(view is not None, "it swaps pixels")
         assert view is not None
         return view
+
+    def _join(self, node: Node) -> View:
+        _require(node.get("dim", 1) == 1, "another axis than that of channels")
+        return joined([self._map(entry) for entry in node.inputs])
 
     def _stack(self, node: Node) -> View:
         views = [self._map(entry) for entry in node.inputs]

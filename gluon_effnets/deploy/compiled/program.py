@@ -59,9 +59,11 @@ class ProgramBuilder:
     """Steps one after the other; each method adds one, and returns its number, the tensor that it makes."""
 
     def __init__(self, channels: int):
-        self._rows: List[Union[Step, List[int]]] = [[_INPUT, channels]]
-        self._weights: List[np.ndarray] = [np.zeros(LANES, np.float32)]
-        self._size = LANES
+        self._scale, self._shift = np.ones(channels), np.zeros(channels)
+        self._rows: List[Union[Step, List[int]]] = [[_INPUT, channels, 0]]
+        # What stands for the input is filled in at the end.
+        self._weights: List[np.ndarray] = [np.zeros(2 * channels + -2 * channels % LANES, np.float32)]
+        self._size = self._weights[0].size
 
     def text(self) -> str:
         """The program as the operator takes it."""
@@ -70,7 +72,13 @@ class ProgramBuilder:
 
     def weights(self) -> np.ndarray:
         """All weights, (n,) float32."""
+        channels = len(self._scale)
+        self._weights[0][: 2 * channels] = np.concatenate([self._scale, self._shift])
         return np.concatenate(self._weights)
+
+    def scale_input(self, scale: np.ndarray, shift: np.ndarray) -> None:
+        """Multiply every channel of the images, (C,), and add."""
+        self._scale, self._shift = self._scale * scale, self._shift * scale + shift
 
     def conv(
         self, groups: Sequence[Tuple[int, Sequence[Run]]], weights: Sequence[np.ndarray], bias: np.ndarray, kernel: Kernel

@@ -14,6 +14,7 @@ from ...nn.slimmable import SeparableUnit
 from ...nn.variants import inference_variants
 from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, static_block
 from ..graph.static import static_graph
+from ..compiled.run import compiled_where_right
 from ..to_mxnet.variants import fused_where_right, prepare
 
 __all__ = [
@@ -65,16 +66,18 @@ class Router:
 
         Parameters
         ----------
-        variant : 'fused' by oneDNN, where that gives the same answers, or 'plain'.
+        variant : 'compiled' by this package's operators, or 'fused' by oneDNN, both where they give the same answers, or
+            'plain'. What runs instead of 'compiled' is 'fused'.
 
         Raises ValueError as `routed_graphs` does, and for another variant.
         """
         graphs = routed_graphs(net)
 
         def run(graph: StaticGraph) -> Callable:
-            if variant == "fused":
-                return fused_where_right(lambda variant: prepare(static_block(graph), variant))
-            return prepare(static_block(graph), variant)
+            if variant not in ("compiled", "fused"):
+                return prepare(static_block(graph), variant)
+            fused = fused_where_right(lambda variant: prepare(static_block(graph), variant))
+            return compiled_where_right(graph, fused) if variant == "compiled" else fused
 
         return cls(run(graphs.head), {width: run(graph) for width, graph in graphs.tails.items()})
 

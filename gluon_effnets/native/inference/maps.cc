@@ -123,12 +123,17 @@ void run_select(const StepPlan& p, float* arena, Share share) {
   });
 }
 
-void run_input(const StepPlan& p, const float* data, float* arena, Share share) {
+void run_input(const StepPlan& p, const float* data, const float* weights, float* arena, Share share) {
   write_zeros(p.out, arena, share);
   const Tensor& t = p.out;
   const Index count = Index(t.channels) * t.height;
-  for (Index i = share.begin(count); i < share.end(count); ++i)
-    std::memcpy(arena + t.first(i / t.height) + (i % t.height) * t.row(), data + i * t.width, t.width * sizeof(float));
+  for (Index i = share.begin(count); i < share.end(count); ++i) {
+    const Index channel = i / t.height;
+    const float factor = weights[p.step->weights + channel], more = weights[p.step->weights + t.channels + channel];
+    const float* const from = data + i * t.width;
+    float* const to = arena + t.first(channel) + (i % t.height) * t.row();
+    for (int x = 0; x < t.width; ++x) to[x] = from[x] * factor + more;
+  }
 }
 
 void run_output(const StepPlan& p, const float* arena, float* result, Share share) {

@@ -109,7 +109,7 @@ MXReturnValue infer_shape(const Attributes& attributes, Shapes* in, Shapes* out)
 
 void run_step(const StepPlan& p, const float* data, const float* weights, float* arena, Share share) {
   switch (p.step->kind) {
-    case Kind::input: return run_input(p, data, arena, share);
+    case Kind::input: return run_input(p, data, weights, arena, share);
     case Kind::conv: return run_conv(p, weights, arena, share);
     case Kind::depthwise: return run_depthwise(p, weights, arena, share);
     case Kind::pool: return run_pool(p, arena, share);

@@ -195,6 +195,7 @@ class Planner {
           p.sources.push_back({t.at(run.first + i), t.row(), t.lane});
         }
     }
+    if (s.kind == Kind::input) plan_.weights = s.weights + Index(2 * s.channels + LANES - 1) / LANES * LANES;
     if (s.kind == Kind::conv || s.kind == Kind::depthwise)
       plan_.weights = std::max(plan_.weights, p.biases + Index(s.blocks()) * LANES);
   }

@@ -84,7 +84,7 @@ Step read_step(Row& row) {
   s.channels = row.small(1, MOST_CHANNELS, "the number of channels");
   const int blocks = s.blocks();
   switch (s.kind) {
-    case Kind::input: break;
+    case Kind::input: s.weights = row.next(0, MOST_WEIGHTS, "the place of weights"); break;
     case Kind::conv:
     case Kind::depthwise:
       s.weights = row.next(0, MOST_WEIGHTS, "the place of weights");

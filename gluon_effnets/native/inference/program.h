@@ -47,7 +47,7 @@ enum class Combine : int { add, multiply, scale };  // scale: by one number for 
 
 struct Step {
   Kind kind;
-  // input: channels
+  // input: channels, weights: a factor for each, then what is added
   // conv: channels, weights, kernel (10), act, late act, number of groups, for each: blocks, runs; runs of the sum
   // depthwise: channels, weights, kernel (10), act, late act, runs; runs of the sum
   // pool: channels, how, kernel (10), 1 if the last windows may hang over, runs
@@ -55,7 +55,8 @@ struct Step {
   // select: channels, runs; the only ones that may be -1, and that may be cut anywhere
   // output: channels, 1 for results (N, C) instead of maps, runs
   int channels = 0;
-  Index weights = 0;  // the place of the first: groups of [block][input and tap][16], then [block][16] biases
+  // The place of the first. Of conv: groups of [block][input and tap][16], then [block][16] biases.
+  Index weights = 0;
   Kernel kernel;
   Act act = Act::none, late = Act::none;  // before and after the sum
   int how = 0;

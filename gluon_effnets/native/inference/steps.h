@@ -35,7 +35,7 @@ void run_depthwise(const StepPlan& p, const float* weights, float* arena, Share 
 void run_pool(const StepPlan& p, float* arena, Share share);
 void run_combine(const StepPlan& p, float* arena, Share share);
 void run_select(const StepPlan& p, float* arena, Share share);
-void run_input(const StepPlan& p, const float* data, float* arena, Share share);
+void run_input(const StepPlan& p, const float* data, const float* weights, float* arena, Share share);
 void run_output(const StepPlan& p, const float* arena, float* result, Share share);
 
 }  // namespace effnets
