@@ -15,7 +15,7 @@ class Row {
   Row(const std::vector<long>& numbers, std::size_t step) : numbers_(numbers), step_(step) {}
 
   long next(long least, long most, const char* what) {
-    if (at_ == numbers_.size()) fail(std::string("ends before ") + what);
+    if (at_ == numbers_.size()) fail(std::string("it ends before ") + what);
     const long number = numbers_[at_++];
     if (number < least || number > most) fail(std::string(what) + " is " + std::to_string(number));
     return number;
@@ -41,17 +41,17 @@ class Row {
       run.count = small(1, MOST_CHANNELS, "a number of channels");
       sum += run.count;
     }
-    if (total >= 0 && sum != total) fail("reads " + std::to_string(sum) + " for " + std::to_string(total));
+    if (total >= 0 && sum != total) fail("it reads " + std::to_string(sum) + " for " + std::to_string(total));
     return found;
   }
 
   void end() const {
-    if (at_ != numbers_.size()) fail("has too many numbers");
+    if (at_ != numbers_.size()) fail("it has too many numbers");
   }
 
  private:
   [[noreturn]] void fail(const std::string& why) const {
-    throw Refused("step " + std::to_string(step_) + " of the program " + why);
+    throw Refused("step " + std::to_string(step_) + " of the program: " + why);
   }
 
   const std::vector<long>& numbers_;
