@@ -46,7 +46,7 @@ def compiled_graph(graph: StaticGraph, image: Tuple[int, ...]) -> CompiledGraph:
 
     Raises NotCompiled, or ValueError if the graph does not take such images.
     """
-    if any(array.dtype != np.float32 for array in graph.arrays.values()):
+    if any(array.dtype in (np.float16, np.float64) for array in graph.arrays.values()):  # indices are whole numbers
         raise NotCompiled("the compiled operator takes float32 alone")
     content = json.loads(graph.symbol.tojson())
     nodes, heads = content["nodes"], [(head[0], head[1]) for head in content["heads"]]

@@ -103,6 +103,7 @@ class _Lowering:
             "SliceChannel": self._split,
             "slice_axis": self._slice,
             "take": self._take,
+            "zeros_like": self._zeros,
             "SwapAxis": self._swap,
             **dict.fromkeys(("Reshape", "reshape_like", "Flatten", "expand_dims"), self._reshape),
             **dict.fromkeys(("elemwise_add", "broadcast_add", "add_n"), self._sum),
@@ -139,6 +140,8 @@ class _Lowering:
         if view is None or view.tensors.ndim != 1 or view.flat or len(entry.shape) not in (2, 4):
             self.failed.setdefault(entry.node.name, "it is no map")
             return
+        if (view.tensors < 0).any():
+            view = _of_blocks(view, *self._copied(view, np.arange(view.channels)))
         self.builder.output(view, len(entry.shape) == 2)
 
     def _map(self, entry: Entry) -> View:
@@ -163,12 +166,13 @@ class _Lowering:
     def _blocks(self, view: View) -> Tuple[List[Block], np.ndarray]:
         """Blocks with a view's channels, and their places; copied where they would be too many."""
         blocks, places = view.blocks()
-        if (view.tensors == 0).any() or len(blocks) > 1.5 * math.ceil(view.channels / LANES) + 1:
+        if not _in_blocks(view) or len(blocks) > 1.5 * math.ceil(view.channels / LANES) + 1:
             return self._copied(view, np.arange(view.channels))
         return blocks, places
 
     def _copied(self, view: View, places: np.ndarray) -> Tuple[List[Block], np.ndarray]:
         """New blocks with every channel at its place."""
+        _require((view.tensors >= 0).any(), "a map of zeros")
         sources = [(-1, -1)] * (math.ceil((places.max() + 1) / LANES) * LANES)
         for place, tensor, lane in zip(places.tolist(), view.tensors.tolist(), view.lanes.tolist()):
             sources[place] = (tensor, lane)
@@ -176,7 +180,7 @@ class _Lowering:
         return [(tensor, block) for block in range(len(sources) // LANES)], places
 
     def _blocks_like(self, view: View, places: np.ndarray, count: int) -> List[Block]:
-        found = None if (view.tensors == 0).any() else view.blocks_at(places, count)
+        found = view.blocks_at(places, count) if _in_blocks(view) else None
         return found or self._copied(view, places)[0]
 
     # -------------------------------------------------------------------------------------------------------- handlers
@@ -238,7 +242,7 @@ class _Lowering:
         return self._made(node, self.builder.depthwise(blocks, *full, kernel), places)
 
     def _grouped(self, view: View, weight: np.ndarray, bias: np.ndarray, kernel: Kernel, groups: int) -> Step:
-        if (view.tensors == 0).any() and (view.tensors != 0).any():
+        if not _in_blocks(view) and (view.tensors != 0).any():
             view = _of_blocks(view, *self._copied(view, np.arange(view.channels)))
         outputs, inputs = len(weight) // groups, weight.shape[1]
         # Of every block of outputs the first and the last group; neighbors with the same ones are computed together.
@@ -306,7 +310,7 @@ class _Lowering:
             step = self._fresh.get(entry) if self._readers[entry] == 1 else None
             if step is None or not step.takes_sum or step.other is not None or step.late != "none":
                 continue
-            if other.tensors.max() < step.number and not (other.tensors == 0).any():
+            if other.tensors.max() < step.number and _in_blocks(other):
                 blocks = other.blocks_at(view.lanes, math.ceil((view.lanes.max() + 1) / LANES))
                 if blocks is not None and len(blocks) * LANES >= view.channels:
                     step.other = blocks
@@ -361,6 +365,10 @@ class _Lowering:
         assert view is not None
         return view
 
+    def _zeros(self, node: Node) -> View:
+        view = self._map(node.inputs[0])
+        return view._replace(tensors=np.full_like(view.tensors, -1), lanes=np.zeros_like(view.lanes))
+
     def _swap(self, node: Node) -> View:
         view = self._views[node.inputs[0]].swapped(int(node.get("dim1", 0)), int(node.get("dim2", 0)))
         _require(view is not None, "it swaps pixels")
@@ -395,6 +403,11 @@ class _Lowering:
         _require(node.get("axis", 0) == 1 and index.op == CONSTANT, "another axis than that of channels")
         view = self._map(node.inputs[0])
         return view.taken(np.clip(index.array.ravel().astype(int), 0, view.channels - 1))
+
+
+def _in_blocks(view: View) -> bool:
+    """Whether all channels stand in blocks: neither the images, tensor 0, nor zeros, tensor -1, do."""
+    return bool((view.tensors > 0).all())
 
 
 def _of_blocks(view: View, blocks: Iterable[Block], places: np.ndarray) -> View:

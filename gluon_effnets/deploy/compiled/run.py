@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -39,7 +39,8 @@ def compiled_where_right(graph: StaticGraph, otherwise: Callable) -> Callable:
         image = x.shape[1:]
         if x.ndim != 4 or not x.size or x.dtype != np.float32 or x.context.device_type != "cpu":
             return otherwise(x)
-        if image not in chosen and len(chosen) < _MOST_SHAPES:
+        # Answers to what is no number compare to nothing.
+        if image not in chosen and len(chosen) < _MOST_SHAPES and np.isfinite(x.asnumpy()).all():
             chosen[image] = _compiled(graph, x) or otherwise
         return chosen.get(image, otherwise)(x)
 
@@ -53,7 +54,7 @@ def compiled_network(net: HybridBlock, ctx: mx.Context) -> Callable:
     return compiled_where_right(network_graph(net), net)
 
 
-def _compiled(graph: StaticGraph, x: mx.nd.NDArray) -> Any:
+def _compiled(graph: StaticGraph, x: mx.nd.NDArray) -> Optional[Callable]:
     """The block of the rewritten graph, or None."""
     try:
         compiled = compiled_graph(graph, x.shape[1:])
@@ -65,18 +66,13 @@ def _compiled(graph: StaticGraph, x: mx.nd.NDArray) -> Any:
         if refused:
             warnings.warn(f"a graph runs without compiled operators: {refused}", stacklevel=4)
         return None
-    block = _fast(compiled.graph)
-    return block
-
-
-def _fast(graph: StaticGraph) -> mx.gluon.SymbolBlock:
-    block = static_block(graph)
+    block = static_block(compiled.graph)
     block.collect_params().setattr("grad_req", "null")
     block.hybridize(static_alloc=True, static_shape=True)
     return block
 
 
-def _refused(compiled: CompiledGraph, x: mx.nd.NDArray) -> Any:
+def _refused(compiled: CompiledGraph, x: mx.nd.NDArray) -> Optional[str]:
     """Why what the operator computes of an image must not be used: None, or a sentence, which is empty for no numbers."""
     exact = _outputs(static_block(compiled.original)(x))
     if not all(np.isfinite(array).all() for array in exact):

@@ -19,7 +19,8 @@ class View(NamedTuple):
 
     Parameters
     ----------
-    tensors, lanes : where each channel stands, arrays of one shape: (C,), or one that shuffles have made of it.
+    tensors, lanes : where each channel stands, arrays of one shape: (C,), or one that shuffles have made of it. Tensor 0
+        are the images, tensor -1 are zeros.
     height, width : of the maps.
     flat : whether channels, height and width are one axis.
     """
