@@ -13,8 +13,8 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..complexity import count
-from ..deploy.export import export_routed
 from ..deploy.compiled.run import compiled_where_right
+from ..deploy.export import export_routed
 from ..deploy.graph.inference import Array, network_graph, static_block
 from ..deploy.graph.static import static_graph
 from ..deploy.routed.files import load_routed

@@ -110,8 +110,8 @@ def _add_routing(parser: argparse.ArgumentParser) -> None:
         "--form",
         choices=("compiled", "fused", "plain"),
         default="fused",
-        help="Run MXNet's graphs with this package's compiled operators (compiled), oneDNN's fusions (fused, the default) "
-        "or neither (plain).",
+        help="Run MXNet's graphs with this package's compiled operators (compiled), with oneDNN's fusions (fused, the "
+        "default) or with neither (plain).",
     )
     parser.add_argument("--onnx", action="store_true", help="Time ONNX Runtime, too; routed also in one file.")
     clock_option(parser)

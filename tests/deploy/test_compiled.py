@@ -81,7 +81,9 @@ def without_mxnets_operators(monkeypatch):
     """Lets what MXNet would run fail, but for the comparison of the first image."""
     original = run.compiled_where_right
     for module in ("to_mxnet.files", "routed.files", "routed.router"):
-        monkeypatch.setattr(f"gluon_effnets.deploy.{module}.compiled_where_right", lambda graph, _: original(graph, never))
+        monkeypatch.setattr(
+            f"gluon_effnets.deploy.{module}.compiled_where_right", lambda graph, _: original(graph, never)
+        )
 
 
 def test_an_opened_export_runs_by_it(net, exported, without_mxnets_operators):

@@ -1,4 +1,4 @@
-"""Exported graphs in MXNet, hybridized, with oneDNN's fusions, or rewritten for the compiled operator; for worker.py."""
+"""Exported graphs in MXNet: hybridized, with oneDNN's fusions, or with the compiled operator; for worker.py."""
 
 from __future__ import annotations
 

@@ -115,8 +115,8 @@ class Network:
             files = [self._int8(batch) if runtime.int8 else self._onnx(batch, align)]
             return {**shape, "files": [str(path) for path in files]}
         if runtime.form == "compiled":
-            files = list(map(str, self._compiled()))
-            return {**shape, "form": "compiled", "library": str(native.library()), "files": files}
+            library, written = str(native.library()), [str(path) for path in self._compiled()]
+            return {**shape, "form": "compiled", "library": library, "files": written}
         # CondenseNets' aligned graphs are faster without fusion.
         plain = runtime.form == "plain" or (align and isinstance(self.net, CondenseNet))
         return {**shape, "form": "plain" if plain else "fused", "files": list(map(str, self._symbol(align)))}

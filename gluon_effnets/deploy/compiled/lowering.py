@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import math
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from ..graph.batch_norm import Affine
-from ..graph.nodes import CONSTANT, Entry, Node, sorted_nodes
+from ..graph.nodes import CONSTANT, Entry, Node
+from .activations import act_of, with_swish
 from .program import Kernel, ProgramBuilder, Step
 from .views import LANES, Block, View, joined
 
@@ -32,7 +33,7 @@ def lower(outputs: Sequence[Entry], image: Tuple[int, ...]) -> Lowered:
     outputs : what the operator is to give, in this order.
     image : shape of one image, (channels, height, width), or of a map.
     """
-    nodes = _with_swish(outputs)
+    nodes = with_swish(outputs)
     lowering = _Lowering(outputs, nodes, image)
     for node in nodes:
         lowering.node(node)
@@ -50,31 +51,11 @@ def _require(condition: object, why: str) -> None:
         raise _Unsupported(why)
 
 
-def _with_swish(outputs: Sequence[Entry]) -> List[Node]:
-    """The nodes, with x * gate(x) as one of them."""
-    nodes = sorted_nodes(outputs)
-    for node in nodes:
-        if node.op not in ("elemwise_mul", "broadcast_mul"):
-            continue
-        for x, gate in (node.inputs, node.inputs[::-1]):
-            name = {"sigmoid": "swish", "hard_sigmoid": "hard_swish"}.get(_act(gate.node) or "")
-            if name and gate.node.inputs[0] == x:
-                node.op, node.attrs, node.inputs = "Activation", {"act_type": name}, [x]
-                break
-    return sorted_nodes(outputs)
-
-
-def _act(node: Node) -> Optional[str]:
-    """The name of an activation, None for other nodes."""
-    if node.op == "Activation":
-        name = node.attrs.get("act_type", "")
-        return name if name in ("relu", "sigmoid", "swish", "hard_swish") else None
-    if node.op == "clip":
-        return "relu6" if (float(node.get("a_min", -1)), float(node.get("a_max", 0))) == (0, 6) else None
-    if node.op == "hard_sigmoid":
-        slope, offset = float(node.get("alpha", 0.2)), float(node.get("beta", 0.5))
-        return "hard_sigmoid" if math.isclose(slope, 1 / 6, rel_tol=1e-6) and offset == 0.5 else None
-    return node.op if node.op in ("relu", "sigmoid") else None
+def _weights(node: Node) -> Tuple[np.ndarray, np.ndarray]:
+    """Weight and bias of a layer."""
+    _require(all(entry.node.op == CONSTANT for entry in node.inputs[1:]), "weights that depend on images")
+    weight, *bias = (entry.node.array for entry in node.inputs[1:])
+    return weight, bias[0] if bias else np.zeros(len(weight))
 
 
 def _pair(node: Node, key: str, default: int) -> Tuple[int, int]:
@@ -122,7 +103,7 @@ class _Lowering:
         missing = [entry for entry in node.inputs if entry not in self._views and entry.node.op != CONSTANT]
         try:
             _require(not missing, "it reads what MXNet computes")
-            if _act(node) is not None:
+            if act_of(node) is not None:
                 self._views[Entry(node)] = self._activation(node)
                 return
             handler = self._handlers.get(node.op)
@@ -186,7 +167,7 @@ class _Lowering:
     # -------------------------------------------------------------------------------------------------------- handlers
 
     def _activation(self, node: Node) -> View:
-        entry, name = node.inputs[0], _act(node) or ""
+        entry, name = node.inputs[0], act_of(node) or ""
         step = self._fresh.pop(entry, None) if self._readers[entry] == 1 else None
         if step is not None and step.takes_sum and step.other is None and step.act == "none":
             step.act = name
@@ -217,22 +198,19 @@ class _Lowering:
 
     def _convolution(self, node: Node) -> View:
         view = self._map(node.inputs[0])
-        weight, *bias = (entry.node.value for entry in node.inputs[1:])
-        _require(weight is not None and all(b is not None for b in bias), "weights that depend on images")
-        assert weight is not None
+        weight, bias = _weights(node)
         _require(weight.ndim == 4 and node.get("layout", "NCHW") in ("NCHW", "None", None), "another layout")
         pad = node.get("pad", (0, 0))
         kernel = Kernel(
-            weight.shape[2:],
+            (weight.shape[2], weight.shape[3]),
             _pair(node, "stride", 1),
             _pair(node, "dilate", 1),
             tuple(pad) if len(pad) == 4 else (pad[0], pad[1]) * 2,
         )
-        shift = bias[0] if bias else np.zeros(len(weight))
         groups = int(node.get("num_group", 1))
         if groups == view.channels == len(weight) and groups > 1:
-            return self._depthwise(node, view, weight, shift, kernel)
-        step = self._grouped(view, weight, shift, kernel, groups)
+            return self._depthwise(node, view, weight, bias, kernel)
+        step = self._grouped(view, weight, bias, kernel, groups)
         return self._made(node, step, np.arange(len(weight)))
 
     def _depthwise(self, node: Node, view: View, weight: np.ndarray, bias: np.ndarray, kernel: Kernel) -> View:
@@ -266,17 +244,14 @@ class _Lowering:
         return self.builder.conv(rows, values, bias, kernel)
 
     def _dense(self, node: Node) -> View:
-        weight, *bias = (entry.node.value for entry in node.inputs[1:])
-        _require(weight is not None and all(b is not None for b in bias), "weights that depend on images")
-        assert weight is not None
+        weight, bias = _weights(node)
         view = self._views[node.inputs[0]]
         _require(view.tensors.ndim == 1 and len(node.shapes[0]) == 2, "it reads no map")
         pixels = view.height * view.width
         _require(weight.shape[1] == view.channels * pixels, "it reads one axis of several")
         kernel = Kernel((view.height, view.width))
-        shift = bias[0] if bias else np.zeros(len(weight))
         weight = weight.reshape(len(weight), view.channels, view.height, view.width)
-        step = self._grouped(view._replace(flat=False), weight, shift, kernel, 1)
+        step = self._grouped(view._replace(flat=False), weight, bias, kernel, 1)
         return self._made(node, step, np.arange(len(weight)))
 
     def _pooling(self, node: Node) -> View:

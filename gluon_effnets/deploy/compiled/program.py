@@ -22,7 +22,7 @@ COMBINATIONS = ("add", "multiply", "scale")
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """Sides, strides, distances of taps, (vertical, horizontal) each; zeros around the map: top, left, bottom, right."""
+    """Sides, strides, distances of taps, vertical and horizontal; zeros around the map: top, left, bottom, right."""
 
     sides: Tuple[int, int] = (1, 1)
     strides: Tuple[int, int] = (1, 1)
@@ -81,7 +81,11 @@ class ProgramBuilder:
         self._scale, self._shift = self._scale * scale, self._shift * scale + shift
 
     def conv(
-        self, groups: Sequence[Tuple[int, Sequence[Run]]], weights: Sequence[np.ndarray], bias: np.ndarray, kernel: Kernel
+        self,
+        groups: Sequence[Tuple[int, Sequence[Run]]],
+        weights: Sequence[np.ndarray],
+        bias: np.ndarray,
+        kernel: Kernel,
     ) -> Step:
         """A convolution.
 

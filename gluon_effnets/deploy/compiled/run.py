@@ -73,7 +73,7 @@ def _compiled(graph: StaticGraph, x: mx.nd.NDArray) -> Optional[Callable]:
 
 
 def _refused(compiled: CompiledGraph, x: mx.nd.NDArray) -> Optional[str]:
-    """Why what the operator computes of an image must not be used: None, or a sentence, which is empty for no numbers."""
+    """Why the operator's answer to an image must not be used, None if it may. Empty: the right one is no number."""
     exact = _outputs(static_block(compiled.original)(x))
     if not all(np.isfinite(array).all() for array in exact):
         return ""

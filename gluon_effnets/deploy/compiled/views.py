@@ -1,4 +1,4 @@
-"""Maps as the compiled operator has them: which channel stands where, so that parts, joints and shuffles cost nothing."""
+"""Maps of the compiled operator: which channel stands where, so that parts, joints and shuffles cost nothing."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class View(NamedTuple):
 
     Parameters
     ----------
-    tensors, lanes : where each channel stands, arrays of one shape: (C,), or one that shuffles have made of it. Tensor 0
-        are the images, tensor -1 are zeros.
+    tensors, lanes : where each channel stands, arrays of one shape: (C,), or one that shuffles have made of it. Tensor
+        0 are the images, tensor -1 are zeros.
     height, width : of the maps.
     flat : whether channels, height and width are one axis.
     """
@@ -75,7 +75,7 @@ class View(NamedTuple):
         return list(order), np.array([order[block] for block in places]) * LANES + self.lanes % LANES
 
     def blocks_at(self, places: np.ndarray, count: int) -> Optional[List[Block]]:
-        """The blocks that have every channel at its place if they are put one behind the other; None: there are none."""
+        """The blocks that, one behind the other, have every channel at its place; None: there are none."""
         if self.tensors.ndim != 1 or (self.lanes % LANES != places % LANES).any():
             return None
         found: List[Optional[Block]] = [None] * count
@@ -101,6 +101,3 @@ def runs_of(places: Sequence[Tuple[int, int]]) -> List[Run]:
         else:
             runs.append((tensor, max(place, 0), 1))
     return runs
-
-
-

@@ -14,9 +14,9 @@ from ...files.mistakes import sentence
 from ...models.slimmable import SlimmableNet
 from ...runtime.files import named
 from ..compare import Findings, Judgement, Question
+from ..compiled.run import compiled_where_right
 from ..description import Description, Route, as_metadata, facts_of
 from ..formats import FORMATS, Content, Format
-from ..compiled.run import compiled_where_right
 from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, network_graph, static_block
 from ..to_mxnet.variants import fused_where_right
 from ..to_onnx.files import onnx_runner, route_runner, write_routed_onnx_file
@@ -92,8 +92,8 @@ def load_routed(path, variant: str = "compiled", trust: bool = False) -> Union[R
     Parameters
     ----------
     path : <prefix>.json; the files that it names lie beside it.
-    variant : of MXNet's files, 'compiled' by this package's operators where these are installed, 'fused' by oneDNN, both
-        where they give the same answers, or 'plain'. What runs instead of 'compiled' is 'fused'.
+    variant : of MXNet's files: 'compiled' by this package's operators, where these are installed and give the same
+        answers, else 'fused'; 'fused' by oneDNN, where that gives the same answers, else 'plain'.
     trust : as of `open_exported`.
 
     Raises FileNotFoundError or ValueError if a file is missing, changed or cut short, ValueError for an unknown

@@ -12,9 +12,9 @@ from ...models.slimmable import SlimmableNet
 from ...nn.gate import DoubleHeadedGate
 from ...nn.slimmable import SeparableUnit
 from ...nn.variants import inference_variants
+from ..compiled.run import compiled_where_right
 from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, static_block
 from ..graph.static import static_graph
-from ..compiled.run import compiled_where_right
 from ..to_mxnet.variants import fused_where_right, prepare
 
 __all__ = [
@@ -66,8 +66,8 @@ class Router:
 
         Parameters
         ----------
-        variant : 'compiled' by this package's operators, or 'fused' by oneDNN, both where they give the same answers, or
-            'plain'. What runs instead of 'compiled' is 'fused'.
+        variant : 'compiled' by this package's operators, where these are installed and give the same answers, else
+            'fused'; 'fused' by oneDNN, where that gives the same answers, else 'plain'.
 
         Raises ValueError as `routed_graphs` does, and for another variant.
         """
