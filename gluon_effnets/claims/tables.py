@@ -28,5 +28,6 @@ def score_table(papers: Iterable[Paper]) -> Table:
     rows = []
     for paper in papers:
         verdicts = [claim.verdict for claim in paper.claims]
-        rows.append([paper.title, len(verdicts), *(verdicts.count(verdict) or None for verdict in VERDICTS)])
+        name = paper.title.partition(",")[0].partition(" (")[0]
+        rows.append([name, len(verdicts), *(verdicts.count(verdict) or None for verdict in VERDICTS)])
     return Table(["paper", "claims", *VERDICTS], rows)
