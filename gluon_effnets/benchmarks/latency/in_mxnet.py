@@ -23,7 +23,7 @@ def build(job: dict, threads: int):
     import numpy as np
 
     symbol, params = job["files"]
-    if job["form"] == "compiled":
+    if job["form"] == "compiled" and not hasattr(mx.sym, "effnets_network"):  # it cannot be loaded again
         mx.library.load(job["library"], verbose=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
