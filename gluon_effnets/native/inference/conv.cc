@@ -42,22 +42,22 @@ void multiply(const Work& work, Vector* sums) {
 
 using Multiply = void (*)(const Work&, Vector*);
 
-#define ROW7(NB, D) multiply<1, NB, D>, multiply<2, NB, D>, multiply<3, NB, D>, multiply<4, NB, D>, \
+#define ROW6(NB, D) multiply<1, NB, D>, multiply<2, NB, D>, multiply<3, NB, D>, multiply<4, NB, D>, \
                     multiply<5, NB, D>, multiply<6, NB, D>
-#define ROW14(NB, D) ROW7(NB, D), multiply<7, NB, D>, multiply<8, NB, D>, multiply<9, NB, D>, multiply<10, NB, D>, \
+#define ROW14(NB, D) ROW6(NB, D), multiply<7, NB, D>, multiply<8, NB, D>, multiply<9, NB, D>, multiply<10, NB, D>, \
                      multiply<11, NB, D>, multiply<12, NB, D>, multiply<13, NB, D>, multiply<14, NB, D>
-#define ROW8(NB, D) ROW7(NB, D), multiply<7, NB, D>, multiply<8, NB, D>
+#define ROW8(NB, D) ROW6(NB, D), multiply<7, NB, D>, multiply<8, NB, D>
 
 Multiply kernel_of(int pixels, int blocks, bool dense) {
 #ifdef __AVX512F__
   static const Multiply one[] = {ROW14(1, true)}, two[] = {ROW14(2, true)},
-                        three[] = {ROW8(3, true), multiply<9, 3, true>}, four[] = {ROW7(4, true)};
+                        three[] = {ROW8(3, true), multiply<9, 3, true>}, four[] = {ROW6(4, true)};
   static const Multiply one_apart[] = {ROW8(1, false)}, two_apart[] = {ROW8(2, false)};
 #else
-  static const Multiply one[] = {ROW7(1, true)},
+  static const Multiply one[] = {ROW6(1, true)},
                         two[] = {multiply<1, 2, true>, multiply<2, 2, true>, multiply<3, 2, true>},
                         three[] = {multiply<1, 3, true>, multiply<2, 3, true>}, four[] = {multiply<1, 4, true>};
-  static const Multiply one_apart[] = {ROW7(1, false)},
+  static const Multiply one_apart[] = {ROW6(1, false)},
                         two_apart[] = {multiply<1, 2, false>, multiply<2, 2, false>, multiply<3, 2, false>};
 #endif
   static const Multiply* const together[] = {one, two, three, four};
