@@ -13,6 +13,7 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..complexity import count
+from ..deploy.compiled.run import compiled_where_right
 from ..deploy.export import export_routed
 from ..deploy.graph.inference import Array, network_graph, static_block
 from ..deploy.graph.static import static_graph
@@ -146,7 +147,9 @@ def _widths(net: SlimmableNet) -> List[int]:
 def _in_mxnet(net: SlimmableNet, statics: Dict[str, HybridBlock], variant: str, images: mx.nd.NDArray) -> _Runtime:
     ways = {}
     for name, block in statics.items():
-        ways[name] = prepare(static_block(static_graph(*network_graph(block))), variant)
+        graph = static_graph(*network_graph(block))
+        prepared = prepare(static_block(graph), "fused" if variant == "compiled" else variant)
+        ways[name] = compiled_where_right(graph, prepared) if variant == "compiled" else prepared
     net.hybridize(static_alloc=True, static_shape=True)
     ways["masked"] = lambda x: net.dynamic(x).logits
     return _Runtime("MXNet", images, ways, {"routed": Router.of(net, variant)})

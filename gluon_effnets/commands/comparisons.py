@@ -108,9 +108,10 @@ def _add_routing(parser: argparse.ArgumentParser) -> None:
     _repeats(parser, 20, "; a quarter of them for sets of images")
     parser.add_argument(
         "--form",
-        choices=("fused", "plain"),
+        choices=("compiled", "fused", "plain"),
         default="fused",
-        help="Run MXNet's graphs with oneDNN's fusions (fused, the default) or without (plain).",
+        help="Run MXNet's graphs with this package's compiled operators (compiled), with oneDNN's fusions (fused, the "
+        "default) or with neither (plain).",
     )
     parser.add_argument("--onnx", action="store_true", help="Time ONNX Runtime, too; routed also in one file.")
     clock_option(parser)

@@ -14,9 +14,10 @@ from ...files.mistakes import sentence
 from ...models.slimmable import SlimmableNet
 from ...runtime.files import named
 from ..compare import Findings, Judgement, Question
+from ..compiled.run import compiled_where_right
 from ..description import Description, Route, as_metadata, facts_of
 from ..formats import FORMATS, Content, Format
-from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, static_block
+from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, network_graph, static_block
 from ..to_mxnet.variants import fused_where_right
 from ..to_onnx.files import onnx_runner, route_runner, write_routed_onnx_file
 from .router import RoutedGraphs, RoutedOutput, Router, gate_channels, gate_widths
@@ -85,13 +86,14 @@ class RoutedFile(_SingleFile):
         return self(images).logits
 
 
-def load_routed(path, variant: str = "fused", trust: bool = False) -> Union[RoutedNet, RoutedFile]:
+def load_routed(path, variant: str = "compiled", trust: bool = False) -> Union[RoutedNet, RoutedFile]:
     """Load what `export_routed` wrote, by its JSON file, for the CPU.
 
     Parameters
     ----------
     path : <prefix>.json; the files that it names lie beside it.
-    variant : of MXNet's files, 'fused' by oneDNN, where that gives the same answers, or 'plain'.
+    variant : of MXNet's files: 'compiled' by this package's operators, where these are installed and give the same
+        answers, else 'fused'; 'fused' by oneDNN, where that gives the same answers, else 'plain'.
     trust : as of `open_exported`.
 
     Raises FileNotFoundError or ValueError if a file is missing, changed or cut short, ValueError for an unknown
@@ -129,10 +131,12 @@ def _loaded(
         if not format.has_variants:
             return format.load_files(files, trust)
         # Refuses files that cannot be loaded before the first images.
-        plain = format.load_files(files, trust, variant=variant)
-        if variant != "fused":
-            return plain
-        return fused_where_right(lambda name: format.load_files(files, trust, variant=name))
+        block = format.load_files(files, trust, variant="fused" if variant == "compiled" else variant)
+        if variant == "plain":
+            return block
+        graph = network_graph(block)
+        fused = fused_where_right(lambda name: format.load_files(files, trust, variant=name))
+        return compiled_where_right(graph, fused) if variant == "compiled" else fused
 
     return run(head), {width: run(files) for width, files in tails.items()}
 

@@ -12,6 +12,7 @@ from ...models.slimmable import SlimmableNet
 from ...nn.gate import DoubleHeadedGate
 from ...nn.slimmable import SeparableUnit
 from ...nn.variants import inference_variants
+from ..compiled.run import compiled_where_right
 from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, static_block
 from ..graph.static import static_graph
 from ..to_mxnet.variants import fused_where_right, prepare
@@ -65,16 +66,18 @@ class Router:
 
         Parameters
         ----------
-        variant : 'fused' by oneDNN, where that gives the same answers, or 'plain'.
+        variant : 'compiled' by this package's operators, where these are installed and give the same answers, else
+            'fused'; 'fused' by oneDNN, where that gives the same answers, else 'plain'.
 
         Raises ValueError as `routed_graphs` does, and for another variant.
         """
         graphs = routed_graphs(net)
 
         def run(graph: StaticGraph) -> Callable:
-            if variant == "fused":
-                return fused_where_right(lambda variant: prepare(static_block(graph), variant))
-            return prepare(static_block(graph), variant)
+            if variant not in ("compiled", "fused"):
+                return prepare(static_block(graph), variant)
+            fused = fused_where_right(lambda variant: prepare(static_block(graph), variant))
+            return compiled_where_right(graph, fused) if variant == "compiled" else fused
 
         return cls(run(graphs.head), {width: run(graph) for width, graph in graphs.tails.items()})
 
