@@ -23,6 +23,8 @@ import sys
 from pathlib import Path
 from typing import Dict, NamedTuple
 
+from evidence_curves import CURVES, draw_curve
+
 from gluon_effnets.files.write import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +53,9 @@ STAGES = (
     "stages.gate.task_options.madds_weight=500000.0",
 )
 DS_NET = {"model": "ds_mobilenet_tiny", "recipe": "configs/ds_mobilenet_v1.cifar10.yaml"}
+FAR = "far widths, SGS"
+SPREAD = {**DS_NET, "model": "ds_mobilenet_spread"}
+SPREAD_STAGES = (*STAGES[:3], "stages.gate.duration=2ep", STAGES[-1])
 # In a thousand updates the authors' average is that of the random start: a teacher that knows nothing.
 SLOW = ("stages.supernet.hooks={ema: {decay: 0.997, warmup: false}}",)
 DISTILL = ("stages.supernet.task_options.targets=distill", "stages.supernet.hooks={}")
@@ -68,6 +73,8 @@ FEW_IMAGES = (
 TEACHER = "WEIGHTS"  # of the comparison "fine-tuned" with the same seed
 TAUGHT = f"task_options={{teacher: mobilenet_v1_x0_25, weights: {TEACHER}, label_smoothing: 0.1}}"
 FINE_TUNE = {"model": "mobilenet_v1_x0_25", "recipe": "configs/fine_tune.yaml"}
+MODULES = {"hard_swish_from": 1, "se_from": 1, "last_se": 16}
+V2 = {"model": "condensenet_v2_small", "options": MODULES, "settings": PRUNED}
 SHORT = ("duration=200it", "evaluate_every=200it", "schedule.warmup=40it")
 GROUPS: Dict[str, Dict[str, Run]] = {
     "idle": {
@@ -96,12 +103,50 @@ GROUPS: Dict[str, Dict[str, Run]] = {
         "CondenseNet": Run("condensenet_small", settings=PRUNED),
         "CondenseNetV2": Run("condensenet_v2_small", settings=PRUNED),
     },
+    # CondenseNetV2's modules, one by one, on a network with all of them.
+    "condensenet_modules": {
+        "all modules": Run(**V2),
+        "without SFR": Run(**{**V2, "options": {**MODULES, "use_sfr": False}}),
+        "without SE": Run(**{**V2, "options": {**MODULES, "use_se": False}}),
+        "without h-swish": Run(**{**V2, "options": {**MODULES, "use_hard_swish": False}}),
+        "equal growth": Run(**{**V2, "options": {**MODULES, "growth": [16, 16, 16]}}),
+    },
+    # S = 1 ... G: how much of the old features a group of new ones may change.
+    "condensenet_factors": {
+        **{
+            f"S = {factor}": Run("condensenet_v2_small", {"groups": 8, "update_factor": factor}, PRUNED)
+            for factor in (1, 2, 4, 8)
+        },
+        "no SFR": Run("condensenet_v2_small", {"groups": 8, "use_sfr": False}, PRUNED),
+    },
+    "sfr_shufflenet": {
+        "ShuffleNetV2": Run("shufflenet_v2_x0_5", settings=("duration=3ep",)),
+        "SFR, S = 1": Run("sfr_shufflenet_v2_x0_5", {"factor": 1}, ("duration=3ep",)),
+        "SFR, S = 2": Run("sfr_shufflenet_v2_x0_5", settings=PRUNED),
+        "SFR, S = 4": Run("sfr_shufflenet_v2_x0_5", {"factor": 4}, PRUNED),
+        "SFR, S = 8": Run("sfr_shufflenet_v2_x0_5", {"factor": 8}, PRUNED),
+    },
+    "idle_efficientnet": {
+        "B0": Run("efficientnet_b0"),
+        "B0, equal cost": Run("idle_efficientnet_b0"),
+        "B0, maximum": Run("idle_efficientnet_b0_maximum"),
+        "B0, equal cost, alternate": Run("idle_efficientnet_b0", {"order": "alternate"}),
+    },
     "dsnet": {
         "IEB, SGS": Run(**DS_NET, settings=STAGES),
         "IEB, slow average, SGS": Run(**DS_NET, settings=(*STAGES, *SLOW)),
         "distillation, SGS": Run(**DS_NET, settings=(*STAGES, *DISTILL)),
         "IEB, Gumbel": Run("ds_mobilenet_tiny", settings=("task_options.targets=gumbel",), gate_of="IEB, SGS"),
         "IEB, SGS, separate heads": Run("ds_mobilenet_tiny", {"gate_heads": "separate"}, (), gate_of="IEB, SGS"),
+        "IEB, SGS, ratio head": Run("ds_mobilenet_tiny", {"gate_output": "ratio"}, (), gate_of="IEB, SGS"),
+    },
+    # Widths that are far apart, so that a choice between them is worth something: routed accuracy at its mean cost
+    # beside that of every fixed width, the widest among them.
+    "dsnet_spread": {
+        "far widths, SGS": Run(**SPREAD, settings=SPREAD_STAGES),
+        "far widths, Gumbel": Run("ds_mobilenet_spread", {}, ("task_options.targets=gumbel",), gate_of=FAR),
+        "far widths, ratio head": Run("ds_mobilenet_spread", {"gate_output": "ratio"}, (), gate_of=FAR),
+        "far widths, separate heads": Run("ds_mobilenet_spread", {"gate_heads": "separate"}, (), gate_of=FAR),
     },
 }
 
@@ -210,9 +255,10 @@ def collect(group: str, out: Path, seeds) -> None:
         row["images_per_s"] = round(
             statistics.median(line["images_per_s"] for line in lines if line["kind"] == "train")
         )
+        row["params"] = result["params"]
         if group == "condensenet":
             row.update(reuse(run, folder, logs / f"cifar10.{folder.name}.reuse.png"))
-        if group == "dsnet":
+        if group in ("dsnet", "dsnet_spread"):
             row.update(widths_and_routes(folder, result))
             if run.recipe:
                 # What is compared are the supernets; the gates' log has few lines.
@@ -227,6 +273,8 @@ def collect(group: str, out: Path, seeds) -> None:
         kept.append(row)
     write_text(path, json.dumps({"rows": kept}, indent=1) + "\n")
     draw(curves, logs / f"cifar10.{group}.png")
+    if group in CURVES:
+        draw_curve([row for row in kept if row.get("group") == group], logs / f"cifar10.{group}.curve.png")
 
 
 def widths_and_routes(folder: Path, result: dict) -> dict:

@@ -91,4 +91,20 @@ TABLES = (
         "SFR-ShuffleNetV2",
         MEGVII,
     ),
+    PaperTable(
+        PAPER,
+        5,
+        "modules of CondenseNetV2-A, one by one",
+        (
+            Row("CondenseNetV2-A", "condensenet_v2_a"),
+            Row("without reactivations", "condensenet_v2_a_without_sfr"),
+            Row("without squeeze-and-excitation", "condensenet_v2_a_without_se"),
+            Row("with ReLU for h-swish", "condensenet_v2_a_without_hard_swish"),
+            Row("growth 16 in every block", "condensenet_v2_a_growth_16"),
+        ),
+        (),
+        "The paper's table of ablations could not be read: what is left out of which network is ours.",
+        RULES,
+        "ablation",
+    ),
 )
