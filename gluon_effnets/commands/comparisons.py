@@ -119,10 +119,15 @@ def _add_routing(parser: argparse.ArgumentParser) -> None:
 
 def _run_routing(args: argparse.Namespace) -> None:
     from ..benchmarks.routing import compare_routing, routing_table
+    from ..benchmarks.routing_stages import compare_staged_routing, staged_routing_table
 
     net = get_model(args.name, **read_options(args.option))
-    times = compare_routing(net, args.image_size, args.repeats, clock(args), args.form, args.batch, args.onnx)
-    _print_with_conditions(routing_table(times), f"{args.repeats} repetitions in turn")
+    how = (args.image_size, args.repeats, clock(args), args.form, args.batch, args.onnx)
+    if getattr(net, "num_choices", 1) > 1:
+        table = staged_routing_table(compare_staged_routing(net, *how))
+    else:
+        table = routing_table(compare_routing(net, *how))
+    _print_with_conditions(table, f"{args.repeats} repetitions in turn")
 
 
 def _add_slicing(parser: argparse.ArgumentParser) -> None:

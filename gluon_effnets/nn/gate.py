@@ -110,6 +110,17 @@ class SlimmingHead(HybridBlock):
         outputs, reduced = self.gate.weight.shape[:2]
         return reduced * outputs + (in_channels * reduced if self.reduce is not None else 0)
 
+    def at(self, in_channels: int) -> SlimmingHead:
+        """This head for a map of fewer channels, over the same Parameters: itself, if it is a shared one."""
+        if self.reduce is None:
+            return self
+        part = SlimmingHead.__new__(SlimmingHead)
+        HybridBlock.__init__(part)
+        part._candidates, part._is_ratio = self._candidates, self._is_ratio
+        part.reduce = SlicedConv2D(self.reduce, in_channels, self.reduce.weight.shape[0])
+        part.act, part.gate = self.act, self.gate
+        return part
+
     def hybrid_forward(self, F, x):
         x = F.flatten(self.gate(self.act(self.reduce(x)) if self.reduce is not None else x))
         if not self._is_ratio:
