@@ -9,7 +9,7 @@ from typing import Sequence, Union
 
 from ..models import get_model
 from .command import Command
-from .options import clock, clock_option, network_options, read_options
+from .options import clock, clock_option, network_options, read_options, table_format
 
 __all__ = ["COMMANDS"]
 
@@ -83,6 +83,33 @@ def _run_shortcut(args: argparse.Namespace) -> None:
     from ..benchmarks.shortcut_variants import compare_shortcuts, shortcuts_table
 
     print(shortcuts_table(compare_shortcuts(args.name, args.divisors, repeats=args.repeats)))
+
+
+def _add_shuffle(parser: argparse.ArgumentParser) -> None:
+    cases = ("idle", "shufflenet")
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=cases,
+        default=cases,
+        metavar="CASE",
+        help=f"Of {', '.join(cases)} (default: all).",
+    )
+    _image_size(parser)
+    _repeats(parser, 20)
+    table_format(parser)
+    clock_option(parser)
+
+
+def _run_shuffle(args: argparse.Namespace) -> None:
+    from ..benchmarks.shuffles import compare_shuffles, shuffles_table
+
+    rows = compare_shuffles(tuple(args.networks), args.image_size or 224, args.repeats, clock(args))
+    table = shuffles_table(rows).written(args.format)
+    if args.format in ("csv", "json"):
+        print(table)
+    else:
+        _print_with_conditions(table, f"one image, {args.repeats} repetitions in turn")
 
 
 def _add_condense(parser: argparse.ArgumentParser) -> None:
@@ -210,6 +237,12 @@ COMMANDS = (
         f"Time the variants of MobileNeXt's divided shortcut {_ONE_THREAD}.",
         _add_shortcut,
         _run_shortcut,
+    ),
+    Command(
+        "shuffle",
+        f"Time networks with and without channel shuffles in the runtimes at hand {_ONE_THREAD}.",
+        _add_shuffle,
+        _run_shuffle,
     ),
     Command(
         "condense",

@@ -219,19 +219,21 @@ class RoutedExport:
 
     def _on_all_pairs(self, written: RoutedWritten) -> Judgement:
         """Compare paths that go over every graph, all pairs of widths of neighboring stages among them."""
-        widths, gates = tuple(written.tails), len(self.net.gates)
+        widths, stages = tuple(written.tails), np.arange(len(self.net.gates))
         number = range(len(widths))
-        places = np.array(
-            [[(start + step * stage) % len(widths) for stage in range(gates)] for start in number for step in number]
-        )
-        shape = (len(places), self.net.in_channels, self.size, self.size)
-        images = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
-        # So large that it decides: the masked network computes all paths at once.
-        noise = mx.nd.array(1e6 * np.eye(len(widths))[places])
+        places = np.array([(start + step * stages) % len(widths) for start in number for step in number])
         masked = inference_graph(lambda x: self.net.dynamic(x, mx.sym.var("noise")).logits)
-        graph = StaticGraph(masked, {**cpu_arrays(self.net), "noise": noise})
-        found = _SingleFile(written.head[0], widths).on_paths(np.array(widths)[places].tolist(), images)
-        return Question.of_graph(graph, "random pixels on forced paths", images).judged(found)
+        single, draw = _SingleFile(written.head[0], widths), np.random.RandomState(0)
+        judged = []
+        for some in np.array_split(places, len(widths)):
+            shape = (len(some), self.net.in_channels, self.size, self.size)
+            images = draw.standard_normal(shape).astype(np.float32)
+            # So large that it decides: the masked network computes all paths at once.
+            noise = mx.nd.array(1e6 * np.eye(len(widths))[some])
+            graph = StaticGraph(masked, {**cpu_arrays(self.net), "noise": noise})
+            asked = Question.of_graph(graph, "random pixels on forced paths", images)
+            judged.append(asked.judged(single.on_paths(np.array(widths)[some].tolist(), images)))
+        return Judgement.worst(judged)
 
     def describe(self, written: RoutedWritten, found: Findings) -> Description:
         """Describe files that have been compared."""
