@@ -23,8 +23,6 @@ import sys
 from pathlib import Path
 from typing import Dict, NamedTuple
 
-from evidence_curves import CURVES, draw_curve
-
 from gluon_effnets.files.write import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,8 +71,6 @@ FEW_IMAGES = (
 TEACHER = "WEIGHTS"  # of the comparison "fine-tuned" with the same seed
 TAUGHT = f"task_options={{teacher: mobilenet_v1_x0_25, weights: {TEACHER}, label_smoothing: 0.1}}"
 FINE_TUNE = {"model": "mobilenet_v1_x0_25", "recipe": "configs/fine_tune.yaml"}
-MODULES = {"hard_swish_from": 1, "se_from": 1, "last_se": 16}
-V2 = {"model": "condensenet_v2_small", "options": MODULES, "settings": PRUNED}
 SHORT = ("duration=200it", "evaluate_every=200it", "schedule.warmup=40it")
 GROUPS: Dict[str, Dict[str, Run]] = {
     "idle": {
@@ -102,35 +98,6 @@ GROUPS: Dict[str, Dict[str, Run]] = {
     "condensenet": {
         "CondenseNet": Run("condensenet_small", settings=PRUNED),
         "CondenseNetV2": Run("condensenet_v2_small", settings=PRUNED),
-    },
-    # CondenseNetV2's modules, one by one, on a network with all of them.
-    "condensenet_modules": {
-        "all modules": Run(**V2),
-        "without SFR": Run(**{**V2, "options": {**MODULES, "use_sfr": False}}),
-        "without SE": Run(**{**V2, "options": {**MODULES, "use_se": False}}),
-        "without h-swish": Run(**{**V2, "options": {**MODULES, "use_hard_swish": False}}),
-        "equal growth": Run(**{**V2, "options": {**MODULES, "growth": [16, 16, 16]}}),
-    },
-    # S = 1 ... G: how much of the old features a group of new ones may change.
-    "condensenet_factors": {
-        **{
-            f"S = {factor}": Run("condensenet_v2_small", {"groups": 8, "update_factor": factor}, PRUNED)
-            for factor in (1, 2, 4, 8)
-        },
-        "no SFR": Run("condensenet_v2_small", {"groups": 8, "use_sfr": False}, PRUNED),
-    },
-    "sfr_shufflenet": {
-        "ShuffleNetV2": Run("shufflenet_v2_x0_5", settings=("duration=3ep",)),
-        "SFR, S = 1": Run("sfr_shufflenet_v2_x0_5", {"factor": 1}, ("duration=3ep",)),
-        "SFR, S = 2": Run("sfr_shufflenet_v2_x0_5", settings=PRUNED),
-        "SFR, S = 4": Run("sfr_shufflenet_v2_x0_5", {"factor": 4}, PRUNED),
-        "SFR, S = 8": Run("sfr_shufflenet_v2_x0_5", {"factor": 8}, PRUNED),
-    },
-    "idle_efficientnet": {
-        "B0": Run("efficientnet_b0"),
-        "B0, equal cost": Run("idle_efficientnet_b0"),
-        "B0, maximum": Run("idle_efficientnet_b0_maximum"),
-        "B0, equal cost, alternate": Run("idle_efficientnet_b0", {"order": "alternate"}),
     },
     "dsnet": {
         "IEB, SGS": Run(**DS_NET, settings=STAGES),
@@ -255,7 +222,6 @@ def collect(group: str, out: Path, seeds) -> None:
         row["images_per_s"] = round(
             statistics.median(line["images_per_s"] for line in lines if line["kind"] == "train")
         )
-        row["params"] = result["params"]
         if group == "condensenet":
             row.update(reuse(run, folder, logs / f"cifar10.{folder.name}.reuse.png"))
         if group in ("dsnet", "dsnet_spread"):
@@ -273,8 +239,6 @@ def collect(group: str, out: Path, seeds) -> None:
         kept.append(row)
     write_text(path, json.dumps({"rows": kept}, indent=1) + "\n")
     draw(curves, logs / f"cifar10.{group}.png")
-    if group in CURVES:
-        draw_curve([row for row in kept if row.get("group") == group], logs / f"cifar10.{group}.curve.png")
 
 
 def widths_and_routes(folder: Path, result: dict) -> dict:
