@@ -22,9 +22,12 @@ from .steps import inference_step
 
 __all__ = ["CASES", "ShuffleRow", "compare_shuffles", "shuffles_table"]
 
-# Network, its options without and with shuffles; IdleBlocks joined in every block both times, as shuffles need it.
+PER_BLOCK = {"carry_idle": False}
+# Network, its options without and with shuffles. IdleBlocks are carried through their runs, and in ONNX in whole blocks
+# of channels, which shuffles prevent: 'idle' compares what one would deploy, 'idle_per_block' the shuffle alone.
 CASES: Dict[str, Tuple[str, Dict[str, Any], Dict[str, Any]]] = {
-    "idle": ("idle_mbv3_maximum", {"carry_idle": False}, {"carry_idle": False, "shuffle": True}),
+    "idle": ("idle_mbv3_maximum", {}, {**PER_BLOCK, "shuffle": True}),
+    "idle_per_block": ("idle_mbv3_maximum", PER_BLOCK, {**PER_BLOCK, "shuffle": True}),
     "shufflenet": ("shufflenet_v1_g3_x1_0", {"shuffle": "none"}, {}),
 }
 
@@ -34,6 +37,7 @@ class ShuffleRow(NamedTuple):
 
     Attributes:
         runtime: In which the networks ran.
+        case: The key of `CASES`.
         network: Its name.
         without, shuffled: The minimum of all repetitions.
         median_without, median_shuffled: The median of them.
@@ -41,6 +45,7 @@ class ShuffleRow(NamedTuple):
     """
 
     runtime: str
+    case: str
     network: str
     without: float
     shuffled: float
@@ -81,16 +86,16 @@ def compare_shuffles(
         for shuffled, net in enumerate(nets):
             initialize_like_trained(net)
             for runtime, call in _calls(net, image_size).items():
-                calls[runtime, name, bool(shuffled)] = call
+                calls[runtime, case, bool(shuffled)] = call
         costs = {count(net, image_size).madds for net in nets}
         assert len(costs) == 1, "a shuffle multiplies nothing"
-        madds[name] = costs.pop()
+        madds[case] = costs.pop()
     times = time_interleaved(calls, repeats, clock)
     rows = []
-    for runtime, name in dict.fromkeys(key[:2] for key in calls):
-        without, shuffled = (times[runtime, name, kind] for kind in (False, True))
+    for runtime, case in dict.fromkeys(key[:2] for key in calls):
+        without, shuffled = (times[runtime, case, kind] for kind in (False, True))
         numbers = (without.minimum, shuffled.minimum, without.median, shuffled.median)
-        rows.append(ShuffleRow(runtime, name, *numbers, madds[name]))
+        rows.append(ShuffleRow(runtime, case, CASES[case][0], *numbers, madds[case]))
     return rows
 
 
@@ -102,7 +107,7 @@ def _calls(net: ClassificationNet, size: int) -> Dict[str, Callable[[], object]]
     }
     if _has("onnx", "onnxruntime"):
         with tempfile.TemporaryDirectory() as folder:
-            path = write_onnx_file(*network_graph(net), Path(folder) / "net", image.shape[1:], blocks=False)
+            path = write_onnx_file(*network_graph(net), Path(folder) / "net", image.shape[1:])
             run = onnx_runner(path)
         array = image.asnumpy()
         found["ONNX Runtime"] = lambda: run(array)
@@ -135,11 +140,11 @@ def _in_torch(net: ClassificationNet, image: mx.nd.NDArray) -> Dict[str, Callabl
 
 def shuffles_table(rows: List[ShuffleRow]) -> Table:
     """The rows as a table, with the share that shuffles add to the minimum and to the median."""
-    columns = ["runtime", "network", ("without, ms", ".2f"), ("with shuffles, ms", ".2f")]
+    columns = ["runtime", "case", "network", ("without, ms", ".2f"), ("with shuffles, ms", ".2f")]
     more = [("more (minimum)", "+.1%"), ("more (median)", "+.1%"), ("MAdds, M", ".1f")]
     lines = [
         (
-            *row[:4],
+            *row[:5],
             row.shuffled / row.without - 1,
             row.median_shuffled / row.median_without - 1,
             row.madds / 1e6,

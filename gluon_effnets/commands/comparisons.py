@@ -86,7 +86,7 @@ def _run_shortcut(args: argparse.Namespace) -> None:
 
 
 def _add_shuffle(parser: argparse.ArgumentParser) -> None:
-    cases = ("idle", "shufflenet")
+    cases = ("idle", "idle_per_block", "shufflenet")
     parser.add_argument(
         "--networks",
         nargs="+",
