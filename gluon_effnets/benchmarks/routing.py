@@ -6,7 +6,7 @@ import functools
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -91,7 +91,9 @@ def mix_decisions(net: SlimmableNet, images: mx.nd.NDArray) -> None:
 
 def features_of(gate: DoubleHeadedGate, maps: mx.nd.NDArray) -> np.ndarray:
     """What the slimming head of a gate decides by, (N, reduced), for maps (N, C, H, W)."""
-    reads = gate if gate.head.reduce is None else gate.head
+    head = gate.head
+    assert head is not None, "a gate that decides"
+    reads: Any = gate if head.reduce is None else head
     return reads.act(reads.reduce(gate.pool(maps))).asnumpy().reshape(len(maps), -1).astype(np.float64)
 
 

@@ -88,8 +88,8 @@ def compare_staged_routing(
                 path: onnx_runner(write_onnx_file(*network_graph(block), prefix, shape, 1))
                 for path, block in statics.items()
             }
-            router = load_routed(export_routed(net, prefix, size, format="onnx", single_file=True))
-        runtimes["ONNX Runtime"] = (router, ways, images.asnumpy())
+            single = load_routed(export_routed(net, prefix, size, format="onnx", single_file=True))
+        runtimes["ONNX Runtime"] = (single, ways, images.asnumpy())
     cases: Dict[Tuple[str, str, str], Callable[[], None]] = {}
     madds: Dict[Tuple[str, str, str], float] = {}
     for runtime, (router, ways, given) in runtimes.items():

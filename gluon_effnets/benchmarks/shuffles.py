@@ -83,10 +83,10 @@ def compare_shuffles(
     for case in cases:
         name, *both = CASES[case]
         nets = [get_model(name, **options) for options in both]
-        for shuffled, net in enumerate(nets):
+        for kind, net in enumerate(nets):
             initialize_like_trained(net)
             for runtime, call in _calls(net, image_size).items():
-                calls[runtime, case, bool(shuffled)] = call
+                calls[runtime, case, bool(kind)] = call
         costs = {count(net, image_size).madds for net in nets}
         assert len(costs) == 1, "a shuffle multiplies nothing"
         madds[case] = costs.pop()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Dict, List, Optional, Tuple
 
-from .. import _resources, get_model
+from .. import _resources, get_model, model_info
 from ..complexity import condensed_options, count
 from ..tables import Table
 from . import condensenetv2, dsnet, idleblock, mobilenext, shufflenet
@@ -86,7 +86,7 @@ def _published(table: PaperTable, row: Row, what: str) -> str:
 @functools.lru_cache(maxsize=None)
 def _computed(name: str, subnet: Optional[int], rules: Tuple[str, ...]) -> Tuple[str, int, Dict[str, int]]:
     net = get_model(name)
-    size, form = net.info.input_size, condensed_options(net)
+    size, form = model_info(name).input_size, condensed_options(net)
     net = get_model(name, **form) if form else net
     if subnet is not None:
         net = net.subnet(subnet)
