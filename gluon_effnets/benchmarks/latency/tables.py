@@ -14,7 +14,7 @@ Row = Dict[str, Any]
 
 def latency_tables(result: Dict[str, Any]) -> str:
     """Everything that `measure` found, as text."""
-    compared = comparisons_table(result["comparisons"])
+    compared = comparisons_table(result.get("comparisons", []))
     parts = [rows_table(result), conditions_line(result["conditions"])]
     return "\n\n".join([*parts, *([compared] if compared else [])])
 
