@@ -19,7 +19,7 @@ from typing import Dict, Sequence
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.detectors import detectors_table as detectors_latency_table
-from gluon_effnets.benchmarks.latency import measured_tables, memory_table
+from gluon_effnets.benchmarks.latency import latency_tables, measured_tables, memory_table
 from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
 from gluon_effnets.claims import PAPERS, claims_table, read_ledger, score_table
 from gluon_effnets.complexity import RULES, condensed_options, count
