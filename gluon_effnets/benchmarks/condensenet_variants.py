@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
 import numpy as np
@@ -91,13 +91,16 @@ def _labelled(variant: str, net: HybridBlock, x: mx.nd.NDArray) -> Dict[str, Hyb
     return {variant if kind == "plain" else f"{variant}, {kind}": block for kind, block in kinds}
 
 
-def _torch_variants(condensed: ClassificationNet, x: np.ndarray) -> Dict[str, Callable[[], np.ndarray]]:
+def _torch_variants(condensed: Any, x: np.ndarray) -> Dict[str, Callable[[], np.ndarray]]:
     try:
         from .torch_reference import torch, with_weights
     except ImportError:
         return {}
     image, calls = torch.from_numpy(x), {}
-    for variant, authors in (("PyTorch, authors' index layer", True), ("PyTorch, scatter-add", False)):
+    forms = {"PyTorch, authors' index layer": True, "PyTorch, scatter-add": False}
+    if condensed.plan.update is None:  # nothing is added, so that nobody writes it otherwise
+        forms = {"PyTorch": False}
+    for variant, authors in forms.items():
         twin = with_weights(condensed, authors)
         calls[variant] = torch.no_grad()(lambda twin=twin: twin(image).numpy())
     return calls

@@ -11,7 +11,7 @@ import numpy as np
 from mxnet.gluon import nn as gluon
 from mxnet.gluon.block import HybridBlock
 
-from ..models import ClassificationNet
+from ..models import ClassificationNet, SlimmableNet
 from ..models.condensenet import CondenseNet
 from ..models.slimmable_views import SubNet
 from ..models.staged import StagedNet
@@ -68,7 +68,8 @@ def outline(net: ClassificationNet, authors: bool = False) -> Outline:
             one without reactivations.
     """
     # Only of these it is known that they are their features and output, one after the other.
-    if not (isinstance(net, (StagedNet, SubNet)) or (isinstance(net, CondenseNet) and net.condensed)):
+    known = isinstance(net, (StagedNet, SubNet)) or (isinstance(net, CondenseNet) and net.condensed)
+    if not known or isinstance(net, SlimmableNet):
         raise NoCounterpart(net)
     if not authors:
         return _sequence(net.features, net.output)

@@ -41,7 +41,7 @@ def test_command_and_mistakes(capsys, monkeypatch):
     monkeypatch.setattr(shuffles, "compare_shuffles", lambda cases, size, repeats, clock: rows)
     assert main(["benchmark", "shuffle", "--networks", "idle", "--image-size", "64", "--repeats", "1"]) == 0
     out = capsys.readouterr().out
-    assert "+10.0%" in out and "+5.0%" in out and "165.0" in out and "| no difference (0.90 to 1.05) |" in out
+    assert "+10.0%" in out and "+5.0%" in out and "165.0" in out and "  no difference (0.90 to 1.05)  " in out
     assert "1 repetitions in turn" in out
     assert main(["benchmark", "shuffle", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["more (median)"] == pytest.approx(0.05)

@@ -257,7 +257,7 @@ WITHOUT_TORCH = {
     "alexnet": "AlexNet",
     "condensenet": "CondenseNet",
     "condensenetv2": "CondenseNet",
-    "dsnet": "SeparableUnit",
+    "dsnet": "SlimmableMobileNet",
     "sfr_shufflenetv2": "SparseFeatureReactivation",
     "structure_units": "ResidualUnit",
 }
