@@ -24,7 +24,9 @@ from .to_mxnet.int8 import write_int8_symbol_files
 from .to_onnx.detections import write_onnx_detector
 from .to_onnx.files import onnx_runner, write_onnx_file
 from .to_onnx.int8 import write_int8_onnx_detector, write_int8_onnx_file
+from .to_onnx.regions import write_onnx_two_stages
 from .to_tvm.compile import tvm_runner
+from .two_stages import Stages
 
 __all__ = [
     "FORMATS",
@@ -69,6 +71,7 @@ class Content:
     choice : of detections, which the writer adds to a graph of all boxes and scores.
     heads, tail : of a detector, whose heads alone are in 8 bits: from images to logits and offsets, and from these to
         `outputs`.
+    stages : of a detector of two stages, whose graph is as `Stages` says; for ONNX alone.
     blocks : of ONNX files, as in `write_onnx_file`.
     calibration : of files in 8 bits, images as the graph takes them.
     metadata : texts by name, for files that hold such.
@@ -81,6 +84,7 @@ class Content:
     choice: Optional[Choice] = None
     heads: Optional[StaticGraph] = None
     tail: Optional[StaticGraph] = None
+    stages: Optional[Stages] = None
     blocks: bool = True
     calibration: Optional[np.ndarray] = None
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -187,6 +191,9 @@ def _write_int8_symbol(content: Content, prefix: Path) -> Written:
 
 def _write_onnx(content: Content, prefix: Path) -> Written:
     shape, metadata = (content.image, content.batch), content.metadata
+    if content.stages is not None:
+        how = (content.stages, content.choice, metadata)
+        return Written((write_onnx_two_stages(content.graph, prefix, *shape, *how),))
     if content.choice is not None:
         return Written((write_onnx_detector(content.graph, prefix, *shape, content.choice, content.blocks, metadata),))
     return Written((write_onnx_file(*content.graph, prefix, *shape, content.outputs, content.blocks, metadata),))
