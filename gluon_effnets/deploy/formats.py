@@ -192,8 +192,8 @@ def _write_int8_symbol(content: Content, prefix: Path) -> Written:
 def _write_onnx(content: Content, prefix: Path) -> Written:
     shape, metadata = (content.image, content.batch), content.metadata
     if content.stages is not None:
-        how = (content.stages, content.choice, metadata)
-        return Written((write_onnx_two_stages(content.graph, prefix, *shape, *how),))
+        path = write_onnx_two_stages(content.graph, prefix, *shape, content.stages, content.choice, metadata)
+        return Written((path,))
     if content.choice is not None:
         return Written((write_onnx_detector(content.graph, prefix, *shape, content.choice, content.blocks, metadata),))
     return Written((write_onnx_file(*content.graph, prefix, *shape, content.outputs, content.blocks, metadata),))
