@@ -38,6 +38,7 @@ __all__ = [
     "Options",
     "Runner",
     "Written",
+    "arrays_of",
     "find_format",
     "open_exported",
 ]
@@ -166,10 +167,10 @@ class Format:
 
         def run(images: np.ndarray) -> Any:
             if batch is None:
-                return _arrays(load(self.array(images)))
+                return arrays_of(load(self.array(images)))
             whole = np.resize(images, (math.ceil(len(images) / batch) * batch, *images.shape[1:]))
             parts = [whole[begin : begin + batch] for begin in range(0, len(whole), batch)]
-            found = [_arrays(load(self.array(part))) for part in parts]
+            found = [arrays_of(load(self.array(part))) for part in parts]
             if isinstance(found[0], list):
                 return [np.concatenate(several)[: len(images)] for several in zip(*found)]
             return np.concatenate(found)[: len(images)]
@@ -177,7 +178,8 @@ class Format:
         return run
 
 
-def _arrays(result: Any) -> Union[np.ndarray, List[np.ndarray]]:
+def arrays_of(result: Any) -> Union[np.ndarray, List[np.ndarray]]:
+    """Return what a runtime gives as NumPy's arrays."""
     return [as_numpy(array) for array in result] if isinstance(result, (list, tuple)) else as_numpy(result)
 
 

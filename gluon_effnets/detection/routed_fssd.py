@@ -289,7 +289,8 @@ class RoutedFSSD(FSSD):
     predictor_class = RoutedPredictor
     predictor: RoutedPredictor
     not_exported = (
-        "chooses a width for every image and is no single graph; load its weights, and export net.at_width(w)"
+        "chooses a width for every image and is no single graph; export it with --routed (export_routed), or one width, "
+        "net.at_width(w)"
     )
 
     def forward(self, x):
