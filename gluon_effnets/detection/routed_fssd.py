@@ -289,7 +289,7 @@ class RoutedFSSD(FSSD):
     predictor_class = RoutedPredictor
     predictor: RoutedPredictor
     not_exported = (
-        "chooses a width for every image and is no single graph; export it with --routed (export_routed), or one width, "
+        "chooses a width for every image and is no single graph; export it with --routed (export_routed), or "
         "net.at_width(w)"
     )
 
