@@ -139,7 +139,8 @@ class ScaledFloat16:
 
 
 def _say_stopping(signum: int) -> None:
-    print(f"\nsignal {signum}: stopping after this update, with a checkpoint; once more: at once", file=sys.stderr)
+    where = "stopping after this update, or batch of an evaluation"
+    print(f"\nsignal {signum}: {where}, with a checkpoint; once more: at once", file=sys.stderr)
 
 
 def _set_cycle_time(environment: MutableMapping[str, str], gpus: int) -> None:
