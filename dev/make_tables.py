@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Dict, Sequence
 
@@ -22,6 +23,7 @@ from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.detectors import detectors_table as detectors_latency_table
 from gluon_effnets.benchmarks.latency import latency_tables, memory_table
 from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
+from gluon_effnets.claims import PAPERS, claims_table, read_ledger, score_table
 from gluon_effnets.complexity import RULES, condensed_options, count
 from gluon_effnets.detection import detector_info, get_detector, list_detectors
 from gluon_effnets.files.write import write_text
@@ -357,6 +359,11 @@ def weights_table() -> str:
     return Table(header, rows).markdown()
 
 
+def claims_of(paper: str) -> str:
+    """The claims of a paper in results/claims/."""
+    return claims_table(*read_ledger(paper)).markdown()
+
+
 TABLES = {
     "weights": weights_table,
     "detectors": detectors_table,
@@ -386,10 +393,13 @@ TABLES = {
     "evidence_idle": lambda: evidence_table("idle"),
     "evidence_precision": lambda: evidence_table("precision"),
     "latency": latency_table,
+    "compiled": lambda: latency_tables(results("compiled")),
     "memory": lambda: memory_table(results("memory")),
     "profile": profile_table,
     "worker_faults": worker_faults_table,
     "campaign": campaign_table,
+    "claims_score": lambda: score_table(read_ledger()).markdown(),
+    **{f"claims_{paper}": partial(claims_of, paper) for paper in PAPERS},
 }
 
 

@@ -141,7 +141,8 @@ def export_routed(
 ) -> Path:
     """Write what has a gate as one graph before the decision and one per width, load them again and compare.
 
-    Returns the path of the JSON file, which `load_routed` takes.
+    A network with a gate in every stage is routed from stage to stage, in a single ONNX file alone. Returns the path of
+    the JSON file, which `load_routed` takes.
 
     Parameters
     ----------
@@ -151,8 +152,8 @@ def export_routed(
     format : 'mxnet', or 'onnx' for <prefix>-head.onnx and <prefix>-width<i>.onnx, which take any number of images.
     single_file : <prefix>.onnx holds all graphs, and takes one image at a time. For 'onnx' alone.
 
-    Raises ValueError for a network without exactly one gate and for an unknown format, ExportError if logits differ as
-    `export` does not allow, or decisions at all. Then the folder is as it was.
+    Raises ValueError for a network without a gate, with several and without `single_file`, and for an unknown format,
+    ExportError if logits differ as `export` does not allow, or decisions at all. Then the folder is as it was.
 
     Example: `load_routed(export_routed(net, "out/routed", 224))(images)`
     """
@@ -165,7 +166,8 @@ def export_routed(
         raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}, for a single file 'onnx'")
     chosen, answers = FORMATS[format], routed_answers(net)
     size = answers.size(image_size)
-    way = RoutedExport(answers, answers.graphs(chosen.chooses), chosen, size, chosen.versions(), single_file)
+    graphs = answers.graphs(chosen.chooses, single_file)
+    way = RoutedExport(answers, graphs, chosen, size, chosen.versions(), single_file)
     with not_left_empty(Path(prefix).parent):
         return _write([way], prefix).description
 

@@ -97,8 +97,8 @@ def test_the_runtime_without_mxnet_gives_the_same(net, written):
 def test_another_gate_or_width_is_refused(net, tmp_path, monkeypatch):
     plain = RoutedDetections.graphs
 
-    def swapped(self, chooses):
-        graphs = plain(self, chooses)
+    def swapped(self, chooses, single_file):
+        graphs = plain(self, chooses, single_file)
         widths = list(graphs.tails)
         return graphs._replace(tails=dict(zip(widths, [graphs.tails[width] for width in widths[::-1]])))
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "gluon_effnets"
 # A module may import from its own layer and those before it in this list.
 LAYERS = [
     ["runtime"],
-    ["_requirements", "_mxnet", "_resources", "_gluoncv", "progress", "tables"],
+    ["_requirements", "_mxnet", "_resources", "_gluoncv", "intervals", "progress", "tables"],
     ["files"],
     ["_foreign", "class_names", "pictures"],
     ["native"],
@@ -21,11 +21,12 @@ LAYERS = [
     ["models"],
     ["detection"],
     ["complexity", "paper_tables", "weights", "timing"],
+    ["claims"],
     ["deploy"],
     ["train"],
     ["evaluate"],
     ["benchmarks"],
-    ["doctor"],
+    ["doctor", "experiments"],
     ["commands"],
 ]
 # The same for the rooms of deploy, where rooms of one line do not know each other.

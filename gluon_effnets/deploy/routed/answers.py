@@ -18,6 +18,7 @@ from ..compare_detections import DetectionQuestion
 from ..graph.inference import StaticGraph, cpu_arrays, inference_graph, static_block
 from ..graph.static import static_graph
 from .router import RoutedGraphs, gate_channels, gate_widths, routed_graphs
+from .stages import StagedGraphs, gates_madds, staged_graphs
 
 __all__ = ["RoutedAnswers", "RoutedDetections", "RoutedLogits", "routed_answers"]
 
@@ -34,9 +35,10 @@ class RoutedLogits:
         """The side of the images: what is asked for, or usual."""
         return image_size or usual_size(self.net)
 
-    def graphs(self, chooses: bool) -> RoutedGraphs:
+    def graphs(self, chooses: bool, single_file: bool) -> Union[RoutedGraphs, StagedGraphs]:
         """The graphs; `chooses`: whether the format has an operator of its own that chooses detections."""
-        return routed_graphs(self.net)
+        several = single_file and isinstance(self.net, SlimmableNet) and self.net.num_choices > 1
+        return staged_graphs(self.net) if several else routed_graphs(self.net)
 
     def content(self, chooses: bool) -> Dict[str, Any]:
         """What a tail's `Content` says beside its graph."""
@@ -51,17 +53,19 @@ class RoutedLogits:
         net = self.net
         noise = mx.nd.zeros((len(images), len(net.gates), len(gate_widths(net))))
         paths = inference_graph(lambda x: net.route(x, mx.sym.var("noise")))
-        return static_block(StaticGraph(paths, {**cpu_arrays(net), "noise": noise}))(mx.nd.array(images)).asnumpy()[
-            :, 0
-        ]
+        found = static_block(StaticGraph(paths, {**cpu_arrays(net), "noise": noise}))(mx.nd.array(images)).asnumpy()
+        return found[:, 0] if net.num_choices == 1 else found
 
     def ask(self, width: int, kind: str, images: np.ndarray) -> Union[Question, DetectionQuestion]:
         """Ask the network at one width."""
         return Question.of(self.net.subnet(width), kind, images)
 
     def madds(self, width: int, size: int) -> int:
-        """The multiply-adds of an image that takes a width, gate included."""
-        return count(self.net.subnet(width), size).madds + self.net.gates[0].madds(gate_channels(self.net))
+        """The multiply-adds of an image that takes a width, in all stages alike, gates included."""
+        whole = count(self.net.subnet(width), size).madds
+        if self.net.num_choices > 1:
+            return whole + gates_madds(self.net, width)
+        return whole + self.net.gates[0].madds(gate_channels(self.net))
 
 
 class RoutedDetections:
@@ -78,7 +82,7 @@ class RoutedDetections:
         return self._each.size(image_size)
 
     @inference_variants()
-    def graphs(self, chooses: bool) -> RoutedGraphs:
+    def graphs(self, chooses: bool, single_file: bool) -> RoutedGraphs:
         net, views, data = self.net, self.net.predictor.views, mx.sym.var("data", dtype="float32")
         maps = views.common(data)
         head = mx.sym.Group([maps, mx.sym.argmax(views.decision(maps), axis=1)])
