@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Dict, Sequence
 
+import detection_tables
+
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.detectors import detectors_table as detectors_latency_table
 from gluon_effnets.benchmarks.latency import latency_tables, measured_tables, memory_table
@@ -261,6 +263,12 @@ def evidence_table(group: str) -> str:
     return Table([*header, "images/s"] if timed else header, rows).markdown()
 
 
+def detection_evidence(group: str) -> str:
+    """The runs of dev/detection_evidence.py, if there are some."""
+    known = (ROOT / "results" / "trained_detectors.json").is_file()
+    return detection_tables.evidence_table(results("trained_detectors") if known else {"rows": []}, group)
+
+
 def dsnet_evidence_table() -> str:
     """The supernets and gates of dev/small_scale_evidence.py, a line per run.
 
@@ -361,6 +369,8 @@ TABLES = {
     "detectors": detectors_table,
     "detectors_latency": lambda: detectors_latency_table(results("detectors_latency")),
     "fssd": fssd_table,
+    "evidence_ssdlite": lambda: detection_evidence("ssdlite"),
+    "evidence_fssd": lambda: detection_evidence("fssd"),
     "models": lambda: models_table(without=COMPARED_ELSEWHERE),
     "idle": lambda: models_table("idle"),
     "rules": rules_table,

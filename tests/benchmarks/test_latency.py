@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from waiting import PATIENCE_S, wait_until
 
-from gluon_effnets import get_model
+from gluon_effnets import get_model, native
 from gluon_effnets.__main__ import main
 from gluon_effnets.benchmarks.latency import (
     Settings,
@@ -39,6 +39,23 @@ def state(pid):
 def workers_of(pid):
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if b"worker.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.skipif(not native.library().is_file(), reason="no compiled operators")
+def test_compiled_operators_are_a_runtime(tmp_path, capsys):
+    """Of several networks in one worker, which loads the library once."""
+    arguments = ["idle_tiny", "mobilenet_v1_x0_25", "--image-size", "32", "--repeats", "1", "--batch", "1", "2"]
+    path = tmp_path / "out.json"
+    assert main(["benchmark", "latency", *arguments, "--runtimes", "mxnet-compiled", "--json", str(path)]) == 0
+    result = json.loads(path.read_text())
+    assert len(result["rows"]) == 4 and not result["left_out"]
+
+
+def test_without_compiled_operators_a_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(native, "load", lambda: False)
+    assert main([*SMALL, "--runtimes", "mxnet", "mxnet-compiled"]) == 0
+    shown = capsys.readouterr()
+    assert "left out: mxnet-compiled" in shown.out + shown.err and "gluon_effnets native" in shown.out + shown.err
 
 
 def test_rows_conditions_and_files(tmp_path, capsys):

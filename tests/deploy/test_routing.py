@@ -24,6 +24,7 @@ from gluon_effnets.deploy import ExportError, Router, export_routed, export_subn
 from gluon_effnets.deploy.formats import FORMATS
 from gluon_effnets.deploy.graph.inference import as_numpy, inference_graph, static_block
 from gluon_effnets.deploy.graph.static import static_graph
+from gluon_effnets.deploy.routed import answers
 from gluon_effnets.deploy.routed.router import routed_graphs, static_subnet
 from gluon_effnets.deploy.to_mxnet.variants import VARIANTS
 from gluon_effnets.evaluate.predict import Classifier, ExportedClassifier, read_image
@@ -345,7 +346,7 @@ def test_wrong_onnx_files_are_refused_and_leave_nothing(net, tmp_path, monkeypat
         tails = {**graphs.tails, 1: graphs.tails[2], 2: graphs.tails[1]}
         return graphs._replace(tails=tails)
 
-    monkeypatch.setattr(flow, "routed_graphs", swapped)
+    monkeypatch.setattr(answers, "routed_graphs", swapped)
     with pytest.raises(ExportError, match="differs from the network"):
         export_routed(net, tmp_path / "net", 32, **KINDS[kind])
     assert not list(tmp_path.iterdir())
