@@ -47,7 +47,7 @@ def add_idle_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_idle(args: argparse.Namespace) -> None:
     """Search, and print the front, the networks of the paper's rules and the winner."""
-    from ..search.idle import AppendedSpace, PlacementSpace
+    from ..search.idle import AppendedSpace, IdleSpace, PlacementSpace
     from ..search.idle_search import Request, search_idle
     from ..search.report import search_table
     from ..search.strategies import Evolution
@@ -58,9 +58,8 @@ def run_idle(args: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
     size, options = args.image_size or 224, read_options(args.option)
     sides = ("left", "right") if args.sides == "both" else (args.sides,)
-    if args.appended is None:
-        space = PlacementSpace(args.base, options, size, sides)
-    else:
+    space: IdleSpace = PlacementSpace(args.base, options, size, sides)
+    if args.appended is not None:
         space = AppendedSpace(args.base, options, size, args.appended, args.most)
     request = Request(
         space,

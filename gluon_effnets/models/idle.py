@@ -7,7 +7,8 @@ is needed. Compositions of n replaceable blocks:
 * ``none``: the baseline, the upper bound of the cost;
 * ``maximum``: an IdleBlock wherever one can stand, the lower bound;
 * ``adjacent``: MBBlocks are swapped one after the other until the network fits a budget of multiply-adds;
-* an explicit placement: ``{block: number of IdleBlocks that take its place}``, or ``{block: side of the one IdleBlock}``.
+* an explicit placement: ``{block: number of IdleBlocks that take its place}``; a side, 'left' or 'right', in place of
+  a number is one IdleBlock of that side.
 
 There is no official code, and the paper's result tables could not be obtained as text. Known are: half of the channels
 idle; one MBBlock costs about two IdleBlocks, so swapping one for two keeps the cost and makes the network about 30 %

@@ -165,7 +165,7 @@ class IdlePaths:
         arch, row = self.net.arch, self.net.arch.rows[place]
         active = row.out - int(row.out * self._fraction)
         se = max(1, active // 4) if row.se and arch.se_of_input else row.se
-        options = {"idle_fraction": self._fraction, "se": se, "residual": arch.idle_residual}
+        options: Dict[str, Any] = {"idle_fraction": self._fraction, "se": se, "residual": arch.idle_residual}
         return idle_view(self.blocks[place], row.out, form, **options)
 
 

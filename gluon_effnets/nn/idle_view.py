@@ -87,11 +87,13 @@ class _PartMBBlock(MBBlock):
     def __init__(self, block: MBBlock, part: Part, se: Optional[int], residual: bool):
         HybridBlock.__init__(self)
         self.has_residual, self.drop = residual, block.drop
+        assert block.expand is not None, "idle_view asks for it"
         self.expand = _PartConvBN(block.expand, inputs=part)
         self.depthwise, self.project = block.depthwise, _PartConvBN(block.project, outputs=part)
         hidden = block.depthwise.conv.weight.shape[0]
-        whole = block.se is None or se == block.se.reduce.weight.shape[0]
-        self.se = block.se if whole else _PartSqueezeExcite(block.se, hidden, se)
+        self.se = block.se
+        if block.se is not None and se is not None and se != block.se.reduce.weight.shape[0]:
+            self.se = _PartSqueezeExcite(block.se, hidden, se)
 
 
 def idle_view(

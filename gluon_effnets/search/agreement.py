@@ -8,6 +8,7 @@ from typing import Dict, List
 
 from ..experiments import Experiment, jobs_of
 from ..tables import Table
+from ..train.build import SMALL_IMAGE
 from ..train.run_folder import RESULT, read_json
 from .correlation import partial_rank_correlation, rank_correlation
 from .idle import PlacementSpace
@@ -47,8 +48,10 @@ def agreement(experiment: Experiment, out: Path) -> Table:
             f"a correlation needs it and at least {_LEAST}: python -m gluon_effnets experiment {experiment.name}"
         )
     result = read_json(supernet / RESULT) or {}
-    options = {**experiment.options, "classes": 10}
-    space = PlacementSpace(experiment.comparisons[_SUPERNET].model, options, result["image_size"])
+    size = result["image_size"]
+    # As `train.build.model_options` makes them for small images.
+    options = {**({"stem_stride": 1} if size < SMALL_IMAGE else {}), **experiment.options}
+    space = PlacementSpace(experiment.comparisons[_SUPERNET].model, options, size)
     choices = {name: _choice(space, experiment.comparisons[name].options) for name in accuracy}
     trained = [statistics.fmean(accuracy[name]) for name in choices]
     madds = [float(space.cost(choice).madds) for choice in choices.values()]

@@ -25,9 +25,7 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> Optional[f
     return float((centered[0] * centered[1]).sum()) / size if size else None
 
 
-def partial_rank_correlation(
-    one: Sequence[float], other: Sequence[float], given: Sequence[float]
-) -> Optional[float]:
+def partial_rank_correlation(one: Sequence[float], other: Sequence[float], given: Sequence[float]) -> Optional[float]:
     """Spearman's correlation of two lists with the ranks of a third held fixed; None where that decides one of them.
 
     What a score says beyond `given`: with MAdds there, its correlation at equal multiply-adds.

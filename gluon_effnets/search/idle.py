@@ -141,7 +141,7 @@ class PlacementSpace(_IdleSpace):
 
 
 class AppendedSpace(_IdleSpace):
-    """All blocks stay, and a number of IdleBlocks is appended behind some of them: HC(M=15, I=20) is one of its choices.
+    """All blocks stay, and a number of IdleBlocks is appended behind some of them; HC(M=15, I=20) is a choice of it.
 
     A choice has the number of IdleBlocks behind each block.
 

@@ -64,7 +64,9 @@ class Found:
     lines: List[str]
 
 
-def make_scorer(space: IdleSpace, score: str, supernet: Optional[Path]) -> Tuple[Callable[[Choice], Dict[str, float]], str, Dict[str, Any]]:  # fmt: skip
+def make_scorer(
+    space: IdleSpace, score: str, supernet: Optional[Path]
+) -> Tuple[Callable[[Choice], Dict[str, float]], str, Dict[str, Any]]:
     """Return a scorer, the key of its score that is to be large, and what the scores depend on.
 
     Raises:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Callable, Dict
 
-from ..files.text import shortened
+from ..files.text import shortened, shown
 from ..files.write import append_line, make_folder
 from .space import Choice
 
@@ -49,7 +49,7 @@ class Journal:
         before = lines[0]["about"]
         if before != about:
             keys = [key for key in {**before, **about} if before.get(key) != about.get(key)]
-            told = shortened(f"{keys[0]} was {before.get(keys[0])}, now it is {about.get(keys[0])}")
+            told = f"{shown(keys[0])} was {shortened(before.get(keys[0]))}, now it is {shortened(about.get(keys[0]))}"
             raise ValueError(f"{self.path} is of another search: {told}; give another folder by --out")
         for line in lines[1:]:
             if isinstance(line, dict) and isinstance(line.get("choice"), list) and isinstance(line.get("scores"), dict):

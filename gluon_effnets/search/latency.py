@@ -62,7 +62,9 @@ def latency_table(
         ValueError: The runtime is unknown, or cannot be measured here.
     """
     own = ("own",) * len(space.blocks)
-    single = {(place, form): (*own[:place], form, *own[place + 1 :]) for place in range(len(own)) for form in space.sides}
+    single = {
+        (place, form): (*own[:place], form, *own[place + 1 :]) for place in range(len(own)) for form in space.sides
+    }
     random = np.random.RandomState(seed)
     checked = [space.sample(random) for _ in range(num_checked)]
     choices: Sequence[Choice] = list(dict.fromkeys([own, *single.values(), *checked]))

@@ -70,10 +70,14 @@ class OneShot:
         sides = SIDES_OF[recipe.task_options.get("sides", "left")]
         self._paths, self._space, self._batches = IdlePaths(self._net, sides), space, statistics_batches
         path = space.path(tuple(values[-1] for values in space.positions))
-        fits = len(path) == len(self._paths.forms) and all(map(lambda form, forms: form in forms, path, self._paths.forms))
+        fits = len(path) == len(self._paths.forms) and all(
+            map(lambda form, forms: form in forms, path, self._paths.forms)
+        )
         if not fits:
-            raise ValueError(f"the one-shot network in {run} does not hold this space: its blocks have {len(sides)} side(s)"
-                             f" and its table {len(self._paths.forms)} blocks; see --sides, --appended and --most")  # fmt: skip
+            raise ValueError(
+                f"the one-shot network in {run} does not hold this space: it has {len(sides)} side(s) and "
+                f"{len(self._paths.forms)} blocks; see --sides, --appended and --most"
+            )
         self.about: Dict[str, Any] = {
             "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
             "data": self._data.settings.source,

@@ -91,4 +91,7 @@ def write_winner(recipe: Recipe, choice: Dict[str, Any], label: str, path: Path)
         smoothing = content["task_options"].get("label_smoothing", 0.0)
         content.update(task="classification", task_options={"label_smoothing": smoothing})
     text = yaml.safe_dump(content, sort_keys=False)
-    write_text(path, f"# The winner of a search for IdleBlocks: {label}.\n#   python train_imagenet.py --config {path.name}\n{text}")
+    write_text(
+        path,
+        f"# The winner of a search for IdleBlocks: {label}.\n#   python train_imagenet.py --config {path.name}\n{text}",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -14,10 +14,10 @@ Choice = Tuple[Any, ...]
 
 
 class Cost(NamedTuple):
-    """Parameters and multiply-adds of one image, None where they are not counted."""
+    """Parameters, and multiply-adds for one image."""
 
     params: int
-    madds: Optional[int]
+    madds: int
 
 
 class Space:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import List, Tuple
 
-import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
