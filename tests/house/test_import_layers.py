@@ -27,6 +27,7 @@ LAYERS = [
     ["evaluate"],
     ["benchmarks"],
     ["doctor", "experiments"],
+    ["search"],
     ["commands"],
 ]
 # The same for the rooms of deploy, where rooms of one line do not know each other.
