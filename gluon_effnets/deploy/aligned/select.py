@@ -48,11 +48,13 @@ def aligned(net: ClassificationNet, form: str = "auto", format: str = "mxnet") -
         if not known:
             raise ValueError(f"{name} has no aligned form: it is for ShuffleNets and CondenseNets, which need it")
         raise ValueError(f"form is {form!r}; choose one of {known} for {name}")
-    if format not in GROWTH:
+    if format not in GROWTH and format != "openvino":
         raise ValueError(f"format is {format!r}; choose one of {', '.join(GROWTH)}")
     result = nn.HybridSequential(prefix="aligned_")
     with result.name_scope():
-        blocks = condensenet_blocks(net) if isinstance(net, CondenseNet) else shufflenet_blocks(net, form, format)
+        blocks = (
+            condensenet_blocks(net, format) if isinstance(net, CondenseNet) else shufflenet_blocks(net, form, format)
+        )
         for block in blocks:
             result.add(block)
     result.in_channels, result.card = net.in_channels, net.card
