@@ -6,9 +6,8 @@ import json
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import mxnet as mx
 import numpy as np
 
 from ..deploy.aligned.select import aligned
@@ -16,6 +15,8 @@ from ..deploy.graph.inference import network_graph
 from ..deploy.to_onnx.files import write_onnx_file
 from ..models import get_model, model_info
 from ..models.condense import condense
+from ..models.condensenet import CondenseNet
+from ..nn import DenseLayer, HardSwish, SqueezeExcite
 from ..nn.init import initialize_like_trained
 from ..tables import Table
 
@@ -57,27 +58,27 @@ def compare_runtimes(
     Parameters
     ----------
     torch_python : the Python that exports the plain form and runs all files: it needs torch, onnxscript, and
-        onnxruntime or openvino. This one needs torch, too.
+        onnxruntime or openvino.
     clock : of `time`: 'perf_counter', or 'process_time' for the processor's time.
 
-    Raises ImportError without PyTorch, ValueError for a network without masked layers or if the other Python fails.
+    Raises ValueError for a network without masked layers or if the other Python fails.
     """
-    from .condensenet_torch import save_program
-
     net = get_model(name)
     initialize_like_trained(net)
     net = condense(net)
     size = image_size or model_info(name).input_size
     image = (net.in_channels, size, size)
     with tempfile.TemporaryDirectory() as folder:
-        program = save_program(net, mx.nd.zeros((batch, *image)).asnumpy(), Path(folder) / "plain.pt2")
+        layers, arrays = plain_layers(net)
+        np.savez(Path(folder) / "arrays.npz", **arrays)
         files = {
             f"aligned, for {format}": str(
                 write_onnx_file(*network_graph(aligned(net, format=format)), Path(folder) / format, image, batch)
             )
             for format in ("onnx", "openvino")
         }
-        job = {"program": str(program), "files": files, "threads": threads, "batch": batch, "image": image}
+        job = {"layers": layers, "arrays": f"{folder}/arrays.npz", "files": files, "image": image}
+        job.update(threads=threads, batch=batch)
         found = _run(torch_python, {**job, "repeats": repeats, "clock": clock})
     times = {(label, runtime): values for label, runtime, values, _ in found["rows"]}
     rows = []
@@ -86,6 +87,64 @@ def compare_runtimes(
         summary = min(values), float(np.median(values)), float(np.median(ratios))
         rows.append(RuntimeRow(name, label, runtime, *summary, difference))
     return rows, found["versions"]
+
+
+def plain_layers(net: CondenseNet) -> Tuple[List[Tuple[str, Dict[str, Any]]], Dict[str, np.ndarray]]:
+    """A condensed network as layers with settings, and their arrays under <number of the layer>.<name>."""
+    *stages, head = net.features._children.values()
+    layers: List[Tuple[str, Dict[str, Any]]] = []
+    arrays: Dict[str, np.ndarray] = {}
+
+    def add(kind: str, settings: Dict[str, Any], values: Dict[str, np.ndarray]) -> None:
+        arrays.update((f"{len(layers)}.{name}", value) for name, value in values.items())
+        layers.append((kind, settings))
+
+    for block in (block for stage in stages for block in stage._children.values()):
+        if isinstance(block, DenseLayer):
+            add("layer", *_dense_layer(block))
+        elif hasattr(block, "weight"):
+            add("stem", {"stride": block._kwargs["stride"][0]}, {"weight": block.weight.data().asnumpy()})
+        else:
+            add("pool", {}, {})
+    settings, values = _norm("norm", head[0])
+    if net.plan.last_se:
+        values.update(_gate(head[3]))
+    dense = {"hidden": head[len(head) - 2], "output": net.output} if net.plan.head_hidden else {"output": net.output}
+    for name, layer in dense.items():
+        values.update({name: layer.weight.data().asnumpy(), f"{name}_bias": layer.bias.data().asnumpy()})
+    add("head", settings, values)
+    return layers, arrays
+
+
+def _dense_layer(layer: DenseLayer) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
+    reduce, update = layer.reduce, layer.update
+    settings: Dict[str, Any] = {"hard_swish": isinstance(layer.act, HardSwish)}
+    settings.update(groups=reduce.conv._kwargs["num_group"], conv_groups=layer.conv._kwargs["num_group"])
+    values = {"index": reduce.index.data().asnumpy().astype(np.int64)}
+    values.update(reduce=reduce.conv.weight.data().asnumpy(), conv=layer.conv.weight.data().asnumpy())
+    norms = {"select": reduce.bn, "norm": layer.bn}
+    if layer.se is not None:
+        values.update(_gate(layer.se))
+    if update is not None:
+        norms["update_norm"], settings["update_groups"] = update.bn, update.conv._kwargs["num_group"]
+        values.update(update=update.conv.weight.data().asnumpy(), target=update.as_matrix().argmax(axis=0))
+    for name, bn in norms.items():
+        more, arrays = _norm(name, bn)
+        settings.update(more)
+        values.update(arrays)
+    return settings, values
+
+
+def _gate(se: SqueezeExcite) -> Dict[str, np.ndarray]:
+    return {f"se_{name}": getattr(se, name).weight.data().asnumpy() for name in ("reduce", "expand")}
+
+
+def _norm(name: str, bn) -> Tuple[Dict[str, float], Dict[str, np.ndarray]]:
+    parts = {"gamma": bn.gamma, "beta": bn.beta, "mean": bn.running_mean, "variance": bn.running_var}
+    values = {f"{name}_{part}": param.data().asnumpy() for part, param in parts.items()}
+    if bn._kwargs["fix_gamma"]:  # then MXNet counts gamma as 1, whatever is stored
+        values[f"{name}_gamma"] = np.ones_like(values[f"{name}_gamma"])
+    return {f"{name}_eps": bn._kwargs["eps"]}, values
 
 
 def _run(python: str, job: Dict) -> Dict:

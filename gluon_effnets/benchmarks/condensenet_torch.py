@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Dict
 
 import numpy as np
@@ -19,7 +18,7 @@ else:
     torch = optional_import("torch", extra="torch", why="the same network in PyTorch")
     nn, functional = torch.nn, torch.nn.functional
 
-__all__ = ["save_program", "torch_variants"]
+__all__ = ["torch_variants"]
 
 
 def torch_variants(net: CondenseNet, x: np.ndarray) -> Dict[str, Callable[[], np.ndarray]]:
@@ -29,12 +28,6 @@ def torch_variants(net: CondenseNet, x: np.ndarray) -> Dict[str, Callable[[], np
         twin = _Net(net, matrix).eval()
         calls[variant] = torch.no_grad()(lambda twin=twin: twin(image).numpy())
     return calls
-
-
-def save_program(net: CondenseNet, x: np.ndarray, path: Path) -> Path:
-    """Write a condensed network with scatter-add, for images of the shape of `x`, as a program of `torch.export`."""
-    torch.export.save(torch.export.export(_Net(net, matrix=False).eval(), (torch.from_numpy(x),)), path)
-    return path
 
 
 def _tensor(param) -> torch.Tensor:

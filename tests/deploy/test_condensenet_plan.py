@@ -183,7 +183,7 @@ def test_costs_decide(monkeypatch):
 
 
 def test_the_other_python_of_the_comparison(tmp_path, capsys):
-    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
     python = tmp_path / "python"
     rows = [["plain", "openvino", [4.0, 6.0], 0.0], ["aligned, for openvino", "openvino", [2.0, 2.0], 1e-6]]
     python.write_text(f"#!/bin/sh\necho log\necho '{json.dumps({'versions': {'openvino': '9'}, 'rows': rows})}'\n")

@@ -53,24 +53,21 @@ class _Parts(NamedTuple):
     index : the channels in the order in which the groups read them.
     affine : BN of every channel in `index`.
     reduce : the 1x1 convolution of these with the BN behind it, its outputs group by group.
-    order : which of the outputs the 3x3 convolution has in each place; the shuffle.
     """
 
     layer: DenseLayer
     index: np.ndarray
     affine: Affine
     reduce: Filter
-    order: np.ndarray
 
     @classmethod
     def of(cls, layer: DenseLayer) -> _Parts:
         conv, norm = layer.reduce.conv, Affine.of_layer(layer.bn)
         hidden, groups = conv.weight.shape[0], conv._kwargs["num_group"]
-        order = np.arange(hidden).reshape(groups, -1).T.ravel()
-        place = np.argsort(order)
+        place = np.arange(hidden).reshape(-1, groups).T.ravel()  # behind the shuffle
         unshuffled = Affine(norm.scale[place], norm.shift[place])
         reduce = Filter(*unshuffled.folded(convolution_weight(conv)), 1, groups, not isinstance(layer.act, HardSwish))
-        return cls(layer, layer.reduce.index.data().asnumpy(), Affine.of_layer(layer.reduce.bn), reduce, order)
+        return cls(layer, layer.reduce.index.data().asnumpy(), Affine.of_layer(layer.reduce.bn), reduce)
 
     def over_all(self, channels: int) -> _Parts:
         """The same for a map in which all channels stand once, in order: weights of zero for those not selected."""
@@ -93,14 +90,14 @@ class _Layer(HybridBlock):
     def __init__(self, parts: _Parts, variant: Variant, format: str):
         super().__init__()
         layer, channels = parts.layer, parts.layer.reduce.in_channels
-        relu, in_mxnet = parts.reduce.relu, format == "mxnet"
+        relu, groups, in_mxnet = parts.reduce.relu, parts.reduce.groups, format == "mxnet"
         if variant.product == "dense":
             parts = parts.over_all(channels)
         with self.name_scope():
             self.read, reduce = _reading(parts, channels, in_mxnet)
             self.reduce = reduce.layer()
             self.act = None if relu else HardSwish()
-            self.spatial = spatial(layer.conv, parts.order, variant.spatial, in_mxnet)
+            self.spatial = spatial(layer.conv, groups, variant.spatial, in_mxnet)
             self.se = inference_copy(layer.se) if layer.se is not None else None
             self.update = None
             if layer.update is not None:

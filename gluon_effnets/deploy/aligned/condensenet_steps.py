@@ -9,7 +9,7 @@ import numpy as np
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from ...nn import CondensedReactivation, HardSwish, concat_channels, plain_layout, select_channels
+from ...nn import ChannelShuffle, CondensedReactivation, HardSwish, concat_channels, plain_layout, select_channels
 from ..graph.batch_norm import Affine
 from .filters import Filter
 
@@ -80,9 +80,10 @@ def activation(affine: Affine, relu: bool, in_mxnet: bool) -> HybridBlock:
     return block
 
 
-def spatial(conv: nn.Conv2D, order: np.ndarray, variant: str, in_mxnet: bool) -> HybridBlock:
-    """A 3x3 convolution behind a shuffle: the channel that it reads in place j is `order[j]` of the input."""
+def spatial(conv: nn.Conv2D, groups: int, variant: str, in_mxnet: bool) -> HybridBlock:
+    """A 3x3 convolution behind the shuffle of so many groups."""
     own = Filter(convolution_weight(conv), np.zeros(conv.weight.shape[0]), 1, conv._kwargs["num_group"], False)
+    order = np.arange(own.weight.shape[1] * own.groups).reshape(groups, -1).T.ravel()
     block, place = nn.HybridSequential(), np.argsort(order)
     if variant == "depthwise":
         block.add(_Depthwise(own, place))
@@ -92,7 +93,8 @@ def spatial(conv: nn.Conv2D, order: np.ndarray, variant: str, in_mxnet: bool) ->
     if own.groups == 1:
         own = own.reading(place)
     else:
-        block.add(Rows(len(order), order))
+        # A shuffle as a transposition is a little faster in MXNet, as a selection elsewhere.
+        block.add(ChannelShuffle(len(order), groups) if in_mxnet else Rows(len(order), order))
     block.add(own.transposed_layer() if variant == "transposed" else own.layer())
     return block
 
