@@ -60,7 +60,13 @@ setup(
     + [f"gluon_effnets.{folder}" for folder in data_folders],
     package_dir={f"gluon_effnets.{folder}": folder for folder in data_folders},
     package_data={
-        "gluon_effnets": ["py.typed", "native/kernels.cc", "runtime/py.typed"],
+        "gluon_effnets": [
+            "py.typed",
+            "native/kernels.cc",
+            "native/inference/*.cc",
+            "native/inference/*.h",
+            "runtime/py.typed",
+        ],
         **{f"gluon_effnets.{folder}": DATA[folder] for folder in data_folders},
     },
     entry_points={"console_scripts": ["gluon-effnets = gluon_effnets.__main__:main"]},

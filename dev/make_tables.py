@@ -383,6 +383,7 @@ TABLES = {
     "evidence_idle": lambda: evidence_table("idle"),
     "evidence_precision": lambda: evidence_table("precision"),
     "latency": latency_table,
+    "compiled": lambda: latency_tables(results("compiled")),
     "memory": lambda: memory_table(results("memory")),
     "profile": profile_table,
     "worker_faults": worker_faults_table,

@@ -9,7 +9,7 @@ from typing import Sequence, Union
 
 from ..models import get_model
 from .command import Command
-from .options import clock, clock_option, network_options, read_options
+from .options import clock, clock_option, network_options, read_options, table_format
 
 __all__ = ["COMMANDS"]
 
@@ -85,6 +85,33 @@ def _run_shortcut(args: argparse.Namespace) -> None:
     print(shortcuts_table(compare_shortcuts(args.name, args.divisors, repeats=args.repeats)))
 
 
+def _add_shuffle(parser: argparse.ArgumentParser) -> None:
+    cases = ("idle", "idle_per_block", "shufflenet")
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=cases,
+        default=cases,
+        metavar="CASE",
+        help=f"Of {', '.join(cases)} (default: all).",
+    )
+    _image_size(parser)
+    _repeats(parser, 20)
+    table_format(parser)
+    clock_option(parser)
+
+
+def _run_shuffle(args: argparse.Namespace) -> None:
+    from ..benchmarks.shuffles import compare_shuffles, shuffles_table
+
+    rows = compare_shuffles(tuple(args.networks), args.image_size or 224, args.repeats, clock(args))
+    table = shuffles_table(rows).written(args.format)
+    if args.format in ("csv", "json"):
+        print(table)
+    else:
+        _print_with_conditions(table, f"one image, {args.repeats} repetitions in turn")
+
+
 def _add_condense(parser: argparse.ArgumentParser) -> None:
     _name(parser, ["condensenet_v2_a", "condensenet_v2_b", "condensenet_v2_c"])
     _image_size(parser)
@@ -138,9 +165,10 @@ def _add_routing(parser: argparse.ArgumentParser) -> None:
     _repeats(parser, 20, "; a quarter of them for sets of images")
     parser.add_argument(
         "--form",
-        choices=("fused", "plain"),
+        choices=("compiled", "fused", "plain"),
         default="fused",
-        help="Run MXNet's graphs with oneDNN's fusions (fused, the default) or without (plain).",
+        help="Run MXNet's graphs with this package's compiled operators (compiled), with oneDNN's fusions (fused, the "
+        "default) or with neither (plain).",
     )
     parser.add_argument("--onnx", action="store_true", help="Time ONNX Runtime, too; routed also in one file.")
     clock_option(parser)
@@ -149,10 +177,15 @@ def _add_routing(parser: argparse.ArgumentParser) -> None:
 
 def _run_routing(args: argparse.Namespace) -> None:
     from ..benchmarks.routing import compare_routing, routing_table
+    from ..benchmarks.routing_stages import compare_staged_routing, staged_routing_table
 
     net = get_model(args.name, **read_options(args.option))
-    times = compare_routing(net, args.image_size, args.repeats, clock(args), args.form, args.batch, args.onnx)
-    _print_with_conditions(routing_table(times), f"{args.repeats} repetitions in turn")
+    how = (args.image_size, args.repeats, clock(args), args.form, args.batch, args.onnx)
+    if getattr(net, "num_choices", 1) > 1:
+        table = staged_routing_table(compare_staged_routing(net, *how))
+    else:
+        table = routing_table(compare_routing(net, *how))
+    _print_with_conditions(table, f"{args.repeats} repetitions in turn")
 
 
 def _add_slicing(parser: argparse.ArgumentParser) -> None:
@@ -235,6 +268,12 @@ COMMANDS = (
         f"Time the variants of MobileNeXt's divided shortcut {_ONE_THREAD}.",
         _add_shortcut,
         _run_shortcut,
+    ),
+    Command(
+        "shuffle",
+        f"Time networks with and without channel shuffles in the runtimes at hand {_ONE_THREAD}.",
+        _add_shuffle,
+        _run_shuffle,
     ),
     Command(
         "condense",

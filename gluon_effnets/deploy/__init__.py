@@ -9,6 +9,7 @@ from .export import ExportError, export, export_routed, export_subnet
 from .formats import ExportedNet, open_exported
 from .routed.files import RoutedFile, RoutedNet, load_routed
 from .routed.router import RoutedOutput, Router
+from .routed.stages import StagedRouter
 from .to_mxnet.files import load_exported
 from .to_mxnet.variants import measure_latency
 
@@ -22,6 +23,7 @@ __all__ = [
     "RoutedNet",
     "RoutedOutput",
     "Router",
+    "StagedRouter",
     "aligned",
     "condense",
     "export",

@@ -59,7 +59,13 @@ class Question(NamedTuple):
 
         Raises ValueError if its logits are not finite.
         """
-        graph = network_graph(net)
+        return cls.of_graph(network_graph(net), kind, normalized, given)
+
+    @classmethod
+    def of_graph(
+        cls, graph: StaticGraph, kind: str, normalized: np.ndarray, given: Optional[np.ndarray] = None
+    ) -> Question:
+        """Ask a graph with its arrays, as `of` asks a network."""
         run, images = cpu_function(graph), normalized if given is None else given
         [own] = run(normalized, "float32")
         if not np.isfinite(own).all():

@@ -17,6 +17,7 @@ from .description import sha256, takes_any_files
 from .formats import FORMATS, Options, find_format
 from .routed.files import RoutedExport
 from .routed.router import routed_graphs, static_subnet
+from .routed.stages import staged_graphs
 from .ways import ExportError, Net, Target, Way, require_weights, ways_of
 
 __all__ = ["ExportError", "Exported", "export", "export_routed", "export_subnet"]
@@ -134,7 +135,8 @@ def export_routed(
 ) -> Path:
     """Write a network with a gate as one graph before the decision and one per width, load them again and compare.
 
-    Returns the path of the JSON file, which `load_routed` takes.
+    A network with a gate in every stage is routed from stage to stage, in a single ONNX file alone. Returns the path of
+    the JSON file, which `load_routed` takes.
 
     Parameters
     ----------
@@ -144,8 +146,8 @@ def export_routed(
     format : 'mxnet', or 'onnx' for <prefix>-head.onnx and <prefix>-width<i>.onnx, which take any number of images.
     single_file : <prefix>.onnx holds all graphs, and takes one image at a time. For 'onnx' alone.
 
-    Raises ValueError for a network without exactly one gate and for an unknown format, ExportError if logits differ as
-    `export` does not allow, or decisions at all. Then the folder is as it was.
+    Raises ValueError for a network without a gate, with several and without `single_file`, and for an unknown format,
+    ExportError if logits differ as `export` does not allow, or decisions at all. Then the folder is as it was.
 
     Example: `load_routed(export_routed(net, "out/routed", 224))(images)`
     """
@@ -153,7 +155,9 @@ def export_routed(
     if format not in FORMATS or (single_file and format != "onnx"):
         raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}, for a single file 'onnx'")
     chosen, size = FORMATS[format], image_size or usual_size(net)
-    way = RoutedExport(net, routed_graphs(net), chosen, size, chosen.versions(), single_file)
+    several = single_file and isinstance(net, SlimmableNet) and net.num_choices > 1
+    graphs = staged_graphs(net) if several else routed_graphs(net)
+    way = RoutedExport(net, graphs, chosen, size, chosen.versions(), single_file)
     with not_left_empty(Path(prefix).parent):
         return _write([way], prefix).description
 

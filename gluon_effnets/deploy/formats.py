@@ -269,6 +269,7 @@ class _Opened:
         if description.tvm:
             how["processor"] = description.tvm["processor"]
         if description.format == _MXNET.name:
+            how["compiled"] = description.int8 is None
             how["image"] = (description.in_channels, description.image_size, description.image_size)
         self._run = formats[description.format].open(files, description.input_shape[0], trust, **how)
 

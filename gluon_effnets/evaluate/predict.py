@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 
 from ..deploy import load_routed, open_exported
+from ..deploy.compiled.run import compiled_network
 from ..deploy.description import Description
 from ..models import Card, Preprocessing, get_model
 from ..models.card import complete_preprocessing
@@ -167,7 +168,8 @@ class Classifier(_ImageClassifier):
         net.hybridize(static_alloc=True, static_shape=True)
         self.num_classes = net.num_classes
         card = net.card._replace(preprocessing=complete_preprocessing(net))
-        super().__init__(lambda x: net(mx.nd.array(x)).asnumpy(), card, image_size, weights)
+        run = compiled_network(net, mx.cpu())
+        super().__init__(lambda x: run(mx.nd.array(x)).asnumpy(), card, image_size, weights)
 
 
 class ExportedClassifier(_ImageClassifier):

@@ -13,6 +13,7 @@ import numpy as np
 from .. import _resources
 from ..complexity import count_params
 from ..deploy import load_routed, open_exported
+from ..deploy.compiled.run import compiled_network
 from ..deploy.description import Description
 from ..models import ClassificationNet, Preprocessing, get_model, model_info, params
 from ..models.card import compare_names, order_of
@@ -104,9 +105,10 @@ def open_weights(
 def subject_of(net: ClassificationNet, data: Data, weights: str, protocol: str = "") -> Subject:
     """Return a pair of `open_pair` as a subject; the classes are in the order of the data."""
     ctx = context()
+    run = compiled_network(net, ctx)
 
     def logits(batch: Batch) -> np.ndarray:
-        return net(placed(batch, ctx).data)[: batch.num_valid].astype("float32").asnumpy()
+        return run(placed(batch, ctx).data)[: batch.num_valid].astype("float32").asnumpy()
 
     about = (net.identity["model"], weights, data, logits, protocol, count_params(net))
     return Subject(*about, net.origin, data.class_names or net.classes, net)

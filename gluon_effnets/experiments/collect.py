@@ -15,6 +15,7 @@ from ..pictures import load_pyplot, save_picture
 from ..tables import Table
 from ..train.hooks.logs import read_log
 from ..train.run_folder import RESULT, read_json
+from .curve import draw_curve
 from .definition import Experiment
 from .queue import Job, command, jobs_of
 
@@ -25,6 +26,8 @@ Log = List[Dict[str, Any]]
 
 def collect(experiment: Experiment, out: Path, results: Path) -> Dict[str, Any]:
     """Write what is finished: <results>/NAME.json, NAME.png, and the logs of the runs in <results>/NAME/.
+
+    With a curve, NAME.curve.png has the score over the cost.
 
     Args:
         experiment: Whose runs.
@@ -53,6 +56,8 @@ def collect(experiment: Experiment, out: Path, results: Path) -> Dict[str, Any]:
     content = {**about, "rows": rows}
     write_text(results / f"{experiment.name}.json", json.dumps(content, indent=1) + "\n")
     _draw(experiment, curves, results / f"{experiment.name}.png")
+    if experiment.curve:
+        draw_curve(rows, experiment.curve, experiment.score, results / f"{experiment.name}.curve.png")
     return content
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .. import _resources
-from ..files.schema import Check, list_of, optional, record, table_of, text, whole
+from ..files.schema import Check, list_of, one_of, optional, record, table_of, text, whole
 from ..files.yaml_text import read_yaml
+from .curve import COSTS
 
 __all__ = ["Comparison", "Experiment", "list_experiments", "read_experiment"]
 
@@ -49,6 +50,7 @@ class Experiment(NamedTuple):
         score: The key of result.json that is compared; shares are shown in %.
         baseline: The comparison that the others are compared with.
         comparisons: The networks by name.
+        curve: The cost over which the score is drawn, too: params or madds; None: not drawn.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Experiment(NamedTuple):
     options: Dict[str, Any] = {}
     settings: Tuple[str, ...] = ()
     score: str = "top1"
+    curve: Optional[str] = None
 
     def overrides(self, comparison: Comparison, seed: int, after: str) -> List[str]:
         """What --set takes for a run; `after` is the folder of the run before it."""
@@ -96,6 +99,7 @@ _FILE = record(
         "options": table_of(_anything),
         "settings": _TEXTS,
         "score": text(),
+        "curve": one_of(*COSTS),
     },
 )
 

@@ -107,6 +107,7 @@ class Recipe:
     'module:name'.
     With mixed precision, `max_skipped_updates` in a row, whose gradients are not finite, end the run (0: never).
     `export_weights` says which weights the run exports; null: the averaged ones where the hook `ema` evaluates them.
+    `report_page` says whether the run ends with a page about it.
     `stages` make it several runs, each with the weights of the one before: the same run with the keys that a stage has
     in place of those of the recipe. Of `data` only the given settings are replaced. `split` gives these runs.
     """
@@ -128,6 +129,7 @@ class Recipe:
     evaluate_every: str = "1ep"
     checkpoint_every: str = "1ep"
     export_weights: Optional[str] = None
+    report_page: bool = True
     distributed: DistributedSettings = DistributedSettings()
     seed: int = 0
     stages: Tuple[Dict[str, Any], ...] = ()

@@ -46,7 +46,7 @@ from .stages import run_stages
 from .state import StagePlace, TrainState
 from .supervise import supervise
 
-__all__ = ["main"]
+__all__ = ["main", "read_recipe", "run_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,11 @@ def read_recipe(args: argparse.Namespace) -> Tuple[Recipe, Path]:
     overrides += [f"model={json.dumps(args.model)}"] if args.model else []
     overrides += [f"data.source={json.dumps(args.data)}"] if args.data else []
     return load_recipe(path, overrides), path
+
+
+def run_folder(args: argparse.Namespace, recipe: Recipe, path: Path) -> Path:
+    """The folder of a run with these arguments, whose recipe is of `path`."""
+    return Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
 
 
 def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
@@ -143,7 +148,7 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
     with as_mistakes("the recipe cannot be read"):
         recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
-    out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
+    out = run_folder(args, recipe, path)
 
     with contextlib.ExitStack() as stack:
         if workers.is_writer:

@@ -528,7 +528,7 @@ def test_a_broken_library_is_a_warning(monkeypatch, tmp_path):
     broken = tmp_path / "kernels-0.so"
     broken.write_bytes(b"no library")
     monkeypatch.setattr(native, "library", lambda: broken)
-    with pytest.warns(UserWarning, match="MXNet's own operators train.*native --force"):
+    with pytest.warns(UserWarning, match="MXNet's own operators are used.*native --force"):
         assert not native.load.__wrapped__()
 
 

@@ -9,8 +9,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ... import native
 from ...complexity import count, count_params
 from ...deploy.aligned.select import aligned, aligned_forms
+from ...deploy.compiled.graph import compiled_graph
 from ...deploy.graph.inference import StaticGraph, network_graph
 from ...deploy.to_mxnet.files import write_symbol_files
 from ...deploy.to_onnx.files import write_onnx_file
@@ -35,6 +37,7 @@ class Runtime(NamedTuple):
 LATENCY_RUNTIMES = {
     "mxnet": Runtime("mxnet", "plain"),
     "mxnet-fused": Runtime("mxnet", "fused"),
+    "mxnet-compiled": Runtime("mxnet", "compiled"),
     "mxnet-aligned": Runtime("mxnet", "aligned"),
     "onnxruntime": Runtime("onnxruntime", "plain"),
     "onnxruntime-aligned": Runtime("onnxruntime", "aligned"),
@@ -111,6 +114,9 @@ class Network:
         if runtime.kind == "onnxruntime":
             files = [self._int8(batch) if runtime.int8 else self._onnx(batch, align)]
             return {**shape, "files": [str(path) for path in files]}
+        if runtime.form == "compiled":
+            library, written = str(native.library()), [str(path) for path in self._compiled()]
+            return {**shape, "form": "compiled", "library": library, "files": written}
         # CondenseNets' aligned graphs are faster without fusion.
         plain = runtime.form == "plain" or (align and isinstance(self.net, CondenseNet))
         return {**shape, "form": "plain" if plain else "fused", "files": list(map(str, self._symbol(align)))}
@@ -129,6 +135,12 @@ class Network:
 
     def _symbol(self, align: Optional[str]) -> Tuple[Path, Path]:
         return write_symbol_files(*self._graph(align, "mxnet"), self.folder / str(align))
+
+    def _compiled(self) -> Tuple[Path, Path]:
+        """The files as they are after loading, with the compiled operator in them. Raises ValueError without it."""
+        if not native.load():
+            raise ValueError(f"no compiled operators: {native.remedy()}")
+        return write_symbol_files(*compiled_graph(network_graph(self.net), self.image).graph, self.folder / "compiled")
 
     def _onnx(self, batch: int, align: Optional[str], blocks: bool = True) -> Path:
         path = self.folder / f"{align}-{batch}{'' if blocks else '-unblocked'}.onnx"

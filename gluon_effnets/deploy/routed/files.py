@@ -14,12 +14,15 @@ from ...files.mistakes import sentence
 from ...models.slimmable import SlimmableNet
 from ...runtime.files import named
 from ..compare import Findings, Judgement, Question
+from ..compiled.run import compiled_where_right
 from ..description import Description, Route, as_metadata, facts_of
 from ..formats import FORMATS, Content, Format
-from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, static_block
+from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, network_graph, static_block
 from ..to_mxnet.variants import fused_where_right
 from ..to_onnx.files import onnx_runner, route_runner, write_routed_onnx_file
+from ..to_onnx.staged import write_staged_onnx_file
 from .router import RoutedGraphs, RoutedOutput, Router, gate_channels, gate_widths
+from .stages import StagedGraphs, gates_madds
 
 __all__ = ["RoutedExport", "RoutedFile", "RoutedNet", "RoutedWritten", "load_routed"]
 
@@ -59,16 +62,22 @@ class _SingleFile:
         logits, places = zip(*(self._run(images[i : i + 1]) for i in range(len(images))))
         return RoutedOutput(np.concatenate(logits), np.array(self.widths)[np.concatenate(places)])
 
-    def at_width(self, width: int, images: np.ndarray) -> np.ndarray:
-        """Return the logits at one of `widths`, whatever the gate decides: the file is loaded again for it."""
-        run, place = route_runner(self._path), self.widths.index(width)
-        return np.concatenate([run(images[i : i + 1], place) for i in range(len(images))])
+    def at_width(self, width: Union[int, Sequence[int]], images: np.ndarray) -> np.ndarray:
+        """Return the logits at one of `widths`, or on a path of one for every gate, whatever the gates decide."""
+        return self.on_paths([[width] if isinstance(width, int) else width] * len(images), images)
+
+    def on_paths(self, paths: Sequence[Sequence[int]], images: np.ndarray) -> np.ndarray:
+        """Return the logits of every image on a path of its own. The file is loaded again for it."""
+        run = route_runner(self._path)
+        places = [[self.widths.index(index) for index in path] for path in paths]
+        return np.concatenate([run(images[i : i + 1], places[i]) for i in range(len(images))])
 
 
 class RoutedFile(_SingleFile):
     """A single ONNX file with all routes: images (N, channels, H, W) -> RoutedOutput, one image after the other.
 
-    `description` says what images it wants, `widths` are the indices that its gate chooses from.
+    Of several gates the decisions are paths (N, gates). `description` says what images it wants, `widths` are the
+    indices that its gates choose from.
     """
 
     def __init__(self, path: Path, description: Description):
@@ -85,13 +94,14 @@ class RoutedFile(_SingleFile):
         return self(images).logits
 
 
-def load_routed(path, variant: str = "fused", trust: bool = False) -> Union[RoutedNet, RoutedFile]:
+def load_routed(path, variant: str = "compiled", trust: bool = False) -> Union[RoutedNet, RoutedFile]:
     """Load what `export_routed` wrote, by its JSON file, for the CPU.
 
     Parameters
     ----------
     path : <prefix>.json; the files that it names lie beside it.
-    variant : of MXNet's files, 'fused' by oneDNN, where that gives the same answers, or 'plain'.
+    variant : of MXNet's files: 'compiled' by this package's operators, where these are installed and give the same
+        answers, else 'fused'; 'fused' by oneDNN, where that gives the same answers, else 'plain'.
     trust : as of `open_exported`.
 
     Raises FileNotFoundError or ValueError if a file is missing, changed or cut short, ValueError for an unknown
@@ -129,10 +139,12 @@ def _loaded(
         if not format.has_variants:
             return format.load_files(files, trust)
         # Refuses files that cannot be loaded before the first images.
-        plain = format.load_files(files, trust, variant=variant)
-        if variant != "fused":
-            return plain
-        return fused_where_right(lambda name: format.load_files(files, trust, variant=name))
+        block = format.load_files(files, trust, variant="fused" if variant == "compiled" else variant)
+        if variant == "plain":
+            return block
+        graph = network_graph(block)
+        fused = fused_where_right(lambda name: format.load_files(files, trust, variant=name))
+        return compiled_where_right(graph, fused) if variant == "compiled" else fused
 
     return run(head), {width: run(files) for width, files in tails.items()}
 
@@ -153,11 +165,12 @@ class RoutedWritten(NamedTuple):
 class RoutedExport:
     """The export of a network with one gate: as one graph before the decision and one per width, or all in one file.
 
-    Its logits at all widths, and the decisions, are compared on random pixels.
+    With a gate in every stage all is in one file. The logits at all widths, of several gates on paths of several widths
+    too, and the decisions, are compared on random pixels.
     """
 
     net: SlimmableNet
-    graphs: RoutedGraphs
+    graphs: Union[RoutedGraphs, StagedGraphs]
     format: Format
     size: int
     versions: Dict[str, str]
@@ -166,8 +179,12 @@ class RoutedExport:
     def write(self, prefix: Path) -> RoutedWritten:
         """Write all graphs."""
         image = (self.net.in_channels, self.size, self.size)
-        head, tails = self.graphs
         metadata = as_metadata(facts_of(self.net, self.size))
+        if isinstance(self.graphs, StagedGraphs):
+            head, entries, rests, widths = self.graphs
+            path = write_staged_onnx_file(head, entries, rests, prefix, image, metadata)
+            return RoutedWritten((path,), dict.fromkeys(widths, ()))
+        head, tails = self.graphs
         if self.single_file:
             path = write_routed_onnx_file(head, list(tails.values()), prefix, image, metadata)
             return RoutedWritten((path,), dict.fromkeys(tails, ()))
@@ -193,6 +210,9 @@ class RoutedExport:
         given, compared_on = self.format.array(images), ("random pixels",)
         if not np.array_equal(loaded(given).decisions, _decisions(self.net, images)):
             return Findings(np.inf, compared_on, "the exported gate decides otherwise than the network's")
+        if isinstance(self.graphs, StagedGraphs):
+            judged = self._on_all_pairs(written)
+            return Findings(judged.difference, compared_on, judged.refused)
         worst = Judgement.worst(
             Question.of(self.net.subnet(width), f"random pixels at width {width}", images).judged(
                 as_numpy(loaded.at_width(width, given))
@@ -200,6 +220,24 @@ class RoutedExport:
             for width in loaded.widths
         )
         return Findings(worst.difference, compared_on, worst.refused)
+
+    def _on_all_pairs(self, written: RoutedWritten) -> Judgement:
+        """Compare paths that go over every graph, all pairs of widths of neighboring stages among them."""
+        widths, stages = tuple(written.tails), np.arange(len(self.net.gates))
+        number = range(len(widths))
+        places = np.array([(start + step * stages) % len(widths) for start in number for step in number])
+        masked = inference_graph(lambda x: self.net.dynamic(x, mx.sym.var("noise")).logits)
+        single, draw = _SingleFile(written.head[0], widths), np.random.RandomState(0)
+        judged = []
+        for some in np.array_split(places, len(widths)):
+            shape = (len(some), self.net.in_channels, self.size, self.size)
+            images = draw.standard_normal(shape).astype(np.float32)
+            # So large that it decides: the masked network computes all paths at once.
+            noise = mx.nd.array(1e6 * np.eye(len(widths))[some])
+            graph = StaticGraph(masked, {**cpu_arrays(self.net), "noise": noise})
+            asked = Question.of_graph(graph, "random pixels on forced paths", images)
+            judged.append(asked.judged(single.on_paths(np.array(widths)[some].tolist(), images)))
+        return Judgement.worst(judged)
 
     def describe(self, written: RoutedWritten, found: Findings) -> Description:
         """Describe files that have been compared."""
@@ -217,15 +255,19 @@ class RoutedExport:
         )
 
     def _madds(self, width: int) -> int:
-        """The multiply-adds of an image that takes a width, gate included."""
-        return count(self.net.subnet(width), self.size).madds + self.net.gates[0].madds(gate_channels(self.net))
+        """The multiply-adds of an image that takes a width, in all stages alike, gates included."""
+        whole = count(self.net.subnet(width), self.size).madds
+        if isinstance(self.graphs, StagedGraphs):
+            return whole + gates_madds(self.net, width)
+        return whole + self.net.gates[0].madds(gate_channels(self.net))
 
 
 def _decisions(net: SlimmableNet, images: np.ndarray) -> np.ndarray:
     """Return the widths that the gate itself chooses, in float32 also where the network was trained otherwise."""
     noise = mx.nd.zeros((len(images), len(net.gates), len(gate_widths(net))))
     paths = inference_graph(lambda x: net.route(x, mx.sym.var("noise")))
-    return static_block(StaticGraph(paths, {**cpu_arrays(net), "noise": noise}))(mx.nd.array(images)).asnumpy()[:, 0]
+    found = static_block(StaticGraph(paths, {**cpu_arrays(net), "noise": noise}))(mx.nd.array(images)).asnumpy()
+    return found[:, 0] if net.num_choices == 1 else found
 
 
 def _names(files: Files) -> Tuple[str, ...]:

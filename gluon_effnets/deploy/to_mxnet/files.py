@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 import mxnet as mx
 
@@ -12,6 +12,8 @@ from ...files.params_header import load_arrays
 from ...files.regular import UnreadableFileError
 from ...files.symbol_file import check_memory, load_symbol
 from ...files.write import write_arrays, write_text
+from ..compiled.run import compiled_where_right
+from ..graph.inference import network_graph
 from .variants import prepare
 
 __all__ = ["load_exported", "symbol_block", "write_symbol_files"]
@@ -54,13 +56,16 @@ def symbol_block(
     variant: str = "plain",
     trust: bool = False,
     image: Optional[Tuple[int, int, int]] = None,
-) -> mx.gluon.SymbolBlock:
+    compiled: bool = False,
+) -> Callable:
     """Load exported files as a block that runs in one of the variants of `prepare`.
 
     Parameters
     ----------
     symbol, params, trust : as of `load_exported`.
     image : shape of one image, for which the graph must fit into memory; None: it is not looked at.
+    compiled : whether the compiled operator of whole networks runs it, where it is there and gives the same answers;
+        then this is a function.
 
     Raises FileNotFoundError, or ValueError if they cannot be loaded, or for another variant.
     """
@@ -74,4 +79,6 @@ def symbol_block(
     # What MXNet raises for files of two different networks.
     except (mx.base.MXNetError, AssertionError, RuntimeError, ValueError):
         raise ValueError(f"{symbol} and {params} are no graph with its parameters, or are cut short") from None
-    return prepare(block, variant)
+    graph = network_graph(block) if compiled else None
+    prepared = prepare(block, variant)
+    return prepared if graph is None else compiled_where_right(graph, prepared)
