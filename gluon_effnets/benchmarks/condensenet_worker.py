@@ -121,7 +121,7 @@ def main() -> None:
             for label, path in {PLAIN: plain, **job["files"]}.items():
                 calls[label, name] = runtime(path, x, job["threads"])
     expected = next(iter(calls.values()))()
-    times = {key: [] for key in calls}
+    times: dict = {key: [] for key in calls}
     for number in range(job["repeats"] + 1):
         for key, call in calls.items():
             begin = clock()
