@@ -27,13 +27,15 @@ LAYERS = [
     ["evaluate"],
     ["benchmarks"],
     ["doctor", "experiments"],
+    ["search"],
     ["commands"],
 ]
 # The same for the rooms of deploy, where rooms of one line do not know each other.
 DEPLOY = [
     ["graph"],
     ["aligned", "compare", "description", "detection_images"],
-    ["compare_detections"],
+    ["compare_detections", "compiled"],
+    ["two_stages"],
     ["answers"],
     ["to_mxnet", "to_onnx", "to_tvm"],
     ["formats"],
