@@ -21,7 +21,7 @@ import detection_tables
 
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.detectors import detectors_table as detectors_latency_table
-from gluon_effnets.benchmarks.latency import latency_tables, memory_table
+from gluon_effnets.benchmarks.latency import latency_tables, measured_tables, memory_table
 from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
 from gluon_effnets.claims import PAPERS, claims_table, read_ledger, score_table
 from gluon_effnets.complexity import RULES, condensed_options, count
@@ -291,10 +291,10 @@ def dsnet_evidence_table() -> str:
 
 
 def latency_table() -> str:
-    """What `benchmark latency --json results/latency.json` measured."""
-    if not (ROOT / "results" / "latency.json").is_file():
-        return "(No measurement is part of this version.)"
-    return latency_tables(results("latency"))
+    """What `benchmark latency --add-to results/latency` measured, of every processor, the newest file of them first."""
+    measured = [json.loads(path.read_text()) for path in sorted((ROOT / "results" / "latency").glob("*.json"))]
+    measured.sort(key=lambda one: one["runs"][-1]["conditions"]["date"], reverse=True)
+    return measured_tables(measured)
 
 
 def profile_table() -> str:

@@ -58,6 +58,7 @@ SERVICE_CASES = {
     "Watched": Case(False),
 }
 DSNET = ("model=ds_mobilenet_tiny", "model_options={dropout: 0.2}")
+ONE_SHOT = ("task_options={sides: both, statistics_batches: 1}",)
 # A task remembers nothing: what it must is a parameter of the network, or a hook.
 TASK_CASES = {
     "classification": Case(False, ("task_options.label_smoothing=0.1",)),
@@ -67,6 +68,7 @@ TASK_CASES = {
     "distill": Case(False, ("task_options={{teacher: plain_tiny, weights: {weights}, label_smoothing: 0.1}}",)),
     "gate": Case(False, (*DSNET, "task_options.noise=true", "hooks.ema.decay=0.9")),
     "recalibrate": Case(False, DSNET),
+    "single_path": Case(False, ("model=mobilenet_v3_small", "model_options={multiplier: 0.25}", *ONE_SHOT)),
     "slimmable": Case(False, (*DSNET, "task_options.targets=ensemble", "hooks.ema.decay=0.9")),
 }
 # By name, and what else tells them apart; of MXNet's those that recipes are likely to have. All remember something.
