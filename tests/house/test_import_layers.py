@@ -33,7 +33,7 @@ LAYERS = [
 DEPLOY = [
     ["graph"],
     ["aligned", "compare", "description", "detection_images"],
-    ["compare_detections"],
+    ["compare_detections", "compiled"],
     ["answers"],
     ["to_mxnet", "to_onnx", "to_tvm"],
     ["formats"],
