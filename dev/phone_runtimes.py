@@ -22,8 +22,9 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 
-# Of the logits' standard deviation, of the image's side for boxes and of 1 for scores. These runtimes sum in other orders and approximate exponentials, so that the
-# bound of an export (2e-5) would be too narrow; a wrong layer is off by 1e-1 and more.
+# Of the logits' standard deviation, of the image's side for boxes and of 1 for scores. These runtimes sum in other
+# orders and approximate exponentials, so that the bound of an export (2e-5) would be too narrow;
+# a wrong layer is off by 1e-1 and more.
 TOLERANCE = 1e-3
 CONVERSION_S = 600
 Answers = List[np.ndarray]
@@ -115,6 +116,14 @@ def difference(answers: Answers, expected: Answers, scales: List[float]) -> floa
     return worst
 
 
+def copied(path: Path, out: Path) -> Path:
+    """A copy for the converter: pnnx writes beside the file that it reads, and onnx2tf replaces it."""
+    given = out / "given" / path.name
+    given.parent.mkdir(exist_ok=True)
+    shutil.copyfile(str(path), str(given))
+    return given
+
+
 def called(command: List[str], folder: Path, wanted: List[Path]) -> None:
     """Run a converter in `folder`; its exit code says too little, so that files are looked for, too."""
     for path in wanted:
@@ -160,10 +169,7 @@ def convert_ncnn(path: Path, out: Path) -> List[Path]:
     # The wheel's Python part imports torch, which ONNX files do not need; the program itself lies beside it.
     program = Path(importlib.metadata.distribution("pnnx").locate_file("pnnx")) / "pnnx"
     named = {kind: out / f"{path.stem}.{kind}" for kind in ("ncnn.param", "ncnn.bin", "pnnx.param", "pnnx.bin")}
-    # It writes simplified ONNX files beside the file that it reads, wherever its options point.
-    given = out / path.name
-    if given != path:
-        shutil.copyfile(str(path), str(given))
+    given = copied(path, out)
     options = [f"{kind.replace('.', '')}={target}" for kind, target in named.items()]
     options += [f"pnnxpy={out / path.stem}_pnnx.py", f"pnnxonnx={out / path.stem}.pnnx.onnx"]
     options += [f"ncnnpy={out / path.stem}_ncnn.py", "fp16=0"]
@@ -199,7 +205,7 @@ def convert_litert(path: Path, out: Path) -> List[Path]:
     """One .tflite file, NHWC, in float32."""
     target = out / f"{path.stem}_float32.tflite"
     program = Path(sys.executable).with_name("onnx2tf")
-    called([str(program), "-i", str(path), "-o", str(out), "-tb", "flatbuffer_direct"], out, [target])
+    called([str(program), "-i", str(copied(path, out)), "-o", str(out), "-tb", "flatbuffer_direct"], out, [target])
     return [target]
 
 

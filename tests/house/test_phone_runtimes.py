@@ -105,3 +105,10 @@ def test_the_runtime_itself(name, script, exported, tmp_path):
         except script.importlib.metadata.PackageNotFoundError:
             pytest.skip(f"needs the optional wheel {package}")
     assert script.main([name, str(exported / "net.onnx"), "--out", str(tmp_path)]) == 0
+
+
+@pytest.mark.fast
+def test_converters_that_replace_their_input_get_a_copy(script, exported, tmp_path):
+    path = exported / "net.onnx"
+    copy = script.copied(path, tmp_path)
+    assert copy != path and copy.read_bytes() == path.read_bytes()
