@@ -15,7 +15,7 @@ REQUIRES = ["numpy>=1.20,<1.24", "gluoncv==0.10.5.post0", "tqdm", "PyYAML>=5.4"]
 EXTRAS = runpy.run_path(str(ROOT / "gluon_effnets" / "_requirements.py"))["EXTRAS"]
 
 # In the repository these folders lie beside the package; in an installed wheel, inside it.
-DATA = {"configs": ["*.yaml"], "results": ["*.json"]}
+DATA = {"configs": ["*.yaml", "experiments/*.yaml"], "results": ["*.json", "claims/*.yaml", "experiments/*.json"]}
 
 
 def read_version() -> str:
@@ -42,6 +42,17 @@ setup(
     long_description_content_type="text/markdown",
     author="The gluon_effnets authors",
     license="Apache-2.0",
+    keywords="image classification, object detection, efficient networks, MXNet, Gluon, ONNX, Horovod",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 12)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
     python_requires=">=3.8,<3.12",
     install_requires=REQUIRES,
     extras_require=EXTRAS,
@@ -49,7 +60,13 @@ setup(
     + [f"gluon_effnets.{folder}" for folder in data_folders],
     package_dir={f"gluon_effnets.{folder}": folder for folder in data_folders},
     package_data={
-        "gluon_effnets": ["py.typed", "native/kernels.cc", "runtime/py.typed"],
+        "gluon_effnets": [
+            "py.typed",
+            "native/kernels.cc",
+            "native/inference/*.cc",
+            "native/inference/*.h",
+            "runtime/py.typed",
+        ],
         **{f"gluon_effnets.{folder}": DATA[folder] for folder in data_folders},
     },
     entry_points={"console_scripts": ["gluon-effnets = gluon_effnets.__main__:main"]},

@@ -137,7 +137,7 @@ step "gluon_effnets" "${pip[@]}" install --no-deps --no-build-isolation -e .
 step "start of MXNet" .venv/bin/python -W ignore -c 'import mxnet'
 say "  operators for training"
 .venv/bin/python -W ignore -m gluon_effnets native >>"$log" 2>&1 </dev/null ||
-    say "$(tail -n 1 "$log")" "Training works without them, more slowly on a CPU (log: $log)."
+    say "$(tail -n 1 "$log")" "All works without them, more slowly on a CPU (log: $log)."
 find_wheel >/dev/null && say "  $horovod" || say "  $horovod (compiled once, some minutes)"
 rm -f .venv/horovod.failed
 if ! install_horovod >"$horovod_log" 2>&1 </dev/null; then

@@ -51,6 +51,9 @@ STAGES = (
     "stages.gate.task_options.madds_weight=500000.0",
 )
 DS_NET = {"model": "ds_mobilenet_tiny", "recipe": "configs/ds_mobilenet_v1.cifar10.yaml"}
+FAR = "far widths, SGS"
+SPREAD = {**DS_NET, "model": "ds_mobilenet_spread"}
+SPREAD_STAGES = (*STAGES[:3], "stages.gate.duration=2ep", STAGES[-1])
 # In a thousand updates the authors' average is that of the random start: a teacher that knows nothing.
 SLOW = ("stages.supernet.hooks={ema: {decay: 0.997, warmup: false}}",)
 DISTILL = ("stages.supernet.task_options.targets=distill", "stages.supernet.hooks={}")
@@ -102,6 +105,15 @@ GROUPS: Dict[str, Dict[str, Run]] = {
         "distillation, SGS": Run(**DS_NET, settings=(*STAGES, *DISTILL)),
         "IEB, Gumbel": Run("ds_mobilenet_tiny", settings=("task_options.targets=gumbel",), gate_of="IEB, SGS"),
         "IEB, SGS, separate heads": Run("ds_mobilenet_tiny", {"gate_heads": "separate"}, (), gate_of="IEB, SGS"),
+        "IEB, SGS, ratio head": Run("ds_mobilenet_tiny", {"gate_output": "ratio"}, (), gate_of="IEB, SGS"),
+    },
+    # Widths that are far apart, so that a choice between them is worth something: routed accuracy at its mean cost
+    # beside that of every fixed width, the widest among them.
+    "dsnet_spread": {
+        "far widths, SGS": Run(**SPREAD, settings=SPREAD_STAGES),
+        "far widths, Gumbel": Run("ds_mobilenet_spread", {}, ("task_options.targets=gumbel",), gate_of=FAR),
+        "far widths, ratio head": Run("ds_mobilenet_spread", {"gate_output": "ratio"}, (), gate_of=FAR),
+        "far widths, separate heads": Run("ds_mobilenet_spread", {"gate_heads": "separate"}, (), gate_of=FAR),
     },
 }
 
@@ -212,7 +224,7 @@ def collect(group: str, out: Path, seeds) -> None:
         )
         if group == "condensenet":
             row.update(reuse(run, folder, logs / f"cifar10.{folder.name}.reuse.png"))
-        if group == "dsnet":
+        if group in ("dsnet", "dsnet_spread"):
             row.update(widths_and_routes(folder, result))
             if run.recipe:
                 # What is compared are the supernets; the gates' log has few lines.

@@ -18,6 +18,7 @@ RULES = {
     "conv_fc": "multiply-adds of convolutions and fully connected layers; everything else is free",
     "conv": "the same without fully connected layers, as if the network ended before its classifier",
     "conv_fc_relu_pool": "conv_fc, plus one per bias addition, per ReLU output and per input of a global pooling",
+    "conv_fc_pool": "conv_fc, plus one per value that an average pooling reads (as in the code of DS-Net)",
     "condensenet": "conv_fc, plus one per bias addition, per ReLU and h-sigmoid output and per value that a pooling "
     "reads, and two per sigmoid output; BN, products, sums, index and shuffle are free (as in the authors' scripts)",
     "condensenetv2": "the same without biases",
@@ -128,8 +129,9 @@ def _hard_sigmoid(attrs, inputs, output, rule):
 
 def _pooling(attrs, inputs, output, rule):
     if attrs.get("global_pool") == "True":
-        return math.prod(inputs[0]) if rule in _WITH_RELU else 0
-    return math.prod(output) * math.prod(literal_eval(attrs["kernel"])) if rule in _CONDENSENETS else 0
+        return math.prod(inputs[0]) if rule in (*_WITH_RELU, "conv_fc_pool") else 0
+    counted = rule in _CONDENSENETS or (rule == "conv_fc_pool" and attrs.get("pool_type") == "avg")
+    return math.prod(output) * math.prod(literal_eval(attrs["kernel"])) if counted else 0
 
 
 def _fully_connected(attrs, inputs, output, rule):

@@ -26,9 +26,13 @@ def load_pyplot(why: str) -> Any:
 
 
 def save_picture(figure: Any, path: Any, dpi: int = 120) -> None:
-    """Write a figure to a file, in folders made as needed, and close it."""
+    """Write a figure to a file, in folders made as needed, or as a PNG to an open one, and close it."""
     from matplotlib import pyplot
 
+    if isinstance(path, io.BytesIO):
+        figure.savefig(path, dpi=dpi, format="png")
+        pyplot.close(figure)
+        return
     path, drawn = Path(path if Path(path).suffix else f"{path}.png"), io.BytesIO()
     make_folder(path.parent)
     try:

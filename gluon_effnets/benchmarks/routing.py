@@ -6,13 +6,14 @@ import functools
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..complexity import count
+from ..deploy.compiled.run import compiled_where_right
 from ..deploy.export import export_routed
 from ..deploy.graph.inference import Array, network_graph, static_block
 from ..deploy.graph.static import static_graph
@@ -22,17 +23,27 @@ from ..deploy.to_mxnet.variants import prepare
 from ..deploy.to_onnx.files import onnx_runner, write_onnx_file
 from ..models import ModelInfo, get_model
 from ..models.slimmable import Gating, SlimmableNet
+from ..nn.gate import DoubleHeadedGate
 from ..nn.init import initialize_like_trained
 from ..tables import Table
-from ..timing import time_interleaved
+from ..timing import speedup, time_interleaved
 
-__all__ = ["RoutingRow", "RoutingTimes", "compare_routing", "mix_decisions", "routing_table"]
+__all__ = [
+    "RoutingRow",
+    "RoutingTimes",
+    "compare_routing",
+    "features_of",
+    "mix_decisions",
+    "routing_table",
+    "run_each",
+    "separating_weights",
+]
 
 BASELINE = "mobilenet_v1_x1_0"
 
 
 class RoutingRow(NamedTuple):
-    """Milliseconds for a call. `images`: what it runs on. `madds`: mean of an image."""
+    """Milliseconds for a call. `images`: what it runs on; `madds`: mean of an image; `samples`: every repetition's."""
 
     runtime: str
     network: str
@@ -40,6 +51,7 @@ class RoutingRow(NamedTuple):
     minimum: float
     median: float
     madds: float
+    samples: Tuple[float, ...]
 
 
 class RoutingTimes(NamedTuple):
@@ -75,17 +87,27 @@ def mix_decisions(net: SlimmableNet, images: mx.nd.NDArray) -> None:
     x = images
     for block in before:
         x = block(x)
-    pooled, head = gate.pool(x), net.gates[0]
-    reads = gate if head.reduce is None else head
-    features = reads.act(reads.reduce(pooled)).asnumpy().reshape(len(images), -1).astype(np.float64)
+    weights = separating_weights(features_of(gate, x), _gating(net).num_candidates)
+    net.gates[0].gate.weight.set_data(weights)
+
+
+def features_of(gate: DoubleHeadedGate, maps: mx.nd.NDArray) -> np.ndarray:
+    """What the slimming head of a gate decides by, (N, reduced), for maps (N, C, H, W)."""
+    head = gate.head
+    assert head is not None, "a gate that decides"
+    reads: Any = gate if head.reduce is None else head
+    return reads.act(reads.reduce(gate.pool(maps))).asnumpy().reshape(len(maps), -1).astype(np.float64)
+
+
+def separating_weights(features: np.ndarray, candidates: int) -> mx.nd.NDArray:
+    """The weights of a slimming head with which features (N, reduced) take all candidates, about equally many each."""
     direction = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)[2][0]
     position = features @ direction
-    candidates = _gating(net).num_candidates
     points = np.quantile(position, (np.arange(candidates) + 0.5) / candidates)
     # The head has no bias: these weights give 1 for every image instead.
-    one = np.linalg.lstsq(features, np.ones(len(images)), rcond=None)[0]
+    one = np.linalg.lstsq(features, np.ones(len(features)), rcond=None)[0]
     weights = 2 * points[:, None] * direction - points[:, None] ** 2 * one
-    head.gate.weight.set_data(mx.nd.array((weights / np.abs(weights).max())[:, :, None, None]))
+    return mx.nd.array((weights / np.abs(weights).max())[:, :, None, None])
 
 
 def compare_routing(
@@ -123,7 +145,7 @@ def compare_routing(
     compared = [f"static, width {width}" for width in sorted({_widest(net), net.num_widths - 1})]
     compared += ["masked", BASELINE]
     cases = [case for runtime in runtimes for case in _of_all_images(runtime, compared, madds)]
-    rows += _timed(cases, max(1, repeats // 4), clock)
+    rows += _timed(cases, max(min(repeats, 6), repeats // 4), clock)
     widths, numbers = np.unique(decisions, return_counts=True)
     return RoutingTimes(rows, dict(zip(widths.tolist(), numbers.tolist())))
 
@@ -146,7 +168,9 @@ def _widths(net: SlimmableNet) -> List[int]:
 def _in_mxnet(net: SlimmableNet, statics: Dict[str, HybridBlock], variant: str, images: mx.nd.NDArray) -> _Runtime:
     ways = {}
     for name, block in statics.items():
-        ways[name] = prepare(static_block(static_graph(*network_graph(block))), variant)
+        graph = static_graph(*network_graph(block))
+        prepared = prepare(static_block(graph), "fused" if variant == "compiled" else variant)
+        ways[name] = compiled_where_right(graph, prepared) if variant == "compiled" else prepared
     net.hybridize(static_alloc=True, static_shape=True)
     ways["masked"] = lambda x: net.dynamic(x).logits
     return _Runtime("MXNet", images, ways, {"routed": Router.of(net, variant)})
@@ -168,7 +192,7 @@ def _of_one_image(runtime: _Runtime, madds: Dict[str, float], decisions: np.ndar
     images = runtime.images
 
     def case(name: str, run: Callable, place: int, cost: float) -> _Case:
-        return _Case(runtime.name, name, "1", functools.partial(_run_each, run, [images[place : place + 1]]), cost)
+        return _Case(runtime.name, name, "1", functools.partial(run_each, run, [images[place : place + 1]]), cost)
 
     cases = [case(name, run, 0, madds[name]) for name, run in runtime.static.items()]
     for name, router in runtime.routers.items():
@@ -185,13 +209,13 @@ def _of_all_images(runtime: _Runtime, compared: List[str], madds: Dict[str, floa
     for name, run in {**ways, **runtime.routers}.items():
         cost = madds.get(name, madds["routed"])
         if name != "routed in one file":
-            cases.append(_Case(runtime.name, name, f"1 x {number}", functools.partial(_run_each, run, [images]), cost))
+            cases.append(_Case(runtime.name, name, f"1 x {number}", functools.partial(run_each, run, [images]), cost))
         if name != "masked":
-            cases.append(_Case(runtime.name, name, f"{number} x 1", functools.partial(_run_each, run, singles), cost))
+            cases.append(_Case(runtime.name, name, f"{number} x 1", functools.partial(run_each, run, singles), cost))
     return cases
 
 
-def _run_each(run: Callable[[Array], Union[Array, RoutedOutput]], inputs: List[Array]) -> None:
+def run_each(run: Callable[[Array], Union[Array, RoutedOutput]], inputs: List[Array]) -> None:
     """Run one input after the other, and wait for each: MXNet computes behind the call's back."""
     for x in inputs:
         output = run(x)
@@ -205,7 +229,9 @@ def _timed(cases: List[_Case], repeats: int, clock) -> List[RoutingRow]:
     rows = []
     for case in cases:
         found = times[case[:3]]
-        rows.append(RoutingRow(case.runtime, case.network, case.images, found.minimum, found.median, case.madds))
+        rows.append(
+            RoutingRow(case.runtime, case.network, case.images, found.minimum, found.median, case.madds, found.samples)
+        )
     return rows
 
 
@@ -225,15 +251,15 @@ def _comparisons(runtime: str, rows: Dict[Tuple[str, str], RoutingRow]) -> List[
     baseline, lines = rows[BASELINE, "1"], []
     for (name, images), row in rows.items():
         if name.startswith("routed") and images == "1":
-            ratio = row.minimum / rows[f"static, width {name.split()[-1]}", "1"].minimum
-            faster = baseline.minimum / row.minimum
-            lines.append(f"{runtime}, {name}: {ratio:.3f} of the static time, {faster:.2f} x {BASELINE}'s speed")
+            static = f"static, width {name.split()[-1]}"
+            over = [
+                speedup(row.samples, rows[static, "1"].samples).over(static),
+                speedup(row.samples, baseline.samples).over(BASELINE),
+            ]
+            lines.append(f"{runtime}, {name}: {', '.join(over)}")
     for (name, images), row in rows.items():
         if images != "1" and name.startswith("static, width"):
             routed = rows["routed", images]
-            faster, fewer = row.minimum / routed.minimum, row.madds / routed.madds
-            lines.append(
-                f"{runtime}, routed, {images}: {faster:.2f} times as fast as {name}, of {fewer:.2f} times fewer MAdds "
-                f"({faster / fewer:.2f})"
-            )
+            faster, fewer = speedup(routed.samples, row.samples), row.madds / routed.madds
+            lines.append(f"{runtime}, routed, {images}: {faster.over(name)}, with {fewer:.2f} times fewer MAdds")
     return lines

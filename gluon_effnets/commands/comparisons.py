@@ -9,7 +9,7 @@ from typing import Sequence, Union
 
 from ..models import get_model
 from .command import Command
-from .options import clock, clock_option, network_options, read_options
+from .options import clock, clock_option, network_options, read_options, table_format
 
 __all__ = ["COMMANDS"]
 
@@ -85,18 +85,75 @@ def _run_shortcut(args: argparse.Namespace) -> None:
     print(shortcuts_table(compare_shortcuts(args.name, args.divisors, repeats=args.repeats)))
 
 
+def _add_shuffle(parser: argparse.ArgumentParser) -> None:
+    cases = ("idle", "idle_per_block", "shufflenet")
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=cases,
+        default=cases,
+        metavar="CASE",
+        help=f"Of {', '.join(cases)} (default: all).",
+    )
+    _image_size(parser)
+    _repeats(parser, 20)
+    table_format(parser)
+    clock_option(parser)
+
+
+def _run_shuffle(args: argparse.Namespace) -> None:
+    from ..benchmarks.shuffles import compare_shuffles, shuffles_table
+
+    rows = compare_shuffles(tuple(args.networks), args.image_size or 224, args.repeats, clock(args))
+    table = shuffles_table(rows).written(args.format)
+    if args.format in ("csv", "json"):
+        print(table)
+    else:
+        _print_with_conditions(table, f"one image, {args.repeats} repetitions in turn")
+
+
 def _add_condense(parser: argparse.ArgumentParser) -> None:
     _name(parser, ["condensenet_v2_a", "condensenet_v2_b", "condensenet_v2_c"])
     _image_size(parser)
     _repeats(parser, 20)
     clock_option(parser)
+    parser.add_argument(
+        "--torch-python",
+        metavar="PATH",
+        help="Time the files for ONNX Runtime and OpenVINO alone, in this Python, beside the network that is written "
+        "in PyTorch and exported there. It needs torch, onnxscript, and onnxruntime or openvino.",
+    )
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="Images, with --torch-python (default: 1).")
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="Threads, with --torch-python (default: 1)."
+    )
 
 
 def _run_condense(args: argparse.Namespace) -> None:
+    if args.torch_python:
+        _run_runtimes(args)
+        return
+    if (args.batch, args.threads) != (1, 1):
+        raise ValueError("--batch and --threads are for --torch-python; threads of the rest are OMP_NUM_THREADS")
     from ..benchmarks.condensenet_variants import compare_variants, variants_table
 
     rows = [row for name in args.names for row in compare_variants(name, args.image_size, args.repeats, clock(args))]
     _print_with_conditions(variants_table(rows), f"one image, {args.repeats} repetitions in turn")
+
+
+def _run_runtimes(args: argparse.Namespace) -> None:
+    from ..benchmarks.condensenet_runtimes import compare_runtimes, runtimes_table
+
+    options = {"image_size": args.image_size, "batch": args.batch, "threads": args.threads, "repeats": args.repeats}
+    rows, versions = [], {}
+    for name in args.names:
+        found, versions = compare_runtimes(name, args.torch_python, clock=clock(args).__name__, **options)
+        rows += found
+    used = ", ".join(f"{name} {version}" for name, version in versions.items())
+    _print_with_conditions(
+        runtimes_table(rows),
+        f"{args.batch} image(s), {args.threads} thread(s), {args.repeats} repetitions in turn, {used}",
+    )
 
 
 def _add_routing(parser: argparse.ArgumentParser) -> None:
@@ -105,12 +162,13 @@ def _add_routing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=int, default=32, metavar="N", help="Number of images with mixed decisions (default: 32)."
     )
-    _repeats(parser, 20, "; a quarter of them for sets of images")
+    _repeats(parser, 20, "; a quarter of them, but at least 6, for sets of images")
     parser.add_argument(
         "--form",
-        choices=("fused", "plain"),
+        choices=("compiled", "fused", "plain"),
         default="fused",
-        help="Run MXNet's graphs with oneDNN's fusions (fused, the default) or without (plain).",
+        help="Run MXNet's graphs with this package's compiled operators (compiled), with oneDNN's fusions (fused, the "
+        "default) or with neither (plain).",
     )
     parser.add_argument("--onnx", action="store_true", help="Time ONNX Runtime, too; routed also in one file.")
     clock_option(parser)
@@ -119,10 +177,15 @@ def _add_routing(parser: argparse.ArgumentParser) -> None:
 
 def _run_routing(args: argparse.Namespace) -> None:
     from ..benchmarks.routing import compare_routing, routing_table
+    from ..benchmarks.routing_stages import compare_staged_routing, staged_routing_table
 
     net = get_model(args.name, **read_options(args.option))
-    times = compare_routing(net, args.image_size, args.repeats, clock(args), args.form, args.batch, args.onnx)
-    _print_with_conditions(routing_table(times), f"{args.repeats} repetitions in turn")
+    how = (args.image_size, args.repeats, clock(args), args.form, args.batch, args.onnx)
+    if getattr(net, "num_choices", 1) > 1:
+        table = staged_routing_table(compare_staged_routing(net, *how))
+    else:
+        table = routing_table(compare_routing(net, *how))
+    _print_with_conditions(table, f"{args.repeats} repetitions in turn")
 
 
 def _add_slicing(parser: argparse.ArgumentParser) -> None:
@@ -205,6 +268,12 @@ COMMANDS = (
         f"Time the variants of MobileNeXt's divided shortcut {_ONE_THREAD}.",
         _add_shortcut,
         _run_shortcut,
+    ),
+    Command(
+        "shuffle",
+        f"Time networks with and without channel shuffles in the runtimes at hand {_ONE_THREAD}.",
+        _add_shuffle,
+        _run_shuffle,
     ),
     Command(
         "condense",

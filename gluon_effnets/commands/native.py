@@ -1,4 +1,4 @@
-"""The command `native`: the operators for training on a CPU, compiled for this processor."""
+"""The command `native`: the operators for training and inference on a CPU, compiled for this processor."""
 
 from __future__ import annotations
 
@@ -31,4 +31,6 @@ def run(args: argparse.Namespace) -> None:
         print(f"{native.SWITCH}=0 in the environment keeps them from being used")
 
 
-COMMAND = Command("native", "Compile the operators that make training on a CPU faster.", add_arguments, run)
+COMMAND = Command(
+    "native", "Compile operators that make training and MXNet's exports faster on a CPU.", add_arguments, run
+)

@@ -1,4 +1,4 @@
-"""The command `table`: the tables of a paper, printed beside computed."""
+"""The command `table`: the tables of a paper, printed beside computed and measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ __all__ = ["COMMAND"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `table`."""
-    parser.add_argument("paper", help="The paper by its network: shufflenet.")
+    parser.add_argument(
+        "paper", help="The paper by its network: idleblock, mobilenext, condensenetv2, dsnet or shufflenet."
+    )
     parser.add_argument("--number", type=int, metavar="N", help="Show this table alone (default: all of the paper).")
     table_format(parser, exact="csv takes one table")
 
@@ -33,11 +35,13 @@ def run(args: argparse.Namespace) -> None:
     else:
         space = "\n" if args.format == "markdown" else ""
         for table in tables:
-            title = f"{table.paper}, table {table.number}: {table.title}"
-            print(f"{title}\n{space}{computed_table(table).written(args.format)}")
+            print(f"{table.heading}\n{space}{computed_table(table).written(args.format)}")
             print(f"{space}{table.note}\n" if table.note else "", flush=True)
 
 
 COMMAND = Command(
-    "table", "Show the tables of a paper: what was printed beside what is computed here.", add_arguments, run
+    "table",
+    "Show the tables of a paper: what was printed beside what is computed and was measured here.",
+    add_arguments,
+    run,
 )

@@ -1,4 +1,4 @@
-"""The commands `plot reuse` and `plot routes`: pictures of trained weights."""
+"""The commands `plot reuse`, `plot routes` and `plot field`: pictures of networks and their weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from .. import get_model
 from .command import Command, Group
-from .options import data_options, network_options, read_options
+from .options import data_options, network_options, read_options, table_format
 
 __all__ = ["COMMANDS"]
 
@@ -61,9 +61,37 @@ def run_routes(args: argparse.Namespace) -> None:
         print(f"{route.picture}: {route.title}")
 
 
+def add_field_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `plot field`."""
+    parser.add_argument("name", help="The model, of MBBlocks and IdleBlocks, such as idle_mbv3.")
+    parser.add_argument("out", help="The PNG file to write.")
+    parser.add_argument("--weights", metavar="FILE", help="Trained weights (default: random ones).")
+    parser.add_argument(
+        "--orders",
+        nargs="+",
+        choices=("left", "right", "alternate"),
+        metavar="ORDER",
+        help="Compare these orders of the active sides of IdleBlocks (default, without --weights: left alternate).",
+    )
+    parser.add_argument("--image-size", type=int, metavar="N", help="Side of the images (default: the model's).")
+    parser.add_argument("--images", type=int, default=8, metavar="N", help="Random images (default: 8).")
+    network_options(parser)
+    table_format(parser)
+
+
+def run_field(args: argparse.Namespace) -> None:
+    """Draw what channels can see and do see, and print the former."""
+    from ..evaluate.receptive_field import compare_orders, draw_fields, field_table
+
+    options = read_options(args.option)
+    nets, size = compare_orders(args.name, args.orders, args.weights, args.image_size, args.images, options)
+    draw_fields(nets, args.out, size)
+    print(field_table([net[:2] for net in nets]).written(args.format))
+
+
 COMMANDS = Group(
     "plot",
-    "Draw pictures of trained weights.",
+    "Draw pictures of networks and trained weights.",
     (
         Command(
             "reuse",
@@ -76,6 +104,12 @@ COMMANDS = Group(
             "Draw evaluation images by the width that the gates choose for them.",
             add_routes_arguments,
             run_routes,
+        ),
+        Command(
+            "field",
+            "Draw what the channels of a network with IdleBlocks can see of an image, and do see.",
+            add_field_arguments,
+            run_field,
         ),
     ),
 )

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 from typing import Optional, Sequence
 
+from ..files.mistakes import sentence
 from .command import Command, Parser
 from .options import DATA_KINDS
 
 __all__ = ["COMMAND", "main", "parse"]
+
+log = logging.getLogger(__name__)
+
+_MOST_IMAGES = 20_000  # of an evaluation that a run of a CPU may end with once more
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +43,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train as the arguments say; return the exit code."""
     # The trainer takes a second to import.
+    from ..train.exit_codes import FINISHED, is_supervised
     from ..train.run import main
 
-    return main(args)
+    code = main(args)
+    is_writer = os.environ.get("HOROVOD_RANK", "0") == "0" and (is_supervised() or not args.restarts)
+    if code == FINISHED and is_writer:
+        _write_page(args)
+    return code
+
+
+def _write_page(args: argparse.Namespace) -> None:
+    """Leave a page about the run; what stands against it is told and costs nothing else."""
+    from ..evaluate.run_page import REPORT, answers_of, read_run, run_page
+    from ..evaluate.worst import write_page
+    from ..train.run import read_recipe, run_folder
+
+    recipe, path = read_recipe(args)
+    if not recipe.report_page:
+        return
+    page = run_folder(args, recipe, path) / REPORT
+    try:
+        run = read_run(page.parent)
+        answered = answers_of(run) if run.result.get("images", 0) <= _MOST_IMAGES else None
+        write_page(run_page(run, answered), page)
+        print(f"report             {page}")
+    except Exception as error:
+        log.warning("no page about the run was written: %s", sentence(error))
 
 
 COMMAND = Command(

@@ -129,7 +129,8 @@ class Description:
             return None
         times = ", ".join(f"{variant} {value:.2f} ms" for variant, value in self.milliseconds.items())
         wrong = "" if "fused" in self.milliseconds else f" ({self.fusion_refused or 'fused gives other logits'})"
-        return f"one image on this CPU: {times}{wrong}; predict runs it {'fused' if self.fused else 'plain'}"
+        chosen = "fused" if self.fused else "plain"
+        return f"one image on this CPU: {times}{wrong}; without compiled operators predict runs it {chosen}"
 
     def save(self, path: Path) -> None:
         """Write the JSON file."""
@@ -249,7 +250,7 @@ _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
     *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),
 )
-_NEWER_ROUTED_KEYS = ("names", "crop_first", "origin")
+_NEWER_ROUTED_KEYS = ("names", "crop_first", "origin", "task", "outputs", "selection")
 
 
 def _anything(value: Any, where: str) -> None:

@@ -152,9 +152,13 @@ def _native(mxnet: Dict[str, Any]) -> Iterator[Finding]:
     if native["off"]:
         yield note(subject, "switched off by GLUON_EFFNETS_NATIVE=0", "unset GLUON_EFFNETS_NATIVE")
     elif native["loaded"]:
-        yield fine(subject, "there, for training on this processor")
+        yield fine(subject, "there, for training and inference on this processor")
     else:
-        yield note(subject, "not there; training is slower on this processor", "python -m gluon_effnets native")
+        yield note(
+            subject,
+            "not there; training and exports for MXNet are slower on this processor",
+            "python -m gluon_effnets native",
+        )
 
 
 def _horovod(mxnet: Dict[str, Any]) -> Iterator[Finding]:

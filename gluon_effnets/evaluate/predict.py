@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 
 from ..deploy import load_routed, open_exported
+from ..deploy.compiled.run import compiled_network
 from ..deploy.description import Description
 from ..models import Card, Preprocessing, get_model
 from ..models.card import complete_preprocessing
@@ -167,7 +168,8 @@ class Classifier(_ImageClassifier):
         net.hybridize(static_alloc=True, static_shape=True)
         self.num_classes = net.num_classes
         card = net.card._replace(preprocessing=complete_preprocessing(net))
-        super().__init__(lambda x: net(mx.nd.array(x)).asnumpy(), card, image_size, weights)
+        run = compiled_network(net, mx.cpu())
+        super().__init__(lambda x: run(mx.nd.array(x)).asnumpy(), card, image_size, weights)
 
 
 class ExportedClassifier(_ImageClassifier):
@@ -190,7 +192,8 @@ class ExportedClassifier(_ImageClassifier):
         about = Description.read(path)
         if about.task:
             raise ValueError(f"{path} describes a detector, which has no logits; open_exported runs it")
-        logits = load_routed(path, trust=trust).logits if about.routes else open_exported(path, trust)
+        opened: Any = load_routed(path, trust=trust) if about.routes else open_exported(path, trust)
+        logits = opened.logits if about.routes else opened
         require_images(about.in_channels, about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):

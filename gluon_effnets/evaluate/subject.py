@@ -13,6 +13,7 @@ import numpy as np
 from .. import _resources
 from ..complexity import count_params
 from ..deploy import load_routed, open_exported
+from ..deploy.compiled.run import compiled_network
 from ..deploy.description import Description
 from ..models import ClassificationNet, Preprocessing, get_model, model_info, params
 from ..models.card import compare_names, order_of
@@ -104,9 +105,10 @@ def open_weights(
 def subject_of(net: ClassificationNet, data: Data, weights: str, protocol: str = "") -> Subject:
     """Return a pair of `open_pair` as a subject; the classes are in the order of the data."""
     ctx = context()
+    run = compiled_network(net, ctx)
 
     def logits(batch: Batch) -> np.ndarray:
-        return net(placed(batch, ctx).data)[: batch.num_valid].astype("float32").asnumpy()
+        return run(placed(batch, ctx).data)[: batch.num_valid].astype("float32").asnumpy()
 
     about = (net.identity["model"], weights, data, logits, protocol, count_params(net))
     return Subject(*about, net.origin, data.class_names or net.classes, net)
@@ -135,7 +137,8 @@ def open_export(
     shown = with_preprocessing(settings, about.preprocessing, path, overrides, protocol)
     size = None if about.input_shape[2:] == (None, None) else about.image_size
     data = fitting(open_data(shown.settings, seed=0), path, about.num_classes, about.in_channels, size)
-    run = load_routed(path, trust=trust).logits if about.routes else open_exported(path, trust)
+    opened: Any = load_routed(path, trust=trust) if about.routes else open_exported(path, trust)
+    run = opened.logits if about.routes else opened
     order = order_in_data(about.names, data, path)
 
     def logits(batch: Batch) -> np.ndarray:

@@ -18,14 +18,14 @@ from .drawing import DETECTED, DIFFICULT, TRUE, DrawnBox, draw_boxes
 from .inputs import as_pixels
 from .subject import Subject
 
-__all__ = ["scene_with_boxes", "scenes_page", "worst_page", "write_page"]
+__all__ = ["PAGE_STYLE", "image_figure", "scene_with_boxes", "scenes_page", "worst_page", "write_page"]
 
 _THUMBNAIL = 192  # pixels of the longest side; smaller images stay as they are
 _SCENE = 480  # of images with boxes
 _CROWDED = 5  # detections of a class in an image that are always drawn
 _SMALL = 64  # up to this side an image is stored without loss, and shown enlarged
 
-_STYLE = """
+PAGE_STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #222; background: #fff; }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); gap: 1.2em; }
 figure { margin: 0; overflow-wrap: anywhere; }
@@ -57,18 +57,19 @@ def worst_page(subject: Subject, answers: Answers) -> str:
         f"Top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%} of {answers.num_images:,} images, weights of "
         f"{subject.where}. Images as the network was shown them: {subject.data.preprocessing}."
     )
-    figures = "\n".join(_figure(subject, answers, place, pixels) for place, pixels in answers.worst)
+    figures = "\n".join(image_figure(subject, answers, place, pixels) for place, pixels in answers.worst)
     return _page(title, f"<p>{html.escape(about)}</p>\n<main>\n{figures}\n</main>")
 
 
 def _page(title: str, content: str) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{content}\n</body>\n</html>\n"
+        f"<style>{PAGE_STYLE}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{content}\n</body>\n</html>\n"
     )
 
 
-def _figure(subject: Subject, answers: Answers, place: int, given: np.ndarray) -> str:
+def image_figure(subject: Subject, answers: Answers, place: int, given: np.ndarray) -> str:
+    """Return the HTML of an image as the network was shown it, with its class, the answer, and where it is from."""
     pixels = as_pixels(given, subject.data.preprocessing)
     label, predicted = int(answers.label[place]), int(answers.predicted[place])
     lines = [

@@ -25,7 +25,7 @@ The published count of multiply-adds has 5 % of non-convolutions in it (docs/con
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from ..nn import Grouping
 from .condensenet import CondenseNet, DenseBlock, Plan
@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 PAPER = "CondenseNet V2: Sparse Feature Reactivation for Deep Networks, arXiv 2104.04382"
+ABLATION = "the paper's table of ablations could not be read: its modules are left out of A one by one, by our choice"
 CIFAR = (
     "neither paper nor code gives the configurations for CIFAR; of those that were searched, this one comes closest to "
     "the published {} MFLOPs and {} M parameters (convolutions and fully connected layers alone)"
@@ -53,6 +54,9 @@ def condensenet_v2(
     growth: Sequence[int],
     groups: int = 8,
     *,
+    use_sfr: bool = True,
+    use_se: bool = True,
+    use_hard_swish: bool = True,
     hard_swish_from: int = 2,
     se_from: int = 3,
     last_se: Optional[int] = 16,
@@ -67,6 +71,8 @@ def condensenet_v2(
     Args:
         layers, growth: Per block.
         groups: Of all 1x1 and 3x3 convolutions (G).
+        use_sfr, use_se, use_hard_swish: False leaves out the reactivations, all squeeze-and-excitation, or takes ReLU
+            for h-swish in every block: the modules of the paper, one by one.
         hard_swish_from, se_from: The first block, from 0, with h-swish instead of ReLU, and with SE.
         last_se: Reduction of the SE behind the global pooling; None: without it.
         head_hidden: Width of the dense layer before the classifier; None: without it.
@@ -79,36 +85,67 @@ def condensenet_v2(
     if len(layers) != len(growth):
         raise ValueError(f"{len(layers)} blocks with {len(growth)} growth rates")
     blocks = tuple(
-        DenseBlock(number, rate, "hard_swish" if index >= hard_swish_from else "relu", index >= se_from)
+        DenseBlock(
+            number,
+            rate,
+            "hard_swish" if use_hard_swish and index >= hard_swish_from else "relu",
+            use_se and index >= se_from,
+        )
         for index, (number, rate) in enumerate(zip(layers, growth))
     )
     learned = Grouping(groups, groups if factor is None else factor)
     update = Grouping(
         groups if update_groups is None else update_groups, groups if update_factor is None else update_factor
     )
-    return CondenseNet(Plan(blocks, learned, groups, update, last_se, head_hidden), **options)
+    plan = Plan(blocks, learned, groups, update if use_sfr else None, last_se if use_se else None, head_hidden)
+    return CondenseNet(plan, **options)
+
+
+def _sized(options: Dict[str, Any], layers: Sequence[int], growth: Sequence[int], groups: int, **own: Any):
+    """A network of the tables; what `options` say counts before its own numbers."""
+    numbers = {"layers": layers, "growth": growth, "groups": groups, **own}
+    return condensenet_v2(**{**numbers, **options})
 
 
 @register_model(family="condensenetv2", paper=PAPER, interpolation="pillow_bicubic")
 def condensenet_v2_a(**options) -> CondenseNet:
     """CondenseNetV2-A: 2.0 M parameters and 43.1 M MAdds when condensed (published 2.0 M, 46 M)."""
-    return condensenet_v2((1, 1, 4, 6, 8), (8, 8, 16, 32, 64), 8, head_hidden=828, **options)
+    return _sized(options, (1, 1, 4, 6, 8), (8, 8, 16, 32, 64), 8, head_hidden=828)
+
+
+def _register_ablation(name: str, told: str, **options: Any) -> None:
+    def build(**given: Any) -> CondenseNet:
+        return condensenet_v2_a(**{**options, **given})
+
+    build.__name__ = build.__qualname__ = f"condensenet_v2_a_{name}"
+    build.__doc__ = f"CondenseNetV2-A {told}."
+    globals()[build.__name__] = register_model(
+        family="condensenetv2", paper=PAPER, reconstruction=ABLATION, interpolation="pillow_bicubic"
+    )(build)
+    __all__.append(build.__name__)
+
+
+# The paper's modules, one by one.
+_register_ablation("without_sfr", "without reactivations: 2.0 M parameters, 40.1 M MAdds when condensed", use_sfr=False)
+_register_ablation("without_se", "without squeeze-and-excitation: 1.9 M parameters, 43.0 M MAdds", use_se=False)
+_register_ablation("without_hard_swish", "with ReLU for h-swish, at equal cost", use_hard_swish=False)
+_register_ablation("growth_16", "with the growth 16 in every block: 1.2 M parameters, 46.8 M MAdds", growth=(16,) * 5)
 
 
 @register_model(family="condensenetv2", paper=PAPER, interpolation="pillow_bicubic")
 def condensenet_v2_b(**options) -> CondenseNet:
     """CondenseNetV2-B: 3.6 M parameters and 140.5 M MAdds when condensed (published 3.6 M, 146 M)."""
-    return condensenet_v2((2, 4, 6, 8, 6), (6, 12, 24, 48, 96), 6, head_hidden=1024, **options)
+    return _sized(options, (2, 4, 6, 8, 6), (6, 12, 24, 48, 96), 6, head_hidden=1024)
 
 
 @register_model(family="condensenetv2", paper=PAPER, representative=(Deployment(), Deployment(aligned=True)))
 def condensenet_v2_c(**options) -> CondenseNet:
     """CondenseNetV2-C: 6.2 M parameters and 295.8 M MAdds when condensed (published 6.1 M, 309 M)."""
-    return condensenet_v2((4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, head_hidden=1024, **options)
+    return _sized(options, (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, head_hidden=1024)
 
 
 def _cifar(layers: int, **options) -> CondenseNet:
-    return condensenet_v2((layers,) * 3, (6, 12, 24), 6, se_from=0, **{"stem_stride": 1, **options})
+    return _sized(options, (layers,) * 3, (6, 12, 24), 6, stem_stride=1, se_from=0)
 
 
 @register_model(family="condensenetv2", paper=PAPER, reconstruction=CIFAR.format(41, 0.48), input_size=32, classes=10)
@@ -135,7 +172,9 @@ def cifar_condensenet_v2_146(**options) -> CondenseNet:
 def condensenet_v2_tiny(**options) -> CondenseNet:
     """Three blocks of two layers, for tests of pruning and conversion."""
     options = {"stem_stride": 1, **options}
-    return condensenet_v2((2, 2, 2), (8, 16, 32), 4, hard_swish_from=1, se_from=2, head_hidden=64, **options)
+    return condensenet_v2(
+        (2, 2, 2), (8, 16, 32), 4, **{"hard_swish_from": 1, "se_from": 2, "head_hidden": 64, **options}
+    )
 
 
 @register_model(
@@ -148,5 +187,5 @@ def condensenet_v2_tiny(**options) -> CondenseNet:
 )
 def condensenet_v2_small(**options) -> CondenseNet:
     """condensenet_small and reactivations: no h-swish, no SE; its last block is narrower for the same cost."""
-    options = {"stem_stride": 1, **options}
-    return condensenet_v2((6, 6, 6), (8, 16, 32), 4, hard_swish_from=3, se_from=3, last_se=None, **options)
+    plain = {"hard_swish_from": 3, "se_from": 3, "last_se": None}
+    return _sized(options, (6, 6, 6), (8, 16, 32), 4, stem_stride=1, **plain)

@@ -79,6 +79,12 @@ TINY_STAGES = (
     Stage(tuple(range(40, 81, 8)), 80, 1, 2),
 )
 
+SPREAD_STAGES = (
+    *TINY_STAGES[:3],
+    Stage((8, 24, 64, 128), 128, 2, 2),
+    Stage((16, 48, 96, 192), 192, 1, 2),
+)
+
 
 class SlimmableMobileNet(SlimmableNet, BlockNet):
     """The network of a table of separable units.
@@ -219,7 +225,12 @@ def _bottleneck(
 
 def _gating(options: Dict[str, Any]) -> Gating:
     """Take the options of the gates out of those of the network."""
-    fields = {"num_candidates": "num_candidates", "first_candidate": "first_candidate", "gate_heads": "heads"}
+    fields = {
+        "num_candidates": "num_candidates",
+        "first_candidate": "first_candidate",
+        "gate_heads": "heads",
+        "gate_output": "output",
+    }
     return Gating(**{field: options.pop(name) for name, field in fields.items() if name in options})
 
 
@@ -237,7 +248,8 @@ def _ds_mobilenet(stem: Slot, stages: Sequence[Stage], options: Dict[str, Any]) 
 def ds_mobilenet_v1(**options) -> SlimmableMobileNet:
     """DS-MBNet: 14 sub-networks of 132 M to 564 M MAdds in one of 818 M, and a gate.
 
-    Options: `num_candidates` (4), `first_candidate` (0), `gate_heads` ('shared' or 'separate'), those of `StagedNet`.
+    Options: `num_candidates` (4), `first_candidate` (0), `gate_heads` ('shared' or 'separate'), `gate_output`
+    ('one_hot' or 'ratio'), those of `StagedNet`.
     """
     return _ds_mobilenet(STEM, STAGES, options)
 
@@ -246,6 +258,12 @@ def ds_mobilenet_v1(**options) -> SlimmableMobileNet:
 def ds_mobilenet_tiny(**options) -> SlimmableMobileNet:
     """Six units, six sub-networks, a gate: keeps tests of training short."""
     return _ds_mobilenet(TINY_STEM, TINY_STAGES, options)
+
+
+@register_model(family="dsnet", paper=PAPER, reconstruction="not of the paper: for short runs on a CPU", hidden=True)
+def ds_mobilenet_spread(**options) -> SlimmableMobileNet:
+    """ds_mobilenet_tiny with four widths that are far apart, for gates that have something to choose."""
+    return _ds_mobilenet(TINY_STEM, SPREAD_STAGES, options)
 
 
 DS_RESNET = {"norm_layer": ChannelGroupNorm, "se_reduction": 16}
@@ -263,7 +281,7 @@ def ds_resnet50(**options) -> SlimmableResNet:
     """DS-ResNet-50: a gate in the first unit of every stage chooses 0.25, 0.5, 0.75 or 1 of its width: 256 networks.
 
     Group normalization, as no BN statistics fit so many paths. Options: those of `SlimmableResNet`, and
-    `num_candidates` (4), `first_candidate` (0), `gate_heads`.
+    `num_candidates` (4), `first_candidate` (0), `gate_heads`, `gate_output`.
     """
     return _ds_resnet(Slot((64,), 64), RESNET50, options)
 

@@ -1,4 +1,4 @@
-"""MobileNeXt (Zhou et al., arXiv 2007.02269), and the networks that the paper compares it with.
+"""MobileNeXt (Zhou et al., arXiv 2007.02269).
 
 ====  =====  ====  =======  ============
 k     ratio  out   repeats  first stride
@@ -31,24 +31,20 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Callable, Iterable, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Iterable, Iterator, NamedTuple, Tuple
 
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
-from ..nn import ConvChain, FanOutNormal, MBBlock, SandGlass, Unit
+from ..nn import ConvChain, FanOutNormal, MBBlock, SandGlass
 from .blocknet import BlockNet, BlockRow, Table
 from .mbnet import Architecture, Row, round_channels
-from .mobilenetv2 import FanOutOfAllGroups, table_2
+from .mobilenetv2 import FanOutOfAllGroups
 from .registry import register_model
 
 __all__ = [
     "MobileNeXt",
-    "mobilenet_v2_extra_dw",
     "mobilenext",
-    "mobilenext_fig4a",
-    "mobilenext_fig4b",
-    "mobilenext_fig4c",
     "mobilenext_l",
     "mobilenext_s",
     "mobilenext_se",
@@ -122,7 +118,7 @@ class MobileNeXt(BlockNet):
         return FanOutNormal() if self.table.act == "swish" else FanOutOfAllGroups()
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where a block stands: what the rules of the official code decide before a block is chosen."""
 
     hidden: int
@@ -133,7 +129,8 @@ class _Place(NamedTuple):
     residual: bool
 
 
-def _places(stem: int, stages: Iterable[Stage], hidden: Callable, official=True, lone_full=True) -> Iterator[_Place]:
+def places(stem: int, stages: Iterable[Stage], hidden: Callable, official=True, lone_full=True) -> Iterator[Place]:
+    """Yield where the blocks of all stages stand; `hidden` is called with a block's input width and its stage."""
     width = stem
     for stage in stages:
         lone = official and lone_full and stage.repeats == 1 and stage.stride == 1
@@ -141,12 +138,13 @@ def _places(stem: int, stages: Iterable[Stage], hidden: Callable, official=True,
             stride = stage.stride if repeat == 0 else 1
             bare = official and stage.ratio != 2 and width != stage.out and not lone
             residual = not (official and (stage.ratio == 2 or lone))
-            yield _Place(hidden(width, stage), stage, stride, not bare, not bare or stride == 2, residual)
+            yield Place(hidden(width, stage), stage, stride, not bare, not bare or stride == 2, residual)
             width = stage.out
 
 
-def _sandglass(place: _Place, **options) -> BlockRow:
-    make = functools.partial(
+def make_sandglass(place: Place, **options) -> Callable[..., SandGlass]:
+    """Return what makes the block at a place of its input's channels; `options` are further ones of `SandGlass`."""
+    return functools.partial(
         SandGlass,
         hidden=place.hidden,
         channels=place.stage.out,
@@ -154,25 +152,23 @@ def _sandglass(place: _Place, **options) -> BlockRow:
         stride=place.stride,
         first_depthwise=place.first,
         last_depthwise=place.last,
-        residual=place.residual,
-        **options,
+        **{"residual": place.residual, **options},
     )
-    return BlockRow(make, place.stage.out, place.stride)
 
 
-def _chain(units: Iterable[Unit], residual: bool = True) -> BlockRow:
-    units = tuple(units)
-    make = functools.partial(ConvChain, units=units, residual=residual)
-    return BlockRow(make, units[-1].channels, math.prod(unit.stride for unit in units))
+def sandglass_row(place: Place, **options) -> BlockRow:
+    """The block at a place as a row of a table; `options` are further ones of `SandGlass`."""
+    return BlockRow(make_sandglass(place, **options), place.stage.out, place.stride)
 
 
-def _at_least_a_sixth(width: int, stage: Stage) -> int:
+def at_least_a_sixth(width: int, stage: Stage) -> int:
+    """The official width of a bottleneck between `width` channels and those of the stage."""
     hidden = width // stage.ratio
     # Nearest multiple of 16: twice that of 8 of the half.
     return 2 * round_channels(math.ceil(stage.out / 6) / 2) if hidden < stage.out / 6 else hidden
 
 
-def _widened(width: float) -> Tuple[int, Tuple[Stage, ...]]:
+def widened(width: float) -> Tuple[int, Tuple[Stage, ...]]:
     """Stem and stages with all widths times `width`."""
     stages = [stage._replace(out=round_channels(stage.out * width)) for stage in STAGES]
     stages[-1] = stages[-1]._replace(out=round_channels(STAGES[-1].out * max(1.0, width)))
@@ -196,11 +192,11 @@ def mobilenext(
     """
     if blocks not in DEFINITIONS:
         raise ValueError(f"blocks is {blocks!r}; choose one of {', '.join(DEFINITIONS)}")
-    stem, stages = _widened(width)
-    hidden = _at_least_a_sixth if blocks == "official" else lambda width, stage: width // stage.ratio
+    stem, stages = widened(width)
+    hidden = at_least_a_sixth if blocks == "official" else lambda width, stage: width // stage.ratio
     identity = {"identity_divisor": identity_divisor}
-    places = _places(stem, stages, hidden, official=blocks == "official")
-    rows = tuple(_sandglass(place, shortcut=shortcut, **identity) for place in places)
+    found = places(stem, stages, hidden, official=blocks == "official")
+    rows = tuple(sandglass_row(place, shortcut=shortcut, **identity) for place in found)
     return MobileNeXt(Table(stem, rows, definition=identity), **options)
 
 
@@ -215,8 +211,8 @@ def mobilenext_se(
     def hidden(width, stage):
         return round_channels(4 * (width // stage.ratio)) // 4  # even
 
-    def row(place: _Place) -> BlockRow:
-        return _sandglass(
+    def row(place: Place) -> BlockRow:
+        return sandglass_row(
             place,
             act="swish",
             se=max(1, int(place.stage.out / place.stage.ratio * 0.25)),
@@ -227,7 +223,7 @@ def mobilenext_se(
 
     identity = {"identity_divisor": identity_divisor}
     stages = [stage._replace(repeats=math.ceil(stage.repeats * depth)) for stage in SE_STAGES]
-    rows = tuple(row(place) for place in _places(32, stages, hidden, lone_full=False))
+    rows = tuple(row(place) for place in places(32, stages, hidden, lone_full=False))
     return MobileNeXt(Table(32, rows, "swish", None, "sigmoid", definition=identity), **options)
 
 
@@ -295,70 +291,3 @@ def mobilenext_s(**options) -> MobileNeXt:
 def mobilenext_l(**options) -> MobileNeXt:
     """MobileNeXt-1.1, SE, swish, grouped 1x1: 4.28 M parameters, 415.1 M MAdds (the paper says 4.28 M, 420 M)."""
     return mobilenext_se(1.1, 2, **options)
-
-
-def _in_bottleneck(num_depthwise: int, **options) -> MobileNeXt:
-    def units(place: _Place) -> Iterator[Unit]:
-        yield Unit(place.hidden)
-        if place.last:
-            for left in reversed(range(num_depthwise)):
-                yield Unit(place.hidden, 3, act=None if left else "relu6", depthwise=True)
-        yield Unit(place.stage.out, stride=place.stride, act="relu6")
-
-    stem, stages = _widened(1.0)
-    places = _places(stem, stages, _at_least_a_sixth)
-    return MobileNeXt(Table(stem, tuple(_chain(units(place), place.residual) for place in places)), **options)
-
-
-@register_model(
-    family="mobilenext", paper=PAPER, reconstruction="no official code for (a): that of (b) with one depthwise less"
-)
-def mobilenext_fig4a(**options) -> MobileNeXt:
-    """Figure 4 (a): one depthwise convolution in the bottleneck, shortcut between wide ends. 3.38 M, 240.7 M MAdds."""
-    return _in_bottleneck(1, **options)
-
-
-@register_model(family="mobilenext", paper=PAPER)
-def mobilenext_fig4b(**options) -> MobileNeXt:
-    """Figure 4 (b): two depthwise convolutions in the bottleneck, shortcut between wide ends. 3.40 M, 246.1 M MAdds."""
-    return _in_bottleneck(2, **options)
-
-
-@register_model(family="mobilenext", paper=PAPER)
-def mobilenext_fig4c(**options) -> MobileNeXt:
-    """Figure 4 (c): MobileNetV2 with depthwise convolutions at the thin ends of the block. 3.46 M, 295.6 M MAdds."""
-
-    def units(width: int, row: Row) -> Tuple[Unit, ...]:
-        end = Unit(row.out, 3, act="relu6", depthwise=True)
-        if not row.expand:
-            first = Unit(width, 3, depthwise=True)
-            return first, first._replace(stride=row.stride, act="relu6"), Unit(row.out)
-        first = Unit(width, 3, act="relu6", depthwise=True)
-        return first, Unit(row.hidden, act="relu6"), Unit(row.out, stride=row.stride), end
-
-    return MobileNeXt(_from_table_2(units), **{"dropout": 0.0, **options})
-
-
-@register_model(
-    family="mobilenext",
-    paper=PAPER,
-    reconstruction="place of the convolution and activation behind it: commented lines of the official code, and ours",
-)
-def mobilenet_v2_extra_dw(*, extra_act: Optional[str] = "relu6", **options) -> MobileNeXt:
-    """MobileNetV2 with one more depthwise convolution before that of every block: 3.58 M parameters, 334.4 M MAdds."""
-
-    def units(width: int, row: Row) -> Iterator[Unit]:
-        if row.expand:
-            yield Unit(row.hidden, act="relu6")
-        yield Unit(row.hidden, 3, act=extra_act, depthwise=True)
-        yield Unit(row.hidden, 3, row.stride, "relu6", depthwise=True)
-        yield Unit(row.out)
-
-    table = _from_table_2(units)._replace(definition={"extra_act": extra_act})
-    return MobileNeXt(table, **options)
-
-
-def _from_table_2(units: Callable) -> Table:
-    arch = table_2()
-    rows = tuple(_chain(units(width, row)) for width, row in zip(arch.inputs(), arch.rows))
-    return Table(arch.stem, rows, head=arch.head)

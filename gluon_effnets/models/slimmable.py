@@ -18,6 +18,7 @@ from .slimmable_views import Views, build_cache_of_part
 __all__ = ["DynamicOutput", "Gating", "SlimmableNet", "Slot", "Step", "Widths"]
 
 HEADS = ("shared", "separate")
+OUTPUTS = ("one_hot", "ratio")
 Path = Union[int, str, Sequence[int]]
 
 
@@ -85,6 +86,8 @@ class SlimmableNet(PlannedNet):
             )
         if gating.heads not in HEADS:
             raise ValueError(f"gate_heads is {gating.heads!r}; choose one of {', '.join(HEADS)}")
+        if gating.output not in OUTPUTS:
+            raise ValueError(f"gate_output is {gating.output!r}; choose one of {', '.join(OUTPUTS)}")
         with self.gates.name_scope():
             for step in self.steps():
                 if step.gate is not None:
@@ -95,7 +98,7 @@ class SlimmableNet(PlannedNet):
                     reduced = step.block.se.reduce.weight.shape[0]
                     assert step.before is not None, "the stem has no gate"
                     width = self.candidates(step.before)[-1] if gating.heads == "separate" else None
-                    self.gates.add(SlimmingHead(reduced, gating.num_candidates, width))
+                    self.gates.add(SlimmingHead(reduced, gating.num_candidates, width, gating.output))
         self.gates.collect_params().setattr("grad_req", "null")
 
     def path(self, which: Path) -> Tuple[int, ...]:

@@ -54,11 +54,13 @@ class Gating(NamedTuple):
     """The slimming heads: candidates are the sub-networks `first_candidate` ... + `num_candidates` - 1.
 
     `heads`: 'shared', on the reduced feature of squeeze-and-excitation, or 'separate', each with its own reduction.
+    `output`: 'one_hot', a logit for every candidate, or 'ratio', one number for how wide.
     """
 
     num_candidates: int = 4
     first_candidate: int = 0
     heads: str = "shared"
+    output: str = "one_hot"
 
 
 class PlannedNet(ClassificationNet):

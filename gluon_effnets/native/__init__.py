@@ -1,7 +1,8 @@
-"""Operators in C++ for training on a CPU: compiled once for a processor, used by hybridized networks where they are.
+"""Operators in C++ for a CPU: compiled once for a processor, used by hybridized networks and exports where they are.
 
-They are a matter of speed alone. Without them networks train with MXNet's own operators, to the same numbers up to
-rounding; exports and evaluations never contain them.
+They are a matter of speed alone. Without them networks train and run with MXNet's own operators, to the same numbers up
+to rounding. Exported files never contain them: a graph is rewritten for them after it was loaded
+(`gluon_effnets/deploy/compiled/`).
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from typing import List, Optional
 from .._mxnet import mx
 from ..files.write import CannotWrite, make_folder, replacing
 
-__all__ = ["build", "library", "load", "switched_off"]
+__all__ = ["build", "library", "load", "remedy", "switched_off"]
 
 SWITCH = "GLUON_EFFNETS_NATIVE"
-SOURCE = Path(__file__).with_name("kernels.cc")
+FOLDER = Path(__file__).parent
+# `kernels.cc` is for training, `inference/` for whole networks.
+SOURCES = [FOLDER / "kernels.cc", *sorted((FOLDER / "inference").glob("*.cc"))]
+HEADERS = sorted((FOLDER / "inference").glob("*.h"))
 MXNET = Path(mx.__file__).parent
 
 # Trapping would keep loops with comparisons and roundings from becoming vector instructions. None of these flags lets
@@ -41,10 +45,16 @@ def switched_off() -> bool:
     return os.environ.get(SWITCH) == "0"
 
 
+def remedy() -> str:
+    """What gives this environment the operators, where `load` says that it has them not."""
+    return f"unset {SWITCH}" if switched_off() else "python -m gluon_effnets native compiles them"
+
+
 def library() -> Path:
     """Where the compiled operators of this environment, MXNet, source and processor are, or would be."""
     parts = [mx.__version__, " ".join(FLAGS), _processor()]
-    key = hashlib.sha256("\n".join(parts).encode() + SOURCE.read_bytes()).hexdigest()[:16]
+    content = b"".join(path.read_bytes() for path in (*SOURCES, *HEADERS))
+    key = hashlib.sha256("\n".join(parts).encode() + content).hexdigest()[:16]
     return Path(sysconfig.get_path("platlib")) / "gluon_effnets_native" / f"kernels-{key}.so"
 
 
@@ -72,7 +82,7 @@ def load() -> bool:
     except mx.MXNetError as error:
         reason = str(error).strip().splitlines()[-1]
         hint = "python -m gluon_effnets native --force compiles them again"
-        warnings.warn(f"{path} cannot be loaded, so MXNet's own operators train: {reason}; {hint}", stacklevel=2)
+        warnings.warn(f"{path} cannot be loaded, so MXNet's own operators are used: {reason}; {hint}", stacklevel=2)
         return False
     return True
 
@@ -91,9 +101,9 @@ def build(compiler: Optional[str] = None) -> Path:
     try:
         make_folder(path.parent)
         with replacing(path) as new:
-            source = [str(SOURCE), str(MXNET / "src" / "lib_api.cc"), f"-I{MXNET / 'include'}"]
+            source = [*map(str, SOURCES), str(MXNET / "src" / "lib_api.cc"), f"-I{MXNET / 'include'}"]
             _run([compiler, *FLAGS, *source, "-o", str(new)], f"{compiler} could not compile the operators")
-            check = [sys.executable, "-W", "ignore", str(SOURCE.with_name("check.py")), str(new)]
+            check = [sys.executable, "-W", "ignore", str(FOLDER / "check.py"), str(new)]
             _run(check, "the compiled operators do not work here")
     except CannotWrite as error:
         reason = f"{path.parent} cannot be written ({error.strerror})"
@@ -109,7 +119,7 @@ def _compiler(name: Optional[str]) -> str:
             return wish
     raise ValueError(
         f"no C++ compiler: {' and '.join(wishes)} cannot be found. Install one (Debian: apt install g++) or name it\n"
-        "in the environment as CXX. Training works without, with MXNet's own operators."
+        "in the environment as CXX. All works without, with MXNet's own operators."
     )
 
 

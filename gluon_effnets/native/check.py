@@ -11,7 +11,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-__all__ = ["ACTIVATIONS", "difference"]
+__all__ = ["ACTIVATIONS", "difference", "network_difference"]
 
 # Where the slope of each activation jumps.
 KINKS = {"none": (), "relu": (0,), "relu6": (0, 6), "hard_swish": (-3, 3), "swish": ()}
@@ -94,6 +94,40 @@ def difference(shape, act: str, kernel: int = 0, stride: int = 1, pad: Optional[
     return max(float(np.abs(a - b).max() / (np.abs(b).max() + 1e-12)) for a, b in zip(ours, exact))
 
 
+def _packed(weight: np.ndarray) -> np.ndarray:
+    """(C, inputs, sides) in the order of `effnets_network`: blocks of 16 outputs, then their inputs."""
+    values = weight.reshape(len(weight), -1)
+    full = np.zeros((-(-len(values) // 16) * 16, values.shape[1]), np.float32)
+    full[: len(values)] = values
+    return full.reshape(-1, 16, values.shape[1]).transpose(0, 2, 1).ravel()
+
+
+def network_difference(act: str) -> float:
+    """As `difference`, of `effnets_network`: a convolution of images, a depthwise one, both with an activation."""
+    random, channels = np.random.RandomState(0), 19
+    weights = [random.normal(size=size).astype(np.float32) / 3 for size in ((channels, 3, 3, 3), (channels, 1, 3, 3))]
+    biases = [random.normal(size=channels).astype(np.float32) for _ in range(2)]
+    x = mx.nd.array(random.normal(size=(3, 3, 15, 13)))
+    arrays, places = [np.array([1] * 3 + [0] * 13, np.float32)], []
+    for weight, bias in zip(weights, biases):
+        places.append(sum(map(len, arrays)))
+        arrays += [_packed(weight), np.pad(bias, (0, 13))]
+    kernel, code = "3 3 {0} {0} 1 1 1 1 1 1", ("none", "relu", "relu6", "hard_swish", "swish").index(act)
+    rows = [
+        "0 3 0",
+        f"1 {channels} {places[0]} {kernel.format(2)} {code} 0 1 2 1 0 0 3 0",
+        f"2 32 {places[1]} {kernel.format(1)} {code} 0 1 1 0 2 0",
+        f"6 {channels} 0 1 2 0 {channels}",
+    ]
+    ours = mx.nd.effnets_network(x, mx.nd.array(np.concatenate(arrays)), program="".join(f"{row};" for row in rows))
+    y = x.astype("float64")
+    for weight, bias, stride, group in zip(weights, biases, (2, 1), (1, channels)):
+        keys = {"num_filter": channels, "num_group": group, "kernel": (3, 3), "stride": (stride,) * 2, "pad": (1, 1)}
+        y = activate(mx.nd.Convolution(y, *(mx.nd.array(v, dtype="float64") for v in (weight, bias)), **keys), act)
+    exact = y.asnumpy()
+    return float(np.abs(ours.asnumpy() - exact).max() / np.abs(exact).max())
+
+
 def main(library: str) -> int:
     """Load a library and compare; the exit code of the process."""
     # What MXNet contains becomes visible to all, as it does once Horovod is loaded.
@@ -105,6 +139,10 @@ def main(library: str) -> int:
             if not found < 1e-4:
                 print(f"{act}, kernel {kernel}: results differ by {found:.1e} of their size")
                 return 1
+        found = network_difference(act)
+        if not found < 1e-4:
+            print(f"{act}, network: results differ by {found:.1e} of their size")
+            return 1
     return 0
 
 

@@ -16,8 +16,8 @@ from .learned import Grouping, learned_group_conv, reactivation
 from .masked import LearnedGroupConv, MaskedConv, SparseFeatureReactivation, masked_layers
 from .mbblock import BlockStyle, MBBlock
 from .residual import ResidualUnit
-from .sandglass import ConvChain, SandGlass, Unit
-from .se import SqueezeExcite
+from .sandglass import ConvChain, NarrowShortcuts, SandGlass, SqueezeUnit, Unit
+from .se import NormalizedSqueezeExcite, SqueezeExcite
 from .shortcut import add_shortcut
 from .shuffle import ShuffleUnit, ShuffleUnitV2
 from .slimmable import BottleneckUnit, ChannelGroupNorm, SeparableUnit, WidthStatistics
@@ -44,7 +44,9 @@ __all__ = [
     "LearnedGroupConv",
     "MBBlock",
     "MaskedConv",
+    "NarrowShortcuts",
     "Norm",
+    "NormalizedSqueezeExcite",
     "ReLU6",
     "ResidualUnit",
     "SandGlass",
@@ -54,6 +56,7 @@ __all__ = [
     "SlimmingHead",
     "SparseFeatureReactivation",
     "SqueezeExcite",
+    "SqueezeUnit",
     "Swish",
     "Unit",
     "WidthStatistics",

@@ -82,24 +82,52 @@ class SlimmingHead(HybridBlock):
         candidates: Number of widths to choose from.
         in_channels: Of the pooled map that the head reads instead, by a reducing layer of its own: the ablation of
             shared and separate heads.
+        output: 'one_hot': a logit for every width. 'ratio': a single number, whose sigmoid a says how wide, from 0 for
+            the narrowest width to 1 for the widest; the logit of width k of K is minus the squared distance of
+            a (K - 1) and k, so that the nearest width is chosen.
 
-    Source: DS-Net, arXiv 2103.13258, section 3.3.
+    Source: DS-Net, arXiv 2103.13258, section 3.3. It compares both outputs; how the ratio was trained is not known:
+    the logits are ours.
     """
 
-    def __init__(self, reduced: int, candidates: int, in_channels: Optional[int] = None, **kwargs):
+    def __init__(
+        self,
+        reduced: int,
+        candidates: int,
+        in_channels: Optional[int] = None,
+        output: str = "one_hot",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        self._candidates, self._is_ratio = candidates, output == "ratio"
         with self.name_scope():
             self.reduce = nn.Conv2D(reduced, 1, in_channels=in_channels) if in_channels else None
             self.act = make_activation("relu") if in_channels else None
-            self.gate = nn.Conv2D(candidates, 1, in_channels=reduced, use_bias=False)
+            self.gate = nn.Conv2D(1 if self._is_ratio else candidates, 1, in_channels=reduced, use_bias=False)
 
     def madds(self, in_channels):
         """Multiply-adds for a map of so many channels, a number or a symbol."""
-        candidates, reduced = self.gate.weight.shape[:2]
-        return reduced * candidates + (in_channels * reduced if self.reduce is not None else 0)
+        outputs, reduced = self.gate.weight.shape[:2]
+        return reduced * outputs + (in_channels * reduced if self.reduce is not None else 0)
+
+    def at(self, in_channels: int) -> SlimmingHead:
+        """This head for a map of fewer channels, over the same Parameters: itself, if it is a shared one."""
+        if self.reduce is None:
+            return self
+        part = SlimmingHead.__new__(SlimmingHead)
+        HybridBlock.__init__(part)
+        part._candidates, part._is_ratio = self._candidates, self._is_ratio
+        part.reduce = SlicedConv2D(self.reduce, in_channels, self.reduce.weight.shape[0])
+        part.act, part.gate = self.act, self.gate
+        return part
 
     def hybrid_forward(self, F, x):
-        return F.flatten(self.gate(self.act(self.reduce(x)) if self.reduce is not None else x))
+        x = F.flatten(self.gate(self.act(self.reduce(x)) if self.reduce is not None else x))
+        if not self._is_ratio:
+            return x
+        # Of -(a - k)^2 all but the square of a, which no choice and no softmax depends on.
+        place = F.Activation(x, act_type="sigmoid") * (self._candidates - 1)
+        return F.concat(*(place * (2 * k) - k * k for k in range(self._candidates)), dim=1)
 
 
 class DoubleHeadedGate(SlicedSqueezeExcite):

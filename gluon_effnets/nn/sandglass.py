@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Sequence
+from typing import Callable, NamedTuple, Optional, Sequence, Union
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
@@ -10,9 +10,10 @@ from mxnet.gluon.block import HybridBlock
 from .channels import concat_channels
 from .dropout import Dropout
 from .mbblock import BlockStyle
+from .se import NormalizedSqueezeExcite
 from .shortcut import add_shortcut
 
-__all__ = ["SHORTCUTS", "ConvChain", "SandGlass", "Unit"]
+__all__ = ["SHORTCUTS", "ConvChain", "NarrowShortcuts", "SandGlass", "SqueezeUnit", "Unit"]
 
 SHORTCUTS = ("slice", "mask")
 
@@ -37,6 +38,16 @@ class Unit(NamedTuple):
     groups: int = 1
 
 
+class SqueezeUnit(NamedTuple):
+    """Squeeze-and-excitation between two convolutions of a chain.
+
+    Attributes:
+        reduced: Width between its layers.
+    """
+
+    reduced: int
+
+
 class ConvChain(HybridBlock):
     """Units one after the other [-> SE] [+ the first 1 / identity_divisor of the input's channels].
 
@@ -45,7 +56,7 @@ class ConvChain(HybridBlock):
 
     Args:
         in_channels: Channels of the input.
-        units: The convolutions, see `Unit`.
+        units: The convolutions, see `Unit`, and any `SqueezeUnit` between them.
         se: Reduced width of squeeze-and-excitation behind the last unit; None: without it.
         residual: False removes the shortcut.
         identity_divisor: Only the first channels // divisor of the input are added.
@@ -62,7 +73,7 @@ class ConvChain(HybridBlock):
     def __init__(
         self,
         in_channels: int,
-        units: Sequence[Unit],
+        units: Sequence[Union[Unit, SqueezeUnit]],
         *,
         se: Optional[int] = None,
         residual: bool = True,
@@ -80,11 +91,15 @@ class ConvChain(HybridBlock):
             self.units = nn.HybridSequential()
             with self.units.name_scope():
                 for unit in units:
+                    if isinstance(unit, SqueezeUnit):
+                        self.units.add(NormalizedSqueezeExcite(channels, unit.reduced, style.norm))
+                        continue
                     groups = unit.channels if unit.depthwise else unit.groups
                     sizes = (channels, unit.channels, unit.kernel)
                     self.units.add(style.conv_bn(*sizes, stride=unit.stride, groups=groups, act=unit.act))
                     channels, strides = unit.channels, strides * unit.stride
-            act = next((unit.act for unit in reversed(units) if unit.act), "relu")
+            acts = [unit.act for unit in units if isinstance(unit, Unit) and unit.act]
+            act = acts[-1] if acts else "relu"
             self.se = style.squeeze_excite(channels, se, act)
             self.has_residual = residual and strides == 1 and in_channels == channels
             drops = self.has_residual and drop_connect > 0
@@ -111,7 +126,7 @@ class ConvChain(HybridBlock):
     def tapped(self, F, x):
         """The map that the last depthwise convolution reads, and the output of the block."""
         units = list(self.units._children.values())
-        depthwise = [place for place, unit in enumerate(units) if unit.kernel > 1]
+        depthwise = [place for place, unit in enumerate(units) if _kernel(unit) > 1]
         if not depthwise:
             raise ValueError("the block has no depthwise convolution, and so no map before it")
         last, y = depthwise[-1], x
@@ -167,6 +182,7 @@ class SandGlass(ConvChain):
         groups: Of both 1x1 convolutions.
         first_depthwise: The official network leaves this convolution out where the width changes;
         last_depthwise: and this one, too, without a stride.
+        middle: Units between reduction and expansion.
         chain: Further arguments of `ConvChain`: se, residual, identity_divisor, shortcut, drop_connect and style.
 
     Raises:
@@ -187,11 +203,75 @@ class SandGlass(ConvChain):
         groups: int = 1,
         first_depthwise: bool = True,
         last_depthwise: bool = True,
+        middle: Sequence[Union[Unit, SqueezeUnit]] = (),
         **chain,
     ):
         if stride > 1 and not last_depthwise:
             raise ValueError(f"stride={stride} needs the last depthwise convolution, which has the stride")
         first = [Unit(in_channels, kernel, act=act, depthwise=True)] if first_depthwise else []
         last = [Unit(channels, kernel, stride, depthwise=True)] if last_depthwise else []
-        pointwise = [Unit(hidden, groups=groups), Unit(channels, act=act, groups=groups)]
-        super().__init__(in_channels, [*first, *pointwise, *last], **chain)
+        reduce, expand = Unit(hidden, groups=groups), Unit(channels, act=act, groups=groups)
+        super().__init__(in_channels, [*first, reduce, *middle, expand, *last], **chain)
+        self.hidden, self.num_reducing = hidden, len(first) + 1
+
+
+class NarrowShortcuts(HybridBlock):
+    """SandGlass blocks in a row, each of which adds the bottleneck of the one before to its own.
+
+    (N, in_channels, H, W) -> (N, channels of the last block, H / strides, W / strides). What is added has been added to
+    before, so that a sum runs through all bottlenecks; a wider one adds to its first channels alone. Only the last
+    block may have a stride, which lies behind its bottleneck.
+
+    Args:
+        in_channels: Channels of the input.
+        blocks: Each makes a block of its own input's channels, `make(in_channels, style=...)`, without a shortcut.
+        style: What all blocks of the network share.
+        drop_connect: Taken as by other blocks, and without effect: there is no branch to drop.
+
+    Source: `i2rnetv5.py` of yitu-opensource/MobileNeXt.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        blocks: Sequence[Callable[..., SandGlass]],
+        *,
+        style: BlockStyle = BlockStyle(),
+        drop_connect: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.blocks = nn.HybridSequential()
+            with self.blocks.name_scope():
+                for make in blocks:
+                    block = make(in_channels, style=style)
+                    self.blocks.add(block)
+                    in_channels = block.channels
+
+    def hybrid_forward(self, F, x):
+        return self.tapped(F, x)[1]
+
+    def tapped(self, F, x):
+        """The map that the last depthwise convolution reads, and the output of the row."""
+        hidden, narrow, kept = x, None, 0
+        for block in self.blocks._children.values():
+            for number, unit in enumerate(block.units._children.values(), 1):
+                hidden = x if unit.kernel > 1 else hidden
+                x = unit(x)
+                if number == block.num_reducing:
+                    x = narrow = x if narrow is None else _add_first(F, x, block.hidden, narrow, kept)
+            kept = block.hidden
+        return hidden, x
+
+
+def _add_first(F, wide, channels: int, narrow, kept: int):
+    """Add `narrow`, of `kept` channels, to the first of the `channels` of `wide`."""
+    if kept == channels:
+        return add_shortcut(F, wide, narrow)
+    first = F.slice_axis(wide, axis=1, begin=0, end=kept) + narrow
+    return concat_channels(F, first, F.slice_axis(wide, axis=1, begin=kept, end=None))
+
+
+def _kernel(unit: HybridBlock) -> int:
+    return getattr(unit, "kernel", 1)

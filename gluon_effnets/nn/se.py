@@ -8,11 +8,11 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from .activations import make_activation
-from .conv import ConvBN
+from .conv import ConvBN, Norm
 from .layout import plain_layout
 from .variants import compiled_variants_active, training_on_cpu
 
-__all__ = ["SqueezeExcite", "conv_bn_se", "scale_channels"]
+__all__ = ["NormalizedSqueezeExcite", "SqueezeExcite", "conv_bn_se", "scale_channels"]
 
 
 class SqueezeExcite(HybridBlock):
@@ -53,6 +53,31 @@ class SqueezeExcite(HybridBlock):
         x = plain_layout(F, x)
         mean = self.pool(x) if mean is None else mean
         return scale_channels(F, x, self.gate(self.expand(self.act(self.reduce(mean)))))
+
+
+class NormalizedSqueezeExcite(HybridBlock):
+    """Squeeze-and-excitation with BN behind both layers, which have no biases: (N, C, H, W) -> the same shape.
+
+    y = x * h-sigmoid(BN(W2 relu(BN(W1 mean_HW(x))))).
+
+    Args:
+        channels: C.
+        reduced: Width between the two layers.
+        norm: How the BN layers are made.
+
+    Source: `i2rnetv4.py` of yitu-opensource/MobileNeXt, in the bottleneck of a SandGlass.
+    """
+
+    def __init__(self, channels: int, reduced: int, norm: Norm = Norm(), **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.pool = nn.GlobalAvgPool2D()
+            self.reduce = ConvBN(channels, reduced, act="relu", norm=norm)
+            self.expand = ConvBN(reduced, channels, act="hard_sigmoid", norm=norm)
+
+    def hybrid_forward(self, F, x):
+        x = plain_layout(F, x)
+        return scale_channels(F, x, self.expand(self.reduce(self.pool(x))))
 
 
 def conv_bn_se(F, unit: ConvBN, se: Optional[SqueezeExcite], x):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 __all__ = ["PaperTable", "Row"]
 
@@ -12,15 +12,31 @@ class Row(NamedTuple):
 
     `name` is its registered name; empty for one that the package does not have, whose `label` is then its name in
     results/published.json. `remark` stands in brackets behind the source there, and tells equal networks apart.
+    `subnet` is a width of a slimmable network, `divisor` an identity divisor of MobileNeXt: 'top-1 of subnet(3)' and
+    'top-1 with identity_divisor=2' are what is then looked up.
     """
 
     label: str
     name: str = ""
     remark: str = ""
+    subnet: Optional[int] = None
+    divisor: Optional[int] = None
+
+    @property
+    def at(self) -> str:
+        """What stands behind the name of a number in results/published.json."""
+        if self.subnet is not None:
+            return f" of subnet({self.subnet})"
+        return "" if self.divisor is None else f" with identity_divisor={self.divisor}"
 
 
 class PaperTable(NamedTuple):
-    """A table: `paper` as the sources in results/published.json begin, `quoted` what is only quoted from there."""
+    """A table of a paper.
+
+    `quoted` is what is only quoted from results/published.json. Numbers come from there by their source, which is
+    '<paper>, table <number>' unless `sources` are given; `place` is then where the table stands, and `number` its place
+    among the tables of the paper here. `rules` are the counting rules of its columns.
+    """
 
     paper: str
     number: int
@@ -28,3 +44,11 @@ class PaperTable(NamedTuple):
     rows: Tuple[Row, ...]
     quoted: Tuple[str, ...] = ()
     note: str = ""
+    rules: Tuple[str, ...] = ("conv_fc", "conv")
+    place: str = ""
+    sources: Tuple[str, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """Paper, place and title in one line."""
+        return f"{self.paper}, {self.place or f'table {self.number}'}: {self.title}"

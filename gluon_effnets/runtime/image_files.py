@@ -10,7 +10,7 @@ from typing import Dict, Iterable, Iterator, List, Set, Tuple
 __all__ = ["SUFFIXES", "PassedOver", "class_images", "images_below", "is_image"]
 
 # Of every reader of files: training, evaluation and predict.
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+SUFFIXES = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # What systems leave in folders of pictures.
 _LITTER = ("desktop.ini", "thumbs.db")
 _log = logging.getLogger("gluon_effnets")

@@ -27,12 +27,14 @@ __all__ = [
     "differences",
     "find_recipe",
     "load_recipe",
+    "recipe_path",
 ]
 
 UNSET = "???"
 _MOST_SECTIONS = 8
 # Of a run's last update, of its best checkpoint, or the moving average of the hook `ema`.
 OWN_BOXES = "own_boxes.yaml"  # a recipe for any detector
+_OF_KIND = {"folder": "own_images", **dict.fromkeys(("voc", "coco", "detrec"), "own_boxes")}
 EXPORTED_WEIGHTS = ("last", "best", "ema")
 
 
@@ -105,6 +107,7 @@ class Recipe:
     'module:name'.
     With mixed precision, `max_skipped_updates` in a row, whose gradients are not finite, end the run (0: never).
     `export_weights` says which weights the run exports; null: the averaged ones where the hook `ema` evaluates them.
+    `report_page` says whether the run ends with a page about it.
     `stages` make it several runs, each with the weights of the one before: the same run with the keys that a stage has
     in place of those of the recipe. Of `data` only the given settings are replaced. `split` gives these runs.
     """
@@ -126,6 +129,7 @@ class Recipe:
     evaluate_every: str = "1ep"
     checkpoint_every: str = "1ep"
     export_weights: Optional[str] = None
+    report_page: bool = True
     distributed: DistributedSettings = DistributedSettings()
     seed: int = 0
     stages: Tuple[Dict[str, Any], ...] = ()
@@ -193,6 +197,9 @@ def _plain(value):
 def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
     """Return the recipe for a model on a kind of data: <model>.<kind>.yaml, else <kind>.yaml, else <model>.yaml.
 
+    <kind>.yaml of folders is own_images.yaml, of images with boxes own_boxes.yaml: those who have such data rarely
+    have the cluster of a paper.
+
     Args:
         model: Name of the model; None: any.
         kind: "cifar10", "digits", ...; None: any. One of the two must be given.
@@ -200,7 +207,8 @@ def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
     Raises:
         FileNotFoundError: There is none; the text names what was looked for.
     """
-    names = [f"{model}.{kind}", kind, model] if model and kind else [model or kind or ""]
+    of_kind = _OF_KIND.get(kind, kind) if kind else None
+    names = [f"{model}.{kind}", of_kind or "", model] if model and kind else [model or of_kind or ""]
     for name in names:
         path = _resources.folder("configs") / f"{name}.yaml"
         if path.is_file():
@@ -209,6 +217,13 @@ def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
         f"no recipe {' or '.join(f'{name}.yaml' for name in names)} in {_resources.folder('configs')}.\n"
         f"Any recipe goes with any model; {_near_recipe(names[0], model)}"
     )
+
+
+def recipe_path(named) -> Path:
+    """Return the path of a recipe: the named file, or the one of that name that comes with the package."""
+    path = Path(named)
+    shipped = _resources.folder("configs") / path.name
+    return shipped if not path.exists() and shipped.is_file() else path
 
 
 def _near_recipe(name: str, model: Optional[str] = None) -> str:
@@ -249,7 +264,7 @@ def load_recipe(path, overrides: Sequence[str] = ()) -> Recipe:
     Example:
         load_recipe("configs/digits.yaml", ["model=idle_mbv3_small", "optimizer.lr=0.05"])
     """
-    tree = _read(Path(path)) if path else {}
+    tree = _read(recipe_path(path)) if path else {}
     for override in overrides:
         _set(tree, override)
     recipe = _build(Recipe, tree, "")
@@ -323,7 +338,7 @@ def _leaves(tree: dict, prefix: str = ""):
         if isinstance(value, dict) and (value or not prefix):
             yield from _leaves(value, f"{prefix}{key}.")
         else:
-            yield prefix + key, value
+            yield f"{prefix}{key}", value
 
 
 def _build(cls, tree: Any, where: str):

@@ -33,7 +33,7 @@ from ..timing import machine
 from . import loop
 from .build import build, model_options, resume, say
 from .checkpoint import list_checkpoints
-from .config import Recipe, find_recipe, load_recipe
+from .config import Recipe, find_recipe, load_recipe, recipe_path
 from .data import parse_source
 from .dist import Workers, start_workers
 from .exit_codes import CRASHED, FINISHED, USER_ERROR, is_supervised, record_verdict, stopped
@@ -46,12 +46,12 @@ from .stages import run_stages
 from .state import StagePlace, TrainState
 from .supervise import supervise
 
-__all__ = ["main"]
+__all__ = ["main", "read_recipe", "run_folder"]
 
 log = logging.getLogger(__name__)
 
 _RESTART_PATIENCE_S = 20.0
-_RECIPE, _CIRCUMSTANCES = "recipe.yaml", "run.json"
+_RECIPE, _CIRCUMSTANCES, _HELD_OUT = "recipe.yaml", "run.json", "held_out.txt"
 
 
 def read_recipe(args: argparse.Namespace) -> Tuple[Recipe, Path]:
@@ -59,11 +59,16 @@ def read_recipe(args: argparse.Namespace) -> Tuple[Recipe, Path]:
     kind = parse_source(args.data).kind if args.data else None
     if not args.config and not args.model:
         raise ValueError("name a model (--model idle_mbv3) or a recipe (--config FILE)")
-    path = Path(args.config) if args.config else find_recipe(args.model, kind)
+    path = recipe_path(args.config) if args.config else find_recipe(args.model, kind)
     overrides = list(args.overrides)
     overrides += [f"model={json.dumps(args.model)}"] if args.model else []
     overrides += [f"data.source={json.dumps(args.data)}"] if args.data else []
     return load_recipe(path, overrides), path
+
+
+def run_folder(args: argparse.Namespace, recipe: Recipe, path: Path) -> Path:
+    """The folder of a run with these arguments, whose recipe is of `path`."""
+    return Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
 
 
 def _introduce(state: TrainState, recipe: Recipe, path: Path) -> None:
@@ -104,6 +109,8 @@ def _record(state: TrainState, recipe: Recipe) -> None:
     if not state.workers.is_writer:
         return
     write_text(state.out / _RECIPE, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    if state.data.held_out is not None:
+        write_text(state.out / _HELD_OUT, "".join(f"{path}\n" for path in state.data.held_out))
     circumstances = {
         "command": sys.argv,
         "commit": _resources.commit(),
@@ -141,7 +148,7 @@ def run(args: argparse.Namespace, workers: Workers) -> None:
     with as_mistakes("the recipe cannot be read"):
         recipe, path = read_recipe(args)
     workers.set_timeout(recipe.distributed.timeout_s)
-    out = Path(args.out or f"runs/{recipe.file_name}.{path.stem}")
+    out = run_folder(args, recipe, path)
 
     with contextlib.ExitStack() as stack:
         if workers.is_writer:

@@ -21,7 +21,14 @@ from .fssd import PYTORCH_FSSD
 from .gluoncv import GLUONCV
 from .lukemelas import LUKEMELAS
 from .mbnet import PLAIN
-from .mobilenext import MOBILENET_V2_EXTRA, MOBILENEXT, MOBILENEXT_FIG4C, MOBILENEXT_SE
+from .mobilenext import (
+    MOBILENET_V2_EXTRA,
+    MOBILENET_V2_EXTRA_LINEAR,
+    MOBILENEXT,
+    MOBILENEXT_FIG4C,
+    MOBILENEXT_LOW_SHORTCUT,
+    MOBILENEXT_SE,
+)
 from .shufflenet import MEGVII_V1, MEGVII_V2, TORCHVISION_SHUFFLENET
 from .source import Source
 from .ssdlite import THIRD_PARTY_SSDLITE, TORCHVISION_SSDLITE
@@ -40,8 +47,10 @@ SOURCES = (
     TORCHVISION,
     LUKEMELAS,
     GLUONCV,
-    # Marks of the first two are in no checkpoint of the others, but not the other way round.
+    # Marks of the first four are in no checkpoint of the others, but not the other way round.
     MOBILENET_V2_EXTRA,
+    MOBILENET_V2_EXTRA_LINEAR,
+    MOBILENEXT_LOW_SHORTCUT,
     MOBILENEXT_FIG4C,
     MOBILENEXT_SE,
     MOBILENEXT,

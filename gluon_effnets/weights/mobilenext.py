@@ -6,27 +6,64 @@ from typing import Iterator
 
 from ..models.mobilenext import MobileNeXt
 from ..models.preprocessing import TORCH_IMAGENET
-from ..nn import ConvBN, ConvChain
+from ..nn import ConvBN, ConvChain, NarrowShortcuts, NormalizedSqueezeExcite
 from .mbnet import PLAIN, TENSORFLOW, Named, conv_bn
 from .source import Source, explain_ends
 
-__all__ = ["MOBILENET_V2_EXTRA", "MOBILENEXT", "MOBILENEXT_FIG4C", "MOBILENEXT_SE", "name_units_flat"]
+__all__ = [
+    "MOBILENET_V2_EXTRA",
+    "MOBILENET_V2_EXTRA_LINEAR",
+    "MOBILENEXT",
+    "MOBILENEXT_FIG4C",
+    "MOBILENEXT_LOW_SHORTCUT",
+    "MOBILENEXT_SE",
+    "name_units_flat",
+]
 
 
 def _chains(net: MobileNeXt) -> Iterator[ConvChain]:
-    return (block for stage in net.stages for block in stage._children.values() if isinstance(block, ConvChain))
+    for stage in net.stages:
+        for block in stage._children.values():
+            if isinstance(block, ConvChain):
+                yield block
+            elif isinstance(block, NarrowShortcuts):
+                yield from block.blocks
 
 
 def name_units_flat(block: ConvChain, at: str) -> Named:
     """Convolution, BN and activation are counted one by one."""
+    yield from _flat(block.units, at)
+
+
+def _flat(units, at: str) -> Named:
     position = 0
-    for unit in block.units:
+    for unit in units:
+        if isinstance(unit, NormalizedSqueezeExcite):
+            yield from conv_bn(unit.reduce, f"{at}.{position}.fc.1", f"{at}.{position}.fc.2")
+            yield from conv_bn(unit.expand, f"{at}.{position}.fc.4", f"{at}.{position}.fc.5")
+            position += 1
+            continue
         yield from conv_bn(unit, f"{at}.{position}", f"{at}.{position + 1}")
         position += 2 if unit.act is None else 3
 
 
+def _halves(block: ConvChain, at: str) -> Named:
+    """What comes before the end of the bottleneck, and what comes behind it, are counted apart."""
+    units = list(block.units)
+    yield from _flat(units[: block.num_reducing], at + "1")
+    yield from _flat(units[block.num_reducing :], at + "2")
+
+
 def _nested(block: ConvChain, at: str) -> Named:
-    """Units with an activation are counted as one, as in torchvision's MobileNetV2."""
+    """Convolution and BN are counted as one but at the end, as in torchvision's MobileNetV2."""
+    *before, last = block.units
+    for position, unit in enumerate(before):
+        yield from conv_bn(unit, f"{at}.{position}.0", f"{at}.{position}.1")
+    yield from conv_bn(last, f"{at}.{len(before)}", f"{at}.{len(before) + 1}")
+
+
+def _nested_where_active(block: ConvChain, at: str) -> Named:
+    """Units with an activation are counted as one, the others as two."""
     position = 0
     for unit in block.units:
         if unit.act is None:
@@ -70,7 +107,13 @@ MOBILENEXT = Source(
     layers=_layers_by(name_units_flat, "none", "classifier.1"),
     definition=lambda net: PLAIN,
     explain=explain_ends,
-    models=tuple((f"mobilenext_{name}", {}) for name in ("x1_0", "x0_75", "x0_5", "x0_35", "x1_4", "fig4a", "fig4b")),
+    models=tuple(
+        (f"mobilenext_{name}", {})
+        for name in (
+            *("x1_0", "x0_75", "x0_5", "x0_35", "x1_4", "fig4a", "fig4b", "low_identity", "extra_1x1"),
+            *("without_first_dw", "bottleneck_se", "ratio_4"),
+        )
+    ),
 )
 MOBILENEXT_SE = MOBILENEXT._replace(
     name="mobilenext_se",
@@ -88,10 +131,23 @@ MOBILENEXT_FIG4C = MOBILENEXT._replace(
     layers=_layers_by(name_units_flat, "conv", "classifier"),
     models=(("mobilenext_fig4c", {}),),
 )
+MOBILENEXT_LOW_SHORTCUT = MOBILENEXT._replace(
+    name="mobilenext_low_shortcut",
+    mark="features.1.conv1.0.weight",
+    layers=_layers_by(_halves, "none", "classifier.1"),
+    models=(("mobilenext_low_shortcut", {}),),
+)
 # Not official: the names that torchvision's MobileNetV2 gets by one more unit in every block.
 MOBILENET_V2_EXTRA = MOBILENEXT._replace(
     name="mobilenet_v2_extra",
     mark="features.1.conv.0.0.weight",
     layers=_layers_by(_nested, "features.{}", "classifier.1"),
     models=(("mobilenet_v2_extra_dw", {}),),
+)
+# The same by a convolution and a BN of their own, as in the commented lines of the authors' code.
+MOBILENET_V2_EXTRA_LINEAR = MOBILENET_V2_EXTRA._replace(
+    name="mobilenet_v2_extra_linear",
+    mark="features.1.conv.2.0.weight",
+    layers=_layers_by(_nested_where_active, "features.{}", "classifier.1"),
+    models=(("mobilenet_v2_extra_dw", {"extra_act": None}),),
 )

@@ -301,3 +301,62 @@ def test_list_shows_both_forms(capsys):
 def test_evaluation_interpolates_as_the_authors_do():
     filters = [model_info(f"condensenet_v2_{size}").interpolation for size in "abc"]
     assert filters == ["pillow_bicubic", "pillow_bicubic", "bilinear"]
+
+
+# --- the modules, one by one ---
+
+
+@pytest.mark.parametrize(
+    "name, params, madds",
+    [
+        # Without the 37,480 weights and 3,060,736 multiply-adds of PARTS, and the BN of 784 channels before them.
+        ("condensenet_v2_a_without_sfr", 2_038_444 - 37_480 - 2 * 784, 43_143_776 - 3_060_736),
+        ("condensenet_v2_a_without_se", 2_038_444 - 77_824 - 80_000, 43_143_776 - 77_824 - 80_000),
+        ("condensenet_v2_a_without_hard_swish", 2_038_444, 43_143_776),
+        ("condensenet_v2_a_growth_16", 1_215_908, 46_814_816),
+    ],
+)
+def test_networks_without_a_module_cost_what_is_left(name, params, madds):
+    cost = count(get_model(name, **FULL))
+    assert (cost.params, cost.madds) == (params, madds)
+    assert model_info(name).reconstruction
+
+
+def test_modules_are_options_of_every_network():
+    with_all = get_model("condensenet_v2_tiny")
+    operators = {node["op"] for node in json.loads(with_all(mx.sym.var("data")).tojson())["nodes"]}
+    assert "hard_sigmoid" in operators
+    plain = get_model("condensenet_v2_tiny", use_sfr=False, use_se=False, use_hard_swish=False, head_hidden=None)
+    operators = {node["op"] for node in json.loads(plain(mx.sym.var("data")).tojson())["nodes"]}
+    assert "hard_sigmoid" not in operators and "FullyConnected" in operators
+    kinds = {type(block) for block in _blocks(plain)}
+    assert SqueezeExcite not in kinds and not any(getattr(block, "update", None) for block in _blocks(plain))
+    grown = get_model("condensenet_v2_b", growth=[12, 12, 12, 12, 12])
+    assert grown.stage_info[-1].channels == 24 + 12 * 26
+
+
+@pytest.mark.parametrize("options", [{"use_sfr": False}, {"update_factor": 1}, {"update_factor": 2}])
+def test_networks_without_reactivations_or_with_other_factors_condense(options):
+    net = get_model("condensenet_v2_tiny", **options)
+    mx.random.seed(0)
+    net.initialize()
+    for layer in masked_layers(net).values():
+        while not layer.finished:
+            layer.drop()
+    x = mx.nd.array(np.random.RandomState(0).standard_normal((2, 3, 32, 32)))
+    expected = net(x).asnumpy()
+    np.testing.assert_allclose(condense(net)(x).asnumpy(), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_weights_of_a_network_without_a_module_are_refused_by_the_whole(tmp_path):
+    plain = get_model("condensenet_v2_tiny", use_hard_swish=False)  # equal shapes
+    plain.initialize()
+    plain.save_parameters(str(tmp_path / "plain.params"))
+    with pytest.raises(ValueError, match=r"use_hard_swish=False \(here None\)"):
+        get_model("condensenet_v2_tiny").load_parameters(str(tmp_path / "plain.params"))
+
+
+def _blocks(net):
+    found = []
+    net.apply(found.append)
+    return found

@@ -18,7 +18,7 @@ from gluon_effnets.complexity import count, layer_costs
 from gluon_effnets.deploy import export, load_exported
 from gluon_effnets.models.dsnet import RESNET50, SlimmableResNet, Stage
 from gluon_effnets.models.slimmable import Slot
-from gluon_effnets.nn import ChannelGroupNorm, gumbel_noise
+from gluon_effnets.nn import ChannelGroupNorm, SlimmingHead, gumbel_noise
 from gluon_effnets.nn.gate import straight_through
 from gluon_effnets.weights import load_official
 from gluon_effnets.weights.dsnet import DS_NET
@@ -380,6 +380,7 @@ GATED = [
     pytest.param(TINY, {"first_candidate": 2}, id="last candidates"),
     pytest.param(TINY, {"first_candidate": 1, "num_candidates": 3}, id="three candidates"),
     pytest.param(TINY, {"gate_heads": "separate"}, id="separate heads"),
+    pytest.param(TINY, {"gate_output": "ratio"}, id="ratio head"),
     pytest.param(RESNET_TINY, AT_32_PIXELS, id="three gates"),
     pytest.param(RESNET_TINY, {"num_candidates": 2, "first_candidate": 1}, id="two of four"),
 ]
@@ -409,6 +410,27 @@ def test_masked_networks_are_the_sliced_ones(name, options):
     if "separate" in options.values():
         assert all(head.reduce.weight.shape == (8, 24, 1, 1) for head in net.gates._children.values())
     assert_close(dynamic.madds, np.array(costs), 1e-6)
+
+
+@pytest.mark.fast
+def test_a_ratio_head_chooses_the_width_nearest_to_its_number():
+    head = SlimmingHead(5, 4, output="ratio")
+    head.initialize(mx.init.Normal(3))
+    x = mx.nd.random.normal(shape=(64, 5, 1, 1))
+    assert head.gate.weight.shape[:2] == (1, 5) and head.madds(66) == 5
+    ratio = 3 / (1 + np.exp(-(x.asnumpy()[:, :, 0, 0] @ head.gate.weight.data().asnumpy()[0, :, 0, 0])))
+    squares = (ratio[:, None] - np.arange(4)) ** 2
+    logits = head(x).asnumpy()
+    np.testing.assert_allclose(
+        logits - logits.max(axis=1, keepdims=True), squares.min(axis=1)[:, None] - squares, atol=1e-4
+    )
+    assert set(logits.argmax(axis=1)) == {0, 1, 2, 3}
+    # All of the one number's gradient comes through the straight-through choice, as with a logit for every width.
+    head.gate.weight.grad_req = "write"
+    with autograd.record():
+        loss = (straight_through(mx.nd, head(x)) * mx.nd.array([0, 1, 2, 3])).sum()
+    loss.backward()
+    assert head.gate.weight.grad().abs().sum().asscalar() > 0
 
 
 def test_noise_decides_where_it_is_larger_than_the_logits():
@@ -480,6 +502,8 @@ def test_candidates_that_do_not_exist(options):
 def test_other_wrong_options():
     with pytest.raises(ValueError, match="gate_heads is 'none'; choose one of shared, separate"):
         get_model(TINY, gate_heads="none")
+    with pytest.raises(ValueError, match="gate_output is 'scalar'; choose one of one_hot, ratio"):
+        get_model(TINY, gate_output="scalar")
     with pytest.raises(ValueError, match="ratios=.* ascending, and end with 1"):
         get_model("slimmable_mobilenet_v1", ratios=(0.5, 0.25, 1.0))
     with pytest.raises(ValueError, match="gates read squeeze-and-excitation"):

@@ -445,7 +445,7 @@ def test_table_command(capsys):
     assert main(["table", "shufflenet", "--number", "12"]) == 1
     assert "no table 12 here; its tables are 1, 2," in capsys.readouterr().err
     assert main(["table", "resnet"]) == 1
-    assert "there are tables of shufflenet" in capsys.readouterr().err
+    assert "there are tables of idleblock, mobilenext, condensenetv2, dsnet, shufflenet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from gluon_effnets.weights import load_official
 COMMITTED = Path(__file__).parents[1] / "fixtures" / "parity"
 # The official MobileNeXts with SE hold a BN behind the last block that they never use.
 UNUSED_BN = 2 * 1280
+LINEAR = {"extra_act": None}
 
 
 class Reference(NamedTuple):
@@ -59,8 +60,17 @@ OF_MOBILENEXT = {
     "mobilenext_w100_id2": Reference("mobilenext_x1_0", "mobilenext", {"identity_divisor": 2}, 1e-3),
     "mobilenext_s_b0": Reference("mobilenext_s", "mobilenext_se", tolerance=5e-3, unused=UNUSED_BN),
     "ablation_fig4b_two_dw_in_bottleneck": Reference("mobilenext_fig4b", "mobilenext", tolerance=1e-3),
+    "ablation_extra_1x1": Reference("mobilenext_extra_1x1", "mobilenext", tolerance=1e-3),
+    "ablation_bottleneck_se": Reference("mobilenext_bottleneck_se", "mobilenext", tolerance=1e-3),
+    "ablation_low_identity": Reference("mobilenext_low_identity", "mobilenext", tolerance=1e-3),
+    "ablation_low_shortcut": Reference("mobilenext_low_shortcut", "mobilenext_low_shortcut", tolerance=1e-3),
+    "ablation_first_dw_removed": Reference("mobilenext_without_first_dw", "mobilenext", tolerance=1e-3),
+    "ablation_t4_config": Reference("mobilenext_ratio_4", "mobilenext", tolerance=1e-3),
+    "mobilenext_l_b1_g2_240": Reference("mobilenext_l", "mobilenext_se", tolerance=5e-3, unused=UNUSED_BN),
     "mobilenetv2_w100": Reference("mobilenet_v2", "torchvision"),
     "mobilenetv2_extra_dw_relu6": Reference("mobilenet_v2_extra_dw", "mobilenet_v2_extra"),
+    "mobilenetv2_extra_dw_linear": Reference("mobilenet_v2_extra_dw", "mobilenet_v2_extra", LINEAR),
+    "mobilenetv2_extra_dw_linear_flat": Reference("mobilenet_v2_extra_dw", "mobilenet_v2_extra_linear", LINEAR),
 }
 
 

@@ -22,7 +22,8 @@ def fill(root, parts=("train", "val"), names=("crane", "heron"), suffix=".jpg", 
         for name in names:
             (root / part / name).mkdir(parents=True, exist_ok=True)
             for seed in range(number):
-                cv2.imwrite(str(root / part / name / f"{seed}{suffix}"), photo(seed))
+                encoded = cv2.imencode(".jpg" if suffix in (".jfif", ".jpe") else suffix, photo(seed))[1]
+                (root / part / name / f"{seed}{suffix}").write_bytes(encoded.tobytes())
     return {"source": f"folder:{root}"}
 
 
@@ -42,7 +43,7 @@ def test_what_is_passed_over_is_said_in_one_line(tmp_path, caplog):
     crane = tmp_path / "train" / "crane"
     (crane / "day2").mkdir()
     cv2.imwrite(str(crane / "day2" / "n.jpg"), photo(0))
-    for name in ("._0.jpg", "._1.jpg", ".DS_Store", "Thumbs.db", "scan.tif", "a.gif"):
+    for name in ("._0.jpg", "._1.jpg", ".DS_Store", "Thumbs.db", "scan.psd", "a.gif"):
         (crane / name).write_bytes(b"x")
     cv2.imwrite(str(tmp_path / "train" / "stray.jpg"), photo(0))
     assert open_small(source).num_train == 8
@@ -50,7 +51,7 @@ def test_what_is_passed_over_is_said_in_one_line(tmp_path, caplog):
     assert f"1 image(s) in folders below a class folder ({crane}/day2/n.jpg)" in line
     assert f"2 hidden image file(s) ({crane}/._0.jpg)" in line
     assert f"1 image(s) outside of class folders ({tmp_path}/train/stray.jpg)" in line
-    assert "2 file(s) that are no .bmp, .jpeg, .jpg, .png, .webp" in line and "Thumbs" not in line
+    assert f"2 file(s) that are no {', '.join(SUFFIXES)}" in line and "Thumbs" not in line
     caplog.clear()
     open_small(source, rank=1, world=2)
     assert not caplog.records
@@ -116,10 +117,42 @@ def test_training_images_alone_are_said_to_be_alone(tmp_path, caplog):
     assert data.num_val == 0 and "no evaluation images" in caplog.text and "val, valid" in caplog.text
 
 
+def test_of_plain_class_folders_a_share_is_held_out(tmp_path, caplog):
+    fill(tmp_path, [""], number=10)
+    source = {"source": f"folder:{tmp_path}", "batch_size": 2, "augment": "evaluation"}
+    data = open_small(source)
+    assert (data.num_train, data.num_val, data.class_names) == (16, 4, ["crane", "heron"])
+    [line] = caplog.messages
+    assert "20% of each class held out for the evaluation, 4 images" in line
+    assert [path.split(os.sep)[0] for path in data.held_out] == ["crane", "crane", "heron", "heron"]
+    # By their names alone: another seed of the training, and another worker, hold out the same; another draw does not.
+    assert open_small(source, seed=5).held_out == open_small(source, rank=1, world=2).held_out == data.held_out
+    assert open_small({**source, "held_out_seed": 1}).held_out != data.held_out
+    assert open_small({**source, "held_out": 0.5}).num_val == 10
+    whole = open_small({**source, "held_out": 1.0})
+    assert (whole.num_train, whole.num_val) == (0, 20)
+
+
+def test_new_images_leave_most_of_the_old_ones_where_they_were(tmp_path):
+    fill(tmp_path, [""], number=10)
+    before = set(open_small({"source": f"folder:{tmp_path}"}).held_out)
+    for seed in range(10, 12):
+        cv2.imwrite(str(tmp_path / "crane" / f"{seed}.jpg"), photo(seed))
+    after = set(open_small({"source": f"folder:{tmp_path}"}).held_out)
+    assert len(before & after) >= 3 and len(after) == 4
+
+
+def test_every_class_has_images_on_both_sides(tmp_path):
+    fill(tmp_path, [""], number=2)
+    data = open_small({"source": f"folder:{tmp_path}", "batch_size": 2})
+    assert (data.num_train, data.num_val) == (2, 2)
+    (tmp_path / "heron" / "1.jpg").unlink()
+    with pytest.raises(ValueError, match="heron has a single image; it takes two"):
+        open_small({"source": f"folder:{tmp_path}"})
+
+
 def test_folders_of_another_shape_are_described(tmp_path):
     fill(tmp_path, ["flat"])
-    with pytest.raises(FileNotFoundError, match=r"holds 2 folder\(s\) with images: crane, heron.\nMove them into"):
-        open_small({"source": f"folder:{tmp_path}/flat"})
     with pytest.raises(FileNotFoundError, match=r"flat/crane holds 0.jpg, 1.jpg, 2.jpg, 3.jpg.\nImages must lie in"):
         open_small({"source": f"folder:{tmp_path}/flat/crane"})
     write_records(str(tmp_path / "flat" / "train.rec"), [photo(0)], [0])

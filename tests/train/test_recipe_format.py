@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from gluon_effnets import list_models, model_info
+from gluon_effnets.__main__ import main
 from gluon_effnets.train.config import Recipe, differences, find_recipe, load_recipe
 
 pytestmark = pytest.mark.fast
@@ -193,9 +195,37 @@ def test_a_mistyped_recipe_is_answered_with_the_nearest_one():
 def test_find_recipe():
     assert find_recipe("idle_tiny", "digits").name == "digits.yaml"
     assert find_recipe(None, "digits").name == "digits.yaml"
+    # Own photographs rarely come with the cluster of a paper.
+    assert find_recipe("idle_mbv3", "folder").name == "own_images.yaml"
+    assert find_recipe("retinanet_mobilenext_x0_35", "voc").name == "own_boxes.yaml"
+    assert find_recipe("ssdlite320_mobilenext_x1_0", "voc").name == "ssdlite320_mobilenext_x1_0.voc.yaml"
     with pytest.raises(FileNotFoundError, match="no recipe idle_tiny.yaml in (.|\n)*--config"):
         find_recipe("idle_tiny")
     with pytest.raises(FileNotFoundError, match="idle_tiny.nokind.yaml or nokind.yaml or idle_tiny.yaml"):
         find_recipe("idle_tiny", "nokind")
     with pytest.raises(ValueError, match="unknown model 'idle_tinny'"):
         find_recipe("idle_tinny")
+
+
+def test_recipes_of_the_package_are_found_by_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for named in ("own_images.yaml", "configs/own_images.yaml"):
+        assert load_recipe(named, ["model=idle_mbv3"]).duration == "30ep"
+    (tmp_path / "own_images.yaml").write_text("model: idle_mbv3\nduration: 3ep\n")
+    assert load_recipe("own_images.yaml").duration == "3ep"
+
+
+def test_recipes_are_listed_and_shown(capsys):
+    assert main(["recipes", "--format", "json"]) == 0
+    listed = {row["recipe"]: row["what it is"] for row in json.loads(capsys.readouterr().out)}
+    assert listed["own_images.yaml"].startswith("Your own photographs")
+    assert main(["recipes", "own_images"]) == 0
+    assert "duration: 30ep" in capsys.readouterr().out
+    assert main(["recipes", "nothing"]) == 1
+    assert "no recipe 'nothing.yaml'; python -m gluon_effnets recipes lists all" in capsys.readouterr().err
+
+
+def test_keys_of_options_may_be_numbers(tmp_path):
+    """As the blocks of a composition are."""
+    (tmp_path / "recipe.yaml").write_text("model: idle_mbv3\nmodel_options: {composition: {3: left}}\n")
+    assert load_recipe(tmp_path / "recipe.yaml").model_options == {"composition": {3: "left"}}

@@ -42,6 +42,8 @@ WANTED = [
     ("tflite", "efficientnet_lite0", {}, (*LITE, "pillow_bicubic", 0.875, 224, True)),
     ("gluoncv", "mobilenet_v3_large", {}, (*GLUONCV, *OPEN)),
     ("mobilenet_v2_extra", "mobilenet_v2_extra_dw", {}, (*TORCH, *USUAL)),
+    ("mobilenet_v2_extra_linear", "mobilenet_v2_extra_dw", {"extra_act": None}, (*TORCH, *USUAL)),
+    ("mobilenext_low_shortcut", "mobilenext_low_shortcut", {}, (*TORCH, *USUAL)),
     ("mobilenext", "mobilenext_x0_35", {}, (*TORCH, *USUAL)),
     ("mobilenext_fig4c", "mobilenext_fig4c", {}, (*TORCH, *USUAL)),
     ("mobilenext_se", "mobilenext_s", {}, (*TORCH, *OPEN)),

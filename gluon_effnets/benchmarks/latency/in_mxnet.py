@@ -1,4 +1,4 @@
-"""Exported graphs in MXNet, hybridized or with oneDNN's fusions; for worker.py."""
+"""Exported graphs in MXNet: hybridized, with oneDNN's fusions, or with the compiled operator; for worker.py."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def build(job: dict, threads: int):
     import numpy as np
 
     symbol, params = job["files"]
+    if job["form"] == "compiled" and not hasattr(mx.sym, "effnets_network"):  # it cannot be loaded again
+        mx.library.load(job["library"], verbose=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         block = mx.gluon.SymbolBlock.imports(symbol, ["data"], params)

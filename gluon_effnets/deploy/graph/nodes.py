@@ -229,7 +229,7 @@ def _absorb_padding(node: Node) -> None:
 
 def _absorb_norm(node: Node, num_readers: Dict[Node, int]) -> None:
     """Turn a BN layer behind a convolution into the convolution with both their weights."""
-    if node.op != "BatchNorm" or node.inputs[0].node.op != "Convolution":
+    if node.op != "BatchNorm" or node.inputs[0].node.op != "Convolution" or node.get("axis", 1) != 1:
         return
     conv = node.inputs[0].node
     weights = [entry.node.value for entry in conv.inputs[1:]]

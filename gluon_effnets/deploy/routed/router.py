@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -12,31 +12,42 @@ from ...models.slimmable import SlimmableNet
 from ...nn.gate import DoubleHeadedGate
 from ...nn.slimmable import SeparableUnit
 from ...nn.variants import inference_variants
+from ..compiled.run import compiled_where_right
 from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, static_block
 from ..graph.static import static_graph
 from ..to_mxnet.variants import fused_where_right, prepare
 
 __all__ = [
-    "Router",
     "RoutedGraphs",
     "RoutedOutput",
+    "Router",
     "before_decision",
+    "blocks_of",
+    "chain",
+    "check_slimmable",
     "gate_channels",
     "gate_widths",
+    "joined",
     "routed_graphs",
+    "rows_of",
+    "static_of",
     "static_subnet",
 ]
 
 
 class RoutedOutput(NamedTuple):
-    """logits : (N, classes) in the order of the images. decisions : (N,) int, the index of each image's width."""
+    """What a router gives.
 
-    logits: Array
+    logits : (N, classes) in the order of the images; of a detector its arrays, (N, ...) each.
+    decisions : (N,) int, the index of each image's width, or (N, gates) of a `StagedRouter`.
+    """
+
+    logits: Any
     decisions: np.ndarray
 
 
 class RoutedGraphs(NamedTuple):
-    """`head`: image -> map behind the gate's attention, number of the candidate (N,). `tails[width]`: map -> logits."""
+    """`head`: image -> map at the gate, number of the candidate (N,). `tails[width]`: map -> answers."""
 
     head: StaticGraph
     tails: Dict[int, StaticGraph]
@@ -45,8 +56,8 @@ class RoutedGraphs(NamedTuple):
 class Router:
     """images (N, channels, H, W) -> RoutedOutput: a gate decides, each group of images runs at its width alone.
 
-    The logits are those of `net.dynamic`, which masks. One image needs neither grouping nor copies. `widths` are the
-    indices that the gate chooses from, in the order of its candidates.
+    The logits are those of `net.dynamic`, which masks; a detector's arrays are those of its call. One image needs
+    neither grouping nor copies. `widths` are the indices that the gate chooses from, in the order of its candidates.
 
     Parameters
     ----------
@@ -65,16 +76,18 @@ class Router:
 
         Parameters
         ----------
-        variant : 'fused' by oneDNN, where that gives the same answers, or 'plain'.
+        variant : 'compiled' by this package's operators, where these are installed and give the same answers, else
+            'fused'; 'fused' by oneDNN, where that gives the same answers, else 'plain'.
 
         Raises ValueError as `routed_graphs` does, and for another variant.
         """
         graphs = routed_graphs(net)
 
         def run(graph: StaticGraph) -> Callable:
-            if variant == "fused":
-                return fused_where_right(lambda variant: prepare(static_block(graph), variant))
-            return prepare(static_block(graph), variant)
+            if variant not in ("compiled", "fused"):
+                return prepare(static_block(graph), variant)
+            fused = fused_where_right(lambda variant: prepare(static_block(graph), variant))
+            return compiled_where_right(graph, fused) if variant == "compiled" else fused
 
         return cls(run(graphs.head), {width: run(graph) for width, graph in graphs.tails.items()})
 
@@ -84,22 +97,27 @@ class Router:
         if (decisions == decisions[0]).all():
             return RoutedOutput(self._tails[decisions[0]](maps), decisions)
         order = np.argsort(decisions, kind="stable")
-        maps = _rows(maps, order)
+        maps = rows_of(maps, order)
         widths, begins = np.unique(decisions[order], return_index=True)
         ends = [*begins[1:], len(order)]
         parts = [self._tails[width](maps[begin:end]) for width, begin, end in zip(widths, begins, ends)]
-        return RoutedOutput(_rows(_joined(parts), np.argsort(order)), decisions)
+        back = np.argsort(order)
+        if isinstance(parts[0], (list, tuple)):
+            return RoutedOutput([rows_of(joined(kind), back) for kind in zip(*parts)], decisions)
+        return RoutedOutput(rows_of(joined(parts), back), decisions)
 
-    def at_width(self, width: int, images: Array) -> Array:
-        """Return the logits at one of `widths`, whatever the gate decides."""
+    def at_width(self, width: int, images: Array) -> Any:
+        """Return the answers at one of `widths`, whatever the gate decides."""
         return self._tails[width](self._head(images)[0])
 
 
-def _rows(array: Array, order: np.ndarray) -> Array:
+def rows_of(array: Array, order: np.ndarray) -> Array:
+    """The rows of an array in another order."""
     return array[order] if isinstance(array, np.ndarray) else array.take(mx.nd.array(order))
 
 
-def _joined(parts: Sequence[Array]) -> Array:
+def joined(parts: Sequence[Array]) -> Array:
+    """Arrays one behind the other."""
     return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else mx.nd.concat(*parts, dim=0)
 
 
@@ -111,15 +129,15 @@ def routed_graphs(net: SlimmableNet) -> RoutedGraphs:
     """
     before, gate = before_decision(net)
     cut, data = len(before) - 1, mx.sym.var("data", dtype="float32")
-    maps, logits = gate(_chain(before, data))
+    maps, logits = gate(chain(before, data))
     head = mx.sym.Group([maps, mx.sym.argmax(logits, axis=1)])
     tails = {}
     for width in gate_widths(net):
         subnet = net.subnet(width)
-        units = _blocks(subnet)
+        units = blocks_of(subnet)
         after = [units[cut].pointwise, *units[cut + 1 :], subnet.features[-1], subnet.output]
-        tails[width] = _static(net, _chain(after, data))
-    return RoutedGraphs(_static(net, head), tails)
+        tails[width] = static_of(net, chain(after, data))
+    return RoutedGraphs(static_of(net, head), tails)
 
 
 def gate_widths(net: SlimmableNet) -> range:
@@ -133,16 +151,17 @@ def before_decision(net: SlimmableNet) -> Tuple[List[HybridBlock], DoubleHeadedG
 
     Raises ValueError as `routed_graphs` does.
     """
-    _check_slimmable(net)
+    check_slimmable(net)
     steps = list(net.steps())
     gated = [number for number, step in enumerate(steps) if step.gate is not None]
     if len(gated) != 1 or net.num_choices != 1 or not isinstance(steps[gated[0]].block, SeparableUnit):
         raise ValueError(
-            f"{net.identity['model']} has {len(gated)} gates; a router is for one gate in a separable unit: "
-            "of other networks net.subnet(path) runs what net.route chose"
+            f"{net.identity['model']} has {len(gated)} gates; this router is for one gate in a separable unit: "
+            "StagedRouter.of(net) is for several at the beginnings of stages, and so is a single ONNX file "
+            "(--format onnx --single-file)"
         )
     cut = gated[0]
-    units = _blocks(net.subnet(gate_widths(net)[0]))
+    units = blocks_of(net.subnet(gate_widths(net)[0]))
     gate = DoubleHeadedGate(steps[cut].block.se, gate_channels(net), net.gates[0])
     return [*units[:cut], units[cut].depthwise], gate
 
@@ -160,30 +179,33 @@ def static_subnet(net: SlimmableNet, which) -> mx.gluon.SymbolBlock:
 
     BN is folded into the convolutions. It has the attributes that `export` reads. Raises ValueError as `subnet` does.
     """
-    _check_slimmable(net)
+    check_slimmable(net)
     subnet = net.subnet(which)
-    block = static_block(_static(net, _chain([subnet], mx.sym.var("data", dtype="float32"))))
+    block = static_block(static_of(net, chain([subnet], mx.sym.var("data", dtype="float32"))))
     block.in_channels, block.num_classes = net.in_channels, net.num_classes
     block.info, block.card, block.classes, block.origin = net.info, net.card, net.classes, net.origin
     block.identity = {**net.identity, "subnet": which}
     return block
 
 
-def _check_slimmable(net) -> None:
+def check_slimmable(net) -> None:
     """Refuse a network that has no widths with a ValueError."""
     if not isinstance(net, SlimmableNet):
         raise ValueError(f"{net.identity['model']} is not slimmable: it has one width, and export writes it")
 
 
-def _static(net: SlimmableNet, symbol: mx.sym.Symbol) -> StaticGraph:
+def static_of(net: SlimmableNet, symbol: mx.sym.Symbol) -> StaticGraph:
+    """The static graph of a part of a network."""
     return static_graph(symbol, cpu_arrays(net))
 
 
-def _blocks(subnet) -> List[HybridBlock]:
+def blocks_of(subnet) -> List[HybridBlock]:
+    """The blocks of all stages in order."""
     return [block for stage in subnet.stages for block in stage._children.values()]
 
 
-def _chain(blocks: Sequence, x: mx.sym.Symbol):
+def chain(blocks: Sequence, x: mx.sym.Symbol):
+    """What blocks make of a symbol, one after the other."""
     for block in blocks:
         x = block(x)
     return x

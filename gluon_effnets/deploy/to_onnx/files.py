@@ -25,6 +25,7 @@ __all__ = [
     "OPSET",
     "OnnxContent",
     "in_onnx_runtime",
+    "onnx_package",
     "onnx_runner",
     "route_runner",
     "value_info",
@@ -99,7 +100,7 @@ def write_routed_onnx_file(
         [logits] = simplify(read_graph(*tail, map_shape, 1))
         name = f"logits_{number}"
         made = OnnxNodes({name: logits}, "map", taken)
-        graph = _onnx().helper.make_graph(made.nodes, name, [], [value_info(name, logits)], made.initializers)
+        graph = onnx_package().helper.make_graph(made.nodes, name, [], [value_info(name, logits)], made.initializers)
         branches.append(graph)
     nodes = [*before.nodes, *_choice(branches, 0, "logits", logits)]
     results = [value_info("logits", logits), value_info("place", place)]
@@ -109,7 +110,7 @@ def write_routed_onnx_file(
 
 def _choice(branches: Sequence[Any], first: int, name: str, result: Entry) -> List[Any]:
     """Nodes that run one of `branches`, the one at `place` - `first`, for a result under `name`."""
-    helper, middle = _onnx().helper, len(branches) // 2
+    helper, middle = onnx_package().helper, len(branches) // 2
     assert middle, "at least two branches"
     graphs: List[Any] = []
     for half, begin in ((branches[:middle], first), (branches[middle:], first + middle)):
@@ -127,13 +128,14 @@ def _choice(branches: Sequence[Any], first: int, name: str, result: Entry) -> Li
     ]
 
 
-def _onnx():
+def onnx_package():
+    """The package onnx. Raises ImportError with the remedy if it is missing."""
     return optional_import("onnx", "onnx", "export to ONNX")
 
 
 def value_info(name: str, entry: Entry):
     """Return the declaration of an output."""
-    onnx = _onnx()
+    onnx = onnx_package()
     kind = onnx.TensorProto.INT64 if entry.node.op == "argmax" else onnx.TensorProto.FLOAT
     return onnx.helper.make_tensor_value_info(name, kind, ["N" if n is None else n for n in entry.shape])
 
@@ -145,15 +147,17 @@ class OnnxContent(NamedTuple):
     initializers: List[Any]
 
 
-def write_model(prefix: Path, made: Union[OnnxContent, OnnxNodes], shape, results, metadata: Mapping[str, str]) -> Path:
+def write_model(
+    prefix: Path, made: Union[OnnxContent, OnnxNodes], shape, results, metadata: Mapping[str, str], opset: int = OPSET
+) -> Path:
     """Write a graph with the input `data` of a shape, None: any number."""
-    onnx = _onnx()
+    onnx = onnx_package()
     helper = onnx.helper
     data = helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, ["N" if n is None else n for n in shape])
     content = helper.make_graph(made.nodes, prefix.name, [data], results, made.initializers)
     producer = {"producer_name": "gluon_effnets", "producer_version": __version__}
-    model = helper.make_model(content, opset_imports=[helper.make_opsetid("", OPSET)], **producer)
-    model.ir_version = IR_VERSION
+    model = helper.make_model(content, opset_imports=[helper.make_opsetid("", opset)], **producer)
+    model.ir_version = IR_VERSION if opset == OPSET else 8
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     path = prefix.with_name(f"{prefix.name}.onnx")
@@ -161,14 +165,16 @@ def write_model(prefix: Path, made: Union[OnnxContent, OnnxNodes], shape, result
     return path
 
 
-def onnx_runner(path: Path) -> Callable[[np.ndarray], Any]:
+def onnx_runner(path: Path, inner: Sequence[str] = ()) -> Callable[[np.ndarray], Any]:
     """Return the function (N, C, H, W) -> logits of an ONNX file, in ONNX Runtime on the CPU.
 
-    Of a graph with several outputs it returns their list, and raises ValueError for images of another size. It uses
-    OMP_NUM_THREADS threads, or one for each core. Raises ValueError if the file cannot be loaded, ImportError without
+    Of a graph with several outputs it returns their list, and raises ValueError for images of another size. `inner` :
+    names of what is computed within the graph, and returned behind its outputs. It uses OMP_NUM_THREADS threads, or one
+    for each core. Raises ValueError if the file cannot be loaded, ImportError without
     the package onnxruntime.
     """
-    session = _session(read_bytes(path, "ONNX file", MOST_WEIGHTS), path)
+    content = read_bytes(path, "ONNX file", MOST_WEIGHTS)
+    session = _session(_with_outputs(content, inner) if inner else content, path)
     if [given.name for given in session.get_inputs()] != ["data"]:
         raise ValueError(f"{path} is another network's file: its input is not named data")
     shape = session.get_inputs()[0].shape  # a text where any number is taken
@@ -185,22 +191,35 @@ def onnx_runner(path: Path) -> Callable[[np.ndarray], Any]:
     return run
 
 
-def route_runner(path: Path) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Return the function (image (1, C, H, W), place) -> logits of a file of `write_routed_onnx_file`.
+def _with_outputs(content: bytes, names: Sequence[str]) -> bytes:
+    """The content of a file whose graph gives more: what has these names, in float32."""
+    onnx = onnx_package()
+    model = onnx.load_model_from_string(content)
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
+    return model.SerializeToString()
 
-    The place is given instead of decided; all else is the file's. Raises as `onnx_runner` does.
+
+def route_runner(path: Path) -> Callable[[np.ndarray, Sequence[int]], np.ndarray]:
+    """Return the function (image (1, C, H, W), places of the gates) -> logits of a routed file.
+
+    The places are given instead of decided; all else is the file's. Raises as `onnx_runner` does.
     """
-    onnx = _onnx()
+    onnx = onnx_package()
     model = onnx.load(str(path))
+    given = [node for node in model.graph.node if node.op_type == "Identity" and node.output[0].startswith("chosen_")]
+    if not given:
+        given = [node for node in model.graph.node if "place" in node.output]
     [place] = [value for value in model.graph.output if value.name == "place"]
-    [decision] = [node for node in model.graph.node if "place" in node.output]
-    model.graph.node.remove(decision)
     model.graph.output.remove(place)
-    model.graph.input.append(place)
+    names = [node.output[0] for node in given]
+    for name, node in zip(names, given):
+        model.graph.node.remove(node)
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [1]))
     session = _session(model.SerializeToString(), path)
 
-    def run(x: np.ndarray, place: int) -> np.ndarray:
-        return session.run(None, {"data": np.ascontiguousarray(x, np.float32), "place": np.array([place], np.int64)})[0]
+    def run(x: np.ndarray, places: Sequence[int]) -> np.ndarray:
+        chosen = {name: np.array([place], np.int64) for name, place in zip(names, places)}
+        return session.run(["logits"], {"data": np.ascontiguousarray(x, np.float32), **chosen})[0]
 
     return run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterator
+from typing import Iterator, List, Optional
 
 import mxnet as mx
 import numpy as np
@@ -47,10 +47,12 @@ class Data:
         class_names: Texts, or None.
         description: One line for the log.
         reader: What reads the training images: "memory", "threads" or "MXNet's reader".
+        held_out: Of class folders that were divided here: the images of the evaluation, by their paths in the folder.
         is_detection: Whether the batches are `DetectionBatch`es: images with boxes.
     """
 
     reader: str
+    held_out: Optional[List[str]] = None
     is_detection = False
 
     def __init__(

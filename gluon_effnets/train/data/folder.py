@@ -1,10 +1,14 @@
-"""The folder source: ``DIR/train/CLASS/*.jpg`` and ``DIR/val/CLASS/*.jpg``."""
+"""The folder source: ``DIR/train/CLASS/*.jpg`` and ``DIR/val/CLASS/*.jpg``, or ``DIR/CLASS/*.jpg`` alone.
+
+Class folders alone are divided here: of each class a share is held out for the evaluation, by the names of the files.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -22,9 +26,11 @@ def open_folder(shard: Shard, folder: str) -> ThreadedData:
     """Photos in one folder per class; class indices follow the sorted folder names.
 
     What is passed over, such as hidden files and folders below the class folders, is said in one line.
+    Without ``train`` and the parts of an evaluation, the folders of `folder` are the classes, and a share of their
+    images is held out.
 
     Raises:
-        FileNotFoundError: There is neither ``train`` nor ``val`` in `folder`.
+        FileNotFoundError: There is neither a part nor a class folder with images in `folder`.
         ValueError: A part holds no class folders, a class is empty, or the two parts name different classes.
         UnreadableImageError: The name of an image file stands for a folder, a broken link or a pipe, unless
             such images are skipped.
@@ -33,8 +39,9 @@ def open_folder(shard: Shard, folder: str) -> ThreadedData:
     evaluation = parts[0] if parts else EVALUATION_PARTS[0]
     passed_over = PassedOver()
     train, val = (_list_classes(os.path.join(folder, part), passed_over) for part in ("train", evaluation))
+    held_out = None
     if train is None and val is None:
-        raise FileNotFoundError(_no_parts(folder))
+        train, val, held_out = _divided(folder, shard, passed_over)
     if train is not None and val is not None:
         _check_same_classes(folder, set(train), set(val), evaluation)
     if shard.rank == 0:
@@ -45,7 +52,60 @@ def open_folder(shard: Shard, folder: str) -> ThreadedData:
     if shard.settings.on_error == "raise":
         for path in passed_over.irregular:
             read_image_file(path)
-    return ThreadedData(shard, _photos(train, names), _photos(val, names), len(names), names)
+    data = ThreadedData(shard, _photos(train, names), _photos(val, names), len(names), names)
+    data.held_out = held_out
+    return data
+
+
+def _divided(folder: str, shard: Shard, passed_over: PassedOver) -> Tuple[Optional[_Classes], _Classes, List[str]]:
+    """The images of class folders to train on and to evaluate on, and the latter by their paths in the folder.
+
+    Raises:
+        FileNotFoundError: There are no class folders with images.
+        ValueError: A class has no image, or too few.
+    """
+    looks_like_classes = os.path.isdir(folder) and any(class_images(folder, PassedOver()).values())
+    classes = _list_classes(folder, passed_over) if looks_like_classes and not _foreign(folder) else None
+    if classes is None:
+        raise FileNotFoundError(_no_parts(folder))
+    share, seed = shard.settings.held_out, shard.settings.held_out_seed
+    train: _Classes = {}
+    val: _Classes = {}
+    for name, paths in classes.items():
+        number = round(share * len(paths))
+        if share < 1:
+            if len(paths) < 2:
+                raise ValueError(
+                    f"{os.path.join(folder, name)} has a single image; it takes two, one to train on and one to "
+                    "evaluate on. Add images or remove the folder."
+                )
+            number = min(max(number, 1), len(paths) - 1)
+        chosen = set(sorted(paths, key=lambda path: _draw(seed, name, path))[:number])
+        train[name] = [path for path in paths if path not in chosen]
+        val[name] = [path for path in paths if path in chosen]
+    held_out = sorted(os.path.relpath(path, folder) for paths in val.values() for path in paths)
+    if shard.rank == 0:
+        what = f"{share:.0%} of each class" if share < 1 else "all images"
+        _log.warning(
+            "%s: no train and val in it; %s held out for the evaluation, %d images (data.held_out, data.held_out_seed)",
+            folder,
+            what,
+            len(held_out),
+        )
+    return (train if share < 1 else None), val, held_out
+
+
+def _draw(seed: int, name: str, path: str) -> bytes:
+    """What decides by the name of a file alone, so that new images leave the old ones where they were."""
+    return hashlib.sha256(f"{seed}/{name}/{os.path.basename(path)}".encode("utf-8", "surrogateescape")).digest()
+
+
+def _foreign(folder: str) -> bool:
+    """Whether a folder looks like data of another kind."""
+    entries = sorted(os.listdir(folder))
+    return any(name.endswith(".rec") for name in entries) or any(
+        os.path.isdir(os.path.join(folder, name, "Annotations")) for name in (".", *entries)
+    )
 
 
 def _no_parts(folder: str) -> str:
@@ -59,13 +119,6 @@ def _no_parts(folder: str) -> str:
         return f"no data at {looked_at}, but {folder}/{records[0]} is there: write recordio:{folder}."
     if any(os.path.isdir(os.path.join(folder, name, "Annotations")) for name in (".", *entries)):
         return f"no data at {looked_at}, but annotations of boxes are there: write voc:{folder}, for detectors."
-    passed_over = PassedOver()
-    classes = [name for name, paths in class_images(folder, passed_over).items() if paths]
-    if classes:
-        return (
-            f"no data at {looked_at}; {folder} holds {len(classes)} folder(s) with images: {_listed(classes)}.\n"
-            f"Move them into {folder}/train/, and some images of each into {folder}/val/CLASS/."
-        )
     found = f"{folder} holds {_listed(entries)}" if entries else f"{folder} is empty"
     return f"no data at {looked_at}; {found}.\nImages must lie in {folder}/train/CLASS/ and {folder}/val/CLASS/."
 

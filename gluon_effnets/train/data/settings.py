@@ -98,6 +98,8 @@ class DataSettings:
             the recipe want it.
         channel_order: ``rgb`` or ``bgr``: how the normalized channels are handed to the network.
         on_error: ``raise`` or ``skip``: what an unreadable image does.
+        held_out: Of class folders without ``train`` and ``val``: the share of each class that is evaluated; 1: all.
+        held_out_seed: Another number chooses other images.
         train_parts, eval_parts: Of images with boxes: the parts of the source, as ``2007_trainval``; None: the usual.
         bad_boxes: ``drop`` or ``raise``: what a box does that cannot be meant so.
     """
@@ -126,6 +128,8 @@ class DataSettings:
     channel_order: str = "rgb"
     normalization: str = "own"
     on_error: str = "raise"
+    held_out: float = 0.2
+    held_out_seed: int = 0
     train_parts: Optional[Tuple[str, ...]] = None
     eval_parts: Optional[Tuple[str, ...]] = None
     bad_boxes: str = "drop"
@@ -159,6 +163,8 @@ class DataSettings:
                 raise ValueError(f"data.{name} is {shortened(value)}; at most {most:,} are possible.")
         if not 0 <= self.random_erasing <= 1:
             raise ValueError(f"data.random_erasing is {self.random_erasing}; it must be a probability, 0 to 1.")
+        if not 0 < self.held_out <= 1:
+            raise ValueError(f"data.held_out is {self.held_out}; it must be above 0 and at most 1.")
         if not 0 < self.eval_crop <= 1:
             raise ValueError(f"data.eval_crop is {self.eval_crop}; it must be above 0 and at most 1.")
         for name, limit in (("crop_area", 1.0), ("crop_aspect", float("inf"))):

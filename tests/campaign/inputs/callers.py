@@ -61,6 +61,7 @@ LINES = (
     "weights --format csv",
     "list --format csv",
     "table shufflenet",
+    "table mobilenext --number 2 --format json",
     "compare-int8 idle_tiny=sealed.params --data recordio:records --images 3",
 )
 
