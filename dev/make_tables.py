@@ -17,9 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Dict, Sequence
 
+import detection_tables
+
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.detectors import detectors_table as detectors_latency_table
-from gluon_effnets.benchmarks.latency import latency_tables, memory_table
+from gluon_effnets.benchmarks.latency import latency_tables, measured_tables, memory_table
 from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
 from gluon_effnets.claims import PAPERS, claims_table, read_ledger, score_table
 from gluon_effnets.complexity import RULES, condensed_options, count
@@ -261,6 +263,12 @@ def evidence_table(group: str) -> str:
     return Table([*header, "images/s"] if timed else header, rows).markdown()
 
 
+def detection_evidence(group: str) -> str:
+    """The runs of dev/detection_evidence.py, if there are some."""
+    known = (ROOT / "results" / "trained_detectors.json").is_file()
+    return detection_tables.evidence_table(results("trained_detectors") if known else {"rows": []}, group)
+
+
 def dsnet_evidence_table() -> str:
     """The supernets and gates of dev/small_scale_evidence.py, a line per run.
 
@@ -283,10 +291,10 @@ def dsnet_evidence_table() -> str:
 
 
 def latency_table() -> str:
-    """What `benchmark latency --json results/latency.json` measured."""
-    if not (ROOT / "results" / "latency.json").is_file():
-        return "(No measurement is part of this version.)"
-    return latency_tables(results("latency"))
+    """What `benchmark latency --add-to results/latency` measured, of every processor, the newest file of them first."""
+    measured = [json.loads(path.read_text()) for path in sorted((ROOT / "results" / "latency").glob("*.json"))]
+    measured.sort(key=lambda one: one["runs"][-1]["conditions"]["date"], reverse=True)
+    return measured_tables(measured)
 
 
 def profile_table() -> str:
@@ -361,6 +369,8 @@ TABLES = {
     "detectors": detectors_table,
     "detectors_latency": lambda: detectors_latency_table(results("detectors_latency")),
     "fssd": fssd_table,
+    "evidence_ssdlite": lambda: detection_evidence("ssdlite"),
+    "evidence_fssd": lambda: detection_evidence("fssd"),
     "models": lambda: models_table(without=COMPARED_ELSEWHERE),
     "idle": lambda: models_table("idle"),
     "rules": rules_table,

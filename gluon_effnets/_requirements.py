@@ -20,6 +20,7 @@ EXTRAS: Dict[str, List[str]] = {
     "hvd": ["horovod==0.28.1", "cffi>=1.4", "cloudpickle", "packaging", "psutil"],
     "train": ["scikit-learn>=1.0", "matplotlib>=3.3"],
     "onnx": ["onnx>=1.13", "onnxruntime>=1.18", 'ml-dtypes<0.6; python_version >= "3.10"'],
+    "openvino": ["openvino>=2024.4"],
     # The pair that works: apache-tvm-ffi 0.1.15 crashes with this TVM.
     "tvm": [
         'apache-tvm==0.27.0.post1; python_version >= "3.10"',

@@ -19,6 +19,7 @@ from ..models.condensenet import CondenseNet
 from ..nn import DenseLayer, HardSwish, SqueezeExcite
 from ..nn.init import initialize_like_trained
 from ..tables import Table
+from ..timing import Speedup, speedup
 
 __all__ = ["RuntimeRow", "compare_runtimes", "runtimes_table"]
 
@@ -28,8 +29,8 @@ WORKER = Path(__file__).with_name("condensenet_worker.py")
 class RuntimeRow(NamedTuple):
     """Milliseconds for a batch.
 
-    ratio : the median of the plain export's time in the same runtime over this one, round by round. difference : of
-    the logits from the first row's, in their standard deviations.
+    over_plain : how many times as fast as the plain export in the same runtime it is. difference : of the logits from
+    the first row's, in their standard deviations.
     """
 
     model: str
@@ -37,7 +38,7 @@ class RuntimeRow(NamedTuple):
     runtime: str
     minimum: float
     median: float
-    ratio: float
+    over_plain: Speedup
     difference: float
 
 
@@ -83,8 +84,8 @@ def compare_runtimes(
     times = {(label, runtime): values for label, runtime, values, _ in found["rows"]}
     rows = []
     for label, runtime, values, difference in found["rows"]:
-        ratios = np.divide(times[found["rows"][0][0], runtime], values)
-        summary = min(values), float(np.median(values)), float(np.median(ratios))
+        over_plain = speedup(values, times[found["rows"][0][0], runtime])
+        summary = min(values), float(np.median(values)), over_plain
         rows.append(RuntimeRow(name, label, runtime, *summary, difference))
     return rows, found["versions"]
 
@@ -160,5 +161,7 @@ def _run(python: str, job: Dict) -> Dict:
 
 def runtimes_table(rows: Sequence[RuntimeRow]) -> str:
     """The rows as a Markdown table."""
-    columns = ["model", "file", "runtime", ("minimum, ms", ".2f"), ("median, ms", ".2f"), ("faster than plain", ".2f")]
-    return Table([*columns, ("difference", ".0e")], rows).markdown()
+    columns = ["model", "file", "runtime", ("minimum, ms", ".2f"), ("median, ms", ".2f"), "times as fast as plain"]
+    plain = rows[0].file if rows else ""
+    lines = [(*row[:5], None if row.file == plain else str(row.over_plain), row.difference) for row in rows]
+    return Table([*columns, ("difference", ".0e")], lines).markdown()

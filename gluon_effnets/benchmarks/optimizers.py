@@ -9,7 +9,7 @@ import mxnet as mx
 
 from ..models import get_model
 from ..tables import Table
-from ..timing import time_interleaved
+from ..timing import Speedup, speedup, time_interleaved
 from ..train.optim import LargeBatchSGD
 
 __all__ = ["OPTIMIZERS", "OptimizerRow", "compare_optimizers", "optimizers_table"]
@@ -29,12 +29,12 @@ OPTIMIZERS: Dict[str, tuple] = {  # name in the table: (class, options)
 
 
 class OptimizerRow(NamedTuple):
-    """Milliseconds of processor time for one update of all parameters (minimum, median), and the minimum over NAG's."""
+    """Milliseconds of processor time for one update of all parameters; how many times as fast as NAG it is."""
 
     name: str
     minimum: float
     median: float
-    ratio: float
+    over_nag: Speedup
 
 
 def compare_optimizers(
@@ -65,11 +65,12 @@ def compare_optimizers(
     mx.nd.waitall()
     calls = {name: step(*OPTIMIZERS[name]) for name in names}
     times = time_interleaved(calls, repeats, time.process_time)
-    nag = times["nag"].minimum
-    return [OptimizerRow(row, found.minimum, found.median, found.minimum / nag) for row, found in times.items()]
+    nag = times["nag"].samples
+    return [OptimizerRow(name, *found[:2], speedup(found.samples, nag)) for name, found in times.items()]
 
 
 def optimizers_table(rows: List[OptimizerRow]) -> str:
     """The rows as a Markdown table."""
-    columns = ["optimizer", ("step, ms", ".1f"), ("median, ms", ".1f"), ("of NAG's", ".2f")]
-    return Table(columns, rows).markdown()
+    columns = ["optimizer", ("step, ms", ".1f"), ("median, ms", ".1f"), "times as fast as NAG"]
+    lines = [(*row[:3], None if row.name == "nag" else str(row.over_nag)) for row in rows]
+    return Table(columns, lines).markdown()

@@ -26,7 +26,7 @@ from ..models.slimmable import Gating, SlimmableNet
 from ..nn.gate import DoubleHeadedGate
 from ..nn.init import initialize_like_trained
 from ..tables import Table
-from ..timing import time_interleaved
+from ..timing import speedup, time_interleaved
 
 __all__ = [
     "RoutingRow",
@@ -43,7 +43,7 @@ BASELINE = "mobilenet_v1_x1_0"
 
 
 class RoutingRow(NamedTuple):
-    """Milliseconds for a call. `images`: what it runs on. `madds`: mean of an image."""
+    """Milliseconds for a call. `images`: what it runs on; `madds`: mean of an image; `samples`: every repetition's."""
 
     runtime: str
     network: str
@@ -51,6 +51,7 @@ class RoutingRow(NamedTuple):
     minimum: float
     median: float
     madds: float
+    samples: Tuple[float, ...]
 
 
 class RoutingTimes(NamedTuple):
@@ -144,7 +145,7 @@ def compare_routing(
     compared = [f"static, width {width}" for width in sorted({_widest(net), net.num_widths - 1})]
     compared += ["masked", BASELINE]
     cases = [case for runtime in runtimes for case in _of_all_images(runtime, compared, madds)]
-    rows += _timed(cases, max(1, repeats // 4), clock)
+    rows += _timed(cases, max(min(repeats, 6), repeats // 4), clock)
     widths, numbers = np.unique(decisions, return_counts=True)
     return RoutingTimes(rows, dict(zip(widths.tolist(), numbers.tolist())))
 
@@ -228,7 +229,9 @@ def _timed(cases: List[_Case], repeats: int, clock) -> List[RoutingRow]:
     rows = []
     for case in cases:
         found = times[case[:3]]
-        rows.append(RoutingRow(case.runtime, case.network, case.images, found.minimum, found.median, case.madds))
+        rows.append(
+            RoutingRow(case.runtime, case.network, case.images, found.minimum, found.median, case.madds, found.samples)
+        )
     return rows
 
 
@@ -248,15 +251,15 @@ def _comparisons(runtime: str, rows: Dict[Tuple[str, str], RoutingRow]) -> List[
     baseline, lines = rows[BASELINE, "1"], []
     for (name, images), row in rows.items():
         if name.startswith("routed") and images == "1":
-            ratio = row.minimum / rows[f"static, width {name.split()[-1]}", "1"].minimum
-            faster = baseline.minimum / row.minimum
-            lines.append(f"{runtime}, {name}: {ratio:.3f} of the static time, {faster:.2f} x {BASELINE}'s speed")
+            static = f"static, width {name.split()[-1]}"
+            over = [
+                speedup(row.samples, rows[static, "1"].samples).over(static),
+                speedup(row.samples, baseline.samples).over(BASELINE),
+            ]
+            lines.append(f"{runtime}, {name}: {', '.join(over)}")
     for (name, images), row in rows.items():
         if images != "1" and name.startswith("static, width"):
             routed = rows["routed", images]
-            faster, fewer = row.minimum / routed.minimum, row.madds / routed.madds
-            lines.append(
-                f"{runtime}, routed, {images}: {faster:.2f} times as fast as {name}, of {fewer:.2f} times fewer MAdds "
-                f"({faster / fewer:.2f})"
-            )
+            faster, fewer = speedup(routed.samples, row.samples), row.madds / routed.madds
+            lines.append(f"{runtime}, routed, {images}: {faster.over(name)}, with {fewer:.2f} times fewer MAdds")
     return lines

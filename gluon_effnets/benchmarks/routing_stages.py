@@ -24,7 +24,7 @@ from ..models import ModelInfo
 from ..models.slimmable import SlimmableNet
 from ..nn.init import initialize_like_trained
 from ..tables import Table
-from ..timing import time_interleaved
+from ..timing import speedup, time_interleaved
 from .routing import RoutingRow, features_of, run_each, separating_weights
 
 __all__ = ["compare_staged_routing", "mix_paths", "staged_routing_table"]
@@ -100,7 +100,7 @@ def compare_staged_routing(
                 cases[runtime, kind, "1"] = functools.partial(run_each, run, image)
                 madds[runtime, kind, "1"] = count(statics[path], size).madds
     times = time_interleaved(cases, repeats, clock)
-    return [RoutingRow(*key, times[key].minimum, times[key].median, madds[key]) for key in cases]
+    return [RoutingRow(*key, *times[key][:2], madds[key], times[key].samples) for key in cases]
 
 
 def staged_routing_table(rows: List[RoutingRow]) -> str:
@@ -110,9 +110,7 @@ def staged_routing_table(rows: List[RoutingRow]) -> str:
     by_name = {row[:2]: row for row in rows}
     for row in rows:
         if row.network.startswith("routed to "):
-            static = by_name[row.runtime, row.network.replace("routed to", "static,")]
-            ratios = row.minimum / static.minimum, row.median / static.median
-            lines.append(
-                f"{row.runtime}, {row.network}: {ratios[0]:.3f} of the static time (minimum), {ratios[1]:.3f} (median)"
-            )
+            name = row.network.replace("routed to", "static,")
+            over = speedup(row.samples, by_name[row.runtime, name].samples).over(name)
+            lines.append(f"{row.runtime}, {row.network}: {over}")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from ..deploy.to_onnx.files import onnx_runner, write_onnx_file
 from ..models import ClassificationNet, get_model
 from ..nn.init import initialize_like_trained
 from ..tables import Table
-from ..timing import time_interleaved
+from ..timing import Speedup, speedup, time_interleaved
 from .steps import inference_step
 
 __all__ = ["CASES", "ShuffleRow", "compare_shuffles", "shuffles_table"]
@@ -42,6 +42,7 @@ class ShuffleRow(NamedTuple):
         without, shuffled: The minimum of all repetitions.
         median_without, median_shuffled: The median of them.
         madds: Of either network.
+        over_without: How many times as fast the network with shuffles is.
     """
 
     runtime: str
@@ -52,6 +53,7 @@ class ShuffleRow(NamedTuple):
     median_without: float
     median_shuffled: float
     madds: int
+    over_without: Speedup
 
 
 def compare_shuffles(
@@ -95,7 +97,8 @@ def compare_shuffles(
     for runtime, case in dict.fromkeys(key[:2] for key in calls):
         without, shuffled = (times[runtime, case, kind] for kind in (False, True))
         numbers = (without.minimum, shuffled.minimum, without.median, shuffled.median)
-        rows.append(ShuffleRow(runtime, case, CASES[case][0], *numbers, madds[case]))
+        over = speedup(shuffled.samples, without.samples)
+        rows.append(ShuffleRow(runtime, case, CASES[case][0], *numbers, madds[case], over))
     return rows
 
 
@@ -139,14 +142,15 @@ def _in_torch(net: ClassificationNet, image: mx.nd.NDArray) -> Dict[str, Callabl
 
 
 def shuffles_table(rows: List[ShuffleRow]) -> Table:
-    """The rows as a table, with the share that shuffles add to the minimum and to the median."""
+    """The rows as a table, with the share that shuffles add to the minimum and to the median, and its certainty."""
     columns = ["runtime", "case", "network", ("without, ms", ".2f"), ("with shuffles, ms", ".2f")]
-    more = [("more (minimum)", "+.1%"), ("more (median)", "+.1%"), ("MAdds, M", ".1f")]
+    more = [("more (minimum)", "+.1%"), ("more (median)", "+.1%"), "times as fast as without", ("MAdds, M", ".1f")]
     lines = [
         (
             *row[:5],
             row.shuffled / row.without - 1,
             row.median_shuffled / row.median_without - 1,
+            str(row.over_without),
             row.madds / 1e6,
         )
         for row in rows

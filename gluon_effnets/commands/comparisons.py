@@ -162,7 +162,7 @@ def _add_routing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=int, default=32, metavar="N", help="Number of images with mixed decisions (default: 32)."
     )
-    _repeats(parser, 20, "; a quarter of them for sets of images")
+    _repeats(parser, 20, "; a quarter of them, but at least 6, for sets of images")
     parser.add_argument(
         "--form",
         choices=("compiled", "fused", "plain"),

@@ -170,10 +170,10 @@ def _detector_and_images(args) -> Tuple[Any, Optional[List[np.ndarray]]]:
     from ..deploy.detection_images import detection_images
     from ..detection import load_detector
 
-    others = ("routed", "condense", "condense_classifier", "classes", "option", "overrides")
+    others = ("condense", "condense_classifier", "classes", "option", "overrides")
     if args.width is not None or any(getattr(args, name) for name in others):
         raise ValueError(
-            "--routed, --width, --condense, --classes, --option and --set do not go with detectors, whose file of "
+            "--width, --condense, --classes, --option and --set do not go with detectors, whose file of "
             "weights says all"
         )
     if bool(args.data) != args.int8:
@@ -224,7 +224,7 @@ def _export_routed(net, args) -> None:
     from ..deploy import export_routed
     from ..deploy.description import Description
 
-    others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "license")
+    others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "license", "all_boxes", "int8")
     if not (args.fold and args.blocks) or args.width is not None or any(getattr(args, name) for name in others):
         raise ValueError(
             "--routed goes with --format, --single-file, --image-size, --names, --classes and --option alone"

@@ -10,11 +10,22 @@ import sys
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
-from ..models import get_model, model_info
+from ..models import SlimmableNet, get_model, model_info
 from .command import Command
 from .options import clock_option, network_options, read_options
 
 __all__ = ["COMMAND"]
+
+_PLACES = (
+    "--torch-python",
+    "--onnx-python",
+    "--tvm-python",
+    "--tvm-database",
+    "--json",
+    "--add-to",
+    "--files",
+    "--plot",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +71,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory", action="store_true", help="Also measure the peak of the memory, each row in a process of its own."
     )
+    parser.add_argument("--baseline", metavar="NAME", help="Compare the other networks with this one of them.")
     parser.add_argument("--json", metavar="FILE", help="Also write all rows with their conditions to a file.")
+    parser.add_argument(
+        "--add-to",
+        metavar="DIR",
+        help="Also add the measurement to the file of this processor in a folder: DIR/PROCESSOR.json.",
+    )
+    parser.add_argument(
+        "--files", metavar="DIR", help="Keep the files of the networks here, and take those that lie here as they are."
+    )
     parser.add_argument("--plot", metavar="FILE.png", help="Also draw cost and published accuracy against latency.")
     parser.add_argument("--torch-python", metavar="PATH", help="The Python that has PyTorch (default: this one).")
+    parser.add_argument(
+        "--onnx-python",
+        metavar="PATH",
+        help="The Python that has ONNX Runtime and OpenVINO, for our files and PyTorch's alike (default: this one).",
+    )
     parser.add_argument("--tvm-python", metavar="PATH", help="The Python that has TVM (default: this one).")
     parser.add_argument("--tvm-database", metavar="DIR", help="Use the tuning of earlier compilations in this folder.")
     network_options(parser)
@@ -70,10 +95,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, print the tables, and write the files that are asked for."""
-    from ..benchmarks.latency import LATENCY_RUNTIMES, Settings, draw_latency, latency_tables, measure
+    from ..benchmarks.latency import LATENCY_RUNTIMES, Settings, add_run, draw_latency, latency_tables, measure
     from ..files.write import write_text
 
-    for path in (args.json, args.plot):
+    for path in (args.json, args.plot, *(Path(folder) / "FILE" for folder in (args.add_to, args.files) if folder)):
         if path and not Path(path).absolute().parent.is_dir():
             raise FileNotFoundError(f"no folder for {path}: make it first")
     nets = {text: _net(text, args.option) for text in args.names}
@@ -87,7 +112,14 @@ def run(args: argparse.Namespace) -> None:
         forms=args.forms,
         clock="processor" if args.processor_time else "wall",
         memory=args.memory,
-        pythons={"torch": args.torch_python, "tvm": args.tvm_python},
+        pythons={
+            "torch": args.torch_python,
+            "tvm": args.tvm_python,
+            "onnxruntime": args.onnx_python,
+            "openvino": args.onnx_python,
+        },
+        baseline=args.baseline,
+        files=args.files,
         tvm_database=args.tvm_database,
     )
     result = measure(nets, settings)
@@ -97,20 +129,30 @@ def run(args: argparse.Namespace) -> None:
     print(latency_tables(result))
     if args.json:
         write_text(args.json, json.dumps(result, indent=1) + "\n")
+    if args.add_to:
+        print(f"added to {add_run(args.add_to, result)}")
     if args.plot:
         draw_latency(result, args.plot)
 
 
 def _net(text: str, options: Sequence[str]):
+    """The network; with the option `width` of slimmable ones this sub-network."""
     name, _, own = text.partition(":")
-    return get_model(name, **read_options([*options, *(own.split(",") if own else [])]))
+    chosen = read_options([*options, *(own.split(",") if own else [])])
+    width = chosen.pop("width", None)
+    net = get_model(name, **chosen)
+    if width is None:
+        return net
+    if not isinstance(net, SlimmableNet):
+        raise ValueError(f"{name} is not slimmable, so it has no width: leave :width={width} away")
+    return net.subnet(width)
 
 
 def _command(arguments: List[str]) -> str:
     """The command to repeat; where things lie on this machine is nobody else's business."""
     shown = list(arguments)
     for place, word in enumerate(shown[1:], 1):
-        if shown[place - 1] in ("--torch-python", "--tvm-python", "--tvm-database", "--json", "--plot"):
+        if shown[place - 1] in _PLACES:
             shown[place] = Path(word).name
     return shlex.join(["python", "-m", "gluon_effnets", *shown])
 

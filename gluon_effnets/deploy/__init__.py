@@ -7,7 +7,7 @@ from ..timing import Latency
 from .aligned.select import aligned
 from .export import ExportError, export, export_routed, export_subnet
 from .formats import ExportedNet, open_exported
-from .routed.files import RoutedFile, RoutedNet, load_routed
+from .routed.files import RoutedDetector, RoutedFile, RoutedNet, load_routed
 from .routed.router import RoutedOutput, Router
 from .routed.stages import StagedRouter
 from .to_mxnet.files import load_exported
@@ -19,6 +19,7 @@ __all__ = [
     "ExportError",
     "ExportedNet",
     "Latency",
+    "RoutedDetector",
     "RoutedFile",
     "RoutedNet",
     "RoutedOutput",

@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 
 from ..detection.detector import Detector
+from ..detection.faster_rcnn import FasterRCNN
 from ..models import ClassificationNet
 from ..models.card import usual_size
 from ..models.condensenet import CondenseNet
@@ -18,9 +19,11 @@ from .aligned.select import aligned
 from .compare import UNUSABLE, Question, agreement, float_logits, largest_difference
 from .compare_detections import DetectionQuestion, detections_agreement, every_graph, of_float
 from .graph.inference import Normalization, StaticGraph, inference_graph, network_graph
+from .two_stages import PROPOSED, Stages, TwoStageQuestion, two_stage_graph
 
-__all__ = ["Answers", "Detections", "Graphs", "Int8Answers", "Logits", "answers_of"]
+__all__ = ["Answers", "Asked", "Detections", "Graphs", "Int8Answers", "Logits", "TwoStages", "answers_of"]
 
+Asked = Union[Question, DetectionQuestion, TwoStageQuestion]
 DETECTION = "detection"
 FEWEST_FOUND = 0.5  # share of a detector's detections that files in 8 bits find again, by score
 
@@ -31,6 +34,7 @@ class Graphs(NamedTuple):
     graph : from images to `outputs`.
     outputs : their names.
     choice : how the files choose detections among the graph's boxes, where they do that by operators of their own.
+    stages : of a detector of two stages in ONNX.
     heads, tail : of detectors, from images to `logits` and `offsets`, and from these to `outputs`.
     """
 
@@ -39,6 +43,7 @@ class Graphs(NamedTuple):
     choice: Optional[Choice] = None
     heads: Optional[StaticGraph] = None
     tail: Optional[StaticGraph] = None
+    stages: Optional[Stages] = None
 
     def behind(self, normalization: Optional[Normalization]) -> Graphs:
         """Return the graphs behind a normalization of their input."""
@@ -60,7 +65,13 @@ _REMEDY = "\nTrain the network, calibrate with its own training images, or expor
 
 
 class Logits:
-    """A classifier gives logits (N, classes)."""
+    """A classifier gives logits (N, classes).
+
+    Attributes:
+        inner: Names of what files are asked for behind their answers, to be compared.
+    """
+
+    inner: Sequence[str] = ()
 
     def __init__(self, net: ClassificationNet):
         self.net = net
@@ -81,7 +92,10 @@ class Logits:
         """What a description says of the answers."""
         return {}
 
-    def ask(self, exact) -> Callable[..., Question]:
+    def check_8_bits(self) -> None:
+        """Raises ValueError for what has no form in 8 bits."""
+
+    def ask(self, exact) -> Callable[..., Asked]:
         """What makes questions of a network whose answers are to be those of `exact`."""
         return partial(Question.of, exact)
 
@@ -144,7 +158,7 @@ class Detections(Logits):
     def facts(self) -> Dict[str, Any]:
         return {"task": DETECTION, "outputs": tuple(self.outputs), "selection": self.choice.as_table()}
 
-    def ask(self, exact) -> Callable[..., Any]:
+    def ask(self, exact) -> Callable[..., Asked]:
         return partial(DetectionQuestion.of, exact, None if self.all_boxes else self.choice)
 
     def expected(self, exact, images: np.ndarray) -> Any:
@@ -162,6 +176,27 @@ class Detections(Logits):
         return Int8Answers(figures, 1 - figures["agreement"], refused)
 
 
+class TwoStages(Detections):
+    """A detector of two stages gives what others give; the boxes of `all_boxes` are those of what it proposes."""
+
+    inner = (PROPOSED,)
+
+    def graphs(self, format: str, align: bool, chooses: bool) -> Graphs:
+        net = self.detector
+        graph = _plain(two_stage_graph(net, self.all_boxes, in_parts=chooses))
+        choice = self.choice if chooses and not self.all_boxes else None
+        return Graphs(graph, self.outputs, choice, stages=Stages.of(net) if chooses else None)
+
+    def check_8_bits(self) -> None:
+        raise ValueError(
+            f"{self.detector.identity['model']} looks at regions that it proposes itself, and in 8 bits it would "
+            "propose others; export it in float32"
+        )
+
+    def ask(self, exact) -> Callable[..., Asked]:
+        return partial(TwoStageQuestion.of, exact, None if self.all_boxes else self.choice)
+
+
 def _plain(graph: StaticGraph) -> StaticGraph:
     """A graph that does not say how its parameters began, which of constants is a place in memory."""
     content = json.loads(graph.symbol.tojson())
@@ -175,11 +210,13 @@ def chosen(found: List[np.ndarray], choice: Choice) -> Any:
     return choose(found[0], found[1], choice) if len(found) == 2 else found
 
 
-Answers = Union[Logits, Detections]
+Answers = Union[Logits, Detections, TwoStages]
 
 
 def answers_of(net, all_boxes: bool) -> Answers:
     """Return what a network answers. Raises ValueError if all boxes are asked of a network that has none."""
+    if isinstance(net, FasterRCNN):
+        return TwoStages(net, all_boxes)
     if isinstance(net, Detector):
         return Detections(net, all_boxes)
     if all_boxes:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Opt
 import mxnet as mx
 import numpy as np
 
-from .graph.inference import Normalization, StaticGraph, inference_copy, network_graph
+from .graph.inference import Arrays, Normalization, StaticGraph, inference_copy, network_graph
 
 __all__ = [
     "DIFFERS",
@@ -23,7 +23,9 @@ __all__ = [
     "agreement",
     "cpu_function",
     "float_logits",
+    "in_type",
     "largest_difference",
+    "operator",
     "questions",
     "refusal",
     "relative_difference",
@@ -142,22 +144,23 @@ def float_logits(net, images: np.ndarray) -> np.ndarray:
 
 def cpu_function(graph: StaticGraph) -> Callable[[np.ndarray, str], List[np.ndarray]]:
     """Return the function of a graph on the CPU: from images and a type of float to the outputs in this type."""
-    operator = _operator(graph.symbol)
+    call = operator(graph.symbol)
 
     def run(images: np.ndarray, dtype: str) -> List[np.ndarray]:
-        arrays = {"data": mx.nd.array(images, dtype=dtype)}
-        # Indices stay whole numbers.
-        arrays.update(
-            (name, array if array.dtype == np.int32 else array.astype(dtype)) for name, array in graph.arrays.items()
-        )
-        outputs = operator(*(arrays[name] for name in graph.symbol.list_inputs()))
+        arrays = {**in_type(graph.arrays, dtype), "data": mx.nd.array(images, dtype=dtype)}
+        outputs = call(*(arrays[name] for name in graph.symbol.list_inputs()))
         return [array.asnumpy() for array in (outputs if isinstance(outputs, list) else [outputs])]
 
     return run
 
 
-def _operator(symbol: mx.sym.Symbol) -> mx.nd.CachedOp:
-    """A graph as one operator, as it stands: to search equal parts takes seconds in a network of a hundred layers."""
+def in_type(arrays: Arrays, dtype: str) -> Arrays:
+    """Return arrays in a type of float; indices stay whole numbers."""
+    return {name: array if array.dtype == np.int32 else array.astype(dtype) for name, array in arrays.items()}
+
+
+def operator(symbol: mx.sym.Symbol) -> mx.nd.CachedOp:
+    """Return a graph as one operator, as it stands: to search equal parts takes seconds in a deep network."""
     name = "MXNET_ELIMINATE_COMMON_EXPR"
     mx.util.setenv(name, "0")
     try:

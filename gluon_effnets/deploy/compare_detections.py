@@ -26,7 +26,7 @@ class DetectionQuestion(NamedTuple):
     kind : what they show.
     images : (N, in_channels, H, W) as the files take them.
     boxes, scores : (N, P, 4) in pixels of the input and (N, P, classes), in float64 on the CPU.
-    rounding : the largest difference of the graph in float32 from these, as `_difference` measures it.
+    rounding : the largest difference of the graph in float32 from these, as `difference` measures it.
     choice : how the files choose detections; None if they give all boxes.
     """
 
@@ -55,7 +55,7 @@ class DetectionQuestion(NamedTuple):
         images = normalized if given is None else given
         boxes, scores = exact
         asked = cls(kind, images, boxes, scores, 0.0, choice)
-        return asked._replace(rounding=asked._difference(*own))
+        return asked._replace(rounding=asked.difference(*own))
 
     @property
     def side(self) -> int:
@@ -80,14 +80,17 @@ class DetectionQuestion(NamedTuple):
         if not all(np.isfinite(array).all() for array in found):
             return Judgement(np.nan, f"{what} by nan: its boxes or scores are not finite on {self.kind}")
         if self.choice is None:
-            difference = self._difference(*found)
+            difference = self.difference(*found)
             return Judgement(difference, refusal(difference, what, ROUNDINGS * self.rounding, UNIT))
         each = [self._image(self.choice, place, *(array[place] for array in found)) for place in range(len(found[0]))]
         worst = Judgement.worst(each)
         return worst if worst.refused is None else worst._replace(refused=f"{what} on {self.kind}: {worst.refused}")
 
-    def _difference(self, boxes: np.ndarray, scores: np.ndarray) -> float:
-        """The largest difference, of scores or of corners; of boxes that are larger than the image relative to them."""
+    def difference(self, boxes: np.ndarray, scores: np.ndarray) -> float:
+        """Return the largest difference, of scores or of corners.
+
+        Of boxes that are larger than the image it is relative to them.
+        """
         sides = np.maximum((self.boxes[..., 2:] - self.boxes[..., :2]).max(axis=-1), self.side)
         corners = np.abs(boxes - self.boxes).max(axis=-1) / sides
         return float(max(corners.max(), np.abs(scores - self.scores).max()))

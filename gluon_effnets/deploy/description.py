@@ -250,7 +250,7 @@ _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
     *("interpolation", "mean", "std", "channel_order", "sha256", "difference", "versions"),
 )
-_NEWER_ROUTED_KEYS = ("names", "crop_first", "origin")
+_NEWER_ROUTED_KEYS = ("names", "crop_first", "origin", "task", "outputs", "selection")
 
 
 def _anything(value: Any, where: str) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from ..detection.detector import Detector
+from ..detection.routed_fssd import RoutedFSSD
 from ..files.folders import not_left_empty
 from ..files.text import shortened
 from ..files.write import make_folder, move_together, scratch_beside
-from ..models.card import usual_size
 from ..models.slimmable import SlimmableNet
 from .description import sha256, takes_any_files
 from .formats import FORMATS, Options, find_format
+from .routed.answers import routed_answers
 from .routed.files import RoutedExport
-from .routed.router import routed_graphs, static_subnet
-from .routed.stages import staged_graphs
+from .routed.router import static_subnet
 from .ways import ExportError, Net, Target, Way, require_weights, ways_of
 
 __all__ = ["ExportError", "Exported", "export", "export_routed", "export_subnet"]
@@ -131,9 +132,14 @@ def export_subnet(
 
 
 def export_routed(
-    net: SlimmableNet, prefix, image_size: Optional[int] = None, *, format: str = "mxnet", single_file: bool = False
+    net: Union[SlimmableNet, RoutedFSSD],
+    prefix,
+    image_size: Optional[int] = None,
+    *,
+    format: str = "mxnet",
+    single_file: bool = False,
 ) -> Path:
-    """Write a network with a gate as one graph before the decision and one per width, load them again and compare.
+    """Write what has a gate as one graph before the decision and one per width, load them again and compare.
 
     A network with a gate in every stage is routed from stage to stage, in a single ONNX file alone. Returns the path of
     the JSON file, which `load_routed` takes.
@@ -152,12 +158,16 @@ def export_routed(
     Example: `load_routed(export_routed(net, "out/routed", 224))(images)`
     """
     require_weights(net)
+    if single_file and isinstance(net, Detector):
+        raise ValueError("single_file (--single-file) is for classifiers; a routed detector has a file for each width")
+    if isinstance(net, Detector) and not isinstance(net, RoutedFSSD):
+        raise ValueError(f"{net.identity['model']} has no gate that chooses a width: export writes it")
     if format not in FORMATS or (single_file and format != "onnx"):
         raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}, for a single file 'onnx'")
-    chosen, size = FORMATS[format], image_size or usual_size(net)
-    several = single_file and isinstance(net, SlimmableNet) and net.num_choices > 1
-    graphs = staged_graphs(net) if several else routed_graphs(net)
-    way = RoutedExport(net, graphs, chosen, size, chosen.versions(), single_file)
+    chosen, answers = FORMATS[format], routed_answers(net)
+    size = answers.size(image_size)
+    graphs = answers.graphs(chosen.chooses, single_file)
+    way = RoutedExport(answers, graphs, chosen, size, chosen.versions(), single_file)
     with not_left_empty(Path(prefix).parent):
         return _write([way], prefix).description
 

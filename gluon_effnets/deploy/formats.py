@@ -24,7 +24,9 @@ from .to_mxnet.int8 import write_int8_symbol_files
 from .to_onnx.detections import write_onnx_detector
 from .to_onnx.files import onnx_runner, write_onnx_file
 from .to_onnx.int8 import write_int8_onnx_detector, write_int8_onnx_file
+from .to_onnx.regions import write_onnx_two_stages
 from .to_tvm.compile import tvm_runner
+from .two_stages import Stages
 
 __all__ = [
     "FORMATS",
@@ -36,6 +38,7 @@ __all__ = [
     "Options",
     "Runner",
     "Written",
+    "arrays_of",
     "find_format",
     "open_exported",
 ]
@@ -69,6 +72,7 @@ class Content:
     choice : of detections, which the writer adds to a graph of all boxes and scores.
     heads, tail : of a detector, whose heads alone are in 8 bits: from images to logits and offsets, and from these to
         `outputs`.
+    stages : of a detector of two stages, whose graph is as `Stages` says; for ONNX alone.
     blocks : of ONNX files, as in `write_onnx_file`.
     calibration : of files in 8 bits, images as the graph takes them.
     metadata : texts by name, for files that hold such.
@@ -81,6 +85,7 @@ class Content:
     choice: Optional[Choice] = None
     heads: Optional[StaticGraph] = None
     tail: Optional[StaticGraph] = None
+    stages: Optional[Stages] = None
     blocks: bool = True
     calibration: Optional[np.ndarray] = None
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -162,10 +167,10 @@ class Format:
 
         def run(images: np.ndarray) -> Any:
             if batch is None:
-                return _arrays(load(self.array(images)))
+                return arrays_of(load(self.array(images)))
             whole = np.resize(images, (math.ceil(len(images) / batch) * batch, *images.shape[1:]))
             parts = [whole[begin : begin + batch] for begin in range(0, len(whole), batch)]
-            found = [_arrays(load(self.array(part))) for part in parts]
+            found = [arrays_of(load(self.array(part))) for part in parts]
             if isinstance(found[0], list):
                 return [np.concatenate(several)[: len(images)] for several in zip(*found)]
             return np.concatenate(found)[: len(images)]
@@ -173,7 +178,8 @@ class Format:
         return run
 
 
-def _arrays(result: Any) -> Union[np.ndarray, List[np.ndarray]]:
+def arrays_of(result: Any) -> Union[np.ndarray, List[np.ndarray]]:
+    """Return what a runtime gives as NumPy's arrays."""
     return [as_numpy(array) for array in result] if isinstance(result, (list, tuple)) else as_numpy(result)
 
 
@@ -187,6 +193,9 @@ def _write_int8_symbol(content: Content, prefix: Path) -> Written:
 
 def _write_onnx(content: Content, prefix: Path) -> Written:
     shape, metadata = (content.image, content.batch), content.metadata
+    if content.stages is not None:
+        path = write_onnx_two_stages(content.graph, prefix, *shape, content.stages, content.choice, metadata)
+        return Written((path,))
     if content.choice is not None:
         return Written((write_onnx_detector(content.graph, prefix, *shape, content.choice, content.blocks, metadata),))
     return Written((write_onnx_file(*content.graph, prefix, *shape, content.outputs, content.blocks, metadata),))

@@ -14,9 +14,8 @@ from ..files.schema import check_type, whole
 from ..files.text import shortened
 from ..models import ClassificationNet
 from ..timing import time_interleaved
-from .answers import Answers, Graphs, answers_of
-from .compare import Findings, Judgement, Question, questions, split_images
-from .compare_detections import DetectionQuestion
+from .answers import Answers, Asked, Graphs, answers_of
+from .compare import Findings, Judgement, questions, split_images
 from .description import Description, as_metadata, facts_of
 from .formats import Content, Format, Options, Runner, Written
 from .graph.inference import Normalization, StaticGraph
@@ -52,6 +51,7 @@ class Way(Protocol):
 def ways_of(target: Target, exact: Net, int8: Optional[Sequence[np.ndarray]]) -> List[Way]:
     """How a target, whose answers are to be those of the network `exact`, can be written."""
     if int8 is not None:
+        target.answers.check_8_bits()
         calibration, held_out = split_images(int8, (target.net.in_channels, target.size, target.size))
         expected = target.answers.expected(exact, held_out)
         if not all(np.isfinite(array).all() for array in expected):
@@ -130,6 +130,7 @@ class Target:
             choice=self.graphs.choice,
             heads=self.graphs.heads,
             tail=self.graphs.tail,
+            stages=self.graphs.stages,
             blocks=options.blocks,
             calibration=calibration,
             metadata=as_metadata(self.facts),
@@ -137,7 +138,9 @@ class Target:
         return self.format.write(content, prefix)
 
     def load(self, written: Written, **how: Any) -> Runner:
-        """Load what was written."""
+        """Load what was written, with what the answers need to be compared."""
+        if self.answers.inner:
+            how["inner"] = self.answers.inner
         return self.format.open(written.files, self.options.batch, trust=True, **how)
 
     def describe(self, written: Written, found: Findings, folded: bool) -> Description:
@@ -171,7 +174,7 @@ class _Float:
     """An export in float32: the answers of the network but for rounding."""
 
     target: Target
-    asked: Sequence[Union[Question, DetectionQuestion]]
+    asked: Sequence[Asked]
     fold: bool
 
     def write(self, prefix: Path) -> Written:

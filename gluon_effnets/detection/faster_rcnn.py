@@ -77,8 +77,6 @@ class FasterRCNN(Detector):
         >>> net = FasterRCNN(get_model("mobilenet_v1_x1_0"), 20, C4, image_size=320)
     """
 
-    not_exported = "looks at regions that it proposes itself; such detectors cannot be exported yet"
-
     def __init__(
         self, net: ClassificationNet, classes: Classes, form: RCNNForm = FPN, *, image_size: int = 640, **kwargs
     ):

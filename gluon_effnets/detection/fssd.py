@@ -29,6 +29,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
 
+from ..files.schema import check_type
 from ..files.text import shortened
 from ..models import ClassificationNet, Preprocessing
 from ..models.taps import Tap
@@ -57,7 +58,9 @@ __all__ = [
 ]
 
 SIDE = 300
-SIDES, STEPS = (38, 19, 10, 5, 3, 1), (8, 16, 32, 64, 100, 300)
+SIDES = (38, 19, 10, 5, 3, 1)  # of the maps at 300 pixels
+STRIDE = 8  # of the first map; it doubles up to the fourth
+FEWEST_PIXELS = 96
 SIZES = {"voc": (30, 60, 111, 162, 213, 264, 315), "coco": (21, 45, 99, 153, 207, 261, 315)}
 RATIOS = ((2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))
 SELECTIONS = {"voc": Selection(per_image=300), "coco": Selection(per_image=200)}
@@ -66,6 +69,7 @@ FUSED = 256
 BLOCKS = ((512, 1, 1), (512, 2, 1), (256, 2, 1), (256, 2, 1), (128, 1, 0), (128, 1, 0))
 WIDTHS = tuple(width for width, *_ in BLOCKS)
 TAPS = (2, 3, 4)
+OPTIONS = ("form", "selection", "image_size")  # of an FSSD; all others are of its network
 PYTORCH_SSD = "lzx1413/PytorchSSD"
 # He et al.'s for the outputs, and PyTorch's own of convolutions.
 FAN_OUT = mx.init.Xavier("gaussian", "out", 2)
@@ -117,67 +121,82 @@ class Neck(HybridBlock):
         return tuple(found)
 
 
-def make_neck(widths: Sequence[int], side: int = SIDES[0]) -> Neck:
-    """Return a neck for maps of these channels, of which the first is of `side` positions."""
+def map_sides(image_size: int) -> Tuple[int, ...]:
+    """Return the positions per side of the maps at an image size: six at 300 pixels, fewer where there is no room.
+
+    Raises ValueError for images that are too small.
+    """
+    check_type("image_size", image_size, int, words="a whole number of pixels")
+    if image_size < FEWEST_PIXELS:
+        raise ValueError(f"image_size is {shortened(image_size)}; FSSD takes at least {FEWEST_PIXELS} pixels")
+    sides = [-(-image_size // STRIDE)]
+    for _, stride, padding in BLOCKS[1:]:
+        sides.append(-(-sides[-1] // stride) - 2 * (1 - padding))
+    return tuple(side for side in sides if side > 0)
+
+
+def make_neck(widths: Sequence[int], sides: Sequence[int] = SIDES) -> Neck:
+    """Return a neck for maps of these channels, which gives maps of these sides."""
 
     def conv(channels: int, kernel: int, **settings) -> nn.Conv2D:
         return nn.Conv2D(channels, kernel, weight_initializer=FAN_OUT, **settings)
 
     transforms = [conv(FUSED, 1, in_channels=width) for width in widths]
     norm, blocks, width = Norm(), [], FUSED * len(widths)
-    for out, stride, padding in BLOCKS:
+    for out, stride, padding in BLOCKS[: len(sides)]:
         settings = {"strides": stride, "padding": padding, "groups": width}
         depthwise = conv(width, 3, in_channels=width, use_bias=False, **settings)
         pointwise = conv(out, 1, in_channels=width, use_bias=False)
         blocks.append(Separable(depthwise, norm(width), pointwise, norm(out)))
         width = out
-    return Neck(side, transforms, norm(FUSED * len(widths)), blocks)
+    return Neck(sides[0], transforms, norm(FUSED * len(widths)), blocks)
 
 
-def make_heads(values: int) -> nn.HybridSequential:
-    """Return the heads of the six maps, for so many values of an anchor."""
+def make_heads(values: int, maps: int = len(SIDES)) -> nn.HybridSequential:
+    """Return the heads of so many maps, for so many values of an anchor."""
     heads = nn.HybridSequential()
     with heads.name_scope():
-        for width, ratios in zip(WIDTHS, RATIOS):
+        for width, ratios in zip(WIDTHS[:maps], RATIOS):
             heads.add(BoxHead(width, 2 + 2 * len(ratios), values, depthwise=False, kernel=3, init=UNTOUCHED))
     return heads
 
 
-def fssd_levels(form: str) -> List[AnchorLevel]:
-    """Return the anchors of the six maps, of 'voc' or 'coco'."""
-    sizes = SIZES[form]
-    return [
-        AnchorLevel(side, step / SIDE, size / SIDE, second / SIDE, ratios)
-        for side, step, size, second, ratios in zip(SIDES, STEPS, sizes, sizes[1:], RATIOS)
-    ]
+def fssd_levels(form: str, image_size: int = SIDE) -> List[AnchorLevel]:
+    """Return the anchors of the maps, of 'voc' or 'coco': of the same shares of the image at every size."""
+    sizes, levels = SIZES[form], []
+    for number, side in enumerate(map_sides(image_size)):
+        step = STRIDE * 2**number / image_size if number < 4 else 1 / side
+        levels.append(AnchorLevel(side, step, sizes[number] / SIDE, sizes[number + 1] / SIDE, RATIOS[number]))
+    return levels
 
 
 class FSSDPredictor(Predictor):
-    """(N, in_channels, 300, 300) -> logits (N, P, classes + 1), the background first, and offsets (N, P, 4).
+    """(N, in_channels, side, side) -> logits (N, P, classes + 1), the background first, and offsets (N, P, 4).
 
     Args:
         net: The network to stand on.
         taps: Its maps of strides 8, 16 and 32.
         classes: Without the background.
+        image_size: Side of the images, in pixels.
 
     Raises:
         ValueError: If the maps have other strides.
     """
 
-    def __init__(self, net: ClassificationNet, taps: Sequence[Tap], classes: int, **kwargs):
+    def __init__(self, net: ClassificationNet, taps: Sequence[Tap], classes: int, image_size: int = SIDE, **kwargs):
         super().__init__(**kwargs)
         self._base_init = net.default_initializer()
         with self.name_scope():
             self.backbone = Backbone(net, taps)
-            *shapes, _ = self.backbone.map_shapes(SIDE)
-            check_sides(shapes)
-            self.neck = make_neck([width for width, _ in shapes])
-            self.box_heads = make_heads(4)
-            self.class_heads = make_heads(classes + 1)
+            *shapes, _ = self.backbone.map_shapes(image_size)
+            sides = check_sides(shapes, image_size)
+            self.neck = make_neck([width for width, _ in shapes], sides)
+            self.box_heads = make_heads(4, len(sides))
+            self.class_heads = make_heads(classes + 1, len(sides))
 
     def make_class_heads(self, classes: int) -> None:
         with self.name_scope():
-            self.class_heads = make_heads(classes + 1)
+            self.class_heads = make_heads(classes + 1, len(self.box_heads))
 
     def reorder_class_heads(self, order: Sequence[int]) -> bool:
         return reorder_heads(self.class_heads, order)
@@ -198,11 +217,14 @@ def reorder_heads(heads: nn.HybridSequential, order: Sequence[int]) -> bool:
     return True
 
 
-def check_sides(shapes: Sequence[Tuple[int, int]]) -> None:
-    """Raise ValueError unless maps, given as channels and height, are those of strides 8, 16 and 32."""
-    sides = [side for _, side in shapes]
-    if sides != list(SIDES[:3]):
-        raise ValueError(f"FSSD300 takes maps of {list(SIDES[:3])} pixels, but the network's are {sides}")
+def check_sides(shapes: Sequence[Tuple[int, int]], image_size: int) -> Tuple[int, ...]:
+    """Return the sides of all maps; raise ValueError unless maps, given as channels and height, are the first three."""
+    found, wanted = [side for _, side in shapes], map_sides(image_size)
+    if found != list(wanted[:3]):
+        raise ValueError(
+            f"FSSD takes maps of {list(wanted[:3])} positions at {image_size} pixels, but the network's are {found}"
+        )
+    return wanted
 
 
 def answers(F, maps, *heads):
@@ -220,7 +242,7 @@ def form_for(classes: Classes, form: Optional[str]) -> str:
 
 
 class FSSD(Detector):
-    """FSSD300 on any network: images (N, in_channels, 300, 300) -> boxes, scores, classes.
+    """FSSD on any network: images (N, in_channels, side, side) -> boxes, scores, classes.
 
     Args:
         net: The network to stand on, a width of a slimmable one among them; its blocks, with their weights if it has
@@ -229,6 +251,7 @@ class FSSD(Detector):
         taps: The maps of strides 8, 16 and 32, see `ClassificationNet.extract`.
         form: Whose anchors: 'voc' or 'coco'; None: 'coco' for 80 classes, else 'voc'.
         selection: How detections are chosen; None: as PytorchSSD does.
+        image_size: Side of the images, in pixels: 300 as published, or another one, below 257 with fewer maps.
         definition: Further entries of `definition()`.
 
     Raises:
@@ -239,7 +262,7 @@ class FSSD(Detector):
     """
 
     preprocessing = Preprocessing((123.68, 116.78, 103.94), (1.0, 1.0, 1.0), "bgr")
-    predictor_class: Callable[[ClassificationNet, Sequence[Tap], int], Predictor] = FSSDPredictor
+    predictor_class: Callable[[ClassificationNet, Sequence[Tap], int, int], Predictor] = FSSDPredictor
 
     def __init__(
         self,
@@ -249,15 +272,16 @@ class FSSD(Detector):
         *,
         form: Optional[str] = None,
         selection: Optional[Selection] = None,
+        image_size: int = SIDE,
         definition: Optional[Mapping[str, Any]] = None,
         **kwargs,
     ):
         form, count = form_for(classes, form), classes if isinstance(classes, int) else len(classes)
         super().__init__(
-            self.predictor_class(net, taps, count),
-            anchor_boxes(fssd_levels(form)),
+            self.predictor_class(net, taps, count, image_size),
+            anchor_boxes(fssd_levels(form, image_size)),
             classes,
-            SIDE,
+            image_size,
             selection or SELECTIONS[form],
             {**base_definition(net), "form": form, **(definition or {})},
             net.in_channels,
@@ -284,7 +308,7 @@ def active_shapes(block: Block) -> Dict[str, Tuple[int, ...]]:
 
 def build(name: str, classes: Classes, pretrained_base: Any = False, ctx=mx.cpu(), **options) -> FSSD:
     """Return a FSSD300 on a network by name; `options` are those of `FSSD` and of the network."""
-    own = {key: options.pop(key) for key in ("form", "selection") if key in options}
+    own = {key: options.pop(key) for key in OPTIONS if key in options}
     return FSSD(base_network(name, pretrained_base, ctx, options), classes, **own)
 
 
@@ -292,7 +316,7 @@ def build(name: str, classes: Classes, pretrained_base: Any = False, ctx=mx.cpu(
 def fssd300_mobilenet_v1(classes: Classes, *args, **options) -> FSSD:
     """FSSD300 on MobileNetV1, PytorchSSD's FSSD_mobile: what DS-Net's authors compare theirs with.
 
-    `form`: 'voc' or 'coco', whose anchors.
+    `form`: 'voc' or 'coco', whose anchors. `image_size`: 300, or another one.
     """
     return build("mobilenet_v1_x1_0", classes, *args, **options)
 
@@ -301,5 +325,5 @@ def fssd300_mobilenet_v1(classes: Classes, *args, **options) -> FSSD:
     base="mobilenet_v1_x0_25", image_size=SIDE, reconstruction="PytorchSSD has it on MobileNetV1 1.0 alone"
 )
 def fssd300_mobilenet_v1_x0_25(classes: Classes, *args, **options) -> FSSD:
-    """FSSD300 on MobileNetV1 0.25."""
+    """FSSD300 on MobileNetV1 0.25. `image_size`: 300, or another one."""
     return build("mobilenet_v1_x0_25", classes, *args, **options)

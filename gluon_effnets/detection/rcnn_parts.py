@@ -21,7 +21,16 @@ from .detector import Predictor
 from .heads import by_anchor, reorder
 from .rcnn_targets import Sampling
 
-__all__ = ["C4", "FPN", "FasterRCNNPredictor", "RCNNForm", "RegionDetections", "proposal_selection", "rpn_levels"]
+__all__ = [
+    "C4",
+    "FPN",
+    "FasterRCNNPredictor",
+    "RCNNForm",
+    "RegionDetections",
+    "canonical_areas",
+    "proposal_selection",
+    "rpn_levels",
+]
 
 GROWTH = 1000 / 16
 LEAST = 1e-2  # side of a region, in pixels
@@ -191,19 +200,27 @@ class _Regions(CompiledTraining):
             self.offsets = _dense(4 * classes, self._width, 0.001)
 
     def hybrid_forward(self, F, regions, *maps):
+        return self.answers(self.pooled(F, *self.rows(F, regions), maps), regions)
+
+    def rows(self, F, regions):
+        """Return the numbers of images (N * R, 1), and corners (N * R, 4) in pixels, of regions (N, R, 4)."""
         image = F.reshape(F.contrib.arange_like(regions, axis=0), (-1, 1, 1))
         image = F.broadcast_like(image, F.slice_axis(regions, axis=2, begin=0, end=1))
         corners = F.reshape(regions * self._image_size, shape=(-3, 0))
-        features = self.head(self._align(F, F.reshape(image, shape=(-3, 0)), corners, maps))
-        shape = {"lhs_begin": 0, "lhs_end": 1, "rhs_begin": 0, "rhs_end": 2}
+        first, last = (F.slice_axis(corners, axis=1, begin=begin, end=begin + 2) for begin in (0, 2))
+        # ROIAlign ends the process at a region without area, such as a place without a proposal, and at one of NaN.
+        corners = F.concat(first, F.maximum(last, first + LEAST), dim=1)
+        corners = F.where(F.broadcast_equal(corners, corners), corners, F.ones_like(corners))
+        return F.reshape(image, shape=(-3, 0)), corners
+
+    def answers(self, pooled, regions):
+        """Return logits (N, R, classes + 1) and offsets (N, R, 4 classes) of what was pooled of regions (N, R, 4)."""
+        F = mx.sym if isinstance(regions, mx.sym.Symbol) else mx.nd
+        features, shape = self.head(pooled), {"lhs_begin": 0, "lhs_end": 1, "rhs_begin": 0, "rhs_end": 2}
         return tuple(F.reshape_like(layer(features), regions, **shape) for layer in (self.classes, self.offsets))
 
-    def _align(self, F, image, corners, maps):
-        """Maps of regions (N * R, channels, regions, regions), each from the map that fits its size."""
-        first, last = (F.slice_axis(corners, axis=1, begin=begin, end=begin + 2) for begin in (0, 2))
-        # ROIAlign ends the process at a region without area, such as a place without a proposal.
-        last = F.maximum(last, first + LEAST)
-        corners = F.concat(first, last, dim=1)
+    def pooled(self, F, image, corners, maps):
+        """Return maps of regions (N * R, channels, regions, regions), each from the map that fits its size."""
         form = self._form
         side = (form.regions, form.regions)
         settings = {"pooled_size": side, "sample_ratio": form.sample_ratio, "aligned": form.aligned}
@@ -211,16 +228,24 @@ class _Regions(CompiledTraining):
             return F.contrib.ROIAlign(
                 maps[0], F.concat(image, corners, dim=1), spatial_scale=1 / form.strides[0], **settings
             )
+        first, last = (F.slice_axis(corners, axis=1, begin=begin, end=begin + 2) for begin in (0, 2))
         area = F.prod(last - first, axis=1, keepdims=True)
         found = []
-        for number, (x, stride) in enumerate(zip(maps, form.strides)):
-            least, most = ((CANONICAL * 2**power) ** 2 for power in (number - 1, number))
-            fits = (area >= least if number else area >= 0) * (area < most if number < len(maps) - 1 else area >= 0)
-            # Of an image of number -1 nothing is read, nor written: what lay in memory comes out.
-            rows = F.concat(image * fits - (1 - fits), corners, dim=1)
+        ends = (0, *canonical_areas(len(maps)), None)
+        for x, stride, least, most in zip(maps, form.strides, ends, ends[1:]):
+            fits = (area >= least) * (area >= 0 if most is None else area < most)
+            # Of others a point is read, and left out. ROIAlign knows image number -1, too, but then it writes a zero
+            # into what it has made of another region.
+            begin = F.broadcast_mul(first, fits)
+            rows = F.concat(image, begin, F.maximum(F.broadcast_mul(last, fits), begin + LEAST), dim=1)
             aligned = F.contrib.ROIAlign(x, rows, spatial_scale=1 / stride, **settings)
             found.append(F.where(F.reshape(fits, (-1,)), aligned, F.zeros_like(aligned)))
         return F.add_n(*found)
+
+
+def canonical_areas(maps: int) -> Tuple[float, ...]:
+    """Return the areas of regions, in square pixels, from which on they read the second of several maps, and so on."""
+    return tuple(float(CANONICAL * 2**power) ** 2 for power in range(maps - 1))
 
 
 class RegionDetections(HybridBlock):
@@ -247,10 +272,11 @@ class RegionDetections(HybridBlock):
         return Choice(self.selection.score_above, self.selection.overlap, self.selection.per_image)
 
     def every(self, logits, offsets, regions, found):
-        """Return all boxes (N, classes R, 4), in shares of the image, and their scores (N, classes R, classes)."""
+        """Return all boxes (N, R classes, 4), in shares of the image, and their scores (N, R classes, classes)."""
         F = mx.sym if isinstance(logits, mx.sym.Symbol) else mx.nd
-        boxes, scores = self._decoded(F, logits, offsets, regions, found)
-        own = F.reshape(F.eye(self.num_classes), shape=(1, 1, self.num_classes, self.num_classes))
+        boxes, scores = self.pairs(F, logits, offsets, regions, found)
+        numbers = F.contrib.arange_like(scores, axis=2)  # in the type of the scores, as `eye` is not
+        own = F.broadcast_equal(F.reshape(numbers, (1, 1, -1, 1)), F.reshape(numbers, (1, 1, 1, -1)))
         return boxes, F.reshape(F.broadcast_mul(F.expand_dims(scores, axis=3), own), shape=(0, -3, 0))
 
     def chosen(self, *predictions):
@@ -258,13 +284,13 @@ class RegionDetections(HybridBlock):
         return self(*predictions)
 
     def hybrid_forward(self, F, logits, offsets, regions, found):
-        boxes, scores = self._decoded(F, logits, offsets, regions, found)
+        boxes, scores = self.pairs(F, logits, offsets, regions, found)
         labels = F.broadcast_like(F.reshape(F.contrib.arange_like(scores, axis=2), (1, 1, -1)), scores)
         rows = (F.reshape(array, shape=(0, -1, 1)) for array in (labels, scores))
         return best_rows(F, F.concat(*rows, boxes, dim=2), self._number * self.num_classes, self.selection)
 
-    def _decoded(self, F, logits, offsets, regions, found):
-        """Corners (N, classes R, 4) in shares of the image, and scores (N, R, classes)."""
+    def pairs(self, F, logits, offsets, regions, found):
+        """Return corners (N, R classes, 4) in shares of the image, and scores (N, R, classes)."""
         first, last = (F.slice_axis(regions, axis=2, begin=begin, end=begin + 2) for begin in (0, 2))
         anchors = F.concat((first + last) / 2, last - first, dim=2)
         anchors = F.reshape(F.repeat(anchors, repeats=self.num_classes, axis=1), shape=(0, -1, 4))

@@ -32,6 +32,7 @@ from .backbone import base_definition, base_network
 from .detector import Detector, Predictor
 from .fssd import (
     FSSD,
+    OPTIONS,
     SIDE,
     Classes,
     Neck,
@@ -179,7 +180,7 @@ class _AtWidth(Predictor):
 
 
 class RoutedPredictor(Predictor):
-    """(N, in_channels, 300, 300) -> logits and offsets, every image at the width that the gate chooses.
+    """(N, in_channels, side, side) -> logits and offsets, every image at the width that the gate chooses.
 
     Its children have the Parameters; `views` runs on these.
 
@@ -187,12 +188,13 @@ class RoutedPredictor(Predictor):
         net: The network to stand on, with one gate, in the unit behind the first tap.
         taps: Its stages of strides 8, 16 and 32.
         classes: Without the background.
+        image_size: Side of the images, in pixels.
 
     Raises:
         ValueError: For another network, or other taps.
     """
 
-    def __init__(self, net: ClassificationNet, taps: Sequence[Tap], classes: int, **kwargs):
+    def __init__(self, net: ClassificationNet, taps: Sequence[Tap], classes: int, image_size: int = SIDE, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(net, SlimmableNet) or net.gating is None or net.num_choices != 1:
             raise ValueError("a routed detector stands on a slimmable network with one gate")
@@ -206,12 +208,12 @@ class RoutedPredictor(Predictor):
             self.net = net
             net.output.collect_params().setattr("grad_req", "null")  # no part of a detector
             subnets = [net.subnet(width) for width in self.widths]
-            shapes = [_shapes(subnet, taps) for subnet in subnets]
-            check_sides(shapes[-1])
-            self.neck = make_neck([width for width, _ in shapes[-1]])
+            shapes = [_shapes(subnet, taps, image_size) for subnet in subnets]
+            sides = check_sides(shapes[-1], image_size)
+            self.neck = make_neck([width for width, _ in shapes[-1]], sides)
             self.statistics = NeckStatistics(self.neck, len(subnets))
-            self.box_heads = make_heads(4)
-            self.class_heads = make_heads(classes + 1)
+            self.box_heads = make_heads(4, len(sides))
+            self.class_heads = make_heads(classes + 1, len(sides))
         common = nn.HybridSequential()
         common.add(*subnets[0].stages[: first + 1])
         tails = {}
@@ -227,7 +229,7 @@ class RoutedPredictor(Predictor):
 
     def make_class_heads(self, classes: int) -> None:
         with self.name_scope():
-            self.class_heads = make_heads(classes + 1)
+            self.class_heads = make_heads(classes + 1, len(self.box_heads))
         for tail in self.views.tails.values():
             tail.class_heads = self.class_heads
 
@@ -238,7 +240,7 @@ class RoutedPredictor(Predictor):
         return self._base_init
 
     def route(self, x: mx.nd.NDArray) -> np.ndarray:
-        """Return the width that the gate chooses for every image of (N, in_channels, 300, 300), (N,)."""
+        """Return the width that the gate chooses for every image of (N, in_channels, side, side), (N,)."""
         return self._route(x, self.views.common(x))
 
     def _route(self, x: mx.nd.NDArray, maps: mx.nd.NDArray) -> np.ndarray:
@@ -261,8 +263,8 @@ class RoutedPredictor(Predictor):
         return tuple(_rows(mx.nd.concat(*kind, dim=0), np.argsort(order)) for kind in zip(*parts))
 
 
-def _shapes(net: ClassificationNet, taps: Sequence[Tap]) -> List[Tuple[int, int]]:
-    return map_shapes(lambda x: net.extract(x, taps), net.in_channels, SIDE)
+def _shapes(net: ClassificationNet, taps: Sequence[Tap], image_size: int) -> List[Tuple[int, int]]:
+    return map_shapes(lambda x: net.extract(x, taps), net.in_channels, image_size)
 
 
 def _rows(array: mx.nd.NDArray, rows: np.ndarray) -> mx.nd.NDArray:
@@ -270,7 +272,7 @@ def _rows(array: mx.nd.NDArray, rows: np.ndarray) -> mx.nd.NDArray:
 
 
 class RoutedFSSD(FSSD):
-    """FSSD300 whose gate chooses the width of every image: images (N, in_channels, 300, 300) -> detections.
+    """FSSD whose gate chooses the width of every image: images (N, in_channels, side, side) -> detections.
 
     Args: Those of `FSSD`; the network is slimmable, and has one gate behind the first tap.
 
@@ -287,7 +289,8 @@ class RoutedFSSD(FSSD):
     predictor_class = RoutedPredictor
     predictor: RoutedPredictor
     not_exported = (
-        "chooses a width for every image and is no single graph; load its weights, and export net.at_width(w)"
+        "chooses a width for every image and is no single graph; export it with --routed (export_routed), or "
+        "net.at_width(w)"
     )
 
     def forward(self, x):
@@ -315,7 +318,7 @@ class RoutedFSSD(FSSD):
             predictor,
             self.anchors.asnumpy(),
             self.classes or self.num_classes,
-            SIDE,
+            self.image_size,
             definition={**self._definition, "width": width},
             in_channels=self.in_channels,
             make_detections=lambda *_: self.detections,
@@ -347,7 +350,7 @@ OURS = (
 
 
 def _build(classes: Classes, pretrained_base: Any = False, ctx=mx.cpu(), *, width=None, **options) -> FSSD:
-    own = {key: options.pop(key) for key in ("form", "selection") if key in options}
+    own = {key: options.pop(key) for key in OPTIONS if key in options}
     net = base_network("ds_mobilenet_v1", pretrained_base, ctx, options)
     if width is None:
         return RoutedFSSD(net, classes, **own)
@@ -358,7 +361,8 @@ def _build(classes: Classes, pretrained_base: Any = False, ctx=mx.cpu(), *, widt
 def fssd300_ds_mobilenet_v1(classes: Classes, *args, **options) -> FSSD:
     """FSSD300 on DS-MBNet, whose gate chooses one of four widths for every image; or at one of 14.
 
-    `width`: 0 to 13, the only width of all images; None: routed. `form`: 'voc' or 'coco', whose anchors.
+    `width`: 0 to 13, the only width of all images; None: routed. `form`: 'voc' or 'coco', whose anchors. `image_size`:
+    300, or another one.
     """
     return _build(classes, *args, **options)
 

@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 from PIL import Image
 
-from ..deploy import open_exported
+from ..deploy import load_routed, open_exported
 from ..deploy.description import Description
 from ..detection import Detector, load_detector
 from ..files.schema import check_type
@@ -126,7 +126,7 @@ class ImageDetector(OfImages[_Input, ImageDetections]):
         """Return what detects with an exported detector in its own runtime.
 
         Args:
-            path: The JSON file that `export` wrote.
+            path: The JSON file that `export` or `export_routed` wrote.
             trust: Whether what runs code may be loaded, as in `open_exported`.
 
         Raises:
@@ -134,7 +134,7 @@ class ImageDetector(OfImages[_Input, ImageDetections]):
             FileNotFoundError: A file is missing.
         """
         about = Description.read(path)
-        exported: Any = open_exported(path, trust)
+        exported: Any = (load_routed if about.routes else open_exported)(path, trust=trust)
         require_images(about.in_channels, about.preprocessing, path)
         card = Card(list(about.names) if about.names else None, about.preprocessing)
         return cls(exported.detect, card, about.num_classes, path)

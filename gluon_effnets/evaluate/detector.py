@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple, Opti
 import numpy as np
 
 from ..complexity import count_params
-from ..deploy import open_exported
+from ..deploy import load_routed, open_exported
 from ..deploy.description import Description
 from ..detection import Detector, load_detector
 from ..detection.registry import described_detector
@@ -144,7 +144,7 @@ def open_detector_export(
     """Open an exported detector in its own runtime, with evaluation images.
 
     Args:
-        path: The JSON file that `export` wrote.
+        path: The JSON file that `export` or `export_routed` wrote.
         source, overrides, protocol: As for `open_detector`.
         trust: Whether what runs code may be loaded; see `open_exported`.
 
@@ -155,7 +155,7 @@ def open_detector_export(
     about = Description.read(path)
     data, shown = _data(about.preprocessing, path, source, overrides, protocol)
     fitting(data, path, about.num_classes, about.in_channels, about.image_size, detects=True)
-    run: Any = open_exported(path, trust)
+    run: Any = (load_routed if about.routes else open_exported)(path, trust=trust)
     number = _numbers_in_data(about.names, data, path)
 
     def detect(batch: DetectionBatch) -> Arrays:

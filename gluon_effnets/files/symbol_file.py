@@ -16,7 +16,7 @@ from .._mxnet import mx
 from .regular import UnreadableFileError, read_bytes
 from .schema import Check, list_of, one_of, record, table_of, text, whole
 from .side_json import parse_json
-from .symbol_operators import OPERATORS, WITH_SUBGRAPH, ForeignOperatorError, Node, check_subgraph
+from .symbol_operators import OPERATORS, TRUSTED, WITH_SUBGRAPH, ForeignOperatorError, Node, check_subgraph
 from .text import shortened
 
 __all__ = ["check_graph", "check_memory", "load_symbol"]
@@ -138,6 +138,8 @@ def _nodes(rows: Sequence[Dict[str, Any]], place: str, inside: str = "") -> List
 
 def _node(row: Dict[str, Any], before: Sequence[Node], where: str, inside: str) -> Node:
     operator = OPERATORS.get(row["op"])
+    if row["op"] in TRUSTED:
+        raise ForeignOperatorError(f"{where} is the operator {row['op']}, which {TRUSTED[row['op']]}")
     if operator is None:
         raise ForeignOperatorError(
             f"{where} is the operator {shortened(row['op'])}, which no export of this package has"

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 from .text import shortened
 
-__all__ = ["OPERATORS", "WITH_SUBGRAPH", "ForeignOperatorError", "Node", "Operator", "check_subgraph"]
+__all__ = ["OPERATORS", "TRUSTED", "WITH_SUBGRAPH", "ForeignOperatorError", "Node", "Operator", "check_subgraph"]
 
 Read = Callable[[str], Any]  # a setting's text -> its value; None if it is not allowed
 
@@ -291,15 +291,25 @@ OPERATORS: Dict[str, Operator] = {
     "_contrib_quantized_pooling": Operator(_exactly(3), _POOLING, outputs=_exactly(3)),
     "_div_scalar": Operator(_exactly(1), {"scalar": _real(1e-6)}, ("scalar",)),
     **dict.fromkeys(
-        ("_greater_scalar", "_minimum_scalar", "_mul_scalar"), Operator(_exactly(1), {"scalar": _real()}, ("scalar",))
+        (
+            *("_greater_equal_scalar", "_greater_scalar", "_lesser_scalar"),
+            *("_minimum_scalar", "_mul_scalar", "_plus_scalar", "_rminus_scalar"),
+        ),
+        Operator(_exactly(1), {"scalar": _real()}, ("scalar",)),
     ),
     "_sg_mkldnn_conv": Operator(_exactly(0), {**_FUSED, **_RANGE}, outputs=_quantized_outputs),
     "_sg_mkldnn_fully_connected": Operator(_exactly(0), {**_QUANTIZED_DENSE, **_RANGE}, outputs=_quantized_outputs),
     "where": Operator(_exactly(3)),
+    "prod": Operator(_exactly(1), {"axis": _AXIS, "keepdims": _truth}, ("axis",)),
+    "repeat": Operator(_exactly(1), {"axis": _AXIS, "repeats": _CHANNELS}, ("axis", "repeats")),
+    "_maximum": _TWO,
     **dict.fromkeys(("broadcast_add", "broadcast_div", "broadcast_like", "broadcast_mul", "broadcast_sub"), _TWO),
-    **dict.fromkeys(("exp", "floor", "ones_like", "relu", "sigmoid", "zeros_like"), _ONE),
+    "broadcast_equal": _TWO,
+    **dict.fromkeys(("BlockGrad", "exp", "floor", "ones_like", "relu", "sigmoid", "zeros_like"), _ONE),
     **dict.fromkeys(("elemwise_add", "elemwise_mul", "elemwise_sub"), _TWO),
 }
+# What an export of this package has, but nobody can say of a file that it is harmless.
+TRUSTED = {"_contrib_ROIAlign": "reads memory wherever its regions are"}
 WITH_SUBGRAPH = ("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected")
 _ACTS = ("Activation", "clip")
 

@@ -7,7 +7,8 @@ is needed. Compositions of n replaceable blocks:
 * ``none``: the baseline, the upper bound of the cost;
 * ``maximum``: an IdleBlock wherever one can stand, the lower bound;
 * ``adjacent``: MBBlocks are swapped one after the other until the network fits a budget of multiply-adds;
-* an explicit placement: ``{block: number of IdleBlocks that take its place}``.
+* an explicit placement: ``{block: number of IdleBlocks that take its place}``; a side, 'left' or 'right', in place of
+  a number is one IdleBlock of that side.
 
 There is no official code, and the paper's result tables could not be obtained as text. Known are: half of the channels
 idle; one MBBlock costs about two IdleBlocks, so swapping one for two keeps the cost and makes the network about 30 %
@@ -43,7 +44,7 @@ PAPER = "Hybrid Composition with IdleBlock: More Efficient Networks for Image Re
 ORDERS = ("left", "right", "alternate")
 BASELINES = {"mobilenet_v3_large": LARGE, "mobilenet_v3_small": SMALL, "efficientnet_b0": B0}
 
-Placement = Mapping[int, int]
+Placement = Mapping[int, Union[int, str]]
 
 
 def replaceable(arch: Architecture, bare: bool = False) -> List[int]:
@@ -62,7 +63,7 @@ def compose(
     arch: Architecture,
     composition: Union[str, Placement] = "none",
     *,
-    append: Optional[Placement] = None,
+    append: Optional[Mapping[int, int]] = None,
     idle_per_swap: int = 1,
     budget: Optional[float] = None,
     order: str = "left",
@@ -74,7 +75,8 @@ def compose(
     """Return `arch` with MBBlocks exchanged for IdleBlocks.
 
     Args:
-        composition: 'none', 'maximum', 'adjacent', or {block number from 1: number of IdleBlocks in its place}.
+        composition: 'none', 'maximum', 'adjacent', or {block number from 1: number of IdleBlocks in its place}; in
+            place of a number, 'left' or 'right' is one IdleBlock with its active channels on that side.
         append: {block number: number of IdleBlocks inserted behind it}, in addition; they copy that block's row.
         idle_per_swap: IdleBlocks for each MBBlock in 'maximum' and 'adjacent' (2: about equal cost, deeper).
         budget: Multiply-adds at 224 x 224 and 1000 classes that 'adjacent' must reach. It swaps from the input towards
@@ -105,7 +107,7 @@ def compose(
     if composition == "adjacent":
         return _adjacent(arch, build, idle_per_swap, budget)
     if isinstance(composition, Mapping):
-        return build({int(block): int(count) for block, count in composition.items()})
+        return build({int(block): count if count in ORDERS[:2] else int(count) for block, count in composition.items()})
     raise ValueError(f"composition is {composition!r}; choose none, maximum, adjacent or a mapping {{block: count}}")
 
 
@@ -127,7 +129,11 @@ def _adjacent(arch: Architecture, build, idle_per_swap: int, budget: Optional[fl
     return net
 
 
-def _place(arch: Architecture, swaps: Placement, append: Placement, order: str, idle_se: str) -> Tuple[Row, ...]:
+def _place(
+    arch: Architecture, placed: Placement, append: Mapping[int, int], order: str, idle_se: str
+) -> Tuple[Row, ...]:
+    side_of = {number: side for number, side in placed.items() if isinstance(side, str)}
+    swaps = {number: 1 if isinstance(count, str) else count for number, count in placed.items()}
     allowed = replaceable(arch, bare=True)
     ends = [number for number, row in enumerate(arch.rows, 1)]
     wrong = sorted((set(swaps) - set(allowed)) | (set(append) - set(ends)))
@@ -144,7 +150,7 @@ def _place(arch: Architecture, swaps: Placement, append: Placement, order: str, 
             rows.append(row)
             position = 0
         for _ in range(copies + append.get(number, 0)):
-            side = ("left", "right")[position % 2] if order == "alternate" else order
+            side = side_of.get(number) or (ORDERS[position % 2] if order == "alternate" else order)
             rows.append(_idle_row(arch, row, side, idle_se, replaces=copies > 0))
             position += 1
     return tuple(rows)

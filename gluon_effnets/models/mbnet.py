@@ -11,7 +11,7 @@ from mxnet.gluon.block import Block
 from ..nn import BlockStyle, ConvBN, FanOutNormal, IdleBlock, IdleRun, MBBlock
 from .staged import StagedNet
 
-__all__ = ["Architecture", "MBNet", "Row", "round_channels", "row_madds", "table_madds"]
+__all__ = ["Architecture", "MBNet", "Row", "round_channels", "row_madds", "row_params", "table_madds"]
 
 
 class Row(NamedTuple):
@@ -148,6 +148,17 @@ def row_madds(width: int, row: Row, side: int, idle_fraction: float = 0.5) -> in
     madds = active_in * row.hidden * side**2 if row.expand else 0
     madds += row.kernel**2 * row.hidden * out_side**2 + row.hidden * active_out * out_side**2
     return madds + 2 * row.hidden * (row.se or 0)
+
+
+def row_params(width: int, row: Row, idle_fraction: float = 0.5) -> int:
+    """Parameters of one block whose input has `width` channels; `complexity.count_params` counts the real one."""
+    active_in, active_out = width, row.out
+    if row.idle:
+        active_in = active_out = width - int(width * idle_fraction)
+    hidden = row.hidden
+    params = active_in * hidden + 2 * hidden if row.expand else 0
+    params += (row.kernel**2 + 2) * hidden + hidden * active_out + 2 * active_out
+    return params + (2 * hidden * row.se + hidden + row.se if row.se else 0)
 
 
 def table_madds(arch: Architecture, image_size: int = 224, classes: int = 1000, in_channels: int = 3) -> int:

@@ -49,6 +49,11 @@ class SubNet(ClassificationNet):
             self.share_output(whole)
 
     @property
+    def whole(self) -> PlannedNet:
+        """The network that this one is a part of."""
+        return self._whole
+
+    @property
     def info(self):
         return self._whole.info
 

@@ -148,6 +148,8 @@ def _loaded(facts: Facts, first: Any, routes: Sequence[Any], path: Path) -> Unio
     if facts.choice is None:
         return Network(facts, _logits(first, routes, path), path)
     outputs = tuple(item.name for item in first.get_outputs())
+    if routes and outputs == ("map", "place"):
+        return Detector(facts, _routed(first, routes), path)
     if routes or outputs != facts.outputs:
         raise ValueError(f"{named(path)}: the ONNX file gives {' and '.join(outputs)} in place of {facts.outputs}")
     return Detector(facts, _runner(first), path)
@@ -195,7 +197,8 @@ def _logits(first: Any, routes: Sequence[Any], path: Path) -> Callable[[np.ndarr
     """The function of sessions of a classifier."""
     outputs = [item.name for item in first.get_outputs()]
     if routes and outputs == ["map", "place"]:
-        return _routed(first, routes)
+        by_route = _routed(first, routes)
+        return lambda images: by_route(images)[0]
     if routes or "logits" not in outputs:
         hint = "; give the JSON file of the routed export" if outputs == ["map", "place"] else ""
         raise ValueError(f"{named(path)}: the ONNX file gives {' and '.join(outputs)} in place of logits{hint}")
@@ -218,19 +221,21 @@ def _runner(session) -> _Run:
     return run
 
 
-def _routed(first: Any, routes: Sequence[Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """The logits of a network whose gate sends every image through one of several files."""
+def _routed(first: Any, routes: Sequence[Any]) -> _Run:
+    """The answers of a network whose gate sends every image through one of several files."""
     head, tails = _runner(first), [_runner(route) for route in routes]
 
-    def run(images: np.ndarray) -> np.ndarray:
+    def run(images: np.ndarray) -> List[np.ndarray]:
         maps, places = head(images)
-        found = None
+        found: Optional[List[np.ndarray]] = None
         for place in np.unique(places):
             if not 0 <= place < len(tails):
                 raise ValueError(f"the gate chooses route {place} of {len(tails)}")
-            [logits] = tails[place](maps[places == place])
-            found = np.empty((len(images), logits.shape[1]), np.float32) if found is None else found
-            found[places == place] = logits
+            answers = tails[place](maps[places == place])
+            if found is None:
+                found = [np.empty((len(images), *array.shape[1:]), np.float32) for array in answers]
+            for whole, array in zip(found, answers):
+                whole[places == place] = array
         assert found is not None, "every image takes a route"
         return found
 

@@ -91,12 +91,17 @@ class Checkpoint(Hook):
             self._save(state)
         self._stop_if_asked(state)
 
+    def eval_stopped(self, state):
+        self._save(state)
+
     def train_end(self, state):
         if state.stage.is_last:
             state.workers.pass_last_boundary()
 
     def _stop_if_asked(self, state):
-        signum = state.workers.must_stop(state.stage.updates_before + state.update)
+        # Behind all boundaries of its evaluations.
+        place = state.update + (0.5 if state.evaluations else 0)
+        signum = state.workers.must_stop(state.stage.updates_before + place)
         if signum:
             if self._saved != state.update:
                 self._save(state)
@@ -167,6 +172,8 @@ def save(state: TrainState, hooks: Sequence[Hook], recipe: dict) -> Path:
 def _write(folder: Path, state: TrainState, hooks: Sequence[Hook], recipe: dict) -> None:
     run = {"format": FORMAT, "update": state.update, "workers": state.workers.size, "recipe": recipe}
     run["updates_per_epoch"], run["scores"] = state.updates_per_epoch, state.scores
+    if state.evaluation_due:
+        run["evaluation_due"] = True
     run["identity"], run["operators"] = state.net.identity, state.precision.operators
     run["card"], run["digests"] = state.net.card.marks(), state.digests
     params = {key: p.data() for key, p in state.net._collect_params_with_prefix().items()}
@@ -292,6 +299,7 @@ def _restore(state: TrainState, hooks: Sequence[Hook], folder: Path, content: Co
         elif hook.state_dict():
             log.warning("hook %s has no state in %s: it starts anew", name, folder)
     state.update, state.scores = run["update"], run["scores"]
+    state.evaluation_due = bool(run.get("evaluation_due", False))
     _keep_epoch(state, run.get("updates_per_epoch", state.updates_per_epoch))
 
 

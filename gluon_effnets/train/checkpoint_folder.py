@@ -12,7 +12,7 @@ import mxnet as mx
 
 from ..files.params_header import load_arrays
 from ..files.regular import beside, read_text, sha256
-from ..files.schema import optional, record, table_of, text, whole
+from ..files.schema import flag, optional, record, table_of, text, whole
 from ..files.side_json import read_json
 from ..models.card import check_marks
 
@@ -70,7 +70,13 @@ _RECORD = record(
         "workers": _COUNT,
         **dict.fromkeys(("recipe", "identity", "trainer", "hooks", "scores"), _OBJECT),
     },
-    {"updates_per_epoch": _COUNT, "operators": optional(text()), "card": _OBJECT, "digests": table_of(text())},
+    {
+        "updates_per_epoch": _COUNT,
+        "operators": optional(text()),
+        "card": _OBJECT,
+        "digests": table_of(text()),
+        "evaluation_due": flag,
+    },
 )
 
 

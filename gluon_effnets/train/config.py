@@ -338,7 +338,7 @@ def _leaves(tree: dict, prefix: str = ""):
         if isinstance(value, dict) and (value or not prefix):
             yield from _leaves(value, f"{prefix}{key}.")
         else:
-            yield prefix + key, value
+            yield f"{prefix}{key}", value
 
 
 def _build(cls, tree: Any, where: str):

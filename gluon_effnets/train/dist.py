@@ -91,12 +91,15 @@ class Workers:
         """Note where this process is ('in update 7'), for the watchdog; see `Link.progress`."""
 
     def ask_to_stop(self, signum: int) -> None:
-        """Ask for the end of the run after the current update. May be called from any thread."""
+        """Ask for the end of the run after the current update, or batch of an evaluation. From any thread."""
         self._signal = signum
         _say_stopping(signum)
 
-    def must_stop(self, update: int) -> int:
-        """Before every update, `update` ones being done: the signal that ends the run here on all workers, or 0."""
+    def must_stop(self, update: float) -> int:
+        """Before every update, `update` ones being done: the signal that ends the run here on all workers, or 0.
+
+        Between the numbers of updates are the boundaries within an evaluation, see `EvaluationBoundaries`.
+        """
         return self._signal
 
     def pass_last_boundary(self) -> None:
@@ -136,7 +139,8 @@ class ScaledFloat16:
 
 
 def _say_stopping(signum: int) -> None:
-    print(f"\nsignal {signum}: stopping after this update, with a checkpoint; once more: at once", file=sys.stderr)
+    where = "stopping after this update, or batch of an evaluation"
+    print(f"\nsignal {signum}: {where}, with a checkpoint; once more: at once", file=sys.stderr)
 
 
 def _set_cycle_time(environment: MutableMapping[str, str], gpus: int) -> None:
@@ -240,7 +244,7 @@ class HorovodWorkers(Workers):
             _say_stopping(signum)
         self._link.ask_to_stop(signum)
 
-    def must_stop(self, update: int) -> int:
+    def must_stop(self, update: float) -> int:
         return self._link.must_stop(update)
 
     def pass_last_boundary(self) -> None:

@@ -13,6 +13,9 @@ A whole run, with the moments at which hooks are called:
         epoch_end
     train_end
 
+A signal that asks for the end of the run within an evaluation has eval_stopped in place of eval_end; a run that goes on
+then begins with this evaluation.
+
 What a method adds is a task or a hook; none is named here.
 """
 
@@ -24,9 +27,11 @@ from typing import Dict, List, Optional, Sequence
 import mxnet as mx
 
 from .data import Batch
-from .evaluation import evaluate, placed
+from .evaluation import EvaluationBoundaries, evaluate, placed
 from .hooks.base import Hook
+from .memory_format import restore_layout
 from .scalars import Scalars
+from .signals import EvaluationStopped, Stopped
 from .state import TrainState
 from .tasks.base import Task
 
@@ -52,6 +57,8 @@ def train(state: TrainState, task: Task, hooks: Sequence[Hook]) -> None:
     state.epoch = state.update // state.updates_per_epoch
     grads = _prepare_gradients(state, task)
     _call(hooks, "train_begin", state)
+    if state.evaluation_due:
+        _evaluate(state, hooks)
     while state.update < state.total_updates:
         _call(hooks, "epoch_begin", state)
         done = state.update % state.updates_per_epoch
@@ -69,7 +76,13 @@ def run_evaluation(state: TrainState, task: Task) -> Dict[str, float]:
     """One pass over the evaluation images by the rules of a task; all workers make it together."""
     task.begin_evaluation(state)
     score, finish = (functools.partial(part, state) for part in (task.evaluate, task.finish_evaluation))
-    return evaluate(state.net, state.data, state.workers, state.ctx, score, finish)
+    boundaries = EvaluationBoundaries(state.stage.updates_before + state.update, state.evaluations)
+    state.evaluations += 1
+    try:
+        return evaluate(state.net, state.data, state.workers, state.ctx, score, finish, boundaries)
+    except EvaluationStopped:
+        restore_layout(state.net)
+        raise
 
 
 def _prepare_gradients(state: TrainState, task: Task) -> List[mx.nd.NDArray]:
@@ -126,6 +139,7 @@ def _one_update(state: TrainState, task: Task, hooks: Sequence[Hook], batches: _
         # MXNet's engine does not know when a graph of static shapes changes running statistics, which hooks may read.
         mx.nd.waitall()
     state.update += 1
+    state.evaluations = 0
     state.epoch = state.update // state.updates_per_epoch
     state.scalars = means
     state.unread = [*state.unread[-_MOST_UNREAD:], means]
@@ -159,8 +173,15 @@ def _evaluate(state: TrainState, hooks: Sequence[Hook]) -> None:
     state.workers.progress(f"in the evaluation after update {state.update}")
     _call(hooks, "eval_begin", state)
     assert state.evaluate is not None
-    state.scores = state.evaluate() if state.data.num_val else {}
-    _call(hooks, "eval_end", state)
+    try:
+        state.scores = state.evaluate() if state.data.num_val else {}
+        state.evaluation_due = False
+        _call(hooks, "eval_end", state)
+    except EvaluationStopped as wish:
+        # A run that goes on begins with it.
+        state.evaluation_due = True
+        _call(hooks, "eval_stopped", state)
+        raise Stopped(wish.signum, state.update) from None
 
 
 def _call(hooks: Sequence[Hook], moment: str, state: TrainState) -> None:

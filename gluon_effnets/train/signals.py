@@ -12,7 +12,7 @@ from typing import Callable, Iterator
 
 from .exit_codes import stopped
 
-__all__ = ["Stopped", "stop_signals"]
+__all__ = ["EvaluationStopped", "Stopped", "stop_signals"]
 
 # Launchers and terminals deliver the same wish twice; only a later signal is an insistent user.
 _SAME_WISH_S = 1.0
@@ -23,6 +23,14 @@ class Stopped(Exception):
 
     def __init__(self, signum: int, update: int):
         super().__init__(f"stopped by {signal.Signals(signum).name} after update {update}; a checkpoint is saved")
+        self.signum = signum
+
+
+class EvaluationStopped(Exception):
+    """An evaluation is given up because a signal asked for the end of the run: `signum`."""
+
+    def __init__(self, signum: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name} in an evaluation")
         self.signum = signum
 
 

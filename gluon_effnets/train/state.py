@@ -54,4 +54,6 @@ class TrainState:
     scalars: Scalars = dataclasses.field(default_factory=Scalars)  # of the last update; values may be NDArrays
     unread: List[Scalars] = dataclasses.field(default_factory=list)  # those of the last updates that nobody has read
     scores: Dict[str, float] = dataclasses.field(default_factory=dict)  # of the last evaluation
+    evaluations: int = 0  # since the last update
+    evaluation_due: bool = False  # one was stopped after the last update, and is to be repeated
     evaluate: Optional[Callable[[], Dict[str, float]]] = None  # one pass over the evaluation images, all workers

@@ -36,6 +36,7 @@ BUSY_FACTOR = 10
 THREAD_NAME = "watchdog"
 HEARTBEAT_S = 0.5
 _NEVER = 2**62
+_NEXT = 2.0**-25  # less than what is between any two boundaries
 
 _AGAIN = "The same command goes on from the last checkpoint."
 
@@ -59,7 +60,7 @@ class _Worker:
     place: str = "starting"
     exchanges: int = 0
     idle: float = 0.0  # seconds without progress at `heard`
-    earliest_stop: Optional[int] = None
+    earliest_stop: Optional[float] = None
 
     def __str__(self):
         return f"worker {self.rank} ({self.host})"
@@ -239,8 +240,9 @@ class Link:
         self._place, self._exchanges, self._is_short = "starting", 0, False
         self._moved = self._marked = self._heard = self._clock.now
         self._state = threading.Condition()
-        self._next_boundary, self._holding = 0, False
-        self._stop_at: Optional[int] = None
+        self._next_boundary: float = 0
+        self._holding = False
+        self._stop_at: Optional[float] = None
         self._signal = 0
         self._closing = False
         self._connection, self._server = connect(rank, address)
@@ -272,15 +274,19 @@ class Link:
         """Ask all workers to stop after the same update."""
         self._connection.send({"stop": signum})
 
-    def must_stop(self, update: int) -> int:
-        """Before the next update, `update` ones being done: the signal that ends the run here, or 0."""
+    def must_stop(self, update: float) -> int:
+        """Before the next update, `update` ones being done: the signal that ends the run here, or 0.
+
+        Within an evaluation there are boundaries, too, between the numbers of updates. Every worker comes to the last
+        one of each evaluation, and to greater ones later.
+        """
         with self._state:
             self._next_boundary = update
             while self._holding and self._stop_at is None:
                 self._state.wait()
             if self._stop_at is not None and update >= self._stop_at:
                 return self._signal
-            self._next_boundary = update + 1
+            self._next_boundary = update + _NEXT
             return 0
 
     def pass_last_boundary(self) -> None:

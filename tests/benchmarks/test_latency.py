@@ -1,7 +1,6 @@
 """Latency across runtimes: rows, conditions, files, what is missing, and that no process is left behind."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -9,16 +8,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from waiting import PATIENCE_S, wait_until
 
-from gluon_effnets import get_model
+from gluon_effnets import get_model, native
 from gluon_effnets.__main__ import main
-from gluon_effnets.benchmarks.latency import LATENCY_RUNTIMES, Settings, latency_tables, measure
+from gluon_effnets.benchmarks.latency import (
+    Settings,
+    latency_tables,
+    measure,
+)
 from gluon_effnets.benchmarks.latency.networks import Network, find_jobs
 from gluon_effnets.benchmarks.latency.picture import Point, pareto_front
 from gluon_effnets.benchmarks.latency.processes import Worker, WorkerError, turn
-from gluon_effnets.benchmarks.latency.tables import against_torch, best_rows, memory_table
+from gluon_effnets.benchmarks.latency.tables import memory_table
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["benchmark", "latency", "idle_tiny", "--image-size", "32", "--repeats", "2"]
@@ -35,6 +39,23 @@ def state(pid):
 def workers_of(pid):
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if b"worker.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.skipif(not native.library().is_file(), reason="no compiled operators")
+def test_compiled_operators_are_a_runtime(tmp_path, capsys):
+    """Of several networks in one worker, which loads the library once."""
+    arguments = ["idle_tiny", "mobilenet_v1_x0_25", "--image-size", "32", "--repeats", "1", "--batch", "1", "2"]
+    path = tmp_path / "out.json"
+    assert main(["benchmark", "latency", *arguments, "--runtimes", "mxnet-compiled", "--json", str(path)]) == 0
+    result = json.loads(path.read_text())
+    assert len(result["rows"]) == 4 and not result["left_out"]
+
+
+def test_without_compiled_operators_a_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(native, "load", lambda: False)
+    assert main([*SMALL, "--runtimes", "mxnet", "mxnet-compiled"]) == 0
+    shown = capsys.readouterr()
+    assert "left out: mxnet-compiled" in shown.out + shown.err and "gluon_effnets native" in shown.out + shown.err
 
 
 def test_rows_conditions_and_files(tmp_path, capsys):
@@ -72,6 +93,23 @@ def test_aligned_graphs_are_measured_where_there_are_any():
         ("shufflenet_v1_g1_x0_25", "mxnet-aligned dense"),
     ]
     assert result["left_out"] == ["left out: mxnet-aligned, mxnet-aligned dense of idle_tiny: no aligned form"]
+
+
+def test_a_width_of_a_slimmable_network_is_a_network(tmp_path, capsys):
+    names = ["ds_mobilenet_tiny:width=0", "ds_mobilenet_tiny:width=3"]
+    file = tmp_path / "out.json"
+    assert main([*SMALL[:2], *names, *SMALL[3:], "--runtimes", "mxnet", "--json", str(file)]) == 0
+    result = json.loads(file.read_text())
+    slim, wide = (result["models"][name] for name in names)
+    assert slim["madds"] < wide["madds"] and slim["params"] < wide["params"]
+    sizes = [row["model_bytes"] for row in result["rows"]]
+    assert 4 * slim["params"] < sizes[0] < sizes[1] < 6 * wide["params"], "each has the weights of its width alone"
+    for name, message in (
+        ("idle_tiny:width=1", "idle_tiny is not slimmable"),
+        ("ds_mobilenet_tiny:width=99", "choose 0 to"),
+    ):
+        assert main([*SMALL[:2], name, *SMALL[3:]]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_networks_with_masks_are_measured_as_they_are_deployed(tmp_path):
@@ -176,52 +214,19 @@ def test_no_process_stays_when_the_parent_ends(how):
         parent.wait()
 
 
-def test_torch_rows_are_those_of_equal_networks():
-    pytest.importorskip("torch")
-    if importlib.util.find_spec("torchvision") is None:
-        pytest.skip("needs torchvision")
-    nets = {
-        "mobilenet_v2_x0_35": get_model("mobilenet_v2_x0_35"),
-        "shufflenet_v2_x0_5": get_model("shufflenet_v2_x0_5"),
-    }
-    names = [name for name in LATENCY_RUNTIMES if name.startswith("torch")]
-    result = measure(nets, Settings(runtimes=["mxnet", *names], image_size=(32, 32), repeats=1))
-    of_first = [row["runtime"] for row in result["rows"] if row["model"] == "mobilenet_v2_x0_35"]
-    assert of_first == ["mxnet", *names]
-    # Ours is the authors' definition, theirs torchvision's own.
-    assert [row["runtime"] for row in result["rows"] if row["model"] == "shufflenet_v2_x0_5"] == ["mxnet"]
-    [line] = result["left_out"]
-    assert "torchvision.shufflenet_v2_x0_5 is another network: 1,366,792 parameters" in line
-    assert "times ours" in latency_tables(result)
-
-
-def row(model, runtime, ms, batch=1, int8=False):
-    return {"model": model, "runtime": runtime, "minimum_ms": ms, "threads": 1, "batch": batch, "int8": int8}
-
-
-def test_the_best_of_ours_in_float_against_the_best_of_pytorch():
-    rows = [
-        row("a", "mxnet-fused", 4.0),
-        row("a", "onnxruntime", 2.0),
-        row("a", "onnxruntime-int8", 1.0, int8=True),
-        row("a", "torch", 9.0),
-        row("a", "torch-jit", 3.0),
-        row("b", "mxnet-fused", 1.0),
-        row("a", "onnxruntime", 50.0, batch=32),
-    ]
-    assert best_rows(rows)["a", 1, 1]["minimum_ms"] == 2.0
-    [line] = against_torch(rows).splitlines()[2:]
-    assert line == "| a | batch 1, 1 thread | onnxruntime | 2.00 | torch-jit | 3.00 | 1.50 | 9.00 | 4.50 |"
-    assert against_torch([row("b", "mxnet", 1.0)]) == ""
-
-
 def test_pareto_front():
     points = [Point("slow", 70, 5), Point("best", 75, 4), Point("fast", 60, 1), Point("worse", 59, 2), Point("", 60, 1)]
     assert [(point.top1, point.latency) for point in pareto_front(points)] == [(60, 1), (75, 4)]
 
 
+def row(model, runtime, ms, batch=1, int8=False, threads=1):
+    ms = list(ms) if isinstance(ms, (list, tuple)) else [ms] * 6
+    times = {"ms": ms, "minimum_ms": min(ms), "median_ms": float(np.median(ms))}
+    return {"model": model, "runtime": runtime, **times, "threads": threads, "batch": batch, "int8": int8}
+
+
 def remembered(model, runtime, peak, batch=1, threads=1):
-    return {**row(model, runtime, 1.0, batch), "threads": threads, "import_bytes": 80e6, "peak_bytes": peak}
+    return {**row(model, runtime, 1.0, batch, threads=threads), "import_bytes": 80e6, "peak_bytes": peak}
 
 
 def test_the_memory_table_has_a_line_per_network_and_batch():

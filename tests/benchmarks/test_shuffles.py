@@ -10,6 +10,7 @@ import pytest
 from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
 from gluon_effnets.benchmarks import shuffles
+from gluon_effnets.timing import Speedup
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +36,13 @@ def test_one_of_two_networks_moves_channels(case):
 
 
 def test_command_and_mistakes(capsys, monkeypatch):
-    rows = [shuffles.ShuffleRow("MXNet, plain", "idle", "idle_mbv3_maximum", 10.0, 11.0, 12.0, 12.6, 165_000_000)]
+    times = (10.0, 11.0, 12.0, 12.6, 165_000_000, Speedup(0.95, 0.9, 1.05, 20))
+    rows = [shuffles.ShuffleRow("MXNet, plain", "idle", "idle_mbv3_maximum", *times)]
     monkeypatch.setattr(shuffles, "compare_shuffles", lambda cases, size, repeats, clock: rows)
     assert main(["benchmark", "shuffle", "--networks", "idle", "--image-size", "64", "--repeats", "1"]) == 0
     out = capsys.readouterr().out
-    assert "+10.0%" in out and "+5.0%" in out and "165.0" in out and "1 repetitions in turn" in out
+    assert "+10.0%" in out and "+5.0%" in out and "165.0" in out and "  no difference (0.90 to 1.05)  " in out
+    assert "1 repetitions in turn" in out
     assert main(["benchmark", "shuffle", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["more (median)"] == pytest.approx(0.05)
     monkeypatch.undo()

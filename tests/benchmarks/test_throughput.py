@@ -10,7 +10,6 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from mxnet.gluon import nn
 from workers import horovodrun, needs_horovod
 
 from gluon_effnets import get_model, list_models, model_info, native
@@ -201,14 +200,6 @@ def test_two_workers_measure_their_communication(tmp_path):
     assert "PyTorch" not in result["rates"]
 
 
-def leaves(net, kinds):
-    """Layers with weights, in the order in which they were made."""
-    children = net._children.values() if hasattr(net, "_children") else net.children()
-    if isinstance(net, kinds):
-        return [net]
-    return [leaf for child in children for leaf in leaves(child, kinds)]
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -233,27 +224,16 @@ def leaves(net, kinds):
 )
 def test_torch_network_gives_our_logits(name, options):
     torch = pytest.importorskip("torch")
-    from gluon_effnets.benchmarks.torch_reference import torch_like
+    from gluon_effnets.benchmarks.torch_reference import with_weights
 
     ours = get_model(name, classes=10, dropout=0.0, **options)
     mx.random.seed(0)
     ours.initialize()
-    other = torch_like(ours).eval()
-    mine = leaves(ours, (nn.Conv2D, nn.BatchNorm, nn.Dense))
-    theirs = leaves(other, (torch.nn.Conv2d, torch.nn.BatchNorm2d, torch.nn.Linear))
-    assert len(mine) == len(theirs)
-    names = {"gamma": "weight", "beta": "bias"}
     random = np.random.RandomState(0)
-    for layer, counterpart in zip(mine, theirs):
-        state = counterpart.state_dict()
-        keys = {names.get(key, key): param for key, param in layer._reg_params.items() if param is not None}
-        assert keys.keys() == state.keys() - {"num_batches_tracked"}
-        for key, param in keys.items():
-            if key != "weight" or param.name.endswith("gamma"):
-                param.set_data(mx.nd.array(random.uniform(0.5, 1.5, param.shape)))
-            state[key] = torch.from_numpy(param.data().asnumpy())
-            assert state[key].shape == counterpart.state_dict()[key].shape
-        counterpart.load_state_dict(state)
+    for param in ours.collect_params().values():
+        if param.name.endswith(("gamma", "beta", "bias", "running_mean", "running_var")):
+            param.set_data(mx.nd.array(random.uniform(0.5, 1.5, param.shape)))
+    other = with_weights(ours)
     x = random.standard_normal((2, 3, 64, 64)).astype(np.float32)
     expected = ours(mx.nd.array(x)).asnumpy()
     with torch.no_grad():
@@ -277,7 +257,7 @@ WITHOUT_TORCH = {
     "alexnet": "AlexNet",
     "condensenet": "CondenseNet",
     "condensenetv2": "CondenseNet",
-    "dsnet": "SeparableUnit",
+    "dsnet": "SlimmableMobileNet",
     "sfr_shufflenetv2": "SparseFeatureReactivation",
     "structure_units": "ResidualUnit",
 }

@@ -299,11 +299,6 @@ def test_maps_that_compete_by_themselves(format, tmp_path):
     assert judgement.refused is None and judgement.difference < 1e-4 and (opened(x)[1] > 0).all()
 
 
-def test_detectors_of_their_own_proposals_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="faster_rcnn_mobilenet_v1_x0_25 looks at regions that it proposes itself"):
-        export(trained_detector("faster_rcnn_mobilenet_v1_x0_25"), tmp_path / "net")
-
-
 @pytest.mark.parametrize(
     "name", ["ssdlite320_mobilenet_v3_large", "ssdlite320_idle_mbv3", "fssd300_mobilenet_v1_x0_25"]
 )

@@ -128,4 +128,4 @@ def test_commands_export_and_time_it(net, tmp_path, capsys):
     for static, routed in zip(rows[::2], rows[1::2]):
         assert static[1].split()[-1] == routed[1].split()[-1] and static[-1] == routed[-1]
         assert static[1].startswith("static, path") and routed[1].startswith("routed to path")
-    assert sum("of the static time (minimum)" in line for line in lines) == len(rows) // 2 > 0
+    assert sum(" times as fast as static, path " in line for line in lines) == len(rows) // 2 > 0

@@ -10,7 +10,8 @@ from mxnet import autograd
 
 from gluon_effnets import get_model
 from gluon_effnets.complexity import count
-from gluon_effnets.detection import FSSD, get_detector
+from gluon_effnets.detection import FSSD, get_detector, load_detector
+from gluon_effnets.detection.fssd import map_sides
 from gluon_effnets.detection.routed_fssd import RoutedFSSD
 from gluon_effnets.models import params
 from gluon_effnets.weights import load_official, official_weights
@@ -215,3 +216,25 @@ def test_a_static_width_costs_what_its_parts_cost(name, width):
     identity = {**other.identity, "width": 1}
     with pytest.raises(ValueError, match="width"):  # in no shape of a parameter
         params.check_identity(other, identity, "a file")
+
+
+@pytest.mark.parametrize("side, sides", [(300, (38, 19, 10, 5, 3, 1)), (160, (20, 10, 5, 3, 1)), (128, (16, 8, 4, 2))])
+def test_other_sizes_have_fewer_maps_and_anchors_of_the_same_shares(side, sides, tmp_path):
+    assert map_sides(side) == sides
+    net = get_detector("fssd300_mobilenet_v1_x0_25", 2, image_size=side)
+    net.initialize()
+    logits, offsets = net.predictions(mx.nd.ones((1, 3, side, side)))
+    per_position = (6, 6, 6, 6, 4, 4)
+    number = sum(side**2 * boxes for side, boxes in zip(sides, per_position))
+    assert logits.shape == (1, number, 3) and offsets.shape == (1, number, 4) and net.anchors.shape == (number, 4)
+    first = net.anchors.asnumpy()[:2]
+    assert np.abs(first[0] - (4 / side, 4 / side, 0.1, 0.1)).max() < 1e-6
+    net.save_parameters(str(tmp_path / "w.params"))
+    again = load_detector(tmp_path / "w.params")
+    assert again.image_size == side and again.definition() == net.definition()
+
+
+def test_sizes_without_room_are_refused():
+    for size, text in ((90, "at least 96"), (160.5, "whole number")):
+        with pytest.raises((ValueError, TypeError), match=text):
+            get_detector("fssd300_mobilenet_v1_x0_25", 2, image_size=size)

@@ -13,7 +13,9 @@ from waiting import PATIENCE_S, wait_until
 
 from gluon_effnets.train import connection, watchdog
 from gluon_effnets.train.connection import Address
+from gluon_effnets.train.evaluation import EvaluationBoundaries
 from gluon_effnets.train.exit_codes import WORKER_LOST
+from gluon_effnets.train.signals import EvaluationStopped
 from gluon_effnets.train.watchdog import Coordinator, Link, _find_hanging, _Worker
 
 pytestmark = pytest.mark.fast
@@ -68,6 +70,40 @@ def test_all_stop_after_the_same_update(seed):
     assert len(ended) == size
     assert len(set(ended.values())) == 1
     assert ended[0] < begun + 10_000 - 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_all_leave_the_same_evaluation_though_one_has_more_batches(seed):
+    """None may wait in the exchange behind an evaluation that another one has left."""
+    size, chance = 3, random.Random(seed)
+    job, exchange, ended = Job(size), threading.Barrier(size, timeout=PATIENCE_S), {}
+    batches = [3 + chance.randrange(2) for _ in range(size)]
+
+    def train(rank):
+        for update in range(10_000):
+            for evaluation in range(2):
+                boundaries = EvaluationBoundaries(update, evaluation)
+                try:
+                    for _ in range(batches[rank]):
+                        boundaries.stop_if_asked(job.links[rank])
+                        time.sleep(0.001)
+                    boundaries.last().stop_if_asked(job.links[rank])
+                except EvaluationStopped:
+                    ended[rank] = update, evaluation
+                    return
+                exchange.wait()
+            if job.links[rank].must_stop(update + 0.5):
+                ended[rank] = update, "behind"
+                return
+
+    threads = [threading.Thread(target=train, args=(rank,), daemon=True) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    time.sleep(chance.random() * 0.1)
+    job.links[chance.randrange(size)].ask_to_stop(signal.SIGTERM)
+    for thread in threads:
+        thread.join(timeout=PATIENCE_S)
+    assert len(ended) == size and len(set(ended.values())) == 1 and ended[0][0] < 9_999
 
 
 def test_a_wish_before_the_first_update_stops_there():

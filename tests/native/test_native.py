@@ -18,7 +18,7 @@ from gluon_effnets.__main__ import main
 from gluon_effnets.models import families, small_model
 from gluon_effnets.models.training_graph import CompiledTraining
 from gluon_effnets.native import check
-from gluon_effnets.native.check import ACTIVATIONS, difference
+from gluon_effnets.native.check import ACTIVATIONS, difference, network_difference
 from gluon_effnets.nn.compiled import depthwise_norm_act, norm_act
 
 
@@ -58,6 +58,11 @@ def test_depthwise_convolution_with_tensorflows_padding(size, kernel):
 def test_depthwise_convolution_with_any_padding_below_its_kernel(before, after, kernel, stride):
     for size in ((9, 10), (6, 5)):
         assert difference((3, 6, *size), "none", kernel, stride, pad=(before, after)) < 2e-5
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_the_check_of_a_new_library_runs_a_network(act):
+    assert network_difference(act) < 2e-6
 
 
 def test_a_value_where_a_slope_jumps_decides_nothing(monkeypatch):

@@ -223,3 +223,9 @@ def test_recipes_are_listed_and_shown(capsys):
     assert "duration: 30ep" in capsys.readouterr().out
     assert main(["recipes", "nothing"]) == 1
     assert "no recipe 'nothing.yaml'; python -m gluon_effnets recipes lists all" in capsys.readouterr().err
+
+
+def test_keys_of_options_may_be_numbers(tmp_path):
+    """As the blocks of a composition are."""
+    (tmp_path / "recipe.yaml").write_text("model: idle_mbv3\nmodel_options: {composition: {3: left}}\n")
+    assert load_recipe(tmp_path / "recipe.yaml").model_options == {"composition": {3: "left"}}

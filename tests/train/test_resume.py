@@ -26,6 +26,7 @@ from gluon_effnets.train.checkpoint import list_checkpoints
 from gluon_effnets.train.hooks import HOOKS, Hook
 from gluon_effnets.train.hooks.sparsify import SPARSITY
 from gluon_effnets.train.optim import OPTIMIZERS
+from gluon_effnets.train.signals import Stopped
 from gluon_effnets.train.tasks import TASKS
 
 
@@ -57,6 +58,7 @@ SERVICE_CASES = {
     "Watched": Case(False),
 }
 DSNET = ("model=ds_mobilenet_tiny", "model_options={dropout: 0.2}")
+ONE_SHOT = ("task_options={sides: both, statistics_batches: 1}",)
 # A task remembers nothing: what it must is a parameter of the network, or a hook.
 TASK_CASES = {
     "classification": Case(False, ("task_options.label_smoothing=0.1",)),
@@ -66,6 +68,7 @@ TASK_CASES = {
     "distill": Case(False, ("task_options={{teacher: plain_tiny, weights: {weights}, label_smoothing: 0.1}}",)),
     "gate": Case(False, (*DSNET, "task_options.noise=true", "hooks.ema.decay=0.9")),
     "recalibrate": Case(False, DSNET),
+    "single_path": Case(False, ("model=mobilenet_v3_small", "model_options={multiplier: 0.25}", *ONE_SHOT)),
     "slimmable": Case(False, (*DSNET, "task_options.targets=ensemble", "hooks.ema.decay=0.9")),
 }
 # By name, and what else tells them apart; of MXNet's those that recipes are likely to have. All remember something.
@@ -570,3 +573,38 @@ def test_kill_during_a_save(start, recipe_file, tmp_path, file):
     whole = start(out="whole").train()
     assert content(again, 4) == content(whole, 4)
     assert logged(again) == logged(whole)
+
+
+STOPPED = {
+    "within the run": ("evaluate_every=2it", "duration=4it"),
+    "the last one": ("evaluate_every=4it", "duration=4it"),
+    "of the average": ("evaluate_every=2it", "duration=4it", "hooks.ema={}"),
+}
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_a_signal_within_an_evaluation_ends_it_and_it_is_repeated(name, start):
+    """Ctrl-C and SIGTERM waited for the end of the evaluation, however long."""
+    overrides = (*STOPPED[name], "checkpoint_every=100it", "data.eval_batch_size=2")
+    whole = start(*overrides, out="whole").train()
+    parts, asked = start(*overrides, out="parts"), []
+    evaluate, number = parts.task.evaluate, len(list(parts.state.data.val_batches()))
+    assert number == 4
+
+    def evaluate_and_ask(state, batch):
+        asked.append(state.update)
+        if len(asked) == (2 if name != "of the average" else number + 2):
+            state.workers.ask_to_stop(signal.SIGTERM)
+        return evaluate(state, batch)
+
+    parts.task.evaluate = evaluate_and_ask
+    with pytest.raises(Stopped) as stopped:
+        parts.train()
+    update = 4 if name == "the last one" else 2
+    assert len(asked) % number == 2 and set(asked) == {update} and f"after update {update}" in str(stopped.value)
+    again = start(*overrides, out="parts").resume()
+    assert again.state.update == update and again.state.evaluation_due
+    again.train()
+    assert content(again, 4) == content(whole, 4)
+    scores = [{k: v for k, v in line.items() if k != "images_per_s"} for line in whole.log() if line["kind"] == "eval"]
+    assert [line for line in logged(again) if line["kind"] == "eval"] == scores

@@ -254,7 +254,16 @@ def test_other_detectors_train_and_resume_by_the_same_task(start, name):
     assert np.isfinite(whole.state.scores["loss"]) and "map" in whole.state.scores
 
 
-@pytest.mark.parametrize("name, why", [("faster_rcnn_mobilenet_v1_x0_25", "regions"), ("", "net.at_width(w)")])
+def test_a_run_of_faster_rcnn_ends_with_its_export(start):
+    overrides = ["model=faster_rcnn_mobilenet_v1_x0_25", "model_options.image_size=64", "data.image_size=64"]
+    run = start(*overrides, "data.batch_size=2", "data.source=scattered_digits:4", "optimizer.lr=0", "duration=1it")
+    run.train()
+    result = write_report(run.state, run.recipe, run.hooks)
+    assert result["export_difference"] < 2e-5
+    assert (run.state.out / f"{run.recipe.file_name}-symbol.json").is_file()
+
+
+@pytest.mark.parametrize("name, why", [("", "net.at_width(w)")])
 def test_a_run_of_what_cannot_be_exported_ends_with_its_report(start, name, why, capsys, monkeypatch):
     """Such runs were trained, and ended with the error of the export."""
     side = 64

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
@@ -17,6 +18,7 @@ from ...models import ClassificationNet
 from ...nn.init import initialize_like_trained
 from ...progress import progress_bar
 from ...timing import machine
+from .comparisons import compare
 from .networks import Job, Network, find_jobs
 from .processes import Worker, WorkerError, environment, turn
 
@@ -30,7 +32,9 @@ class Settings:
     runtimes : names in LATENCY_RUNTIMES.
     image_size : height and width.
     batches, threads : all pairs of them are measured.
-    repeats : of every row with a batch below 16; of larger ones fewer, of 32 a quarter.
+    repeats : of every row with a batch below 16; of larger ones half of it.
+    files : folder that keeps the files of networks; those that lie there are taken as they are. None: a temporary one.
+    baseline : a name among the networks, with which all others are compared.
     forms : of `aligned`, for the runtimes with aligned graphs.
     clock : 'wall', or 'processor' for the processor's time, which other processes disturb less (use one thread).
     memory : also run every row of the first number of threads in a process of its own and read the peak of its memory.
@@ -48,27 +52,34 @@ class Settings:
     memory: bool = False
     pythons: Dict[str, Optional[str]] = dataclasses.field(default_factory=dict)
     tvm_database: Optional[str] = None
+    baseline: Optional[str] = None
+    files: Optional[str] = None
 
 
 def measure(nets: Dict[str, ClassificationNet], settings: Settings) -> Dict[str, Any]:
-    """Give networks random weights and time them: {'conditions', 'models', 'rows', 'left_out'}, ready for JSON.
+    """Give networks random weights and time them: {'conditions', 'models', 'rows', ...}, ready for JSON.
 
-    A row is one network, runtime, number of threads and batch: minimum_ms and median_ms of a batch, images_per_s by
-    the median, model_bytes, with `memory` also peak_bytes of the process and import_bytes, what it had before it
-    built the network. `left_out` says in lines what was not measured, and why.
+    A row is one network, runtime, number of threads and batch: minimum_ms and median_ms of a batch, ms of every
+    repetition, images_per_s by the median, model_bytes, with `memory` also peak_bytes of the process and import_bytes,
+    what it had before it built the network. `comparisons` has the fastest of ours against the fastest peer, see
+    `compare`. `left_out` says in lines what was not measured, and why.
 
-    Raises ValueError for an unknown runtime, and if nothing is left to measure.
+    Raises ValueError for an unknown runtime or baseline, and if nothing is left to measure.
     """
+    if settings.baseline not in (None, *nets):
+        raise ValueError(f"the baseline {settings.baseline!r} is not among the networks: {', '.join(nets)}")
     load, rows = os.getloadavg()[0], []
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as files:
+        folder = settings.files or files.enter_context(tempfile.TemporaryDirectory())
         networks = []
-        for number, (name, net) in enumerate(nets.items()):
-            initialize_like_trained(net)
-            place = Path(folder) / str(number)
-            place.mkdir()
+        for name, net in nets.items():
+            initialize_like_trained(getattr(net, "whole", net))
+            place = Path(folder) / re.sub(r"[^\w=.-]+", "-", f"{name}-{net.num_classes}-{settings.image_size}")
+            place.mkdir(exist_ok=True)
             networks.append(Network(name, net, settings.image_size, place, settings.tvm_database))
         jobs, left_out = find_jobs(networks, settings.runtimes, settings.batches, settings.forms)
         versions: Dict[str, Dict[str, str]] = {}
+        jobs = _export_from_torch(jobs, settings.pythons, versions, left_out)
         for threads in settings.threads:
             with contextlib.ExitStack() as stack:
                 pool = _Pool(stack, jobs, threads, settings.pythons, left_out)
@@ -81,7 +92,33 @@ def measure(nets: Dict[str, ClassificationNet], settings: Settings) -> Dict[str,
     if not rows:
         raise ValueError("nothing to measure:\n" + "\n".join(lines[:2]))
     conditions = {**_conditions(settings), "versions": versions, "load_average": [load, os.getloadavg()[0]]}
-    return {"conditions": conditions, "models": models, "rows": rows, "left_out": lines}
+    compared = compare(rows, settings.baseline)
+    return {"conditions": conditions, "models": models, "rows": rows, "comparisons": compared, "left_out": lines}
+
+
+def _export_from_torch(
+    jobs: Sequence[Job], pythons: Dict[str, Optional[str]], versions: Dict[str, Dict[str, str]], left_out
+) -> List[Job]:
+    """Let PyTorch write the files that jobs need of it; return the jobs that have all files."""
+    exports = (job.export for job in jobs if job.export)
+    wanted = {export["file"]: export for export in exports if not Path(export["file"]).is_file()}
+    if not wanted:
+        return list(jobs)
+    failed: Dict[str, str] = {}
+    try:
+        with contextlib.closing(Worker("torch", 1, pythons.get("torch"))) as worker:
+            versions["torch"] = worker.versions
+            for file, request in progress_bar(wanted.items(), desc="torch.onnx", unit="net"):
+                try:
+                    worker.ask("export", **request)
+                except WorkerError as error:
+                    failed[file] = str(error)
+    except WorkerError as error:
+        failed = dict.fromkeys(wanted, str(error))
+    for job in jobs:
+        if job.export and job.export["file"] in failed:
+            left_out.setdefault(job.runtime, {})[job.model] = failed[job.export["file"]]
+    return [job for job in jobs if not (job.export and job.export["file"] in failed)]
 
 
 class _Built(NamedTuple):
@@ -138,8 +175,8 @@ class _Pool:
 
 
 def _every(batch: int) -> int:
-    """In which repetitions a batch is measured: batches of 32 in every fourth."""
-    return max(batch // 8, 1)
+    """In which repetitions a batch is measured: large ones in every second."""
+    return 2 if batch >= 16 else 1
 
 
 def _bar(what: str, threads: int) -> str:
@@ -156,6 +193,7 @@ def _row(built: _Built, threads: int) -> Dict[str, Any]:
         "batch": job.batch,
         "minimum_ms": min(built.ms),
         "median_ms": median,
+        "ms": [round(ms, 4) for ms in built.ms],
         "images_per_s": 1e3 * job.batch / median,
         "model_bytes": built.model_bytes,
     }
@@ -185,6 +223,7 @@ def _lines(left_out: Dict[str, Dict[str, str]]) -> Iterable[str]:
 def _conditions(settings: Settings) -> Dict[str, Any]:
     chosen = dataclasses.asdict(settings)
     del chosen["pythons"]  # where things lie is in the command, as far as it matters
+    del chosen["files"]
     chosen["tvm_database"] = settings.tvm_database is not None
     return {
         **machine(),

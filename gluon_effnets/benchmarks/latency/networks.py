@@ -14,6 +14,7 @@ from ...complexity import count, count_params
 from ...deploy.aligned.select import aligned, aligned_forms
 from ...deploy.compiled.graph import compiled_graph
 from ...deploy.graph.inference import StaticGraph, network_graph
+from ...deploy.routed.router import static_subnet
 from ...deploy.to_mxnet.files import write_symbol_files
 from ...deploy.to_onnx.files import write_onnx_file
 from ...deploy.to_onnx.int8 import quantize_onnx
@@ -21,17 +22,23 @@ from ...deploy.to_tvm import compile as tvm_compiler
 from ...models import ClassificationNet, ModelInfo, model_info
 from ...models.condense import condense
 from ...models.condensenet import CondenseNet
+from ...models.slimmable_views import SubNet
 from ...nn import masked_layers
+from ..torch_outline import outline
 
 __all__ = ["LATENCY_RUNTIMES", "Job", "Network", "Runtime", "find_jobs"]
 
 
 class Runtime(NamedTuple):
-    """`kind`: of the worker process; `form`: what it does with a network; `int8`: not in float32."""
+    """`kind`: of the worker process; `form`: what it does with a network; `int8`: not in float32.
+
+    `is_peer`: the network is PyTorch's, ours is compared with it; of other kinds than 'torch', exported by PyTorch.
+    """
 
     kind: str
     form: str
     int8: bool = False
+    is_peer: bool = False
 
 
 LATENCY_RUNTIMES = {
@@ -42,18 +49,33 @@ LATENCY_RUNTIMES = {
     "onnxruntime": Runtime("onnxruntime", "plain"),
     "onnxruntime-aligned": Runtime("onnxruntime", "aligned"),
     "onnxruntime-int8": Runtime("onnxruntime", "int8", int8=True),
-    "torch": Runtime("torch", "eager"),
-    "torch-channels-last": Runtime("torch", "eager channels-last"),
-    "torch-jit": Runtime("torch", "jit"),
-    "torch-jit-channels-last": Runtime("torch", "jit channels-last"),
-    "torch-jit-optimized": Runtime("torch", "jit optimized"),
-    "torch-jit-optimized-channels-last": Runtime("torch", "jit optimized channels-last"),
+    "openvino": Runtime("openvino", "plain"),
+    "openvino-aligned": Runtime("openvino", "aligned"),
     "tvm": Runtime("tvm", "plain"),
+    **{
+        name: Runtime(kind, form, is_peer=True)
+        for name, kind, form in (
+            ("torch", "torch", "eager"),
+            ("torch-channels-last", "torch", "eager channels-last"),
+            ("torch-jit", "torch", "jit"),
+            ("torch-jit-channels-last", "torch", "jit channels-last"),
+            ("torch-jit-optimized", "torch", "jit optimized"),
+            ("torch-jit-optimized-channels-last", "torch", "jit optimized channels-last"),
+            ("torch-compile", "torch", "compile channels-last"),
+            ("torch-onnx", "onnxruntime", "plain"),
+            ("torch-onnx-authors", "onnxruntime", "authors"),
+            ("torch-onnx-openvino", "openvino", "plain"),
+            ("torch-onnx-openvino-authors", "openvino", "authors"),
+        )
+    },
 }
 
 
 class Job(NamedTuple):
-    """A row to measure. `request`: what the worker builds; `int8`: not in float32."""
+    """A row to measure. `request`: what the worker builds; `int8`: not in float32.
+
+    `export`: what PyTorch has to write before, as its 'file'; None for what is there.
+    """
 
     model: str
     runtime: str
@@ -61,6 +83,7 @@ class Job(NamedTuple):
     batch: int
     int8: bool
     request: Dict[str, Any]
+    export: Optional[Dict[str, Any]] = None
 
 
 class Network:
@@ -105,12 +128,16 @@ class Network:
         shape = {"shape": [batch, *self.image]}
         if runtime.kind == "torch":
             return {**shape, "form": runtime.form, **self._torch()}
+        if runtime.is_peer:
+            return {**shape, "files": [self.export(runtime, batch)["file"]]}
         align = form if runtime.form == "aligned" else None
         if align and align not in aligned_forms(self.net):
             raise ValueError("no aligned form" + (f" {align!r}" if aligned_forms(self.net) else ""))
         if runtime.kind == "tvm":
             tvm = {"database": self.database, "tvm_files": tvm_compiler.__file__}
             return {**shape, **tvm, "files": [str(self._onnx(batch, align, blocks=False))]}
+        if runtime.kind == "openvino":  # whole blocks of 16 channels are for ONNX Runtime alone
+            return {**shape, "files": [str(self._onnx(batch, align, blocks=False))]}
         if runtime.kind == "onnxruntime":
             files = [self._int8(batch) if runtime.int8 else self._onnx(batch, align)]
             return {**shape, "files": [str(path) for path in files]}
@@ -121,16 +148,31 @@ class Network:
         plain = runtime.form == "plain" or (align and isinstance(self.net, CondenseNet))
         return {**shape, "form": "plain" if plain else "fused", "files": list(map(str, self._symbol(align)))}
 
-    def _torch(self) -> Dict[str, Any]:
+    def export(self, runtime: Runtime, batch: int) -> Dict[str, Any]:
+        """What PyTorch writes for another runtime, see in_torch.py. Raises ValueError if it has no such network."""
+        file = self.folder / f"torch-{runtime.form}-{batch}.onnx"
+        return {"shape": [batch, *self.image], "file": str(file), **self._torch(runtime.form == "authors")}
+
+    def _torch(self, authors: bool = False) -> Dict[str, Any]:
+        """The network of torchvision or timm, or the one that is written like ours."""
+        costs = {"params": count_params(self.net), "madds": self.madds, "torch_modules": torch_modules_file()}
         counterpart = model_info(self.registered).torch if self.registered else None
-        if counterpart is None:
-            raise ValueError("neither in torchvision nor in timm")
-        # The worker compares parameters and multiply-adds.
+        try:
+            written = {"outline": outline(self.net, authors), "what": "the network written in PyTorch"}
+        except ValueError as error:
+            if authors:
+                raise
+            if counterpart is None:
+                raise ValueError(f"neither in torchvision nor in timm, and {error}") from None
+            written = {"what": ".".join(counterpart[:2])}
+        if counterpart is None or authors:
+            return {**costs, **written}
         package, function, arguments = counterpart
-        builder = (package, function, {**arguments, "num_classes": self.net.num_classes})
-        return {"builder": builder, "params": count_params(self.net), "madds": self.madds}
+        return {**costs, **written, "builder": (package, function, {**arguments, "num_classes": self.net.num_classes})}
 
     def _graph(self, align: Optional[str], format: str) -> StaticGraph:
+        if isinstance(self.net, SubNet):
+            return network_graph(static_subnet(self.net.whole, self.net.path))
         return network_graph(aligned(self.net, align, format) if align else self.net)
 
     def _symbol(self, align: Optional[str]) -> Tuple[Path, Path]:
@@ -140,7 +182,9 @@ class Network:
         """The files as they are after loading, with the compiled operator in them. Raises ValueError without it."""
         if not native.load():
             raise ValueError(f"no compiled operators: {native.remedy()}")
-        return write_symbol_files(*compiled_graph(network_graph(self.net), self.image).graph, self.folder / "compiled")
+        return write_symbol_files(
+            *compiled_graph(self._graph(None, "mxnet"), self.image).graph, self.folder / "compiled"
+        )
 
     def _onnx(self, batch: int, align: Optional[str], blocks: bool = True) -> Path:
         path = self.folder / f"{align}-{batch}{'' if blocks else '-unblocked'}.onnx"
@@ -153,6 +197,11 @@ class Network:
         path = self._onnx(batch, None)
         image = np.random.RandomState(0).standard_normal((batch, *self.image)).astype(np.float32)
         return quantize_onnx(path, path.with_name(f"{path.stem}-int8.onnx"), [image])
+
+
+def torch_modules_file() -> str:
+    """What the workers of PyTorch build outlines with; they are started by another interpreter, perhaps."""
+    return str(Path(__file__).parents[1] / "torch_modules.py")
 
 
 def find_jobs(
@@ -175,10 +224,12 @@ def find_jobs(
                     label = name if form == "auto" else f"{name} {form}"
                     try:
                         request = network.request(runtime, batch, form)
+                        from_torch = runtime.is_peer and runtime.kind != "torch"
+                        export = network.export(runtime, batch) if from_torch else None
                     except (ValueError, ImportError) as error:
                         left_out.setdefault(label, {})[network.name] = " ".join(str(error).split())
                     else:
-                        jobs.append(Job(network.name, label, runtime.kind, batch, runtime.int8, request))
+                        jobs.append(Job(network.name, label, runtime.kind, batch, runtime.int8, request, export))
     return jobs, left_out
 
 

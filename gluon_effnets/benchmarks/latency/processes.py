@@ -17,7 +17,7 @@ from ..._requirements import install_command
 __all__ = ["Worker", "WorkerError", "environment", "turn"]
 
 # The extra that a kind of worker needs.
-EXTRA = {"mxnet": "cpu", "onnxruntime": "onnx", "torch": "torch", "tvm": "tvm"}
+EXTRA = {"mxnet": "cpu", "onnxruntime": "onnx", "openvino": "openvino", "torch": "torch", "tvm": "tvm"}
 
 
 class WorkerError(ChildProcessError):
@@ -39,7 +39,7 @@ def environment(threads: int) -> Dict[str, str]:
 
 
 class Worker:
-    """A process of one runtime ('mxnet', 'onnxruntime', 'torch', 'tvm').
+    """A process of one runtime ('mxnet', 'onnxruntime', 'openvino', 'torch', 'tvm').
 
     `versions`: of what it imported. `peak_bytes`: its memory then. Raises WorkerError if the runtime is missing.
     """

@@ -1,19 +1,20 @@
-"""A latency measurement as Markdown tables: all rows, and the best of ours against PyTorch."""
+"""A latency measurement as Markdown tables: all rows, the best of ours against PyTorch's networks, memory."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence, Tuple
 
 from ...tables import Table
+from .comparisons import comparisons_table, is_peer, threads_text
 
-__all__ = ["against_torch", "best_rows", "conditions_line", "latency_tables", "memory_table", "rows_table"]
+__all__ = ["best_rows", "conditions_line", "latency_tables", "memory_table", "rows_table"]
 
 Row = Dict[str, Any]
 
 
 def latency_tables(result: Dict[str, Any]) -> str:
     """Everything that `measure` found, as text."""
-    compared = against_torch(result["rows"])
+    compared = comparisons_table(result.get("comparisons", []))
     parts = [rows_table(result), conditions_line(result["conditions"])]
     return "\n\n".join([*parts, *([compared] if compared else [])])
 
@@ -23,8 +24,8 @@ def rows_table(result: Dict[str, Any]) -> str:
     rows = result["rows"]
     settings = _settings(rows)
     remembered = _settings([row for row in rows if "peak_bytes" in row])
-    header = ["model", "MAdds, M", "runtime", "size, MB", *(f"batch {b}, {_threads(n)}" for n, b in settings)]
-    header += [f"memory at batch {b}, {_threads(n)}" for n, b in remembered]
+    header = ["model", "MAdds, M", "runtime", "size, MB", *(f"batch {b}, {threads_text(n)}" for n, b in settings)]
+    header += [f"memory at batch {b}, {threads_text(n)}" for n, b in remembered]
     lines = []
     for model, runtime in dict.fromkeys((row["model"], row["runtime"]) for row in rows):
         found = {_setting(row): row for row in rows if (row["model"], row["runtime"]) == (model, runtime)}
@@ -36,24 +37,6 @@ def rows_table(result: Dict[str, Any]) -> str:
     return Table(header, lines).markdown()
 
 
-def against_torch(rows: Sequence[Row]) -> str:
-    """The fastest of ours in float32, PyTorch's fastest and PyTorch eager; empty if PyTorch was not measured."""
-    lines = []
-    ours, theirs = best_rows(rows), best_rows(rows, torch=True)
-    eager = {(row["model"], *_setting(row)): row for row in rows if row["runtime"] == "torch"}
-    for key, best in theirs.items():
-        if key not in ours:
-            continue
-        own, (model, threads, batch) = ours[key]["minimum_ms"], key
-        line = [model, f"batch {batch}, {_threads(threads)}", ours[key]["runtime"], own]
-        line += [best["runtime"], best["minimum_ms"], best["minimum_ms"] / own]
-        slow = eager[key]["minimum_ms"] if key in eager else None
-        line += [slow, slow / own] if slow else [None, None]
-        lines.append(line)
-    columns = ["model", "", "best here", ("ms", ".2f"), "best in PyTorch", ("ms", ".2f"), ("times ours", ".2f")]
-    return Table([*columns, ("eager, ms", ".2f"), ("times ours", ".2f")], lines).markdown() if lines else ""
-
-
 def memory_table(result: Dict[str, Any]) -> str:
     """What `measure` with `memory` found: a line per network and batch, a column per runtime."""
     rows = [row for row in result["rows"] if "peak_bytes" in row]
@@ -63,19 +46,19 @@ def memory_table(result: Dict[str, Any]) -> str:
         cells.setdefault((row["model"], row["batch"]), {})[row["runtime"]] = _memory(row)
     lines = [[model, n, *(found.get(name, "") for name in runtimes)] for (model, n), found in cells.items()]
     what = (
-        f"largest resident memory of a process with {_threads(result['conditions']['threads'][0])}, in brackets "
+        f"largest resident memory of a process with {threads_text(result['conditions']['threads'][0])}, in brackets "
         "the increase over what it had after importing the runtime"
     )
     table = Table(["model", "batch", *runtimes], lines).markdown()
     return f"{table}\n\n{_images(result['conditions'])}; {what}. {_machine(result['conditions'])}."
 
 
-def best_rows(rows: Sequence[Row], torch: bool = False) -> Dict[Tuple[str, int, int], Row]:
-    """{(model, threads, batch): row with the smallest minimum} of float32 rows; of PyTorch's, or of all others."""
+def best_rows(rows: Sequence[Row]) -> Dict[Tuple[str, int, int], Row]:
+    """{(model, threads, batch): row with the smallest minimum} of our float32 rows."""
     best: Dict[Tuple[str, int, int], Row] = {}
     for row in rows:
         key = (row["model"], *_setting(row))
-        if row["int8"] or row["runtime"].startswith("torch") != torch:
+        if row["int8"] or is_peer(row):
             continue
         if key not in best or row["minimum_ms"] < best[key]["minimum_ms"]:
             best[key] = row
@@ -97,10 +80,11 @@ def _images(conditions: Dict[str, Any]) -> str:
 def _machine(conditions: Dict[str, Any]) -> str:
     kinds = conditions["versions"].values()
     versions = dict.fromkeys(f"{name} {number}" for kind in kinds for name, number in kind.items())
-    waiting = ", ".join(f"{_threads(int(n))} {policy}" for n, policy in conditions["omp_wait_policy"].items())
+    waiting = ", ".join(f"{threads_text(int(n))} {policy}" for n, policy in conditions["omp_wait_policy"].items())
     load = "load average {:.1f} before, {:.1f} after".format(*conditions["load_average"])
+    kind = f" ({conditions['processor_kind']})" if conditions.get("processor_kind") else ""
     return (
-        f"{conditions['processor']}, {conditions['processors']} processors; OMP_WAIT_POLICY: {waiting}; {load}; "
+        f"{conditions['processor']}{kind}, {conditions['processors']} processors; OMP_WAIT_POLICY: {waiting}; {load}; "
         f"{', '.join(versions)}; {conditions['date']}, commit {conditions['commit'] or 'unknown'}"
     )
 
@@ -111,10 +95,6 @@ def _setting(row: Row) -> Tuple[int, int]:
 
 def _settings(rows: Sequence[Row]) -> List[Tuple[int, int]]:
     return list(dict.fromkeys(map(_setting, rows)))
-
-
-def _threads(number: int) -> str:
-    return f"{number} thread" + ("s" if number > 1 else "")
 
 
 def _cell(row: Row) -> str:

@@ -2,7 +2,8 @@
 
 Started by path as `python worker.py in_<runtime>.py THREADS`, perhaps by another interpreter than the package's: it and
 the files beside it named in_*.py import nothing of the package. Such a file has two functions: `versions()`, which
-imports the runtime, and `build(job, threads)`, which returns a call of one batch and the size of the model in bytes.
+imports the runtime, and `build(job, threads)`, which returns a call of one batch and the size of the model in bytes;
+in_torch.py has a third one, `export(job)`, which writes a file for another runtime.
 """
 
 from __future__ import annotations
@@ -85,6 +86,9 @@ def main() -> None:
                 call()
                 calls[job["key"]] = call
                 answer(model_bytes=size)
+            elif job["do"] == "export":
+                runtime.export(job)
+                answer()
             elif job["do"] == "time":
                 answer(seconds=timed(calls[job["key"]], CLOCKS[job["clock"]]))
             else:

@@ -4,38 +4,69 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Callable, Dict, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
-from ...complexity import count
+from ...detection.routed_fssd import RoutedFSSD
 from ...files.mistakes import sentence
 from ...models.slimmable import SlimmableNet
+from ...runtime.detections import on_original
 from ...runtime.files import named
 from ..compare import Findings, Judgement, Question
 from ..compiled.run import compiled_where_right
 from ..description import Description, Route, as_metadata, facts_of
-from ..formats import FORMATS, Content, Format
-from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, network_graph, static_block
+from ..formats import FORMATS, Content, Format, arrays_of
+from ..graph.inference import Array, StaticGraph, as_numpy, cpu_arrays, inference_graph, network_graph
 from ..to_mxnet.variants import fused_where_right
 from ..to_onnx.files import onnx_runner, route_runner, write_routed_onnx_file
 from ..to_onnx.staged import write_staged_onnx_file
-from .router import RoutedGraphs, RoutedOutput, Router, gate_channels, gate_widths
-from .stages import StagedGraphs, gates_madds
+from .answers import RoutedAnswers, RoutedDetections
+from .router import RoutedGraphs, RoutedOutput, Router
+from .stages import StagedGraphs
 
-__all__ = ["RoutedExport", "RoutedFile", "RoutedNet", "RoutedWritten", "load_routed"]
+__all__ = ["RoutedDetector", "RoutedExport", "RoutedFile", "RoutedNet", "RoutedWritten", "load_routed"]
 
 Files = Tuple[Path, ...]
 Run = Callable[[Array], Array]
 
 
-class RoutedNet(Router):
-    """A `Router` from files; `description` says what images it wants, in MXNet's arrays or, for ONNX, in NumPy's."""
+class _FromFiles(Router):
+    """A `Router` from files with their description."""
 
     def __init__(self, head: Callable, tails: Dict[int, Callable], description: Description):
         super().__init__(head, tails)
         self.description = description
+
+    def _answers(self, images: np.ndarray) -> RoutedOutput:
+        try:
+            return self(FORMATS[self.description.format].array(images))
+        except (mx.base.MXNetError, IndexError) as error:
+            what = f"the routed export of {self.description.model}"
+            raise ValueError(f"{what} cannot run on images of the shape {images.shape}: {sentence(error)}") from None
+
+
+class RoutedDetector(_FromFiles):
+    """A routed detector from files: images (n, channels, side, side) -> RoutedOutput, in its runtime's arrays.
+
+    `description` says what images it wants.
+
+    Example: `boxes, scores, classes = load_routed("routed.json").detect(images, sizes=[(480, 640)])`
+    """
+
+    def detections(self, images: np.ndarray) -> List[np.ndarray]:
+        """Return boxes (n, K, 4) in pixels of the input, scores and classes (n, K), of NumPy's arrays."""
+        return [as_numpy(array) for array in self._answers(images).logits]
+
+    def detect(self, images: np.ndarray, sizes) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return detections in pixels of the original images, as `ExportedDetector.detect` does."""
+        boxes, scores, classes = self.detections(images)
+        return on_original(boxes, scores, sizes, self.description.image_size), scores, classes
+
+
+class RoutedNet(_FromFiles):
+    """A `Router` from files; `description` says what images it wants, in MXNet's arrays or, for ONNX, in NumPy's."""
 
     @property
     def manifest(self) -> Description:
@@ -44,11 +75,7 @@ class RoutedNet(Router):
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return the logits of NumPy's arrays in either runtime."""
-        try:
-            return as_numpy(self(FORMATS[self.description.format].array(images)).logits)
-        except (mx.base.MXNetError, IndexError) as error:
-            what = f"the routed export of {self.description.model}"
-            raise ValueError(f"{what} cannot run on images of the shape {images.shape}: {sentence(error)}") from None
+        return as_numpy(self._answers(images).logits)
 
 
 class _SingleFile:
@@ -94,7 +121,7 @@ class RoutedFile(_SingleFile):
         return self(images).logits
 
 
-def load_routed(path, variant: str = "compiled", trust: bool = False) -> Union[RoutedNet, RoutedFile]:
+def load_routed(path, variant: str = "compiled", trust: bool = False) -> Union[RoutedNet, RoutedFile, RoutedDetector]:
     """Load what `export_routed` wrote, by its JSON file, for the CPU.
 
     Parameters
@@ -103,6 +130,8 @@ def load_routed(path, variant: str = "compiled", trust: bool = False) -> Union[R
     variant : of MXNet's files: 'compiled' by this package's operators, where these are installed and give the same
         answers, else 'fused'; 'fused' by oneDNN, where that gives the same answers, else 'plain'.
     trust : as of `open_exported`.
+
+    Returns a `RoutedDetector` if it describes a detector.
 
     Raises FileNotFoundError or ValueError if a file is missing, changed or cut short, ValueError for an unknown
     variant, ImportError without the package onnxruntime if the files are for it.
@@ -123,7 +152,10 @@ def load_routed(path, variant: str = "compiled", trust: bool = False) -> Union[R
     if not routes[0].files:
         return RoutedFile(head[0], description)
     tails = {route.width: files for route, files in zip(routes, behind)}
-    return RoutedNet(*_loaded(FORMATS[description.format], head, tails, variant, trust), description)
+    kind = RoutedDetector if description.task else RoutedNet
+    if description.task and variant in ("compiled", "fused"):
+        variant = RoutedDetections.variant
+    return kind(*_loaded(FORMATS[description.format], head, tails, variant, trust), description)
 
 
 def _loaded(
@@ -165,21 +197,26 @@ class RoutedWritten(NamedTuple):
 class RoutedExport:
     """The export of a network with one gate: as one graph before the decision and one per width, or all in one file.
 
-    With a gate in every stage all is in one file. The logits at all widths, of several gates on paths of several widths
+    With a gate in every stage all is in one file. Answers at all widths, of several gates on paths of several widths
     too, and the decisions, are compared on random pixels.
     """
 
-    net: SlimmableNet
+    answers: RoutedAnswers
     graphs: Union[RoutedGraphs, StagedGraphs]
     format: Format
     size: int
     versions: Dict[str, str]
     single_file: bool = False
 
+    @property
+    def net(self) -> Union[SlimmableNet, RoutedFSSD]:
+        """What is exported."""
+        return self.answers.net
+
     def write(self, prefix: Path) -> RoutedWritten:
         """Write all graphs."""
         image = (self.net.in_channels, self.size, self.size)
-        metadata = as_metadata(facts_of(self.net, self.size))
+        metadata = as_metadata({**facts_of(self.net, self.size), **self.answers.facts()})
         if isinstance(self.graphs, StagedGraphs):
             head, entries, rests, widths = self.graphs
             path = write_staged_onnx_file(head, entries, rests, prefix, image, metadata)
@@ -194,31 +231,31 @@ class RoutedExport:
 
         map_shape = head.symbol.infer_shape(data=(1, *image))[1][0][1:]
         before = write("head", Content(head, image, outputs=("map", "place"), metadata=metadata))
-        behind = {width: write(f"width{width}", Content(tail, map_shape)) for width, tail in tails.items()}
+        rest = self.answers.content(self.format.chooses)
+        behind = {width: write(f"width{width}", Content(tail, map_shape, **rest)) for width, tail in tails.items()}
         return RoutedWritten(before, behind)
 
     def load(self, written: RoutedWritten) -> Union[Router, _SingleFile]:
         """Load the files."""
         if self.single_file:
             return _SingleFile(written.head[0], tuple(written.tails))
-        return Router(*_loaded(self.format, *written, trust=True))
+        return Router(*_loaded(self.format, *written, self.answers.variant, trust=True))
 
     def compare(self, written: RoutedWritten, loaded: Union[Router, _SingleFile]) -> Findings:
-        """Compare decisions, and the logits of all routes whatever the gate decides."""
+        """Compare decisions, and the answers of all routes whatever the gate decides."""
         shape = (3, self.net.in_channels, self.size, self.size)
         images = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
         given, compared_on = self.format.array(images), ("random pixels",)
-        if not np.array_equal(loaded(given).decisions, _decisions(self.net, images)):
+        if not np.array_equal(loaded(given).decisions, self.answers.decisions(images)):
             return Findings(np.inf, compared_on, "the exported gate decides otherwise than the network's")
         if isinstance(self.graphs, StagedGraphs):
             judged = self._on_all_pairs(written)
             return Findings(judged.difference, compared_on, judged.refused)
-        worst = Judgement.worst(
-            Question.of(self.net.subnet(width), f"random pixels at width {width}", images).judged(
-                as_numpy(loaded.at_width(width, given))
-            )
-            for width in loaded.widths
-        )
+        every = []
+        for width in loaded.widths:
+            found: Any = arrays_of(loaded.at_width(width, given))
+            every.append(self.answers.ask(width, f"random pixels at width {width}", images).judged(found))
+        worst = Judgement.worst(every)
         return Findings(worst.difference, compared_on, worst.refused)
 
     def _on_all_pairs(self, written: RoutedWritten) -> Judgement:
@@ -241,33 +278,22 @@ class RoutedExport:
 
     def describe(self, written: RoutedWritten, found: Findings) -> Description:
         """Describe files that have been compared."""
-        side = None if self.format.takes_any_size else self.size
+        side = None if self.format.takes_any_size and not isinstance(self.net, RoutedFSSD) else self.size
         return Description.of(
             self.net,
             self.size,
             format=self.format.name,
             files=_names(written.head),
-            routes=tuple(Route(width, self._madds(width), _names(files)) for width, files in written.tails.items()),
+            routes=tuple(
+                Route(width, self.answers.madds(width, self.size), _names(files))
+                for width, files in written.tails.items()
+            ),
             input_shape=(None, self.net.in_channels, side, side),
             difference=found.difference,
             compared_on=found.compared_on,
             versions=self.versions,
+            **self.answers.facts(),
         )
-
-    def _madds(self, width: int) -> int:
-        """The multiply-adds of an image that takes a width, in all stages alike, gates included."""
-        whole = count(self.net.subnet(width), self.size).madds
-        if isinstance(self.graphs, StagedGraphs):
-            return whole + gates_madds(self.net, width)
-        return whole + self.net.gates[0].madds(gate_channels(self.net))
-
-
-def _decisions(net: SlimmableNet, images: np.ndarray) -> np.ndarray:
-    """Return the widths that the gate itself chooses, in float32 also where the network was trained otherwise."""
-    noise = mx.nd.zeros((len(images), len(net.gates), len(gate_widths(net))))
-    paths = inference_graph(lambda x: net.route(x, mx.sym.var("noise")))
-    found = static_block(StaticGraph(paths, {**cpu_arrays(net), "noise": noise}))(mx.nd.array(images)).asnumpy()
-    return found[:, 0] if net.num_choices == 1 else found
 
 
 def _names(files: Files) -> Tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -36,17 +36,18 @@ __all__ = [
 
 
 class RoutedOutput(NamedTuple):
-    """logits : (N, classes) in the order of the images.
+    """What a router gives.
 
+    logits : (N, classes) in the order of the images; of a detector its arrays, (N, ...) each.
     decisions : (N,) int, the index of each image's width, or (N, gates) of a `StagedRouter`.
     """
 
-    logits: Array
+    logits: Any
     decisions: np.ndarray
 
 
 class RoutedGraphs(NamedTuple):
-    """`head`: image -> map behind the gate's attention, number of the candidate (N,). `tails[width]`: map -> logits."""
+    """`head`: image -> map at the gate, number of the candidate (N,). `tails[width]`: map -> answers."""
 
     head: StaticGraph
     tails: Dict[int, StaticGraph]
@@ -55,8 +56,8 @@ class RoutedGraphs(NamedTuple):
 class Router:
     """images (N, channels, H, W) -> RoutedOutput: a gate decides, each group of images runs at its width alone.
 
-    The logits are those of `net.dynamic`, which masks. One image needs neither grouping nor copies. `widths` are the
-    indices that the gate chooses from, in the order of its candidates.
+    The logits are those of `net.dynamic`, which masks; a detector's arrays are those of its call. One image needs
+    neither grouping nor copies. `widths` are the indices that the gate chooses from, in the order of its candidates.
 
     Parameters
     ----------
@@ -100,10 +101,13 @@ class Router:
         widths, begins = np.unique(decisions[order], return_index=True)
         ends = [*begins[1:], len(order)]
         parts = [self._tails[width](maps[begin:end]) for width, begin, end in zip(widths, begins, ends)]
-        return RoutedOutput(rows_of(joined(parts), np.argsort(order)), decisions)
+        back = np.argsort(order)
+        if isinstance(parts[0], (list, tuple)):
+            return RoutedOutput([rows_of(joined(kind), back) for kind in zip(*parts)], decisions)
+        return RoutedOutput(rows_of(joined(parts), back), decisions)
 
-    def at_width(self, width: int, images: Array) -> Array:
-        """Return the logits at one of `widths`, whatever the gate decides."""
+    def at_width(self, width: int, images: Array) -> Any:
+        """Return the answers at one of `widths`, whatever the gate decides."""
         return self._tails[width](self._head(images)[0])
 
 

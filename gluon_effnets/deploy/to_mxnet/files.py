@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 import mxnet as mx
 
@@ -29,13 +29,14 @@ def write_symbol_files(symbol: mx.sym.Symbol, arrays: Dict[str, mx.nd.NDArray], 
     return files
 
 
-def load_exported(symbol, params, trust: bool = False) -> mx.gluon.SymbolBlock:
+def load_exported(symbol, params, trust: bool = False, inner: Sequence[str] = ()) -> mx.gluon.SymbolBlock:
     """Load exported files as a block for MXNet, neither hybridized nor fused.
 
     Parameters
     ----------
     symbol, params : paths of <prefix>-symbol.json and <prefix>-0000.params.
     trust : whether operators are allowed that no network of this package has; some run code.
+    inner : names of operators within the graph whose results are returned behind its outputs.
 
     Raises FileNotFoundError, or ValueError for files that are damaged or not allowed.
 
@@ -45,7 +46,11 @@ def load_exported(symbol, params, trust: bool = False) -> mx.gluon.SymbolBlock:
         # MXNet cannot know the type of the input, nor need it.
         warnings.filterwarnings("ignore", message="Cannot decide type")
         # As SymbolBlock.imports does, which reads what is not checked.
-        block = mx.gluon.SymbolBlock(load_symbol(symbol, trust), mx.sym.var("data"))
+        graph = load_symbol(symbol, trust)
+        if inner:
+            parts = graph.get_internals()
+            graph = mx.sym.Group([*graph, *(parts[f"{name}_output"] for name in inner)])
+        block = mx.gluon.SymbolBlock(graph, mx.sym.var("data"))
         block.collect_params().load_dict(load_arrays(params), cast_dtype=True, dtype_source="saved")
     return block
 
@@ -56,13 +61,14 @@ def symbol_block(
     variant: str = "plain",
     trust: bool = False,
     image: Optional[Tuple[int, int, int]] = None,
+    inner: Sequence[str] = (),
     compiled: bool = False,
 ) -> Callable:
     """Load exported files as a block that runs in one of the variants of `prepare`.
 
     Parameters
     ----------
-    symbol, params, trust : as of `load_exported`.
+    symbol, params, trust, inner : as of `load_exported`.
     image : shape of one image, for which the graph must fit into memory; None: it is not looked at.
     compiled : whether the compiled operator of whole networks runs it, where it is there and gives the same answers;
         then this is a function.
@@ -70,7 +76,7 @@ def symbol_block(
     Raises FileNotFoundError, or ValueError if they cannot be loaded, or for another variant.
     """
     try:
-        block = load_exported(symbol, params, trust)
+        block = load_exported(symbol, params, trust, inner)
         if image is not None:
             outputs = block(mx.sym.var("data"))
             check_memory(mx.sym.Group(outputs) if isinstance(outputs, list) else outputs, symbol, image)

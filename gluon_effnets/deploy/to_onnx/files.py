@@ -147,15 +147,17 @@ class OnnxContent(NamedTuple):
     initializers: List[Any]
 
 
-def write_model(prefix: Path, made: Union[OnnxContent, OnnxNodes], shape, results, metadata: Mapping[str, str]) -> Path:
+def write_model(
+    prefix: Path, made: Union[OnnxContent, OnnxNodes], shape, results, metadata: Mapping[str, str], opset: int = OPSET
+) -> Path:
     """Write a graph with the input `data` of a shape, None: any number."""
     onnx = onnx_package()
     helper = onnx.helper
     data = helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, ["N" if n is None else n for n in shape])
     content = helper.make_graph(made.nodes, prefix.name, [data], results, made.initializers)
     producer = {"producer_name": "gluon_effnets", "producer_version": __version__}
-    model = helper.make_model(content, opset_imports=[helper.make_opsetid("", OPSET)], **producer)
-    model.ir_version = IR_VERSION
+    model = helper.make_model(content, opset_imports=[helper.make_opsetid("", opset)], **producer)
+    model.ir_version = IR_VERSION if opset == OPSET else 8
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     path = prefix.with_name(f"{prefix.name}.onnx")
@@ -163,14 +165,16 @@ def write_model(prefix: Path, made: Union[OnnxContent, OnnxNodes], shape, result
     return path
 
 
-def onnx_runner(path: Path) -> Callable[[np.ndarray], Any]:
+def onnx_runner(path: Path, inner: Sequence[str] = ()) -> Callable[[np.ndarray], Any]:
     """Return the function (N, C, H, W) -> logits of an ONNX file, in ONNX Runtime on the CPU.
 
-    Of a graph with several outputs it returns their list, and raises ValueError for images of another size. It uses
-    OMP_NUM_THREADS threads, or one for each core. Raises ValueError if the file cannot be loaded, ImportError without
+    Of a graph with several outputs it returns their list, and raises ValueError for images of another size. `inner` :
+    names of what is computed within the graph, and returned behind its outputs. It uses OMP_NUM_THREADS threads, or one
+    for each core. Raises ValueError if the file cannot be loaded, ImportError without
     the package onnxruntime.
     """
-    session = _session(read_bytes(path, "ONNX file", MOST_WEIGHTS), path)
+    content = read_bytes(path, "ONNX file", MOST_WEIGHTS)
+    session = _session(_with_outputs(content, inner) if inner else content, path)
     if [given.name for given in session.get_inputs()] != ["data"]:
         raise ValueError(f"{path} is another network's file: its input is not named data")
     shape = session.get_inputs()[0].shape  # a text where any number is taken
@@ -185,6 +189,14 @@ def onnx_runner(path: Path) -> Callable[[np.ndarray], Any]:
         return outputs if len(outputs) > 1 else outputs[0]
 
     return run
+
+
+def _with_outputs(content: bytes, names: Sequence[str]) -> bytes:
+    """The content of a file whose graph gives more: what has these names, in float32."""
+    onnx = onnx_package()
+    model = onnx.load_model_from_string(content)
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
+    return model.SerializeToString()
 
 
 def route_runner(path: Path) -> Callable[[np.ndarray, Sequence[int]], np.ndarray]:

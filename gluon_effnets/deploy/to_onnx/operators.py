@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Union
+from types import MappingProxyType
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Union
 
 import numpy as np
 
@@ -15,11 +16,18 @@ __all__ = ["OnnxNodes"]
 class OnnxNodes:
     """The nodes and initializers of the ONNX graph that computes `outputs`, each under its name there.
 
-    `data` : name of the input. `taken` : names that no node may have; those of this graph are added.
+    `data` : name of the input. `taken` : names that no node may have; those of this graph are added. `own` : functions,
+    as those of this module, for operators that are no operators of MXNet.
     Raises ValueError naming the operator that cannot be expressed.
     """
 
-    def __init__(self, outputs: Dict[str, Entry], data: str = "data", taken: Optional[Set[str]] = None):
+    def __init__(
+        self,
+        outputs: Dict[str, Entry],
+        data: str = "data",
+        taken: Optional[Set[str]] = None,
+        own: Mapping[str, Callable] = MappingProxyType({}),
+    ):
         onnx = optional_import("onnx", "onnx", "export to ONNX")
         self._helper, self._to_tensor = onnx.helper, onnx.numpy_helper.from_array
         self.nodes: List[Any] = []
@@ -33,8 +41,8 @@ class OnnxNodes:
                 names[Entry(node)] = self.constant(node.array, node.name)
             elif node.op == "null":
                 names[Entry(node)] = data
-            elif node.op in _OPERATORS:
-                made = _OPERATORS[node.op](self, node, [names[entry] for entry in node.inputs])
+            elif node.op in _OPERATORS or node.op in own:
+                made = (own.get(node.op) or _OPERATORS[node.op])(self, node, [names[entry] for entry in node.inputs])
                 names.update((Entry(node, i), part) for i, part in enumerate([made] if isinstance(made, str) else made))
             else:
                 raise _refused(node)
@@ -42,7 +50,7 @@ class OnnxNodes:
         for written in self.nodes:
             written.input[:] = [final.get(name, name) for name in written.input]
             written.output[:] = [final.get(name, name) for name in written.output]
-        used = {given for written in self.nodes for given in written.input}
+        used = set(_read(self.nodes))
         self.initializers = [tensor for tensor in self.initializers if tensor.name in used]
 
     def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
@@ -89,6 +97,14 @@ class OnnxNodes:
             free, number = f"{name}_{number}", number + 1
         self._taken.add(free)
         return free
+
+
+def _read(nodes: Iterable[Any]) -> Iterator[str]:
+    """What nodes read, and graphs within them."""
+    for node in nodes:
+        yield from node.input
+        for attribute in node.attribute:
+            yield from _read(attribute.g.node)
 
 
 def _refused(node: Node) -> ValueError:
@@ -246,8 +262,9 @@ def _resize(mode: str, coordinates: str, **rest: Any) -> Callable[[OnnxNodes, No
         if not node.get("align_corners", True) or node.get("sample_type", "nearest") != "nearest":
             raise _refused(node)
         sides = ((Entry(node).size(axis), node.inputs[0].size(axis)) for axis in (2, 3))
-        # Sides are rounded down: a bit more, so that none is short of a pixel.
-        scales = graph.constant(np.array([1, 1, *(a / b * (1 + 1e-6) for a, b in sides)], np.float32), "scales")
+        # Sides are rounded down: a bit more, so that none is short of a pixel, but not where pixels are found by it.
+        more = 1 if mode == "nearest" else 1 + 1e-6
+        scales = graph.constant(np.array([1, 1, *(a / b * more for a, b in sides)], np.float32), "scales")
         settings = {"mode": mode, "coordinate_transformation_mode": coordinates, **rest}
         return graph.add("Resize", [inputs[0], "", scales], node.name, **settings)
 
@@ -296,6 +313,10 @@ def _zeros_like(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
     return graph.add("Mul", [*inputs, graph.constant(np.float32(0), "zero")], node.name)
 
 
+def _ones_like(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    return graph.add("Add", [_zeros_like(graph, node, inputs), graph.constant(np.float32(1), "one")], node.name)
+
+
 def _local_response_norm(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
     settings = {"alpha": node.get("alpha", 1e-4), "beta": node.get("beta", 0.75), "bias": float(node.get("knorm", 2))}
     return graph.add("LRN", inputs, node.name, size=node.get("nsize"), **settings)
@@ -306,6 +327,40 @@ def _argmax(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
     if node.get("axis") is None:
         raise _refused(node)
     return graph.add("ArgMax", inputs, node.name, axis=node.get("axis"), keepdims=int(node.get("keepdims", False)))
+
+
+def _greater_scalar(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    scalar = graph.constant(np.float32(node.get("scalar")), f"{node.name}_scalar")
+    return graph.add("Cast", [graph.add("Greater", [*inputs, scalar], f"{node.name}_is")], node.name, to=1)
+
+
+def _equal(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    return graph.add("Cast", [graph.add("Equal", inputs, f"{node.name}_is")], node.name, to=1)
+
+
+def _where(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    condition = graph.add("Cast", inputs[:1], f"{node.name}_is", to=9)
+    return graph.add("Where", [condition, *inputs[1:]], node.name)
+
+
+def _arange_like(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    axis = node.get("axis")
+    if axis is None or node.inputs[0].shape[axis] is None or node.get("repeat", 1) != 1:
+        raise _refused(node)
+    numbers = np.arange(node.inputs[0].size(axis), dtype=np.float32)
+    return graph.constant(node.get("start", 0) + node.get("step", 1) * numbers, node.name)
+
+
+def _repeat(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    axis, times = node.get("axis"), node.get("repeats")
+    if axis is None or axis < 0:
+        raise _refused(node)
+    x = graph.add("Unsqueeze", [*inputs, graph.integers([axis + 1], "axis")], f"{node.name}_apart")
+    ones = [1] * len(node.shapes[0])
+    x = graph.add(
+        "Tile", [x, graph.integers([*ones[: axis + 1], times, *ones[axis + 1 :]], "times")], f"{node.name}_tiled"
+    )
+    return _reshaped(graph, x, node.shapes[0], node)
 
 
 def _renamed(op: str, **keys: str) -> Callable[[OnnxNodes, Node, List[str]], str]:
@@ -331,14 +386,19 @@ _OPERATORS: Dict[str, Callable] = {
     "SwapAxis": _swap_axes,
     "UpSampling": _resize("nearest", "asymmetric", nearest_mode="floor"),
     "_contrib_AdaptiveAvgPooling2D": _adaptive_pooling,
+    "_contrib_arange_like": _arange_like,
     "_contrib_BilinearResize2D": _resize("linear", "align_corners"),
     "_div_scalar": _with_scalar("Div"),
+    "_greater_scalar": _greater_scalar,
+    "_maximum": _renamed("Max"),
     "_minimum_scalar": _with_scalar("Min"),
     "_mul_scalar": _with_scalar("Mul"),
+    "_plus_scalar": _with_scalar("Add"),
     "add_n": _renamed("Sum"),
     "argmax": _argmax,
     "broadcast_add": _renamed("Add"),
     "broadcast_div": _renamed("Div"),
+    "broadcast_equal": _equal,
     "broadcast_maximum": _renamed("Max"),
     "broadcast_mul": _renamed("Mul"),
     "broadcast_sub": _renamed("Sub"),
@@ -349,7 +409,9 @@ _OPERATORS: Dict[str, Callable] = {
     "exp": _renamed("Exp"),
     "expand_dims": _expand_dims,
     "hard_sigmoid": _hard_sigmoid,
+    "ones_like": _ones_like,
     "relu": _renamed("Relu"),
+    "repeat": _repeat,
     "reshape_like": _reshape,
     "sigmoid": _renamed("Sigmoid"),
     "slice_axis": _slice_axis,
@@ -357,5 +419,6 @@ _OPERATORS: Dict[str, Callable] = {
     "softmax": _softmax,
     "take": _take,
     "transpose": _transpose,
+    "where": _where,
     "zeros_like": _zeros_like,
 }

@@ -74,6 +74,9 @@ class Hook:
     def eval_end(self, state: TrainState) -> None:
         """After an evaluation; `state.scores` holds the results and may be added to."""
 
+    def eval_stopped(self, state: TrainState) -> None:
+        """In place of `eval_end`: a signal ended the evaluation, which is repeated when the run goes on."""
+
     def epoch_end(self, state: TrainState) -> None:
         """After the last batch of an epoch."""
 

@@ -128,7 +128,7 @@ class Progress(Hook):
     """
 
     def train_begin(self, state):
-        self._shown = time.perf_counter()
+        self._shown, self._bar = time.perf_counter(), None
 
     def epoch_begin(self, state):
         self._bar = None
@@ -172,7 +172,8 @@ class Progress(Hook):
     def eval_end(self, state):
         if self._bar is not None:
             self._since += time.perf_counter() - self._paused
-            loss = read_scalars(state)["loss"]
+            # A run that goes on with a repeated evaluation has made no update.
+            loss = read_scalars(state).get("loss", float("nan"))
             told = [f"{shown(key)} {_format(key, value)}" for key, value in state.scores.items()]
             rest = [f"{len(told) - _MOST_SCORES} more in log.jsonl"] if len(told) > _MOST_SCORES else []
             scores = ", ".join([*told[:_MOST_SCORES], *rest])

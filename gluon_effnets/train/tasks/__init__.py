@@ -11,9 +11,21 @@ from .detection import Detection
 from .distill import Distill
 from .gate import Gate
 from .recalibrate import Recalibrate
+from .single_path import SinglePath
 from .slimmable import Slimmable
 
-__all__ = ["TASKS", "Classification", "Detection", "Distill", "Gate", "Recalibrate", "Slimmable", "Task", "make_task"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Detection",
+    "Distill",
+    "Gate",
+    "Recalibrate",
+    "SinglePath",
+    "Slimmable",
+    "Task",
+    "make_task",
+]
 
 TASKS: Registry[Task] = Registry(
     "task",
@@ -23,6 +35,7 @@ TASKS: Registry[Task] = Registry(
         "distill": Distill,
         "gate": Gate,
         "recalibrate": Recalibrate,
+        "single_path": SinglePath,
         "slimmable": Slimmable,
     },
     Task,
