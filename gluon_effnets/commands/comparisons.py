@@ -145,7 +145,8 @@ def _run_runtimes(args: argparse.Namespace) -> None:
     from ..benchmarks.condensenet_runtimes import compare_runtimes, runtimes_table
 
     options = {"image_size": args.image_size, "batch": args.batch, "threads": args.threads, "repeats": args.repeats}
-    rows, versions = [], {}
+    rows: list = []
+    versions: dict = {}
     for name in args.names:
         found, versions = compare_runtimes(name, args.torch_python, clock=clock(args).__name__, **options)
         rows += found

@@ -185,13 +185,18 @@ def test_costs_decide(monkeypatch):
 def test_the_other_python_of_the_comparison(tmp_path, capsys):
     pytest.importorskip("onnx")
     python = tmp_path / "python"
-    rows = [["plain", "openvino", [4.0, 6.0], 0.0], ["aligned, for openvino", "openvino", [2.0, 2.0], 1e-6]]
+    rows = [
+        ["plain", "openvino", [4.0, 4.0, 5.0, 5.0, 6.0, 6.0], 0.0],
+        ["aligned, for openvino", "openvino", [2.0] * 6, 1e-6],
+    ]
     python.write_text(f"#!/bin/sh\necho log\necho '{json.dumps({'versions': {'openvino': '9'}, 'rows': rows})}'\n")
     python.chmod(0o755)
     command = ["benchmark", "condense", "condensenet_tiny", "--torch-python"]
     assert main([*command, str(python)]) == 0
     shown = capsys.readouterr().out
-    assert "| condensenet_tiny | aligned, for openvino | openvino | 2.00 | 2.00 | 2.50 | 1e-06 |" in shown
+    assert (
+        "| condensenet_tiny | aligned, for openvino | openvino | 2.00 | 2.00 | 2.50 (2.00 to 3.00) | 1e-06 |" in shown
+    )
     assert "1 image(s), 1 thread(s), 20 repetitions in turn, openvino 9" in shown
     python.write_text("#!/bin/sh\necho no module named torch >&2\nexit 1\n")
     assert main([*command, str(python)]) == 1
