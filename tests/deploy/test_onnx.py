@@ -16,6 +16,8 @@ from onnx_graphs import difference, exported_file, operators
 
 from gluon_effnets import model_info
 from gluon_effnets.deploy import export, open_exported
+from gluon_effnets.deploy.graph.nodes import read_graph
+from gluon_effnets.deploy.to_onnx.operators import OnnxNodes
 from gluon_effnets.models import ClassificationNet
 
 DATA = os.environ.get("GLUON_EFFNETS_DATA")
@@ -32,7 +34,7 @@ def test_every_model(name, tmp_path):
     model, exported = exported_file(net, tmp_path / name, size)
     assert exported.difference < 1e-5
     [opset] = model.opset_import
-    assert (opset.domain, opset.version) == ("", 13)
+    assert (opset.domain, opset.version) == ("", 18)
     [given], [result] = model.graph.input, model.graph.output
     assert (given.name, result.name) == ("data", "logits")  # no weights
     assert [d.dim_param or d.dim_value for d in given.type.tensor_type.shape.dim] == ["N", 3, size, size]
@@ -96,6 +98,35 @@ def test_graphs_are_plain(tmp_path):
     assert operators(model)["Gather"] >= len(indices) > 0
     weights = {tensor.name for tensor in model.graph.initializer}
     assert {name for node in model.graph.node for name in node.input} >= weights
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "idle_mbv3_small", "condensenet_v2_a"])
+def test_h_swish_is_one_operator(name, tmp_path):
+    """OpenVINO takes it into the convolution before it; of a HardSigmoid and a product it makes two passes."""
+    model, _ = exported_file(trained(name), tmp_path / "net")
+    makers = {output: node for node in model.graph.node for output in node.output}
+    assert operators(model)["HardSwish"] > 10
+    for node in model.graph.node:
+        gates = [makers[x] for x in node.input if node.op_type == "Mul" and x in makers]
+        # Those left are the gates of squeeze-and-excitation, of maps that they do not come from.
+        assert not any(gate.op_type == "HardSigmoid" and gate.input[0] in node.input for gate in gates)
+
+
+@pytest.mark.fast
+def test_other_gates_are_no_h_swish():
+    """A HardSigmoid of another slope, or of another map, stays what it is."""
+    x, y = mx.sym.var("data"), mx.sym.var("data") * 2
+    for gate, count in (
+        (x * mx.sym.hard_sigmoid(x, alpha=1 / 6, beta=0.5), 1),
+        (mx.sym.broadcast_mul(mx.sym.hard_sigmoid(x, alpha=1 / 6, beta=0.5), x), 1),
+        (x * mx.sym.hard_sigmoid(x, alpha=0.2, beta=0.5), 0),
+        (x * mx.sym.hard_sigmoid(x, alpha=1 / 6, beta=0.4), 0),
+        (x * mx.sym.hard_sigmoid(y, alpha=1 / 6, beta=0.5), 0),
+    ):
+        nodes = OnnxNodes({"logits": read_graph(gate, {}, (4,))[0]}).nodes
+        assert [node.op_type for node in nodes].count("HardSwish") == count, gate.tojson()
+        assert len(nodes) == 1 or not count
 
 
 @pytest.mark.fast

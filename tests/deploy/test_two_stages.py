@@ -79,14 +79,15 @@ def test_the_runtime_without_mxnet_runs_it_and_says_what_it_is(nets, tmp_path):
         assert all(0 <= one.box[0] <= one.box[2] <= 50 and one.name in NAMES for one in found)
 
 
-def test_regions_that_begin_between_pixels_need_a_newer_opset(nets, tmp_path):
-    versions = {}
+def test_regions_begin_between_pixels_in_a_pyramid_alone(nets, tmp_path):
+    begins = {}
     for kind in KINDS:
         model = onnx.load(str(export(nets[kind], tmp_path / "net", format="onnx").files[0]))
-        versions[kind] = model.opset_import[0].version
         aligned = [node for node in model.graph.node if node.op_type == "RoiAlign"]
         assert len(aligned) == (1 if kind == "one map" else 4)
-    assert versions == {"one map": 13, "pyramid": 16}
+        modes = [one.s.decode() for node in aligned for one in node.attribute if one.name.startswith("coordinate")]
+        begins[kind] = set(modes)
+    assert begins == {"one map": {"output_half_pixel"}, "pyramid": {"half_pixel"}}
 
 
 def wrong_region(rows):

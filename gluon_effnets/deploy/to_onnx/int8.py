@@ -122,7 +122,7 @@ def write_int8_onnx_detector(
     with tempfile.TemporaryDirectory() as folder:
         outputs = ("logits", "offsets")
         exact = write_onnx_file(*heads, Path(folder) / "heads", images.shape[1:], batch, outputs, blocks=False)
-        nodes = optional_import("onnx", "onnx", "8-bit ONNX files").load(str(exact)).graph.node
+        nodes = _load(exact).graph.node
         # Every map's own range serves it better than one of all maps, which what joins them would give.
         joining = _behind_layers(nodes, outputs)
         trial = Path(folder) / "heads-int8.onnx"
@@ -174,6 +174,21 @@ def _several(outputs) -> List[np.ndarray]:
     return outputs if isinstance(outputs, list) else [outputs]
 
 
+def _load(path) -> Any:
+    """A file in float32 with h-swish as HardSigmoid and Mul, which have 8-bit forms in ONNX Runtime; it has none."""
+    onnx = optional_import("onnx", "onnx", "8-bit ONNX files")
+    model, nodes = onnx.load(str(path)), []
+    for node in model.graph.node:
+        if node.op_type == "HardSwish":
+            [x], name = node.input, f"{node.name}_gate"
+            nodes.append(onnx.helper.make_node("HardSigmoid", [x], [name], name, alpha=1 / 6, beta=0.5))
+            node = onnx.helper.make_node("Mul", [x, name], node.output, node.name)
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
 class _Quantizer:
     """An ONNX file with the ranges of its activations, for 8-bit files that leave out different nodes."""
 
@@ -182,7 +197,7 @@ class _Quantizer:
             raise ValueError("quantization needs at least one batch of images for calibration")
         self._library = optional_import("onnxruntime.quantization", "onnx", "8-bit ONNX files")
         self._onnx = optional_import("onnx", "onnx", "8-bit ONNX files")
-        self._model = self._onnx.shape_inference.infer_shapes(self._onnx.load(str(path)))
+        self._model = self._onnx.shape_inference.infer_shapes(_load(path))
         self._ranges = self._calibrated(calibration)
 
     @property

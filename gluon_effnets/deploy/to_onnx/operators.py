@@ -12,6 +12,9 @@ from ..graph.nodes import CONSTANT, Entry, Node, Shape, sorted_nodes
 
 __all__ = ["OnnxNodes"]
 
+_HARD_SWISH = "hard_swish"  # not an operator of MXNet
+_H_SIGMOID = (round(1 / 6, 7), 0.5)
+
 
 class OnnxNodes:
     """The nodes and initializers of the ONNX graph that computes `outputs`, each under its name there.
@@ -36,6 +39,8 @@ class OnnxNodes:
         self._taken = set() if taken is None else taken
         self._taken.update([data, *outputs])
         names: Dict[Entry, str] = {}
+        for node in sorted_nodes(list(outputs.values())):
+            _become_hard_swish(node)
         for node in sorted_nodes(list(outputs.values())):
             if node.op == CONSTANT:
                 names[Entry(node)] = self.constant(node.array, node.name)
@@ -105,6 +110,17 @@ def _read(nodes: Iterable[Any]) -> Iterator[str]:
         yield from node.input
         for attribute in node.attribute:
             yield from _read(attribute.g.node)
+
+
+def _become_hard_swish(node: Node) -> None:
+    """Turn x * h-sigmoid(x) into one operator: OpenVINO takes it into the convolution before it, but not the two."""
+    if node.op not in ("elemwise_mul", "broadcast_mul"):
+        return
+    for x, gate in (node.inputs, node.inputs[::-1]):
+        alpha, beta = gate.node.get("alpha", 0.2), gate.node.get("beta", 0.5)
+        if gate.node.op == "hard_sigmoid" and gate.node.inputs == [x] and (round(alpha, 7), beta) == _H_SIGMOID:
+            node.op, node.attrs, node.inputs = _HARD_SWISH, {}, [x]
+            return
 
 
 def _refused(node: Node) -> ValueError:
@@ -287,7 +303,7 @@ def _split(graph: OnnxNodes, node: Node, inputs: List[str]) -> List[str]:
     if node.get("squeeze_axis", False):
         raise _refused(node)
     names = [f"{node.name}_{i}" for i in range(node.get("num_outputs"))]
-    return graph.add_parts("Split", inputs, names, axis=node.get("axis", 1))
+    return graph.add_parts("Split", inputs, names, axis=node.get("axis", 1), num_outputs=len(names))
 
 
 def _transpose(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
@@ -409,6 +425,7 @@ _OPERATORS: Dict[str, Callable] = {
     "exp": _renamed("Exp"),
     "expand_dims": _expand_dims,
     "hard_sigmoid": _hard_sigmoid,
+    _HARD_SWISH: _renamed("HardSwish"),
     "ones_like": _ones_like,
     "relu": _renamed("Relu"),
     "repeat": _repeat,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -17,12 +17,11 @@ from ..graph.inference import StaticGraph
 from ..graph.nodes import Entry, Node, read_graph, simplify, sorted_nodes
 from ..two_stages import PROPOSALS, Stages
 from .detections import OUTPUTS, Candidates, Choosing, detection_results
-from .files import OPSET, value_info, write_model
+from .files import value_info, write_model
 from .operators import OnnxNodes
 
 __all__ = ["write_onnx_two_stages"]
 
-_ALIGNED_OPSET = 16  # the first one whose regions may begin between pixels
 _FLOAT, _INT64 = 1, 7  # of onnx.TensorProto
 
 
@@ -48,17 +47,16 @@ def write_onnx_two_stages(
     """
     ends = simplify(_with_operators(read_graph(*graph, image, batch)))
     own = {"proposals": _proposals(stages), "aligned": _aligned(stages)}
-    opset = _ALIGNED_OPSET if stages.aligned else OPSET
     if choice is None:
         entries = dict(zip(OUTPUTS, ends))
         results = [value_info(name, entry) for name, entry in entries.items()]
-        return write_model(prefix, OnnxNodes(entries, own=own), [batch, *image], results, metadata, opset)
+        return write_model(prefix, OnnxNodes(entries, own=own), [batch, *image], results, metadata)
     entries = dict(zip(("all_boxes", "all_scores"), ends))
     made = OnnxNodes(entries, taken=set(OUTPUTS), own=own)
     made.release(OUTPUTS)
     number = min(choice.per_image, entries["all_boxes"].size(1))
     _ChoosingByRegion(made, choice, stages, number).add()
-    return write_model(prefix, made, [batch, *image], detection_results(batch, number), metadata, opset)
+    return write_model(prefix, made, [batch, *image], detection_results(batch, number), metadata)
 
 
 def _with_operators(ends: List[Entry]) -> List[Entry]:
@@ -181,7 +179,7 @@ class _Aligning:
             ends = [graph.integers([value], "end") for value in (begin, begin + 2, 1)]
             parts.append(graph.add("Slice", [self._corners, *ends], "corner"))
         sides = graph.add("Sub", parts[::-1], "sides_of_regions")
-        area = graph.add("ReduceProd", [sides], "areas_of_regions", axes=[1], keepdims=1)
+        area = graph.add("ReduceProd", [sides, graph.integers([1], "axis")], "areas_of_regions", keepdims=1)
         limits = graph.constant(np.array([self._stages.areas], np.float32), "areas_of_maps")
         below = graph.add("Cast", [graph.add("Less", [area, limits], "is_below")], "below", to=_INT64)
         number = graph.add("ReduceSum", [below, graph.integers([1], "axis")], "maps_above", keepdims=0)
@@ -189,7 +187,8 @@ class _Aligning:
 
     def _of_map(self, number: int, corners: str, images: str, name: str) -> str:
         stages = self._stages
-        mode: Dict[str, Any] = {"coordinate_transformation_mode": "half_pixel"} if stages.aligned else {}
+        # Whether regions begin between pixels, or at whole ones as in operators before opset 16.
+        begin = "half_pixel" if stages.aligned else "output_half_pixel"
         return self._graph.add(
             "RoiAlign",
             [self._maps[number], corners, images],
@@ -199,5 +198,5 @@ class _Aligning:
             output_width=stages.side,
             sampling_ratio=max(stages.sample_ratio, 0),
             spatial_scale=1 / stages.strides[number],
-            **mode,
+            coordinate_transformation_mode=begin,
         )
