@@ -64,7 +64,7 @@ def compare_variants(
     }
     if aligned_forms(net):
         with contextlib.suppress(ImportError):
-            answers["aligned, ONNX Runtime"] = functools.partial(in_onnx_runtime(aligned(condensed), x), x.asnumpy())
+            answers["aligned, ONNX Runtime"] = _in_onnx_runtime(condensed, x)
     if with_torch and aligned_forms(net):
         answers.update(_torch_variants(condensed, x.asnumpy()))
     expected = net(x).asnumpy()
@@ -80,6 +80,10 @@ def compare_variants(
         )
         for variant, answer in answers.items()
     ]
+
+
+def _in_onnx_runtime(condensed: ClassificationNet, x: mx.nd.NDArray) -> Callable[[], np.ndarray]:
+    return functools.partial(in_onnx_runtime(aligned(condensed, format="onnx"), x), x.asnumpy())
 
 
 def _answer(block: HybridBlock, x: mx.nd.NDArray) -> np.ndarray:

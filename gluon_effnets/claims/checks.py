@@ -6,6 +6,7 @@ A check is a mapping with one of these kinds:
     change   the same of `model` against `base`, in %
     test     name: a test of this repository that shows the behavior
     seeds    group, this, other [, key, file]: the paired difference of runs with equal seeds in results/trained.json
+    latency  model, base, runtime [, threads, batch]: how many times as fast model is, paired, in results/latency/
     result   file, where, key: a number that stands in results/<file>.json
 
 `from` and `to` are the range of numbers that show the claim.
@@ -21,6 +22,7 @@ from .. import _resources
 from ..complexity import Complexity, condensed_options, count
 from ..intervals import paired_difference
 from ..models import get_model, model_info
+from ..timing import speedup
 
 __all__ = ["Finding", "find"]
 
@@ -112,6 +114,25 @@ def _seeds(check: Mapping[str, Any], anew: bool) -> Finding:
     return Finding(written, "direction shown" if found.mean > 0 else "opposite direction")
 
 
+def _latency(check: Mapping[str, Any], anew: bool) -> Finding:
+    """The last run of each processor in which both were measured in turn; a lead that all of them show."""
+    wanted = {"threads": 1, "batch": 1, **{key: check[key] for key in ("runtime", "threads", "batch") if key in check}}
+    found = {}
+    for path in sorted((_resources.folder("results") / "latency").glob("*.json")):
+        for run in _resources.results(f"latency/{path.stem}")["runs"]:
+            rows = {row["model"]: row for row in run["rows"] if wanted.items() <= row.items() and "ms" in row}
+            if check["model"] in rows and check["base"] in rows:
+                found[path.stem] = speedup(*(rows[check[name]]["ms"] for name in ("model", "base")))
+    if not found:
+        return Finding("no paired times yet", "open")
+    written = "; ".join(f"{lead.over(check['base'])} on {processor}" for processor, lead in found.items())
+    shown = all(lead.is_shown and lead.ratio > 1 for lead in found.values())
+    return Finding(
+        written,
+        "shown" if shown else "refuted" if all(lead.is_shown for lead in found.values()) else "not shown: noise",
+    )
+
+
 def _part(row: Mapping[str, Any], key: str) -> float:
     """What stands in a row at `a.b`: the value b of its mapping a."""
     value: Any = row
@@ -139,5 +160,6 @@ _KINDS: Dict[str, Callable[[Mapping[str, Any], bool], Finding]] = {
     "change": _change,
     "test": _test,
     "seeds": _seeds,
+    "latency": _latency,
     "result": _result,
 }

@@ -61,7 +61,7 @@ class Paper(NamedTuple):
 
 
 def _check(value: Any, where: str) -> None:
-    record({"kind": one_of("cost", "change", "test", "seeds", "result")}, closed=False)(value, where)
+    record({"kind": one_of("cost", "change", "test", "seeds", "latency", "result")}, closed=False)(value, where)
 
 
 _ENTRY = record(

@@ -117,13 +117,44 @@ def _add_condense(parser: argparse.ArgumentParser) -> None:
     _image_size(parser)
     _repeats(parser, 20)
     clock_option(parser)
+    parser.add_argument(
+        "--torch-python",
+        metavar="PATH",
+        help="Time the files for ONNX Runtime and OpenVINO alone, in this Python, beside the network that is written "
+        "in PyTorch and exported there. It needs torch, onnxscript, and onnxruntime or openvino.",
+    )
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="Images, with --torch-python (default: 1).")
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="Threads, with --torch-python (default: 1)."
+    )
 
 
 def _run_condense(args: argparse.Namespace) -> None:
+    if args.torch_python:
+        _run_runtimes(args)
+        return
+    if (args.batch, args.threads) != (1, 1):
+        raise ValueError("--batch and --threads are for --torch-python; threads of the rest are OMP_NUM_THREADS")
     from ..benchmarks.condensenet_variants import compare_variants, variants_table
 
     rows = [row for name in args.names for row in compare_variants(name, args.image_size, args.repeats, clock(args))]
     _print_with_conditions(variants_table(rows), f"one image, {args.repeats} repetitions in turn")
+
+
+def _run_runtimes(args: argparse.Namespace) -> None:
+    from ..benchmarks.condensenet_runtimes import compare_runtimes, runtimes_table
+
+    options = {"image_size": args.image_size, "batch": args.batch, "threads": args.threads, "repeats": args.repeats}
+    rows: list = []
+    versions: dict = {}
+    for name in args.names:
+        found, versions = compare_runtimes(name, args.torch_python, clock=clock(args).__name__, **options)
+        rows += found
+    used = ", ".join(f"{name} {version}" for name, version in versions.items())
+    _print_with_conditions(
+        runtimes_table(rows),
+        f"{args.batch} image(s), {args.threads} thread(s), {args.repeats} repetitions in turn, {used}",
+    )
 
 
 def _add_routing(parser: argparse.ArgumentParser) -> None:

@@ -192,7 +192,8 @@ class ExportedClassifier(_ImageClassifier):
         about = Description.read(path)
         if about.task:
             raise ValueError(f"{path} describes a detector, which has no logits; open_exported runs it")
-        logits = load_routed(path, trust=trust).logits if about.routes else open_exported(path, trust)
+        opened: Any = load_routed(path, trust=trust) if about.routes else open_exported(path, trust)
+        logits = opened.logits if about.routes else opened
         require_images(about.in_channels, about.preprocessing, path)
         size = about.image_size if image_size is None else image_size
         if about.input_shape[2:] not in ((None, None), (size, size)):

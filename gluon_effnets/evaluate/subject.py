@@ -137,7 +137,8 @@ def open_export(
     shown = with_preprocessing(settings, about.preprocessing, path, overrides, protocol)
     size = None if about.input_shape[2:] == (None, None) else about.image_size
     data = fitting(open_data(shown.settings, seed=0), path, about.num_classes, about.in_channels, size)
-    run = load_routed(path, trust=trust).logits if about.routes else open_exported(path, trust)
+    opened: Any = load_routed(path, trust=trust) if about.routes else open_exported(path, trust)
+    run = opened.logits if about.routes else opened
     order = order_in_data(about.names, data, path)
 
     def logits(batch: Batch) -> np.ndarray:

@@ -62,6 +62,20 @@ def test_a_direction_needs_three_seeds_and_an_interval_beyond_zero(these, others
     assert evidence(monkeypatch, these, others).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    "theirs, verdict",
+    [([1.2] * 6, "shown"), ([0.8] * 6, "refuted"), ([1.2, 0.8] * 3, "not shown: noise"), (None, "open")],
+)
+def test_a_lead_is_that_of_paired_times(theirs, verdict, monkeypatch, tmp_path):
+    (tmp_path / "latency").mkdir()
+    (tmp_path / "latency" / "this.json").touch()
+    rows = [{"model": "a", "runtime": "r", "threads": 1, "batch": 1, "ms": [1.0] * 6}]
+    rows += [] if theirs is None else [{**rows[0], "model": "b", "ms": theirs}]
+    monkeypatch.setattr(_resources, "folder", lambda name: tmp_path)
+    monkeypatch.setattr(_resources, "results", lambda name: {"runs": [{"rows": rows}]})
+    assert find({"kind": "latency", "model": "a", "base": "b", "runtime": "r"}).verdict == verdict
+
+
 def test_seeds_are_compared_in_pairs(monkeypatch):
     # The seeds differ by 20 points, the networks by 1 with the same seed.
     found = evidence(monkeypatch, [51.0, 61.1, 71.0], [50.0, 60.0, 70.1])

@@ -34,7 +34,8 @@ LAYERS = [
 DEPLOY = [
     ["graph"],
     ["aligned", "compare", "description", "detection_images"],
-    ["compare_detections"],
+    ["compare_detections", "compiled"],
+    ["two_stages"],
     ["answers"],
     ["to_mxnet", "to_onnx", "to_tvm"],
     ["formats"],

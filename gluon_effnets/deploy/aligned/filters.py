@@ -7,6 +7,7 @@ from typing import NamedTuple
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
 
 from ...nn import ConvBN
 from ..graph.batch_norm import Affine
@@ -69,9 +70,21 @@ class Filter(NamedTuple):
         """Convolution with bias [-> ReLU], initialized on the CPU."""
         out, per_group, kernel, _ = self.weight.shape
         channels = {"groups": self.groups, "in_channels": per_group * self.groups}
-        conv, block = nn.Conv2D(out, kernel, self.stride, kernel // 2, **channels), nn.HybridSequential()
+        return self._filled(nn.Conv2D(out, kernel, self.stride, kernel // 2, **channels), self.weight)
+
+    def transposed_layer(self) -> nn.HybridSequential:
+        """The same layer as a transposed convolution, for filters without stride."""
+        assert self.stride == 1, "a transposed convolution would enlarge the map"
+        out, per_group, kernel, _ = self.weight.shape
+        channels = {"groups": self.groups, "in_channels": per_group * self.groups}
+        by_input = self.weight.reshape(self.groups, -1, per_group, kernel, kernel).swapaxes(1, 2)[..., ::-1, ::-1]
+        conv = nn.Conv2DTranspose(out, kernel, 1, kernel // 2, **channels)
+        return self._filled(conv, by_input.reshape(-1, out // self.groups, kernel, kernel))
+
+    def _filled(self, conv: HybridBlock, weight: np.ndarray) -> nn.HybridSequential:
+        block = nn.HybridSequential()
         conv.initialize()
-        conv.weight.set_data(mx.nd.array(self.weight))
+        conv.weight.set_data(mx.nd.array(weight))
         conv.bias.set_data(mx.nd.array(self.bias))
         block.add(conv)
         if self.relu:

@@ -11,11 +11,11 @@ from ...models import ClassificationNet
 from ...models.condensenet import CondenseNet
 from ...models.shufflenetv1 import ShuffleNet
 from .condensenet import condensenet_blocks
-from .pieces import GROWTH
 from .shufflenet import is_second_version, shufflenet_blocks
 
 __all__ = ["FORMS", "aligned", "aligned_forms"]
 
+FORMATS = ("mxnet", "onnx", "openvino")
 FORMS = ("auto", "grouped", "dense", "pieces")
 
 
@@ -26,8 +26,8 @@ def aligned(net: ClassificationNet, form: str = "auto", format: str = "mxnet") -
 
     ShuffleNets: zeros fill the bottlenecks' groups (V1) and all halves (V2) up to multiples of 8 channels, which are
     sorted so that ShuffleNetV1's shuffle moves whole blocks of them. CondenseNets, pruned completely or condensed:
-    channels are gathered as whole rows and no group is narrower than 16 inputs, and a reactivation is one convolution
-    with zeros (docs/condensenet.md).
+    every layer is computed in the variant that was measured to be the cheapest in the runtime, for images of the
+    network's usual size (docs/condensenet.md).
 
     Parameters
     ----------
@@ -36,7 +36,8 @@ def aligned(net: ClassificationNet, form: str = "auto", format: str = "mxnet") -
         cuts the last convolutions into one for every later reader, which joins what it reads, so that nothing is
         shuffled or split; 'auto' takes what was measured to be faster (docs/shufflenet.md).
     format : 'mxnet' or 'onnx', in whose runtime the network is to be fast: the choices of 'auto' for V2 differ, and
-        ONNX Runtime wants a stem with a multiple of 16 channels.
+        ONNX Runtime wants a stem with a multiple of 16 channels. 'openvino': an ONNX file that is to be fast there;
+        ShuffleNets are as for 'onnx'.
 
     Raises ValueError for another form, format or network, and for unfinished pruning.
 
@@ -48,11 +49,13 @@ def aligned(net: ClassificationNet, form: str = "auto", format: str = "mxnet") -
         if not known:
             raise ValueError(f"{name} has no aligned form: it is for ShuffleNets and CondenseNets, which need it")
         raise ValueError(f"form is {form!r}; choose one of {known} for {name}")
-    if format not in GROWTH:
-        raise ValueError(f"format is {format!r}; choose one of {', '.join(GROWTH)}")
+    if format not in FORMATS:
+        raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}")
     result = nn.HybridSequential(prefix="aligned_")
     with result.name_scope():
-        blocks = condensenet_blocks(net) if isinstance(net, CondenseNet) else shufflenet_blocks(net, form, format)
+        blocks = (
+            condensenet_blocks(net, format) if isinstance(net, CondenseNet) else shufflenet_blocks(net, form, format)
+        )
         for block in blocks:
             result.add(block)
     result.in_channels, result.card = net.in_channels, net.card

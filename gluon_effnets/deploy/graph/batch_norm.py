@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
 
@@ -41,3 +42,11 @@ class Affine(NamedTuple):
         """Return weight (C, in / groups, k, k) and bias (C,) of the convolution that has this BN in it, in float64."""
         shift = self.shift if bias is None else bias.astype(np.float64) * self.scale + self.shift
         return weight.astype(np.float64) * self.scale[:, None, None, None], shift
+
+    def layer(self) -> nn.BatchNorm:
+        """A layer of Gluon that does this, initialized on the CPU."""
+        bn = nn.BatchNorm(epsilon=0, in_channels=len(self.scale))
+        bn.initialize()
+        bn.gamma.set_data(mx.nd.array(self.scale))
+        bn.beta.set_data(mx.nd.array(self.shift))
+        return bn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -251,12 +251,11 @@ class RoutedExport:
         if isinstance(self.graphs, StagedGraphs):
             judged = self._on_all_pairs(written)
             return Findings(judged.difference, compared_on, judged.refused)
-        worst = Judgement.worst(
-            self.answers.ask(width, f"random pixels at width {width}", images).judged(
-                arrays_of(loaded.at_width(width, given))
-            )
-            for width in loaded.widths
-        )
+        every = []
+        for width in loaded.widths:
+            found: Any = arrays_of(loaded.at_width(width, given))
+            every.append(self.answers.ask(width, f"random pixels at width {width}", images).judged(found))
+        worst = Judgement.worst(every)
         return Findings(worst.difference, compared_on, worst.refused)
 
     def _on_all_pairs(self, written: RoutedWritten) -> Judgement:

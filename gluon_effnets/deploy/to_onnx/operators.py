@@ -127,6 +127,23 @@ def _convolution(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
     )
 
 
+def _transposed_convolution(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
+    pad, more = node.get("pad", (0, 0)), node.get("adj", (0, 0))
+    if node.get("target_shape"):
+        raise _refused(node)
+    return graph.add(
+        "ConvTranspose",
+        inputs,
+        node.name,
+        kernel_shape=node.get("kernel"),
+        strides=node.get("stride", (1, 1)),
+        dilations=node.get("dilate", (1, 1)),
+        pads=(*pad, *pad),
+        output_padding=more if any(more) else None,
+        group=node.get("num_group", 1),
+    )
+
+
 def _fully_connected(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
     x, *weights = inputs
     if len(node.inputs[0].shape) > 2:
@@ -138,7 +155,7 @@ def _batch_norm(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
     if node.get("fix_gamma", True):
         ones = np.ones_like(node.inputs[1].node.array)
         inputs = [inputs[0], graph.constant(ones, f"{node.name}_gamma"), *inputs[2:]]
-    return graph.add("BatchNormalization", inputs, node.name, epsilon=node.get("eps", 1e-3))
+    return graph.add("BatchNormalization", inputs, node.name, epsilon=float(node.get("eps", 1e-3)))
 
 
 def _group_norm(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
@@ -359,6 +376,7 @@ _OPERATORS: Dict[str, Callable] = {
     "Concat": _renamed("Concat", axis="dim"),
     "Convolution": _convolution,
     "Flatten": _renamed("Flatten"),
+    "Deconvolution": _transposed_convolution,
     "FullyConnected": _fully_connected,
     "GroupNorm": _group_norm,
     "LRN": _local_response_norm,
@@ -381,6 +399,7 @@ _OPERATORS: Dict[str, Callable] = {
     "broadcast_add": _renamed("Add"),
     "broadcast_div": _renamed("Div"),
     "broadcast_equal": _equal,
+    "broadcast_maximum": _renamed("Max"),
     "broadcast_mul": _renamed("Mul"),
     "broadcast_sub": _renamed("Sub"),
     "clip": _clip,
