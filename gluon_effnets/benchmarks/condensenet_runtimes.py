@@ -78,7 +78,7 @@ def compare_runtimes(
             )
             for format in ("onnx", "openvino")
         }
-        job = {"layers": layers, "arrays": f"{folder}/arrays.npz", "files": files, "image": image}
+        job: Dict[str, Any] = {"layers": layers, "arrays": f"{folder}/arrays.npz", "files": files, "image": image}
         job.update(threads=threads, batch=batch)
         found = _run(torch_python, {**job, "repeats": repeats, "clock": clock})
     times = {(label, runtime): values for label, runtime, values, _ in found["rows"]}

@@ -50,13 +50,13 @@ def planned(layer: DenseLayer, pixels: int, format: str) -> Variant:
 class _Parts(NamedTuple):
     """A condensed layer taken apart: the channels that it selects, what it does to them, and its layers.
 
-    index : the channels in the order in which the groups read them.
-    affine : BN of every channel in `index`.
+    selected : the channels in the order in which the groups read them.
+    affine : BN of each of them.
     reduce : the 1x1 convolution of these with the BN behind it, its outputs group by group.
     """
 
     layer: DenseLayer
-    index: np.ndarray
+    selected: np.ndarray
     affine: Affine
     reduce: Filter
 
@@ -75,13 +75,13 @@ class _Parts(NamedTuple):
         for rows, index in zip(np.split(np.arange(len(weight)), self.reduce.groups), self._by_group):
             weight[np.ix_(rows, index)] = self.reduce.weight[rows]
         scale, shift = np.ones(channels), np.zeros(channels)
-        scale[self.index], shift[self.index] = self.affine
+        scale[self.selected], shift[self.selected] = self.affine
         reduce = self.reduce._replace(weight=weight, groups=1)
-        return self._replace(index=np.arange(channels), affine=Affine(scale, shift), reduce=reduce)
+        return self._replace(selected=np.arange(channels), affine=Affine(scale, shift), reduce=reduce)
 
     @property
     def _by_group(self) -> np.ndarray:
-        return self.index.reshape(self.reduce.groups, -1)
+        return self.selected.reshape(self.reduce.groups, -1)
 
 
 class _Layer(HybridBlock):
@@ -115,7 +115,7 @@ class _Layer(HybridBlock):
 
 def _reading(parts: _Parts, channels: int, in_mxnet: bool) -> Tuple[HybridBlock, Filter]:
     """What stands before the 1x1 convolution, selection and activation, and the convolution that this leaves."""
-    read, reduce, affine, index = nn.HybridSequential(), parts.reduce, parts.affine, parts.index
+    read, reduce, affine, index = nn.HybridSequential(), parts.reduce, parts.affine, parts.selected
     selects = len(index) != channels or np.any(index != np.arange(channels))
     if reduce.relu and not in_mxnet and Limit.fits(affine):
         limit = Limit(affine)
