@@ -277,9 +277,10 @@ class FSSD(Detector):
         **kwargs,
     ):
         form, count = form_for(classes, form), classes if isinstance(classes, int) else len(classes)
+        levels = fssd_levels(form, image_size)  # refuses sizes, before a map is asked for one
         super().__init__(
             self.predictor_class(net, taps, count, image_size),
-            anchor_boxes(fssd_levels(form, image_size)),
+            anchor_boxes(levels),
             classes,
             image_size,
             selection or SELECTIONS[form],

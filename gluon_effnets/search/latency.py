@@ -49,7 +49,10 @@ class LatencyTable(NamedTuple):
 def latency_table(
     space: PlacementSpace, runtime: str, repeats: int = 40, num_checked: int = 10, seed: int = 0
 ) -> LatencyTable:
-    """Measure a table: whole networks with one IdleBlock, and `num_checked` random ones, all in turn.
+    """Measure a table: networks with one IdleBlock, with all, and with all but one; beside them `num_checked` others.
+
+    The table is what fits them best: from single IdleBlocks alone, an error of the baseline's time would enter once per
+    block. All networks are measured in turn.
 
     Args:
         space: Of the placements.
@@ -62,12 +65,13 @@ def latency_table(
         ValueError: The runtime is unknown, or cannot be measured here.
     """
     own = ("own",) * len(space.blocks)
-    single = {
-        (place, form): (*own[:place], form, *own[place + 1 :]) for place in range(len(own)) for form in space.sides
-    }
-    random = np.random.RandomState(seed)
-    checked = [space.sample(random) for _ in range(num_checked)]
-    choices: Sequence[Choice] = list(dict.fromkeys([own, *single.values(), *checked]))
+    keys = [(place, form) for place in range(len(own)) for form in space.sides]
+    single = [(*own[:place], form, *own[place + 1 :]) for place, form in keys]
+    filled = [(form,) * len(own) for form in space.sides]
+    but_one = [(*full[:place], "own", *full[place + 1 :]) for full in filled for place in range(len(own))]
+    fitted: Sequence[Choice] = list(dict.fromkeys([own, *single, *filled, *but_one]))
+    checked = _others(space, fitted, num_checked, np.random.RandomState(seed))
+    choices: Sequence[Choice] = [*fitted, *checked]
     nets = {" ".join(choice): _net(space, choice) for choice in choices}
     size = (space.image_size, space.image_size)
     found = measure(nets, Settings(runtimes=[runtime], image_size=size, repeats=repeats))
@@ -75,10 +79,20 @@ def latency_table(
     missing = [name for name in nets if name not in ms]
     if missing:
         raise ValueError(f"{runtime} could not be measured: {'; '.join(found['left_out'])[:300]}")
-    base = ms[" ".join(own)]
-    saved = {key: base - ms[" ".join(choice)] for key, choice in single.items()}
+    places = [[1.0, *(-float(choice[place] == form) for place, form in keys)] for choice in fitted]
+    times = [ms[" ".join(choice)] for choice in fitted]
+    base, *values = np.linalg.lstsq(np.array(places), np.array(times), rcond=None)[0].tolist()
+    saved = dict(zip(keys, values))
     table = LatencyTable(base, saved, [], found["conditions"])
     return table._replace(checked=[(table.of(choice), ms[" ".join(choice)]) for choice in checked])
+
+
+def _others(
+    space: PlacementSpace, fitted: Sequence[Choice], number: int, random: np.random.RandomState
+) -> List[Choice]:
+    """Random choices that the table was not made from, as many as there are."""
+    draws = (space.sample(random) for _ in range(100 * number))
+    return list(dict.fromkeys(choice for choice in draws if choice not in fitted))[:number]
 
 
 def _net(space: PlacementSpace, choice: Choice):

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import threading
-import time
 
 import pytest
 
@@ -26,7 +25,7 @@ from gluon_effnets.experiments.definition import Comparison
 from gluon_effnets.files.locks import alone_in
 from gluon_effnets.runtime.recordio import Reader, Writer
 from gluon_effnets.train.config import load_recipe
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import wait_until
 
 TINY = Experiment(
     name="tiny",
@@ -107,10 +106,8 @@ def test_a_signal_stops_all_runs_and_the_same_call_goes_on(runs, tmp_path):
     runs.update({"plain.0": "long", "plain.1": "long"})
 
     def stop():
-        until = time.monotonic() + PATIENCE_S
         ready = [tmp_path / "tiny" / f"plain.{seed}" / "ready" for seed in (0, 1)]
-        while time.monotonic() < until and not all(path.exists() for path in ready):
-            time.sleep(0.02)
+        wait_until(lambda: all(path.exists() for path in ready))
         os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=stop)

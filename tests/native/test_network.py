@@ -175,6 +175,7 @@ def test_sums(early, late):
             assert_equal(act(late, pair[0] + pair[1]), (3, 6, 7))
     assert_equal(act(late, act(early, y) + x), (3, 6, 7))
     assert_equal(x + x + y, (3, 6, 7))
+    assert_equal(conv(mx.sym.add_n(x, y, conv(y, 40, 1), x) + mx.sym.add_n(y), 9, 1), (3, 6, 7))
 
 
 def test_squeeze_and_excitation():

@@ -273,7 +273,8 @@ class _Lowering:
         return View.of(tensor, places, *self._sides(Entry(node)))
 
     def _sum(self, node: Node) -> View:
-        _require(len(node.inputs) == 2, "a sum of other than two")
+        if len(node.inputs) != 2:
+            return self._sum_of_several(node)
         if any(entry.node.op == CONSTANT for entry in node.inputs):
             return self._with_constant(node)
         views = [self._map(entry) for entry in node.inputs]
@@ -292,6 +293,13 @@ class _Lowering:
                     self._fresh[Entry(node)] = step
                     return view
         return self._combined(node, "add", *views)
+
+    def _sum_of_several(self, node: Node) -> View:
+        view, *others = (self._map(entry) for entry in node.inputs)
+        _require(len({entry.shape for entry in node.inputs}) == 1, "maps of several sizes")
+        for other in others:
+            view = self._combined(node, "add", view, other)
+        return view
 
     def _with_constant(self, node: Node) -> View:
         """A map and one number, or one for each channel."""
