@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Sequence, Union
+from typing import Dict, List, Sequence, Union
 
 from ..models import get_model
 from .command import Command
@@ -142,11 +142,11 @@ def _run_condense(args: argparse.Namespace) -> None:
 
 
 def _run_runtimes(args: argparse.Namespace) -> None:
-    from ..benchmarks.condensenet_runtimes import compare_runtimes, runtimes_table
+    from ..benchmarks.condensenet_runtimes import RuntimeRow, compare_runtimes, runtimes_table
 
     options = {"image_size": args.image_size, "batch": args.batch, "threads": args.threads, "repeats": args.repeats}
-    rows: list = []
-    versions: dict = {}
+    rows: List[RuntimeRow] = []
+    versions: Dict[str, str] = {}
     for name in args.names:
         found, versions = compare_runtimes(name, args.torch_python, clock=clock(args).__name__, **options)
         rows += found

@@ -51,7 +51,7 @@ class _Parts(NamedTuple):
     """A condensed layer taken apart: the channels that it selects, what it does to them, and its layers.
 
     selected : the channels in the order in which the groups read them.
-    affine : BN of every channel in `selected`.
+    affine : BN of each of them.
     reduce : the 1x1 convolution of these with the BN behind it, its outputs group by group.
     """
 
