@@ -149,7 +149,20 @@ def test_wheel_finds_its_own_recipes_and_tables(wheel, tmp_path):
 def test_wheel_metadata(metadata):
     assert metadata["Version"] == gluon_effnets.__version__
     assert set(metadata["Requires-Python"].split(",")) == {">=3.8", "<3.12"}
-    extras = {"cpu", "cu112", "hvd", "train", "onnx", "tvm", "torch", "tflite", "weights", "tensorboard", "dev"}
+    extras = {
+        "cpu",
+        "cu112",
+        "hvd",
+        "train",
+        "onnx",
+        "openvino",
+        "tvm",
+        "torch",
+        "tflite",
+        "weights",
+        "tensorboard",
+        "dev",
+    }
     assert set(metadata.get_all("Provides-Extra")) == extras
 
 
