@@ -14,7 +14,7 @@ from gluon_effnets.__main__ import main
 from gluon_effnets.benchmarks.routing_stages import mix_paths
 from gluon_effnets.complexity import count
 from gluon_effnets.deploy import ExportError, Router, StagedRouter, export_routed, load_routed
-from gluon_effnets.deploy.routed import files
+from gluon_effnets.deploy.routed import answers
 from gluon_effnets.evaluate.predict import ExportedClassifier
 from gluon_effnets.runtime.network import load
 
@@ -109,7 +109,7 @@ def test_a_network_with_several_gates_needs_one_file(net, tmp_path):
 
 
 def test_a_file_with_other_decisions_is_refused(net, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_decisions", lambda net, images: np.full((len(images), 3), 9))
+    monkeypatch.setattr(answers.RoutedLogits, "decisions", lambda self, images: np.full((len(images), 3), 9))
     with pytest.raises(ExportError, match="decides otherwise"):
         export_routed(net, tmp_path / "net", 32, format="onnx", single_file=True)
     assert not list(tmp_path.iterdir())
