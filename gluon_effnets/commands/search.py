@@ -17,7 +17,7 @@ def add_idle_arguments(parser: argparse.ArgumentParser) -> None:
         "--base",
         default="mobilenet_v3_large",
         metavar="NAME",
-        help="mobilenet_v3_large (default), mobilenet_v3_small or efficientnet_b0.",
+        help="The network: mobilenet_v3_large (default), mobilenet_v3_small or efficientnet_b0.",
     )
     parser.add_argument("--budget", type=float, metavar="N", help="The most multiply-adds, e.g. 190e6 (default: any).")
     parser.add_argument("--image-size", type=int, metavar="N", help="At which they are counted (default: 224).")

@@ -82,7 +82,7 @@ def test_8_bits_by_images_of_a_folder(weights, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--routed"], "do not go with detectors"),
+        (["--routed"], "has no gate that chooses a width"),
         (["--width", "0"], "do not go with detectors"),
         (["-o", "form=coco"], "do not go with detectors"),
         (["--int8"], "--int8 --data DIR"),

@@ -77,7 +77,7 @@ def _source():
 
 
 def test_maps_of_other_strides_and_other_forms_are_refused():
-    with pytest.raises(ValueError, match=r"FSSD300 takes maps of \[38, 19, 10\] pixels, but the network's are"):
+    with pytest.raises(ValueError, match=r"FSSD takes maps of \[38, 19, 10\] positions at 300 pixels, but"):
         FSSD(get_model("mobilenet_v1_x0_25"), 2, [1, 2, 3])
     with pytest.raises(ValueError, match="form is 'lvis'; choose one of voc, coco"):
         get_detector(SMALL, form="lvis")
