@@ -127,9 +127,13 @@ def _register_ablation(name: str, told: str, **options: Any) -> None:
 
 # The paper's modules, one by one.
 _register_ablation("without_sfr", "without reactivations: 2.0 M parameters, 40.1 M MAdds when condensed", use_sfr=False)
-_register_ablation("without_se", "without squeeze-and-excitation: 1.9 M parameters, 43.0 M MAdds", use_se=False)
+_register_ablation(
+    "without_se", "without squeeze-and-excitation: 1.9 M parameters, 43.0 M MAdds when condensed", use_se=False
+)
 _register_ablation("without_hard_swish", "with ReLU for h-swish, at equal cost", use_hard_swish=False)
-_register_ablation("growth_16", "with the growth 16 in every block: 1.2 M parameters, 46.8 M MAdds", growth=(16,) * 5)
+_register_ablation(
+    "growth_16", "with growth 16 everywhere: 1.2 M parameters, 46.8 M MAdds when condensed", growth=(16,) * 5
+)
 
 
 @register_model(family="condensenetv2", paper=PAPER, interpolation="pillow_bicubic")

@@ -188,7 +188,7 @@ def _joined(row: List[Place]) -> BlockRow:
 
 @register_model(family="mobilenext", paper=PAPER)
 def mobilenext_ratio_4(**options) -> MobileNeXt:
-    """SandGlass with ratio 4 in 15 blocks, the configuration that the authors' code calls i2rnet: 3.59 M, 303.8 M.
+    """SandGlass with ratio 4 in 15 blocks, which the official code calls i2rnet: 3.59 M, 303.8 M MAdds.
 
     A block that changes the width has a quarter of its output in the bottleneck, all others of their input.
     """
