@@ -62,7 +62,7 @@ def assert_equal(one, other):
 
 
 def test_each_stage_has_a_folder_of_its_own(whole):
-    assert {path.name for path in whole.iterdir()} == {*STAGES, "recipe.yaml", "result.json"}
+    assert {path.name for path in whole.iterdir()} == {*STAGES, "recipe.yaml", "report.html", "result.json"}
     for name, updates in STAGES.items():
         found = {path.name for path in (whole / name).iterdir()}
         assert {"checkpoints", "curves.png", "log.jsonl", "recipe.yaml", "run.json", "result.json"} <= found
