@@ -22,6 +22,7 @@ OVERRIDES = {
     "distill": ["task_options={{teacher: idle_tiny, weights: {weights}}}"],
     "gate": [*DSNET, "task_options.noise=true"],
     "recalibrate": DSNET,
+    "single_path": ["model=mobilenet_v3_small", "model_options={{multiplier: 0.25}}", "task_options.sides=left"],
     "slimmable": [*DSNET, "task_options.targets=ensemble", "hooks.ema.decay=0.9"],
 }
 
