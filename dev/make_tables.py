@@ -1,4 +1,4 @@
-"""Numbers into tables: results/*.json -> the marked places in README.md and docs/*.md.
+"""Numbers into tables: results/*.json and results/claims/ -> the marked places in README.md and docs/*.md.
 
     python dev/make_tables.py            write the tables
     python dev/make_tables.py --count    count all networks anew into results/computed*.json first
