@@ -313,36 +313,52 @@ def stored_weights(name: str, root: Optional[str] = None) -> Path:
 
 
 def list_models(
-    pattern: str = "*", *, family: Optional[str] = None, has_recipe: Optional[bool] = None, exclude: str = ""
+    pattern: Union[str, Sequence[str]] = "*",
+    *,
+    family: Optional[str] = None,
+    has_recipe: Optional[bool] = None,
+    exclude: Union[str, Sequence[str]] = (),
+    pretrained: Optional[bool] = None,
 ) -> List[str]:
     """List the names of the registered models that match a wildcard.
 
     Args:
-        pattern: With `*` and `?`, in any case.
+        pattern: With `*` and `?`, in any case; or several, of which one must match.
         family: Only models of this family.
         has_recipe: Only models with (True) or without (False) a recipe in configs/.
-        exclude: A wildcard of names to leave out.
+        exclude: A wildcard of names to leave out, or several.
+        pretrained: Only models with (True) or without (False) published weights, as `weights` lists them.
 
     Returns:
         The names, sorted.
 
     Example:
-        >>> list_models("mobilenet_v3_*")
-        ['mobilenet_v3_large', 'mobilenet_v3_small']
+        >>> list_models(["mobilenet_v3_*", "efficientnet_b?"])
+        ['efficientnet_b0', 'mobilenet_v3_large', 'mobilenet_v3_small']
     """
-    check_type("pattern", pattern, str, words="a wildcard")
+    wanted, unwanted = _wildcards("pattern", pattern), _wildcards("exclude", exclude)
     check_type("family", family, str, type(None), words="a name of families() or None")
     check_type("has_recipe", has_recipe, bool, type(None), words="True, False or None")
-    check_type("exclude", exclude, str, words="a wildcard")
+    check_type("pretrained", pretrained, bool, type(None), words="True, False or None")
+    published = {row["model"] for row in _resources.results("weights").get("weights", ())}
     return [
         name
         for name, entry in sorted(_entries.items())
         if not entry.hidden
-        and fnmatch.fnmatch(name, pattern.lower())
-        and not (exclude and fnmatch.fnmatch(name, exclude.lower()))
+        and any(fnmatch.fnmatch(name, one) for one in wanted)
+        and not any(fnmatch.fnmatch(name, one) for one in unwanted)
         and family in (None, entry.info.family)
         and has_recipe in (None, bool(_resources.recipes(name)))
+        and pretrained in (None, name in published)
     ]
+
+
+def _wildcards(argument: str, given: Union[str, Sequence[str]]) -> List[str]:
+    check_type(argument, given, str, list, tuple, words="a wildcard or a list of them")
+    several = [given] if isinstance(given, str) else given
+    for one in several:
+        check_type(argument, one, str, words="a wildcard or a list of them")
+    return [one.lower() for one in several if one]
 
 
 def families() -> List[str]:
