@@ -33,7 +33,12 @@ def natural_order(name: str) -> Tuple[Union[str, float], ...]:
 
 
 class Column(NamedTuple):
-    """`spec` is the format specification of its numbers in Markdown and text: '.2f', '.1%', ',' ..."""
+    """A column of a table.
+
+    Attributes:
+        title: Above the column.
+        spec: Format specification of its numbers in Markdown and text: '.2f', '.1%', ',' ...
+    """
 
     title: str
     spec: str = ""
