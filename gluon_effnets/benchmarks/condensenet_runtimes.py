@@ -159,9 +159,9 @@ def _run(python: str, job: Dict) -> Dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def runtimes_table(rows: Sequence[RuntimeRow]) -> str:
-    """The rows as a Markdown table."""
+def runtimes_table(rows: Sequence[RuntimeRow]) -> Table:
+    """The rows as a table."""
     columns = ["model", "file", "runtime", ("minimum, ms", ".2f"), ("median, ms", ".2f"), "times as fast as plain"]
     plain = rows[0].file if rows else ""
     lines = [(*row[:5], None if row.file == plain else str(row.over_plain), row.difference) for row in rows]
-    return Table([*columns, ("difference", ".0e")], lines).markdown()
+    return Table([*columns, ("difference", ".0e")], lines)

@@ -110,11 +110,11 @@ def _torch_variants(condensed: Any, x: np.ndarray) -> Dict[str, Callable[[], np.
     return calls
 
 
-def variants_table(rows: List[VariantRow]) -> str:
-    """The rows as a Markdown table."""
+def variants_table(rows: List[VariantRow]) -> Table:
+    """The rows as a table."""
     columns = ["model", "variant", ("minimum, ms", ".2f"), ("median, ms", ".2f"), "times as fast as masked"]
     lines = [(*row[:4], None if row.variant == "masked" else str(row.over_masked), row.difference) for row in rows]
-    return Table([*columns, ("difference", ".0e")], lines).markdown()
+    return Table([*columns, ("difference", ".0e")], lines)
 
 
 class _AuthorsConv(CondensedConv):

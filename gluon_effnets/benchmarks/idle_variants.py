@@ -93,8 +93,8 @@ def _train_step(net: ClassificationNet, batch) -> Optional[Callable[[], None]]:
     return step
 
 
-def variants_table(rows: List[VariantRow]) -> str:
-    """The rows as a Markdown table."""
+def variants_table(rows: List[VariantRow]) -> Table:
+    """The rows as a table."""
     columns = ["variant", ("training step, ms", ".0f"), ("inference, ms", ".1f"), ("inference fused, ms", ".1f")]
     lines = [(row.variant, "fails" if row.train is None else row.train, *row[2:]) for row in rows]
-    return Table([*columns, ("difference", ".0e")], lines).markdown()
+    return Table([*columns, ("difference", ".0e")], lines)

@@ -67,7 +67,7 @@ def _stay_blocked(block) -> None:
         block._unblock = (False, False)
 
 
-def variants_table(rows: List[VariantRow]) -> str:
-    """The rows as a Markdown table."""
+def variants_table(rows: List[VariantRow]) -> Table:
+    """The rows as a table."""
     columns = ["model", "variant", ("training step, ms", ".0f"), ("inference, ms", ".1f"), ("fused, ms", ".1f")]
-    return Table(columns, rows).markdown()
+    return Table(columns, rows)

@@ -69,8 +69,8 @@ def compare_optimizers(
     return [OptimizerRow(name, *found[:2], speedup(found.samples, nag)) for name, found in times.items()]
 
 
-def optimizers_table(rows: List[OptimizerRow]) -> str:
-    """The rows as a Markdown table."""
+def optimizers_table(rows: List[OptimizerRow]) -> Table:
+    """The rows as a table."""
     columns = ["optimizer", ("step, ms", ".1f"), ("median, ms", ".1f"), "times as fast as NAG"]
     lines = [(*row[:3], None if row.name == "nag" else str(row.over_nag)) for row in rows]
-    return Table(columns, lines).markdown()
+    return Table(columns, lines)

@@ -235,15 +235,15 @@ def _timed(cases: List[_Case], repeats: int, clock) -> List[RoutingRow]:
     return rows
 
 
-def routing_table(times: RoutingTimes) -> str:
-    """The rows as a Markdown table, then the comparisons that matter."""
+def routing_table(times: RoutingTimes) -> Tuple[Table, str]:
+    """The rows as a table, and the comparisons that matter as lines."""
     columns = ["runtime", "network", "images", ("minimum, ms", ".2f"), ("median, ms", ".2f"), ("MAdds, M", ".0f")]
     table = Table(columns, [(*row[:5], row.madds / 1e6) for row in times.rows])
     shares = ", ".join(f"width {width}: {number}" for width, number in times.histogram.items())
-    lines = [table.markdown(), "", f"decisions: {shares}"]
+    lines = [f"decisions: {shares}"]
     for runtime in dict.fromkeys(row.runtime for row in times.rows):
         lines += _comparisons(runtime, {row[1:3]: row for row in times.rows if row.runtime == runtime})
-    return "\n".join(lines)
+    return table, "\n".join(lines)
 
 
 def _comparisons(runtime: str, rows: Dict[Tuple[str, str], RoutingRow]) -> List[str]:

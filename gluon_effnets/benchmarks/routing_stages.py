@@ -103,14 +103,14 @@ def compare_staged_routing(
     return [RoutingRow(*key, *times[key][:2], madds[key], times[key].samples) for key in cases]
 
 
-def staged_routing_table(rows: List[RoutingRow]) -> str:
-    """The rows as a Markdown table, then what routing costs beside the static network of each path."""
+def staged_routing_table(rows: List[RoutingRow]) -> Tuple[Table, str]:
+    """The rows as a table, and as lines what routing costs beside the static network of each path."""
     columns = ["runtime", "network", "images", ("minimum, ms", ".2f"), ("median, ms", ".2f"), ("MAdds, M", ".0f")]
-    lines = [Table(columns, [(*row[:5], row.madds / 1e6) for row in rows]).markdown(), ""]
+    table, lines = Table(columns, [(*row[:5], row.madds / 1e6) for row in rows]), []
     by_name = {row[:2]: row for row in rows}
     for row in rows:
         if row.network.startswith("routed to "):
             name = row.network.replace("routed to", "static,")
             over = speedup(row.samples, by_name[row.runtime, name].samples).over(name)
             lines.append(f"{row.runtime}, {row.network}: {over}")
-    return "\n".join(lines)
+    return table, "\n".join(lines)

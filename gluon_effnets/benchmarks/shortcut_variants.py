@@ -89,8 +89,8 @@ def _remove_shortcut(block) -> None:
         block.has_residual = False
 
 
-def shortcuts_table(rows: List[ShortcutRow]) -> str:
-    """The rows as a Markdown table."""
+def shortcuts_table(rows: List[ShortcutRow]) -> Table:
+    """The rows as a table."""
     base = next(row for row in rows if (row.divisor, row.variant) == NONE)
     times = [column for kind in ("inference", "fused") for column in ((f"{kind}, ms", ".2f"), SHORTCUTS_ALONE)]
     lines = [
@@ -105,4 +105,4 @@ def shortcuts_table(rows: List[ShortcutRow]) -> str:
         )
         for row in rows
     ]
-    return Table(["identity divisor", "variant", *times, ("difference", ".0e")], lines).markdown()
+    return Table(["identity divisor", "variant", *times, ("difference", ".0e")], lines)

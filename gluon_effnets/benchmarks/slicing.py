@@ -105,8 +105,8 @@ def _index(block) -> None:
         block.__class__ = _Indexed
 
 
-def slicing_table(rows: List[SlicingRow]) -> str:
-    """The rows as a Markdown table."""
+def slicing_table(rows: List[SlicingRow]) -> Table:
+    """The rows as a table."""
     columns = [
         "variant",
         ("minimum, ms", ".2f"),
@@ -115,4 +115,4 @@ def slicing_table(rows: List[SlicingRow]) -> str:
         ("difference", ".0e"),
     ]
     lines = [(*row[:3], None if row.variant == "ideal" else str(row.over_ideal), row.difference) for row in rows]
-    return Table(columns, lines).markdown()
+    return Table(columns, lines)

@@ -30,7 +30,12 @@ _LEAST_SEEDS = 3
 
 
 class Finding(NamedTuple):
-    """What a check found: `measured` as it is written, and the verdict that follows from it."""
+    """What a check found: `measured` as it is written, and the verdict that follows from it.
+
+    Attributes:
+        measured: What was found, as it is written.
+        verdict: That follows from it.
+    """
 
     measured: str
     verdict: str

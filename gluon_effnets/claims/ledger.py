@@ -51,7 +51,15 @@ class Claim(NamedTuple):
 
 
 class Paper(NamedTuple):
-    """A paper and its claims. `sources`: what of it could be read; `checked`: when the values were found last."""
+    """A paper and its claims.
+
+    Attributes:
+        name: A word of `PAPERS`.
+        title: Title and arXiv number.
+        sources: What of it could be read.
+        checked: When the values were found last.
+        claims: In the order of the paper.
+    """
 
     name: str
     title: str
@@ -80,6 +88,9 @@ _FILE = record({"title": text(), "sources": text(), "checked": text(), "claims":
 
 def read_ledger(paper: Optional[str] = None) -> List[Paper]:
     """The ledger of one paper, or of all.
+
+    Args:
+        paper: A word of `PAPERS`; None: all.
 
     Raises:
         ValueError: There is no such paper, or its file is damaged.

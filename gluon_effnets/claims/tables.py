@@ -11,7 +11,11 @@ __all__ = ["claims_table", "score_table"]
 
 
 def claims_table(paper: Paper) -> Table:
-    """A line per claim: what is claimed and where, published beside measured, and the verdict with its note."""
+    """A line per claim: what is claimed and where, published beside measured, and the verdict with its note.
+
+    Args:
+        paper: With its claims.
+    """
     columns = ["claim", "place", "published", "measured here", "verdict", "note"]
     return Table(columns, [_cells(claim) for claim in paper.claims])
 
@@ -24,7 +28,11 @@ def _cells(claim: Claim) -> List[str]:
 
 
 def score_table(papers: Iterable[Paper]) -> Table:
-    """A line per paper: how many of its claims have which verdict."""
+    """A line per paper: how many of its claims have which verdict.
+
+    Args:
+        papers: With their claims.
+    """
     rows = []
     for paper in papers:
         verdicts = [claim.verdict for claim in paper.claims]

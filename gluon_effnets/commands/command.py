@@ -13,6 +13,7 @@ from typing import Callable, NamedTuple, NoReturn, Optional, Sequence, Tuple, Un
 from .. import __version__
 from ..files.mistakes import TRACE_VARIABLE, sentence
 from ..files.text import shown
+from .completion import SHELLS, complete, how_to_register
 from .reader import reader_left
 
 __all__ = ["Command", "Group", "Parser", "run_command"]
@@ -55,6 +56,14 @@ class _Formatter(logging.Formatter):
         return shown(super().format(record), 10_000)
 
 
+class _Completion(argparse.Action):
+    """Show how a shell completes commands, and exit, as --version does."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(how_to_register(str(values)))
+        parser.exit()
+
+
 class Group(NamedTuple):
     """Commands that are called by two words, of which `name` is the first one."""
 
@@ -73,7 +82,11 @@ def run_command(commands: Sequence[Union[Command, Group]], argv: Optional[Sequen
     warnings.filterwarnings("ignore", module=r"PIL\.")
     parser = Parser(prog="python -m gluon_effnets", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=__version__, help="Show the version and exit.")
+    parser.add_argument(
+        "--completion", choices=SHELLS, action=_Completion, help="Show what completes commands in a shell."
+    )
     _add_commands(parser, "COMMAND", commands)
+    complete(parser)
     try:
         args = parser.parse_args(argv)
         return args.run(args) or 0

@@ -8,11 +8,14 @@ import sys
 from typing import Dict, List, Sequence, Union
 
 from ..models import get_model
+from ..tables import Table
 from .command import Command
 from .options import clock, clock_option, network_options, read_options, table_format
 
 __all__ = ["COMMANDS"]
 
+# The documents show these tables as Markdown.
+MARKDOWN_FIRST = ("markdown", "text", "csv", "json")
 # What the comparisons say that always count processor time.
 _ONE_THREAD = "(processor time; set OMP_NUM_THREADS=1)"
 
@@ -31,6 +34,10 @@ def _repeats(parser: argparse.ArgumentParser, default: int, note: str = "") -> N
     parser.add_argument("--repeats", type=int, default=default, metavar="N", help=text)
 
 
+def _table_format(parser: argparse.ArgumentParser) -> None:
+    table_format(parser, MARKDOWN_FIRST, exact="csv and json have the table alone, with numbers that are not rounded")
+
+
 def _image_size(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-size", type=int, metavar="N", help="Side of the images (default: the model's own size)."
@@ -46,24 +53,25 @@ def _add_idle(parser: argparse.ArgumentParser) -> None:
         help="The model to compare with (default: mobilenet_v3_large).",
     )
     _repeats(parser, 10)
+    _table_format(parser)
 
 
 def _run_idle(args: argparse.Namespace) -> None:
     from ..benchmarks.idle_variants import compare_variants, variants_table
 
-    print(variants_table(compare_variants(args.name, args.baseline, args.repeats)))
+    _print(variants_table(compare_variants(args.name, args.baseline, args.repeats)), args)
 
 
 def _add_layout(parser: argparse.ArgumentParser) -> None:
     _name(parser, ["shufflenet_v1_g3_x1_0", "shufflenet_v1_g8_x1_0"])
     _repeats(parser, 5)
+    _table_format(parser)
 
 
 def _run_layout(args: argparse.Namespace) -> None:
     from ..benchmarks.memory_layouts import compare_layouts, variants_table
-    from ..timing import conditions, conditions_line
 
-    print(f"{variants_table(compare_layouts(args.names, args.repeats))}\n\n{conditions_line(conditions())}")
+    _print(variants_table(compare_layouts(args.names, args.repeats)), args, f"{args.repeats} repetitions in turn")
 
 
 def _add_shortcut(parser: argparse.ArgumentParser) -> None:
@@ -77,12 +85,13 @@ def _add_shortcut(parser: argparse.ArgumentParser) -> None:
         help="Identity divisors: 1/N of the channels are added (default: 1 2 3 6).",
     )
     _repeats(parser, 20)
+    _table_format(parser)
 
 
 def _run_shortcut(args: argparse.Namespace) -> None:
     from ..benchmarks.shortcut_variants import compare_shortcuts, shortcuts_table
 
-    print(shortcuts_table(compare_shortcuts(args.name, args.divisors, repeats=args.repeats)))
+    _print(shortcuts_table(compare_shortcuts(args.name, args.divisors, repeats=args.repeats)), args)
 
 
 def _add_shuffle(parser: argparse.ArgumentParser) -> None:
@@ -105,11 +114,7 @@ def _run_shuffle(args: argparse.Namespace) -> None:
     from ..benchmarks.shuffles import compare_shuffles, shuffles_table
 
     rows = compare_shuffles(tuple(args.networks), args.image_size or 224, args.repeats, clock(args))
-    table = shuffles_table(rows).written(args.format)
-    if args.format in ("csv", "json"):
-        print(table)
-    else:
-        _print_with_conditions(table, f"one image, {args.repeats} repetitions in turn")
+    _print(shuffles_table(rows), args, f"one image, {args.repeats} repetitions in turn")
 
 
 def _add_condense(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +132,7 @@ def _add_condense(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="Threads, with --torch-python (default: 1)."
     )
+    _table_format(parser)
 
 
 def _run_condense(args: argparse.Namespace) -> None:
@@ -138,7 +144,7 @@ def _run_condense(args: argparse.Namespace) -> None:
     from ..benchmarks.condensenet_variants import compare_variants, variants_table
 
     rows = [row for name in args.names for row in compare_variants(name, args.image_size, args.repeats, clock(args))]
-    _print_with_conditions(variants_table(rows), f"one image, {args.repeats} repetitions in turn")
+    _print(variants_table(rows), args, f"one image, {args.repeats} repetitions in turn")
 
 
 def _run_runtimes(args: argparse.Namespace) -> None:
@@ -151,8 +157,9 @@ def _run_runtimes(args: argparse.Namespace) -> None:
         found, versions = compare_runtimes(name, args.torch_python, clock=clock(args).__name__, **options)
         rows += found
     used = ", ".join(f"{name} {version}" for name, version in versions.items())
-    _print_with_conditions(
+    _print(
         runtimes_table(rows),
+        args,
         f"{args.batch} image(s), {args.threads} thread(s), {args.repeats} repetitions in turn, {used}",
     )
 
@@ -174,6 +181,7 @@ def _add_routing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--onnx", action="store_true", help="Time ONNX Runtime, too; routed also in one file.")
     clock_option(parser)
     network_options(parser)
+    _table_format(parser)
 
 
 def _run_routing(args: argparse.Namespace) -> None:
@@ -183,10 +191,10 @@ def _run_routing(args: argparse.Namespace) -> None:
     net = get_model(args.name, **read_options(args.option))
     how = (args.image_size, args.repeats, clock(args), args.form, args.batch, args.onnx)
     if getattr(net, "num_choices", 1) > 1:
-        table = staged_routing_table(compare_staged_routing(net, *how))
+        table, notes = staged_routing_table(compare_staged_routing(net, *how))
     else:
-        table = routing_table(compare_routing(net, *how))
-    _print_with_conditions(table, f"{args.repeats} repetitions in turn")
+        table, notes = routing_table(compare_routing(net, *how))
+    _print(table, args, f"{args.repeats} repetitions in turn", notes)
 
 
 def _add_slicing(parser: argparse.ArgumentParser) -> None:
@@ -194,24 +202,26 @@ def _add_slicing(parser: argparse.ArgumentParser) -> None:
     _image_size(parser)
     _repeats(parser, 20)
     clock_option(parser)
+    _table_format(parser)
 
 
 def _run_slicing(args: argparse.Namespace) -> None:
     from ..benchmarks.slicing import compare_slicing, slicing_table
 
     rows = compare_slicing(args.name, args.image_size, args.repeats, clock(args))
-    _print_with_conditions(slicing_table(rows), f"one image, {args.repeats} repetitions in turn")
+    _print(slicing_table(rows), args, f"one image, {args.repeats} repetitions in turn")
 
 
 def _add_optimizers(parser: argparse.ArgumentParser) -> None:
     _name(parser, "mobilenet_v3_large")
     _repeats(parser, 20)
+    _table_format(parser)
 
 
 def _run_optimizers(args: argparse.Namespace) -> None:
     from ..benchmarks.optimizers import compare_optimizers, optimizers_table
 
-    print(optimizers_table(compare_optimizers(args.name, args.repeats)))
+    _print(optimizers_table(compare_optimizers(args.name, args.repeats)), args)
 
 
 def _add_detectors(parser: argparse.ArgumentParser) -> None:
@@ -251,10 +261,15 @@ def _run_detectors(args: argparse.Namespace) -> None:
     print(detectors_table(result))
 
 
-def _print_with_conditions(table: str, how: str) -> None:
+def _print(table: Table, args: argparse.Namespace, how: str = "", notes: str = "") -> None:
+    """Print the table as --format says; CSV and JSON without the notes and conditions below it."""
     from ..timing import conditions, conditions_line
 
-    print(f"{table}\n\n{how}; {conditions_line(conditions())}")
+    print(table.written(args.format))
+    if args.format in ("markdown", "text"):
+        below = [notes] if notes else []
+        below += [f"{how}; {conditions_line(conditions())}"] if how else []
+        print("".join(f"\n{part}" for part in below), end="\n" if below else "")
 
 
 COMMANDS = (

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from ..tables import Table
+from .. import _resources
+from ..tables import Table, natural_order
 from .options import EXPORTED
 
 __all__ = ["detector_facts", "detector_rows", "detectors_table", "is_detector", "names_detector"]
@@ -25,7 +26,7 @@ def names_detector(word: str) -> bool:
     return describes_detector(word) if word.endswith(EXPORTED) else is_detector(word)
 
 
-def detectors_table(pattern: str, exact: bool) -> Table:
+def detectors_table(patterns: Sequence[str], exact: bool, has_recipe: bool = False) -> Table:
     """The detectors that match a wildcard, with their costs; `exact`: not in millions.
 
     Raises ValueError if there are none.
@@ -33,7 +34,14 @@ def detectors_table(pattern: str, exact: bool) -> Table:
     from ..detection import detector_info, list_detectors
 
     rows: List[Tuple[Any, ...]] = []
-    for name in fnmatch.filter(list_detectors(), pattern.lower()):
+    for pattern in patterns:
+        if not fnmatch.filter(list_detectors(), pattern.lower()):
+            raise ValueError(f"no detector matches {pattern!r}; python -m gluon_effnets list --detectors shows all")
+    for name in sorted(list_detectors(), key=natural_order):
+        if not any(fnmatch.fnmatch(name, pattern.lower()) for pattern in patterns):
+            continue
+        if has_recipe and not _resources.recipes(name):
+            continue
         info = detector_info(name)
         for row in info.computed or ({},):
             costs = [row.get(key) for key in ("params", "madds")]
@@ -41,7 +49,7 @@ def detectors_table(pattern: str, exact: bool) -> Table:
                 costs = [f"{cost / 1e6:.{digits}f} M" if cost else "" for cost, digits in zip(costs, (2, 1))]
             rows.append((name, row.get("classes", info.classes), *costs, row.get("anchors"), info.base))
     if not rows:
-        raise ValueError(f"no detector matches {pattern!r}; python -m gluon_effnets list --detectors shows all")
+        raise ValueError("none of these detectors has a recipe of its own; python -m gluon_effnets recipes lists all")
     params, madds = ("params", "madds") if exact else ("params", "MAdds")
     return Table(["detector", "classes", params, madds, "anchors", "base"], rows)
 

@@ -6,7 +6,9 @@ import argparse
 import json
 from typing import Iterator
 
+from ..tables import Table
 from .command import Command
+from .options import table_format
 
 __all__ = ["COMMAND"]
 
@@ -20,23 +22,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help="Look at what is installed alone; train and measure nothing."
     )
     parser.add_argument("--json", metavar="FILE", help="Write what was found as JSON.")
+    table_format(parser, exact="text is printed as things are found, others at the end")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what is found as it is found; return 1 if something is wrong."""
-    from ..doctor.finding import WRONG
+    from ..doctor.finding import WRONG, Finding
     from ..files.write import write_text
 
     found = []
     for finding in _findings(args):
+        found.append(finding)
+        if args.format != "text":
+            continue
         print(f"{finding.level:5}  {finding.subject}: {finding.found}", flush=True)
         if finding.cure:
             print(f"       cure: {finding.cure}", flush=True)
-        found.append(finding)
     if args.json:
         write_text(args.json, json.dumps([finding._asdict() for finding in found], indent=1) + "\n")
     number = sum(finding.level == WRONG for finding in found)
-    print(f"{number} thing(s) wrong" if number else "nothing is wrong")
+    if args.format == "text":
+        print(f"{number} thing(s) wrong" if number else "nothing is wrong")
+    else:
+        print(Table(Finding._fields, found).written(args.format))
     return int(number > 0)
 
 

@@ -6,7 +6,7 @@ import argparse
 from typing import List
 
 from .. import _resources, list_models, model_info
-from ..tables import Table
+from ..tables import Table, natural_order
 from .command import Command
 from .detectors import detectors_table
 from .options import table_format
@@ -16,8 +16,11 @@ __all__ = ["COMMAND"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `list`."""
-    parser.add_argument("pattern", nargs="?", default="*", help="A wildcard for the names, e.g. 'idle_*' (default: *).")
+    text = "Wildcards for the names, e.g. 'idle_*' '*_x0_5' (default: *)."
+    parser.add_argument("patterns", nargs="*", default=["*"], metavar="PATTERN", help=text)
     parser.add_argument("--family", help="List the models of this family only, e.g. idle.")
+    parser.add_argument("--pretrained", action="store_true", help="List the models that have published weights.")
+    parser.add_argument("--has-recipe", action="store_true", help="List those that have a recipe of their own.")
     parser.add_argument("--detectors", action="store_true", help="List the detectors, not the models they stand on.")
     table_format(parser)
 
@@ -26,19 +29,30 @@ def run(args: argparse.Namespace) -> None:
     """Print the models, or the detectors, that match."""
     exact = args.format in ("csv", "json")
     if args.detectors:
-        if args.family:
-            raise ValueError("--family is for models; detectors are listed by a wildcard of their names")
-        print(detectors_table(args.pattern, exact).written(args.format))
+        if args.family or args.pretrained:
+            raise ValueError("--family and --pretrained are for models; give wildcards of the detectors' names")
+        print(detectors_table(args.patterns, exact, args.has_recipe).written(args.format))
         return
-    names = list_models(args.pattern, family=args.family)
-    if not names:
-        raise ValueError(f"no model matches {args.pattern!r}; python -m gluon_effnets list shows all")
+    names = _models(args)
     if exact:
         print(_exact(names).written(args.format))
         return
     print(_readable(names).written(args.format))
     if any(_condensed(name) for name in names):
         print(("" if args.format == "text" else "\n") + "(in brackets: condensed, as it is deployed)")
+
+
+def _models(args: argparse.Namespace) -> List[str]:
+    for pattern in args.patterns:
+        if not list_models(pattern):
+            raise ValueError(f"no model matches {pattern!r}; python -m gluon_effnets list shows all")
+    filters = {"family": args.family, "has_recipe": args.has_recipe or None, "pretrained": args.pretrained or None}
+    names = list_models(args.patterns, **filters)
+    if not names:
+        asked = " ".join(f"--{key.replace('_', '-')}" for key, value in filters.items() if value)
+        of = "" if args.patterns == ["*"] else f" of {' '.join(map(repr, args.patterns))}"
+        raise ValueError(f"no model{of} is left by {asked}; python -m gluon_effnets list shows all")
+    return sorted(names, key=natural_order)
 
 
 def _readable(names: List[str]) -> Table:

@@ -6,7 +6,7 @@ import argparse
 
 from .. import _resources
 from ..files.regular import read_text
-from ..tables import Table
+from ..tables import Table, natural_order
 from .command import Command
 from .options import table_format
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """List the recipes, or print one."""
-    paths = sorted(_resources.folder("configs").glob("*.yaml"))
+    paths = sorted(_resources.folder("configs").glob("*.yaml"), key=lambda path: natural_order(path.name))
     if args.name is None:
         rows = [[path.name, read_text(path).split("\n", 1)[0].lstrip("# ")] for path in paths]
         print(Table(["recipe", "what it is"], rows).written(args.format))

@@ -63,29 +63,32 @@ def export(
     MXNet's files are run plain and with oneDNN's fused operators on this CPU; the JSON file names the faster variant,
     and `open_exported` uses it.
 
-    Parameters
-    ----------
-    prefix : <prefix>-symbol.json and <prefix>-0000.params, or <prefix>.onnx; <prefix>.json says what they are. The
-        graph takes `data` (N, in_channels, H, W), normalized as in training, and gives logits (N, num_classes), or of a
-        detector boxes (N, K, 4) in pixels of the input, scores (N, K) and classes (N, K), as the detector does.
-    image_size : H and W; None: that of the weights, or of the model. An ONNX file takes this size alone, MXNet's any
-        that the network takes.
-    align : the graph of `aligned(net, format=format)`; None: of condensed CondenseNets alone, which runs up to twice as
-        fast with MXNet and ONNX Runtime.
-    format : 'mxnet' or 'onnx' (opset 13; needs the packages onnx and onnxruntime).
-    batch : a fixed N, for ONNX alone; None: any.
-    raw_input : the graph takes pixels of 0..255 (float32, in the channel order of the weights), and normalizes itself.
-    names : of the classes, for the JSON file and the metadata of an ONNX file; None: `net.classes`.
-    fold : BN becomes part of the convolution before it, and what does not depend on images is computed. False: the
-        network's own graph, to train on or for `get_model(pretrained=...)`; for MXNet alone. A network that rounding
-        changes by more than is allowed keeps its own graph.
-    blocks : of ONNX files: runs of IdleBlocks in whole blocks of 16 channels, zeros in some, as ONNX Runtime is fastest
-        with. False: as they are, for runtimes that multiply with those zeros, such as TVM.
-    int8 : batches (N, in_channels, H, W) of normalized training images: files in 8 bits, calibrated with three quarters
-        of the images. With the rest they are compared; <prefix>.json says how often the classes are the same.
-    license : of the weights, for the JSON file and the metadata of an ONNX file; that of the weights' origin if it
-        is not given.
-    all_boxes : of detectors, for runtimes that cannot suppress: all boxes (N, P, 4) with scores (N, P, num_classes).
+    Args:
+        net: The trained network or detector.
+        prefix: <prefix>-symbol.json and <prefix>-0000.params, or <prefix>.onnx; <prefix>.json says what they are. The
+            graph takes `data` (N, in_channels, H, W), normalized as in training, and gives logits (N, num_classes), or
+            of a detector boxes (N, K, 4) in pixels of the input, scores (N, K) and classes (N, K), as the detector
+            does.
+        image_size: H and W; None: that of the weights, or of the model. An ONNX file takes this size alone, MXNet's any
+            that the network takes.
+        align: The graph of `aligned(net, format=format)`; None: of condensed CondenseNets alone, which runs up to twice
+            as fast with MXNet and ONNX Runtime.
+        format: 'mxnet' or 'onnx' (opset 13; needs the packages onnx and onnxruntime).
+        batch: A fixed N, for ONNX alone; None: any.
+        raw_input: The graph takes pixels of 0..255 (float32, in the channel order of the weights), and normalizes
+            itself.
+        names: Of the classes, for the JSON file and the metadata of an ONNX file; None: `net.classes`.
+        fold: BN becomes part of the convolution before it, and what does not depend on images is computed. False: the
+            network's own graph, to train on or for `get_model(pretrained=...)`; for MXNet alone. A network that
+            rounding changes by more than is allowed keeps its own graph.
+        blocks: Of ONNX files: runs of IdleBlocks in whole blocks of 16 channels, zeros in some, as ONNX Runtime is
+            fastest with. False: as they are, for runtimes that multiply with those zeros, such as TVM.
+        int8: Batches (N, in_channels, H, W) of normalized training images: files in 8 bits, calibrated with three
+            quarters of the images. With the rest they are compared; <prefix>.json says how often the classes are the
+            same.
+        license: Of the weights, for the JSON file and the metadata of an ONNX file; that of the weights' origin if it
+            is not given.
+        all_boxes: Of detectors, for runtimes that cannot suppress: all boxes (N, P, 4) with scores (N, P, num_classes).
 
     Raises ValueError for what cannot be exported so, ExportError if a logit is not finite, or differs from that of
     the network in float64 by more than 2e-5 of the logits' standard deviation (where float32 alone does more to the
@@ -115,10 +118,10 @@ def export_subnet(
 ) -> Exported:
     """Write `net.subnet(which)` as `export` does: a network that holds nothing but that width, BN folded in.
 
-    Parameters
-    ----------
-    which : an index, 'largest', or a path, as `net.subnet` takes it.
-    prefix, image_size, align, format, int8, options : as of `export`.
+    Args:
+        net: The trained slimmable network.
+        which: An index, 'largest', or a path, as `net.subnet` takes it.
+        prefix, image_size, align, format, int8, options: As of `export`.
 
     Raises ValueError for a width that the network does not have, ExportError and ValueError as `export` does.
 
@@ -144,13 +147,14 @@ def export_routed(
     A network with a gate in every stage is routed from stage to stage, in a single ONNX file alone. Returns the path of
     the JSON file, which `load_routed` takes.
 
-    Parameters
-    ----------
-    prefix : files are <prefix>-head-symbol.json, <prefix>-head-0000.params, the same for -width<i>, and <prefix>.json.
-    image_size : for the comparison and the multiply-adds; None: that of the weights, or of the model. ONNX files take
-        no other.
-    format : 'mxnet', or 'onnx' for <prefix>-head.onnx and <prefix>-width<i>.onnx, which take any number of images.
-    single_file : <prefix>.onnx holds all graphs, and takes one image at a time. For 'onnx' alone.
+    Args:
+        net: The trained network or detector, with a gate.
+        prefix: Files are <prefix>-head-symbol.json, <prefix>-head-0000.params, the same for -width<i>, and
+            <prefix>.json.
+        image_size: For the comparison and the multiply-adds; None: that of the weights, or of the model. ONNX files
+            take no other.
+        format: 'mxnet', or 'onnx' for <prefix>-head.onnx and <prefix>-width<i>.onnx, which take any number of images.
+        single_file: <prefix>.onnx holds all graphs, and takes one image at a time. For 'onnx' alone.
 
     Raises ValueError for a network without a gate, with several and without `single_file`, and for an unknown format,
     ExportError if logits differ as `export` does not allow, or decisions at all. Then the folder is as it was.

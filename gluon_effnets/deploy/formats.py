@@ -261,11 +261,10 @@ def find_format(name: str, int8: bool = False) -> Format:
 class _Opened:
     """An exported network in its own runtime; `description` says what the images need.
 
-    Parameters
-    ----------
-    description : of files without routes.
-    folder : where the files are.
-    trust : as of `open_exported`.
+    Args:
+        description: Of files without routes.
+        folder: Where the files are.
+        trust: As of `open_exported`.
 
     Raises what `open_exported` raises.
     """
@@ -325,10 +324,9 @@ class ExportedDetector(_Opened):
     def detect(self, images: np.ndarray, sizes) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return detections in pixels of the original images, their boxes cut to these, as `Detector.detect` does.
 
-        Parameters
-        ----------
-        images : (n, channels, side, side).
-        sizes : height and width of the originals, (n, 2) or (2,) for all of them, in pixels.
+        Args:
+            images: (n, channels, side, side).
+            sizes: Height and width of the originals, (n, 2) or (2,) for all of them, in pixels.
         """
         boxes, scores, classes = self(images)
         return on_original(boxes, scores, sizes, self.description.image_size), scores, classes
@@ -337,11 +335,10 @@ class ExportedDetector(_Opened):
 def open_exported(path, trust: bool = False) -> Any:
     """Load what a JSON file of `export`, or of the command `tvm`, describes: an `ExportedNet`, or `ExportedDetector`.
 
-    Parameters
-    ----------
-    path : <prefix>.json; the files that it names lie beside it.
-    trust : whether what runs code may be loaded, since you made it, or trust who did: a library of TVM, and a graph for
-        MXNet with operators that no network of this package has.
+    Args:
+        path: <prefix>.json; the files that it names lie beside it.
+        trust: Whether what runs code may be loaded, since you made it, or trust who did: a library of TVM, and a graph
+            for MXNet with operators that no network of this package has.
 
     Raises FileNotFoundError or ValueError if a file is missing, cut short, something else or for another processor,
     or a library that is not trusted, ImportError if the runtime of its format is missing.

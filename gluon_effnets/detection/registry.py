@@ -113,12 +113,20 @@ def list_detectors() -> List[str]:
 
 
 def is_detector(name: str) -> bool:
-    """Whether a name is a detector's; hidden ones count."""
+    """Whether a name is a detector's; hidden ones count.
+
+    Args:
+        name: Any text.
+    """
     return name.lower() in _entries
 
 
 def detector_info(name: str) -> DetectorInfo:
-    """Return what is known about a detector without building it. Raises ValueError for an unknown name."""
+    """Return what is known about a detector without building it. Raises ValueError for an unknown name.
+
+    Args:
+        name: As in `list_detectors()`.
+    """
     rows = results("computed_detectors").get(_known(name), [])
     return dataclasses.replace(_entries[_known(name)].info, computed=tuple(rows))
 

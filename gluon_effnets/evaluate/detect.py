@@ -70,6 +70,7 @@ class ImageDetector(OfImages[_Input, ImageDetections]):
     as EXIF's orientation says.
 
     Args:
+        num_classes: Without the background.
         detect: Images (n, C, side, side) and their sizes (n, 2) -> boxes, scores and classes of `Detector.detect`.
         card: With a complete preprocessing.
         where: What the detector comes from, for messages.

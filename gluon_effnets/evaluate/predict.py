@@ -34,10 +34,9 @@ Answer = TypeVar("Answer")
 class OfImages(Generic[Input, Answer]):
     """What a network says of image files; a subclass makes its input of an image, and its answers of inputs.
 
-    Parameters
-    ----------
-    card : the network's, with a complete preprocessing.
-    where : the file that the network comes from.
+    Args:
+        card: The network's, with a complete preprocessing.
+        where: The file that the network comes from.
     """
 
     def __init__(self, card: Card, where: Union[str, Path]):
@@ -109,11 +108,10 @@ class _ImageClassifier(OfImages[np.ndarray, np.ndarray]):
 
     C is 3, or 1 for a network of grey images.
 
-    Parameters
-    ----------
-    card : the network's, with a complete preprocessing.
-    image_size : side of the input in place of the card's; None: that.
-    where : the file that the network comes from.
+    Args:
+        card: The network's, with a complete preprocessing.
+        image_size: Side of the input in place of the card's; None: that.
+        where: The file that the network comes from.
     """
 
     num_classes: int

@@ -116,6 +116,9 @@ def _folder() -> Path:
 def read_experiment(name: str) -> Experiment:
     """Read an experiment by its name, or by the path of its file.
 
+    Args:
+        name: Of a file in configs/experiments, or a path.
+
     Raises:
         ValueError: There is none of this name, or its file is damaged.
     """

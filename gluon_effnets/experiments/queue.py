@@ -25,7 +25,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Job(NamedTuple):
-    """One run: a network of the experiment with a seed, in a folder of its own."""
+    """One run: a network of the experiment with a seed, in a folder of its own.
+
+    Attributes:
+        comparison: The network.
+        seed: Of the run.
+        folder: Of the run.
+    """
 
     comparison: Comparison
     seed: int
@@ -43,7 +49,12 @@ class Job(NamedTuple):
 
 
 def jobs_of(experiment: Experiment, out: Path) -> List[Job]:
-    """All runs of an experiment: every network with the first seed, then with the next."""
+    """All runs of an experiment: every network with the first seed, then with the next.
+
+    Args:
+        experiment: What is compared.
+        out: Folder of all runs.
+    """
     return [
         Job(comparison, seed, out / experiment.name / f"{_word(comparison.name)}.{seed}")
         for seed in experiment.seeds

@@ -11,7 +11,12 @@ __all__ = ["Deployment", "ModelInfo", "TorchCounterpart"]
 
 
 class Deployment(NamedTuple):
-    """How a network is deployed, beside its conversion: one width of a slimmable one, channels aligned to blocks."""
+    """How a network is deployed, beside its conversion: one width of a slimmable one, channels aligned to blocks.
+
+    Attributes:
+        width: Index of the width of a slimmable network; None: the whole network.
+        aligned: Whether its channels are aligned to blocks.
+    """
 
     width: Optional[int] = None
     aligned: bool = False

@@ -10,12 +10,11 @@ import logging
 import math
 import os
 from pathlib import Path, PurePath
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Literal, Mapping, Optional, Sequence, Tuple, Union, overload
 
 import mxnet as mx
 
 from .. import _foreign, _resources
-from .._gluoncv import import_gluoncv
 from ..files.mistakes import as_mistakes
 from ..files.schema import check_type
 from ..files.text import shortened, shown
@@ -23,8 +22,10 @@ from ..runtime.files import named
 from . import params
 from .adapted import adapt_stored
 from .base import ClassificationNet
+from .features import FeatureNet
 from .info import Deployment, ModelInfo, TorchCounterpart
 from .option_bounds import check_options
+from .taps import Tap
 
 __all__ = [
     "described_info",
@@ -35,7 +36,6 @@ __all__ = [
     "load_stored",
     "model_info",
     "register_model",
-    "register_with_gluoncv",
     "small_model",
     "stored_weights",
 ]
@@ -167,6 +167,26 @@ def _foreign_entry(name: str) -> _Entry:
     return _Entry(checked, ModelInfo(name, build.__module__, summary, paper=""), hidden=True)
 
 
+@overload
+def get_model(
+    name: str,
+    pretrained: Any = ...,
+    classes: Optional[int] = ...,
+    ctx: Any = ...,
+    root: Optional[str] = ...,
+    *,
+    features_only: Literal[True],
+    **kwargs: Any,
+) -> FeatureNet: ...
+@overload
+def get_model(
+    name: str,
+    pretrained: Any = ...,
+    classes: Optional[int] = ...,
+    ctx: Any = ...,
+    root: Optional[str] = ...,
+    **kwargs: Any,
+) -> ClassificationNet: ...
 def get_model(
     name: str,
     pretrained=False,
@@ -175,8 +195,10 @@ def get_model(
     root: Optional[str] = None,
     *,
     weights: Union[str, PurePath, None] = None,
+    features_only: bool = False,
+    out_indices: Optional[Sequence[Tap]] = None,
     **kwargs,
-) -> ClassificationNet:
+) -> Any:
     """Build a network by name.
 
     Args:
@@ -192,13 +214,19 @@ def get_model(
         root: Folder of the files for `pretrained=True`; None: `models` in the folder that the variable MXNET_HOME
             names, by default ~/.mxnet.
         weights: A path, in place of `pretrained`.
-        kwargs: Options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`. With
+        features_only: Return a FeatureNet, which gives maps in place of logits.
+        out_indices: Its maps: stages from 0 or -1, or any taps of `ClassificationNet.extract`. None: all stages.
+        kwargs: Options of the network, for example `in_channels`, `dropout`, `bn_epsilon`, `stem_stride`;
+            `output_stride` (8, 16 or 32) drops the strides beyond and dilates the kernels behind them. With
             `pretrained`, another `in_channels` than that of the file adapts the first convolution (summed for one
             channel, else repeated and scaled to the same sum) and the preprocessing; another `stem_stride` is taken.
             The log tells both.
 
+    Returns:
+        A ClassificationNet, or with `features_only` a FeatureNet.
+
     Raises:
-        ValueError: For an unknown name, or weights of another network.
+        ValueError: For an unknown name, weights of another network, or a map that it does not have.
         TypeError: For an unknown option.
         FileNotFoundError: If `pretrained` finds no file; the text says what can be had, and how.
 
@@ -211,11 +239,15 @@ def get_model(
     check_type("weights", weights, str, PurePath, type(None), words="a path or None")
     if pretrained and weights:
         raise ValueError(f"{name}: pretrained and weights name two files; give one of them")
+    if out_indices is not None and not features_only:
+        raise ValueError(f"{name}: out_indices goes with features_only=True")
     pretrained = weights or pretrained
-    if not pretrained:
-        return _build(name, _entries[name].info.classes if classes is None else classes, kwargs)
-    path = _weights_path(name, pretrained, root)
-    return load_stored(name, params.read(path), path, classes, ctx, **kwargs)
+    if pretrained:
+        path = _weights_path(name, pretrained, root)
+        net = load_stored(name, params.read(path), path, classes, ctx, **kwargs)
+    else:
+        net = _build(name, _entries[name].info.classes if classes is None else classes, kwargs)
+    return FeatureNet(net, out_indices) if features_only else net
 
 
 def load_stored(
@@ -230,7 +262,7 @@ def load_stored(
     if name not in _entries:
         raise ValueError(f"{path} is of the model {shortened(name)}, which is not known here")
     stored_options = {key: value for key, value in stored.identity.items() if key != "model"}
-    held = params.classifier_in(stored)
+    held, stride = params.classifier_in(stored), kwargs.pop("output_stride", None)
     num_classes = held.num_classes if held else classes or _entries[name].info.classes
     net = _build(name, num_classes, {**stored_options, **kwargs})
     if held and held.has_bias and net.output.bias is None:
@@ -238,6 +270,8 @@ def load_stored(
         net.classifier_bias = True
         net.reset_class(num_classes)
     params.assign(net, adapt_stored(net, stored, path, kwargs), path, ctx=ctx)
+    if stride is not None:
+        net.set_output_stride(stride)
     if classes is not None and classes != net.num_classes:
         log.warning("%s has %d classes: the classifier is new, for %d", path, net.num_classes, classes)
         net.reset_class(classes)
@@ -265,6 +299,7 @@ _MOST_PARAMETERS = 1 << 29
 def _build(name: str, classes: int, options: Dict[str, Any]) -> ClassificationNet:
     entry = _entries[name]
     check_options(name, classes, options)
+    stride, options = options.get("output_stride"), {k: v for k, v in options.items() if k != "output_stride"}
     try:
         with as_mistakes(f"{name} cannot be built with {shortened({'classes': classes, **options}, 40)}"):
             net = entry.build(classes=classes, **options)
@@ -279,6 +314,8 @@ def _build(name: str, classes: int, options: Dict[str, Any]) -> ClassificationNe
         raise ValueError(f"{name} would have {size:,} parameters; at most {_MOST_PARAMETERS:,} fit into a file")
     net.info = entry.info
     net.options = {k: v for k, v in options.items() if k not in _TRAINING_OPTIONS}
+    if stride is not None:
+        net.set_output_stride(stride)
     return net
 
 
@@ -313,36 +350,52 @@ def stored_weights(name: str, root: Optional[str] = None) -> Path:
 
 
 def list_models(
-    pattern: str = "*", *, family: Optional[str] = None, has_recipe: Optional[bool] = None, exclude: str = ""
+    pattern: Union[str, Sequence[str]] = "*",
+    *,
+    family: Optional[str] = None,
+    has_recipe: Optional[bool] = None,
+    exclude: Union[str, Sequence[str]] = (),
+    pretrained: Optional[bool] = None,
 ) -> List[str]:
     """List the names of the registered models that match a wildcard.
 
     Args:
-        pattern: With `*` and `?`, in any case.
+        pattern: With `*` and `?`, in any case; or several, of which one must match.
         family: Only models of this family.
         has_recipe: Only models with (True) or without (False) a recipe in configs/.
-        exclude: A wildcard of names to leave out.
+        exclude: A wildcard of names to leave out, or several.
+        pretrained: Only models with (True) or without (False) published weights, as `weights` lists them.
 
     Returns:
         The names, sorted.
 
     Example:
-        >>> list_models("mobilenet_v3_*")
-        ['mobilenet_v3_large', 'mobilenet_v3_small']
+        >>> list_models(["mobilenet_v3_*", "efficientnet_b?"])
+        ['efficientnet_b0', 'mobilenet_v3_large', 'mobilenet_v3_small']
     """
-    check_type("pattern", pattern, str, words="a wildcard")
+    wanted, unwanted = _wildcards("pattern", pattern), _wildcards("exclude", exclude)
     check_type("family", family, str, type(None), words="a name of families() or None")
     check_type("has_recipe", has_recipe, bool, type(None), words="True, False or None")
-    check_type("exclude", exclude, str, words="a wildcard")
+    check_type("pretrained", pretrained, bool, type(None), words="True, False or None")
+    published = {row["model"] for row in _resources.results("weights").get("weights", ())}
     return [
         name
         for name, entry in sorted(_entries.items())
         if not entry.hidden
-        and fnmatch.fnmatch(name, pattern.lower())
-        and not (exclude and fnmatch.fnmatch(name, exclude.lower()))
+        and any(fnmatch.fnmatch(name, one) for one in wanted)
+        and not any(fnmatch.fnmatch(name, one) for one in unwanted)
         and family in (None, entry.info.family)
         and has_recipe in (None, bool(_resources.recipes(name)))
+        and pretrained in (None, name in published)
     ]
+
+
+def _wildcards(argument: str, given: Union[str, Sequence[str]]) -> List[str]:
+    check_type(argument, given, str, list, tuple, words="a wildcard or a list of them")
+    several = [given] if isinstance(given, str) else given
+    for one in several:
+        check_type(argument, one, str, words="a wildcard or a list of them")
+    return [one.lower() for one in several if one]
 
 
 def families() -> List[str]:
@@ -416,14 +469,3 @@ def _facts(name: str) -> ModelInfo:
         published=published,
         recipes=tuple(path.name for path in _resources.recipes(name)),
     )
-
-
-def register_with_gluoncv() -> List[str]:
-    """Make all models known to `gluoncv.model_zoo.get_model`, so that GluonCV's scripts can use them.
-
-    Returns the registered names. None of them is a name of GluonCV's own; our aliases, which are, stay GluonCV's.
-    """
-    model_zoo = import_gluoncv("model_zoo.model_zoo")
-    models = {name: functools.partial(get_model, name) for name in list_models()}
-    model_zoo._models.update(models)
-    return list(models)

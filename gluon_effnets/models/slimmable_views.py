@@ -27,7 +27,12 @@ def build_cache_of_part(build: Callable, *args) -> None:
 
 
 class SubNet(ClassificationNet):
-    """A sub-network of a SlimmableNet. Its Parameters, file and class count are those of the whole network."""
+    """A sub-network of a SlimmableNet. Its Parameters, file and class count are those of the whole network.
+
+    Args:
+        whole: The slimmable network.
+        path: Index of a width for each choice.
+    """
 
     def __init__(self, whole: PlannedNet, path: Tuple[int, ...]):
         super().__init__(whole.num_classes, whole.in_channels)

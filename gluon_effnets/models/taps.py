@@ -102,6 +102,10 @@ def set_output_stride(net: Any, stride: int) -> None:
     """See `ClassificationNet.set_output_stride`."""
     if stride not in OUTPUT_STRIDES:
         raise ValueError(f"the output stride is {stride}; choose one of {', '.join(map(str, OUTPUT_STRIDES))}")
+    if net.output_stride not in (None, stride):
+        raise ValueError(
+            f"the output stride of {_name(net)} is {net.output_stride} already; build the network anew for {stride}"
+        )
     if any(info.stride > stride and info.stride & (info.stride - 1) for info in net.stage_info):
         raise ValueError(f"{_name(net)} has strides that are no powers of 2")
     beyond = [number for number, info in enumerate(net.stage_info) if info.stride > stride]

@@ -29,7 +29,12 @@ _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9}
 
 
 def paper_tables(paper: str, number: Optional[int] = None) -> Tuple[PaperTable, ...]:
-    """All tables of a paper, or the one with a number. Raises ValueError for an unknown paper or number."""
+    """All tables of a paper, or the one with a number. Raises ValueError for an unknown paper or number.
+
+    Args:
+        paper: A key of `PAPERS`.
+        number: Of one table; None: all.
+    """
     if paper not in PAPERS:
         raise ValueError(f"no tables of {paper!r}; there are tables of {', '.join(PAPERS)}")
     tables = tuple(table for table in PAPERS[paper] if number in (None, table.number))
@@ -45,6 +50,9 @@ def computed_table(table: PaperTable) -> Table:
     Networks that are condensed after training are counted condensed. The column behind the MAdds names the rules by
     which the count rounds to the published one; then come the accuracies of runs of ours and the time of an image.
     Cells without a number, as of networks that are not in the package, are empty.
+
+    Args:
+        table: One of `paper_tables`.
     """
     quoted = ["published params" if what == "parameters" else what for what in table.quoted]
     columns = ("network", "model", "stages", "params", *quoted, "published MAdds", *table.rules, "counted by")

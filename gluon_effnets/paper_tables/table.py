@@ -14,6 +14,13 @@ class Row(NamedTuple):
     results/published.json. `remark` stands in brackets behind the source there, and tells equal networks apart.
     `subnet` is a width of a slimmable network, `divisor` an identity divisor of MobileNeXt: 'top-1 of subnet(3)' and
     'top-1 with identity_divisor=2' are what is then looked up.
+
+    Attributes:
+        label: As the paper calls it.
+        name: Registered name, or empty.
+        remark: Behind the source in results/published.json.
+        subnet: Index of a width of a slimmable network.
+        divisor: Identity divisor of MobileNeXt.
     """
 
     label: str
@@ -36,6 +43,17 @@ class PaperTable(NamedTuple):
     `quoted` is what is only quoted from results/published.json. Numbers come from there by their source, which is
     '<paper>, table <number>' unless `sources` are given; `place` is then where the table stands, and `number` its place
     among the tables of the paper here. `rules` are the counting rules of its columns.
+
+    Attributes:
+        paper: Its arXiv number.
+        number: Of the table.
+        title: What it shows.
+        rows: Its networks.
+        quoted: What is only quoted from results/published.json.
+        note: What has to be known to read it.
+        rules: Counting rules of its columns.
+        place: Where it stands, if it has no number there.
+        sources: Of its numbers in results/published.json; empty: '<paper>, table <number>'.
     """
 
     paper: str

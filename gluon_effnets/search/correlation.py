@@ -13,6 +13,9 @@ __all__ = ["partial_rank_correlation", "rank_correlation"]
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> Optional[float]:
     """Spearman's correlation: of the ranks, ties with their mean rank. None where one side is constant.
 
+    Args:
+        one, other: Numbers of the same things.
+
     Example:
         >>> rank_correlation([1, 2, 3, 4], [10, 20, 40, 30])
         0.8
@@ -29,6 +32,10 @@ def partial_rank_correlation(one: Sequence[float], other: Sequence[float], given
     """Spearman's correlation of two lists with the ranks of a third held fixed; None where that decides one of them.
 
     What a score says beyond `given`: with MAdds there, its correlation at equal multiply-adds.
+
+    Args:
+        one, other: Numbers of the same things.
+        given: What is held fixed, of the same things.
     """
     both, first, second = rank_correlation(one, other), rank_correlation(one, given), rank_correlation(other, given)
     if both is None or first is None or second is None:

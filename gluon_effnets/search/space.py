@@ -14,7 +14,12 @@ Choice = Tuple[Any, ...]
 
 
 class Cost(NamedTuple):
-    """Parameters, and multiply-adds for one image."""
+    """Parameters, and multiply-adds for one image.
+
+    Attributes:
+        params: Number of trained values.
+        madds: Multiply-adds for one image.
+    """
 
     params: int
     madds: int

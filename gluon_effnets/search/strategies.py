@@ -20,6 +20,10 @@ _PATIENCE = 1000  # draws per network that a generation lacks
 def enumerate_all(space: Space, fits: Fits) -> List[Choice]:
     """Return all choices that fit.
 
+    Args:
+        space: The space.
+        fits: Whether a choice may be taken.
+
     Raises:
         ValueError: None does.
     """
@@ -32,6 +36,14 @@ def enumerate_all(space: Space, fits: Fits) -> List[Choice]:
 @dataclasses.dataclass(frozen=True)
 class Evolution:
     """Numbers of an evolution; those of SPOS's code by default.
+
+    Attributes:
+        generations: Number of generations.
+        population: Choices in a generation.
+        parents: The best, which make the next generation.
+        crossovers, mutations: Children of either kind.
+        probability: Of a changed place in a mutation.
+        seed: Of the draws.
 
     Source: Single Path One-Shot (arXiv 1904.00420), src/Search/search.py of its repository.
     """

@@ -68,7 +68,13 @@ class Hooks(Sequence[Hook]):
 
 
 class Built(NamedTuple):
-    """A run that can begin: the arguments of `loop.train`."""
+    """A run that can begin: the arguments of `loop.train`.
+
+    Attributes:
+        state: What loop, task and hooks share.
+        task: What one step computes.
+        hooks: In their order; the last one writes checkpoints.
+    """
 
     state: TrainState
     task: Task
@@ -282,6 +288,11 @@ def resume(state: TrainState, hooks: Sequence[Hook], recipe: Recipe) -> None:
 
 
 def say(state: TrainState, text: str) -> None:
-    """Print a line, on worker 0 alone."""
+    """Print a line, on worker 0 alone.
+
+    Args:
+        state: Of the run.
+        text: The line.
+    """
     if state.workers.is_writer:
         print(text, flush=True)

@@ -47,6 +47,15 @@ class OptimizerSettings:
     `decay_all: false` leaves biases and the gamma and beta of normalization layers without weight decay.
     `options` go to the optimizer (momentum, beta1, warmup_strategy, ...).
     `lr_factors` are factors of the rate for parts of the network, {pattern: factor} (train/parts.py).
+
+    Attributes:
+        name: Of the optimizer.
+        lr: Learning rate at `lr_for_batch`.
+        lr_for_batch: Global batch to which `lr` belongs, or None.
+        weight_decay: Factor of the weights in their gradient.
+        decay_all: Whether biases, gamma and beta have weight decay, too.
+        lr_factors: {pattern of parameters: factor of the rate}.
+        options: Of the optimizer.
     """
 
     name: str = "nag"
@@ -60,11 +69,21 @@ class OptimizerSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleSettings:
-    """Learning rate over the run, per update: a linear warm-up from `warmup_from` * lr, then one of
+    """Learning rate over the run, per update: a linear warm-up from `warmup_from` * lr, then a schedule.
 
-    cosine, linear or poly (of this `power`; to `final` * lr, where it stays for the last `cooldown`), step (times
-    `factor` at each of `steps`), exponential (times `factor` every `every`, at once or, without `staircase`, little by
-    little), constant, or 'module:function' with `options` (train/schedules.py).
+    One of cosine, linear or poly (of this `power`; to `final` * lr, where it stays for the last `cooldown`), step
+    (times `factor` at each of `steps`), exponential (times `factor` every `every`, at once or, without `staircase`,
+    little by little), constant, or 'module:function' with `options` (train/schedules.py).
+
+    Attributes:
+        name: Of the schedule.
+        warmup, cooldown, every: Durations.
+        warmup_from, final: Shares of the rate.
+        power: Of poly.
+        steps: Durations from the begin of the run.
+        factor: Of step and exponential.
+        staircase: Whether exponential falls at once.
+        options: Of a schedule from elsewhere.
     """
 
     name: str = "cosine"
@@ -86,6 +105,10 @@ class DistributedSettings:
 
     A worker without progress for `timeout_s` seconds ends the job; 0 is no limit. As long as its process computes,
     reads or writes, it makes progress; within an update, for ten times as long at most.
+
+    Attributes:
+        compression: 'none' or 'fp16'.
+        timeout_s: Seconds; 0: no limit.
     """
 
     compression: str = "none"
@@ -110,6 +133,26 @@ class Recipe:
     `report_page` says whether the run ends with a page about it.
     `stages` make it several runs, each with the weights of the one before: the same run with the keys that a stage has
     in place of those of the recipe. Of `data` only the given settings are replaced. `split` gives these runs.
+
+    Attributes:
+        model, model_options: The network, and options of its constructor.
+        pretrained: Weights to begin with, or None.
+        freeze: Parts that stay as they are.
+        task, task_options: What one step computes.
+        data: DataSettings.
+        duration: Of the run.
+        accumulate: Batches of an update.
+        precision: 'float32', 'float16' or 'bfloat16'.
+        max_skipped_updates: In a row; 0: never the end.
+        optimizer: OptimizerSettings.
+        schedule: ScheduleSettings.
+        hooks: {name: options}.
+        evaluate_every, checkpoint_every: Durations.
+        export_weights: Which weights are exported, or None.
+        report_page: Whether the run ends with a page about it.
+        distributed: DistributedSettings.
+        seed: Of all that is random.
+        stages: Keys of several runs.
     """
 
     model: str = UNSET
@@ -220,7 +263,11 @@ def find_recipe(model: Optional[str], kind: Optional[str] = None) -> Path:
 
 
 def recipe_path(named) -> Path:
-    """Return the path of a recipe: the named file, or the one of that name that comes with the package."""
+    """Return the path of a recipe: the named file, or the one of that name that comes with the package.
+
+    Args:
+        named: A path, or the name of a file in configs/.
+    """
     path = Path(named)
     shipped = _resources.folder("configs") / path.name
     return shipped if not path.exists() and shipped.is_file() else path
@@ -389,7 +436,11 @@ def _type_name(kind) -> str:
 
 
 def differences(old: dict, new: dict) -> List[str]:
-    """Lines 'key: old -> new' for all keys in which two recipes (as_dict) differ."""
+    """Lines 'key: old -> new' for all keys in which two recipes (as_dict) differ.
+
+    Args:
+        old, new: What `as_dict` gives.
+    """
     before, after = dict(_leaves(old)), dict(_leaves(new))
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"

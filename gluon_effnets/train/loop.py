@@ -73,7 +73,12 @@ def train(state: TrainState, task: Task, hooks: Sequence[Hook]) -> None:
 
 
 def run_evaluation(state: TrainState, task: Task) -> Dict[str, float]:
-    """One pass over the evaluation images by the rules of a task; all workers make it together."""
+    """One pass over the evaluation images by the rules of a task; all workers make it together.
+
+    Args:
+        state: Of the run.
+        task: Whose scores they are.
+    """
     task.begin_evaluation(state)
     score, finish = (functools.partial(part, state) for part in (task.evaluate, task.finish_evaluation))
     boundaries = EvaluationBoundaries(state.stage.updates_before + state.update, state.evaluations)

@@ -21,6 +21,11 @@ class Span(NamedTuple):
     """Where in a run a decay moves: it begins at update number `first` and is complete at number `last`.
 
     Updates are numbered from 1 over the whole run of `total_updates`.
+
+    Attributes:
+        first, last: Updates at which a decay begins and is complete.
+        updates_per_epoch: Number of updates.
+        total_updates: Of the run.
     """
 
     first: int

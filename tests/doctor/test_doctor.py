@@ -198,3 +198,5 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert printed.rstrip().endswith("1 thing(s) wrong")
     rows = json.loads((tmp_path / "found.json").read_text())
     assert {"subject", "level", "found", "cure"} == set(rows[0]) and rows[0]["subject"] == "Python"
+    assert main(["doctor", "--quick", "--format", "json"]) == 1
+    assert [row["subject"] for row in json.loads(capsys.readouterr().out)] == [row["subject"] for row in rows]

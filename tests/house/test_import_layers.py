@@ -53,6 +53,9 @@ OPTIONAL = {
     "torch",
     "safetensors",
     "tensorboardX",
+    "mlflow",
+    "wandb",
+    "argcomplete",
     "gluoncv",
 }
 

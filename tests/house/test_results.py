@@ -39,9 +39,10 @@ def test_a_superseded_number_has_a_successor():
         assert any(row["value"] != old["value"] and "superseded" not in row for row in others), old
 
 
-def test_the_demonstration_in_the_readme_is_one_of_the_runs_and_their_range():
+@pytest.mark.parametrize("page", ["README.md", "docs/quick_start.md"])
+def test_the_demonstration_is_one_of_the_runs_and_their_range(page):
     runs = {row["seed"]: row["top1"] for row in rows("trained") if row["data"].startswith("digits")}
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / page).read_text()
     assert len(runs) >= 3
     assert f"top-1              {runs[0]:.2f}% of 359 held-out images" in text
     assert f"{min(runs.values()):.2f} to {max(runs.values()):.2f} %, with {len(runs)} seeds" in text

@@ -161,6 +161,9 @@ def test_wheel_metadata(metadata):
         "tflite",
         "weights",
         "tensorboard",
+        "mlflow",
+        "wandb",
+        "completion",
         "dev",
     }
     assert set(metadata.get_all("Provides-Extra")) == extras

@@ -44,6 +44,16 @@ def test_links_of_the_reference_lead_somewhere():
     assert links and not [link for path, link in links if not (path.parent / link).exists()]
 
 
+def test_the_gallery_has_all_pictures_of_results_and_a_command_above_each():
+    text = (DOCS / "gallery.md").read_text()
+    shown = re.findall(r"\]\(\.\./(results/[^)]+\.png)\)\]\(", text)
+    assert sorted(shown) == sorted(str(path.relative_to(ROOT)) for path in (ROOT / "results").rglob("*.png"))
+    for line in re.findall(r"```\n(python .+)\n```", text):
+        program = line.split()[1]
+        assert program == "-m" or (ROOT / program).is_file(), line
+    assert text.count("```\npython ") >= 8
+
+
 def test_words_of_the_glossary_are_explained_once():
     words = re.findall(r"^\| \*\*(.+?)\*\* \|", (DOCS / "glossary.md").read_text(), re.M)
     assert len(words) > 15 and words == sorted(set(words), key=str.lower)

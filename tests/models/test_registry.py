@@ -43,6 +43,13 @@ def test_list_models_filters():
     with_recipe = list_models(has_recipe=True)
     assert "idle_mbv3" in with_recipe and sorted(with_recipe + list_models(has_recipe=False)) == everything
     assert list_models("nothing*") == []
+    several = list_models(["mobilenet_v3_*", "*_small"], exclude=["idle*", "*_large"])
+    assert several == ["mobilenet_v3_small"]
+    pretrained = list_models(pretrained=True)
+    assert {"efficientnet_lite0", "mobilenet_v2_x1_0"} <= set(pretrained)
+    assert sorted(pretrained + list_models(pretrained=False)) == everything
+    with pytest.raises(TypeError, match="a wildcard or a list of them"):
+        list_models(["idle_*", 3])
 
 
 @pytest.mark.parametrize("name", list_models())

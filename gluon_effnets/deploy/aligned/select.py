@@ -29,15 +29,15 @@ def aligned(net: ClassificationNet, form: str = "auto", format: str = "mxnet") -
     every layer is computed in the variant that was measured to be the cheapest in the runtime, for images of the
     network's usual size (docs/condensenet.md).
 
-    Parameters
-    ----------
-    form : of ShuffleNets' channels. 'grouped' keeps groups, shuffles and splits; 'dense' folds them into convolutions
-        over all channels, with zeros between the groups (V1) or for the channels that pass (V2); 'pieces' (V2 alone)
-        cuts the last convolutions into one for every later reader, which joins what it reads, so that nothing is
-        shuffled or split; 'auto' takes what was measured to be faster (docs/shufflenet.md).
-    format : 'mxnet' or 'onnx', in whose runtime the network is to be fast: the choices of 'auto' for V2 differ, and
-        ONNX Runtime wants a stem with a multiple of 16 channels. 'openvino': an ONNX file that is to be fast there;
-        ShuffleNets are as for 'onnx'.
+    Args:
+        net: The trained network.
+        form: Of ShuffleNets' channels. 'grouped' keeps groups, shuffles and splits; 'dense' folds them into
+            convolutions over all channels, with zeros between the groups (V1) or for the channels that pass (V2);
+            'pieces' (V2 alone) cuts the last convolutions into one for every later reader, which joins what it reads,
+            so that nothing is shuffled or split; 'auto' takes what was measured to be faster (docs/shufflenet.md).
+        format: 'mxnet' or 'onnx', in whose runtime the network is to be fast: the choices of 'auto' for V2 differ, and
+            ONNX Runtime wants a stem with a multiple of 16 channels. 'openvino': an ONNX file that is to be fast there;
+            ShuffleNets are as for 'onnx'.
 
     Raises ValueError for another form, format or network, and for unfinished pruning.
 

@@ -105,6 +105,10 @@ class RoutedFile(_SingleFile):
 
     Of several gates the decisions are paths (N, gates). `description` says what images it wants, `widths` are the
     indices that its gates choose from.
+
+    Args:
+        path: Of the ONNX file.
+        description: What its JSON file says.
     """
 
     def __init__(self, path: Path, description: Description):
@@ -124,12 +128,11 @@ class RoutedFile(_SingleFile):
 def load_routed(path, variant: str = "compiled", trust: bool = False) -> Union[RoutedNet, RoutedFile, RoutedDetector]:
     """Load what `export_routed` wrote, by its JSON file, for the CPU.
 
-    Parameters
-    ----------
-    path : <prefix>.json; the files that it names lie beside it.
-    variant : of MXNet's files: 'compiled' by this package's operators, where these are installed and give the same
-        answers, else 'fused'; 'fused' by oneDNN, where that gives the same answers, else 'plain'.
-    trust : as of `open_exported`.
+    Args:
+        path: <prefix>.json; the files that it names lie beside it.
+        variant: Of MXNet's files: 'compiled' by this package's operators, where these are installed and give the same
+            answers, else 'fused'; 'fused' by oneDNN, where that gives the same answers, else 'plain'.
+        trust: As of `open_exported`.
 
     Returns a `RoutedDetector` if it describes a detector.
 

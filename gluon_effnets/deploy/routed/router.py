@@ -38,8 +38,9 @@ __all__ = [
 class RoutedOutput(NamedTuple):
     """What a router gives.
 
-    logits : (N, classes) in the order of the images; of a detector its arrays, (N, ...) each.
-    decisions : (N,) int, the index of each image's width, or (N, gates) of a `StagedRouter`.
+    Attributes:
+        logits: (N, classes) in the order of the images; of a detector its arrays, (N, ...) each.
+        decisions: (N,) int, the index of each image's width, or (N, gates) of a `StagedRouter`.
     """
 
     logits: Any
@@ -59,9 +60,9 @@ class Router:
     The logits are those of `net.dynamic`, which masks; a detector's arrays are those of its call. One image needs
     neither grouping nor copies. `widths` are the indices that the gate chooses from, in the order of its candidates.
 
-    Parameters
-    ----------
-    head, tails : functions of the graphs of `RoutedGraphs`, from NumPy's arrays to NumPy's, or from MXNet's to MXNet's.
+    Args:
+        head, tails: Functions of the graphs of `RoutedGraphs`, from NumPy's arrays to NumPy's, or from MXNet's to
+            MXNet's.
 
     Example: `logits, decisions = Router.of(net)(images)`
     """
@@ -74,10 +75,9 @@ class Router:
     def of(cls, net: SlimmableNet, variant: str = "fused") -> Router:
         """Make the router of a network with one gate, from copies of its weights on the CPU.
 
-        Parameters
-        ----------
-        variant : 'compiled' by this package's operators, where these are installed and give the same answers, else
-            'fused'; 'fused' by oneDNN, where that gives the same answers, else 'plain'.
+        Args:
+            variant: 'compiled' by this package's operators, where these are installed and give the same answers, else
+                'fused'; 'fused' by oneDNN, where that gives the same answers, else 'plain'.
 
         Raises ValueError as `routed_graphs` does, and for another variant.
         """

@@ -52,10 +52,10 @@ class StagedRouter:
 
     Each group of images that has decided alike so far runs alone. The logits are those of `net.dynamic`, which masks.
 
-    Parameters
-    ----------
-    graphs : the functions of `StagedGraphs`, from NumPy's arrays to NumPy's, or from MXNet's to MXNet's, of their
-        fields.
+    Args:
+
+        head, entries, rests, widths: The functions of `StagedGraphs`, from NumPy's arrays to NumPy's, or from MXNet's
+            to MXNet's, of their fields.
 
     Example: `logits, paths = StagedRouter.of(get_model("ds_resnet50", pretrained="w.params"))(images)`
     """
@@ -67,9 +67,8 @@ class StagedRouter:
     def of(cls, net: SlimmableNet, variant: str = "fused") -> StagedRouter:
         """Make the router of a network with several gates, from copies of its weights on the CPU.
 
-        Parameters
-        ----------
-        variant : 'fused' by oneDNN, where that gives the same answers, or 'plain'.
+        Args:
+            variant: 'fused' by oneDNN, where that gives the same answers, or 'plain'.
 
         Raises ValueError as `staged_graphs` does, and for another variant.
         """

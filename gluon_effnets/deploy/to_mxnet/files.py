@@ -32,11 +32,10 @@ def write_symbol_files(symbol: mx.sym.Symbol, arrays: Dict[str, mx.nd.NDArray], 
 def load_exported(symbol, params, trust: bool = False, inner: Sequence[str] = ()) -> mx.gluon.SymbolBlock:
     """Load exported files as a block for MXNet, neither hybridized nor fused.
 
-    Parameters
-    ----------
-    symbol, params : paths of <prefix>-symbol.json and <prefix>-0000.params.
-    trust : whether operators are allowed that no network of this package has; some run code.
-    inner : names of operators within the graph whose results are returned behind its outputs.
+    Args:
+        symbol, params: Paths of <prefix>-symbol.json and <prefix>-0000.params.
+        trust: Whether operators are allowed that no network of this package has; some run code.
+        inner: Names of operators within the graph whose results are returned behind its outputs.
 
     Raises FileNotFoundError, or ValueError for files that are damaged or not allowed.
 
@@ -66,12 +65,11 @@ def symbol_block(
 ) -> Callable:
     """Load exported files as a block that runs in one of the variants of `prepare`.
 
-    Parameters
-    ----------
-    symbol, params, trust, inner : as of `load_exported`.
-    image : shape of one image, for which the graph must fit into memory; None: it is not looked at.
-    compiled : whether the compiled operator of whole networks runs it, where it is there and gives the same answers;
-        then this is a function.
+    Args:
+        symbol, params, trust, inner: As of `load_exported`.
+        image: Shape of one image, for which the graph must fit into memory; None: it is not looked at.
+        compiled: Whether the compiled operator of whole networks runs it, where it is there and gives the same answers;
+            then this is a function.
 
     Raises FileNotFoundError, or ValueError if they cannot be loaded, or for another variant.
     """

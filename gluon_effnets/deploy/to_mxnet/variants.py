@@ -58,9 +58,8 @@ def try_fusion(judge: Callable[[str], Judgement]) -> Judgement:
 
     MXNet 1.9.1 fuses some graphs wrongly: they stop with an error (then the difference is NaN), or give other logits.
 
-    Parameters
-    ----------
-    judge : runs the fused graph and judges its logits, with the beginning of the sentence that refuses them.
+    Args:
+        judge: Runs the fused graph and judges its logits, with the beginning of the sentence that refuses them.
     """
     try:
         return judge("fused gives other logits, off")
@@ -73,9 +72,8 @@ def fused_where_right(load: Callable[[str], Callable]) -> Callable:
 
     The first call decides, for its images. It warns where the graph runs plain.
 
-    Parameters
-    ----------
-    load : makes a block in one of `VARIANTS`.
+    Args:
+        load: Makes a block in one of `VARIANTS`.
     """
     if not fusion_is_available():
         return load("plain")
@@ -109,9 +107,8 @@ def graph_blocks(net, x: mx.nd.NDArray) -> Dict[str, mx.gluon.SymbolBlock]:
 
     The network itself is left alone: a fused block gives zero gradients.
 
-    Parameters
-    ----------
-    x : images of the shape that the fused graph is made for.
+    Args:
+        x: Images of the shape that the fused graph is made for.
 
     Raises MXNetError for a network whose fused graph MXNet cannot run.
     """
@@ -133,11 +130,10 @@ def _fused(net, x: mx.nd.NDArray) -> mx.gluon.SymbolBlock:
 def time_variants(net, image_size: int = 224, batch: int = 1, repeats: int = 20) -> VariantTimes:
     """Measure a network on the CPU in every variant that gives its logits.
 
-    Parameters
-    ----------
-    image_size : height and width of the random images.
-    batch : how many of them go through the network together.
-    repeats : of the measurement; all variants take turns.
+    Args:
+        image_size: Height and width of the random images.
+        batch: How many of them go through the network together.
+        repeats: Of the measurement; all variants take turns.
     """
     x = mx.nd.random.uniform(shape=(batch, net.in_channels, image_size, image_size))
     blocks = {"plain": _plain(net)}
@@ -162,11 +158,11 @@ def measure_latency(net, image_size: int = 224, batch: int = 1, repeats: int = 2
 
     'fused' is missing where MXNet's fused graph fails or gives other logits; `time_variants` says why.
 
-    Parameters
-    ----------
-    image_size : height and width of the random images.
-    batch : how many of them go through the network together.
-    repeats : of the measurement; both variants take turns.
+    Args:
+        net: The network.
+        image_size: Height and width of the random images.
+        batch: How many of them go through the network together.
+        repeats: Of the measurement; both variants take turns.
 
     Example: `measure_latency(net, 224)["fused"].minimum` is in milliseconds.
     """

@@ -39,6 +39,13 @@ class Shard:
 class Data:
     """Training and evaluation batches of one worker.
 
+    Args:
+        shard: What of the data this worker reads, and how.
+        num_classes: Number of classes.
+        num_train, num_val: Images of all workers.
+        class_names: Names of the classes, or None.
+        in_channels: Channels of the images.
+
     Attributes:
         settings: DataSettings.
         seed, rank, world: Of the shard.

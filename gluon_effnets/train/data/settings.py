@@ -260,6 +260,9 @@ def make_records_help(folder: str = "DIR") -> str:
     """The two commands that make RecordIO files of ``IMAGES/train`` and ``IMAGES/val`` (a folder per class).
 
     IMAGES must be another folder than the target: im2rec takes a prefix that is a folder for something else.
+
+    Args:
+        folder: Where the files are to lie.
     """
     call = "python -m mxnet.tools.im2rec"
     return (

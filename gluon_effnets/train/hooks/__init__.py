@@ -9,9 +9,11 @@ from .base import Hook
 from .clip_gradients import ClipGradients
 from .ema import EMA
 from .mixup import CutMix, Mixup
+from .mlflow_runs import MLflow
 from .recompute_statistics import RecomputeStatistics
 from .sparsify import Sparsify
 from .tensorboard import TensorBoard
+from .wandb_runs import WandB
 
 __all__ = ["HOOKS", "Hook", "make_hooks"]
 
@@ -22,9 +24,11 @@ HOOKS: Registry[Hook] = Registry(
         "cutmix": CutMix,
         "ema": EMA,
         "mixup": Mixup,
+        "mlflow": MLflow,
         "recompute_statistics": RecomputeStatistics,
         "sparsify": Sparsify,
         "tensorboard": TensorBoard,
+        "wandb": WandB,
     },
     Hook,
 )

@@ -4,41 +4,30 @@ from __future__ import annotations
 
 from ..._requirements import optional_import
 from ...files.write import CannotWrite, telling
-from .base import Hook, read_scalars
+from .tracker import Tracker
 
 __all__ = ["TensorBoard"]
 
 
-class TensorBoard(Hook):
+class TensorBoard(Tracker):
     """Writes loss and learning rate every `every` updates, and all scores, to <run folder>/tensorboard."""
 
     def __init__(self, every: int = 50):
-        self.every = every
+        super().__init__(every)
         self._module = optional_import("tensorboardX", extra="tensorboard", why="the hook tensorboard")
 
-    def train_begin(self, state):
-        if state.workers.is_writer:
-            self._writer = self._module.SummaryWriter(str(self._folder(state)), purge_step=state.update)
+    def open(self, state):
+        self._writer = self._module.SummaryWriter(str(self._folder(state)), purge_step=state.update)
 
-    def batch_end(self, state):
-        if state.workers.is_writer and state.update % self.every == 0:
-            values = {**read_scalars(state), **state.precision.report(), "lr": state.trainer.learning_rate}
-            self._add(state, {f"train/{key}": value for key, value in values.items()})
-
-    def eval_end(self, state):
-        if state.workers.is_writer:
-            self._add(state, {f"val/{key}": value for key, value in state.scores.items()})
-
-    def train_end(self, state):
-        if state.workers.is_writer:
-            self._require_thread(state)
-            with telling(self._folder(state)):
-                self._writer.close()
-
-    def _add(self, state, values):
+    def add(self, state, values):
         for key, value in values.items():
             self._require_thread(state)
             self._writer.add_scalar(key, value, state.update)
+
+    def close(self, state):
+        self._require_thread(state)
+        with telling(self._folder(state)):
+            self._writer.close()
 
     def _require_thread(self, state):
         """Raise CannotWrite if the thread that writes is dead: without it the run would wait for room in its queue."""

@@ -12,7 +12,11 @@ __all__ = ["Classification"]
 
 
 class Classification(Task):
-    """One forward, one backward. `label_smoothing` is the share of the target that goes to all classes alike."""
+    """One forward, one backward.
+
+    Args:
+        label_smoothing: Share of the target that goes to all classes alike.
+    """
 
     def __init__(self, label_smoothing: float = 0.0):
         if not 0 <= label_smoothing < 1:

@@ -37,6 +37,7 @@ class Slimmable(Task):
     answers as in evaluation, with statistics of its own. All soft targets have temperature 1.
 
     Args:
+        targets: 'bootstrap', 'ensemble' or 'distill', as above.
         label_smoothing: Of the labels, for the largest network.
         num_random: Random sub-networks per update, 2 in both papers. They are drawn from all widths but the slimmest;
             where several choices make a path, each is drawn by itself from all widths. Seed and number of the update
