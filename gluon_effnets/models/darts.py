@@ -40,8 +40,8 @@ __all__ = [
 
 PAPER = "DARTS: Differentiable Architecture Search, arXiv 1806.09055"
 MOBILENEXT = "Rethinking Bottleneck Structure for Efficient Mobile Network Design, arXiv 2007.02269"
-# Of the auxiliary classifier's pooling.
-AUXILIARY_WINDOW = 5
+# Of the map that an auxiliary classifier reads, at least.
+AUXILIARY_SIDE = 8
 
 
 def _edges(*pairs: Tuple[str, int]) -> Tuple[Edge, ...]:
@@ -147,7 +147,7 @@ class _Auxiliary(HybridBlock):
             self.layers = nn.HybridSequential()
             self.layers.add(
                 nn.Activation("relu"),
-                nn.AvgPool2D(AUXILIARY_WINDOW, 3, 0, count_include_pad=False),
+                nn.AvgPool2D(5, 3, 0, count_include_pad=False),
                 ConvBN(in_channels, 128, act="relu", norm=norm),
                 nn.Conv2D(768, 2, use_bias=False, in_channels=128),
                 norm(768),
@@ -184,7 +184,8 @@ class DartsNet(CellNet):
     Args:
         genotype: See `read_genotype`.
         sandglass_ratio: Channels to those of the bottleneck of SandGlass blocks.
-        auxiliary: Whether there is an auxiliary classifier, for training by the task `auxiliary`.
+        auxiliary: Whether there is an auxiliary classifier, for training by the task `auxiliary`; its parameters are
+            not counted.
         options: Those of `CellNet`.
 
     Raises:
@@ -209,7 +210,19 @@ class DartsNet(CellNet):
         # A function, so that Gluon does not look for children in what this network is a child of.
         self._view: Optional[Callable[[], _WithAuxiliary]] = None
         with self.name_scope():
-            self.auxiliary = _Auxiliary(self.num_features, self.num_classes, self.norm) if auxiliary else None
+            self.auxiliary = self._make_auxiliary() if auxiliary else None
+
+    def _make_auxiliary(self) -> _Auxiliary:
+        auxiliary = _Auxiliary(self.num_features, self.num_classes, self.norm)
+        # No parameters of the network, and without a gradient where nothing but the network is trained.
+        auxiliary.collect_params().setattr("grad_req", "null")
+        return auxiliary
+
+    def train_auxiliary(self) -> None:
+        """Let the auxiliary classifier have gradients."""
+        assert self.auxiliary is not None
+        for param in self.auxiliary.collect_params().values():
+            param.grad_req = "write" if param._differentiable else "null"
 
     @property
     def genotype(self) -> Genotype:
@@ -243,7 +256,7 @@ class DartsNet(CellNet):
         if self.auxiliary is not None:
             ctx = self.auxiliary.layers[-1].bias.list_ctx() if self.auxiliary.layers[-1].bias._data else None
             with self.name_scope():
-                self.auxiliary = _Auxiliary(self.num_features, classes, self.norm)
+                self.auxiliary = self._make_auxiliary()
             if ctx is not None:
                 self.auxiliary.initialize(self.default_initializer(), ctx=ctx)
             self._view = None

@@ -13,6 +13,7 @@ from gluon_effnets import get_model
 from gluon_effnets.complexity import count_params
 from gluon_effnets.models.cellnet import Place
 from gluon_effnets.models.darts import DARTS_V2, MOBILENEXT_CELLS, FixedCell
+from gluon_effnets.models.darts_search import chosen_edges
 from gluon_effnets.models.genotype import Edge, read_genotype
 from gluon_effnets.nn import Norm
 
@@ -28,9 +29,7 @@ def images(n=2, size=16, seed=0):
 def test_parameters_of_the_published_cells():
     """3.349 M by the README of quark0/darts, which does not count the auxiliary classifier."""
     assert count_params(get_model("cifar_darts_v2")) == 3_349_342
-    net = get_model("cifar_darts_v2", auxiliary=True)
-    own = [param for name, param in net._collect_params_with_prefix().items() if not name.startswith("auxiliary.")]
-    assert sum(int(np.prod(param.shape)) for param in own if param.grad_req != "null") == 3_349_342
+    assert count_params(get_model("cifar_darts_v2", auxiliary=True)) == 3_349_342
 
 
 @pytest.mark.fast
@@ -83,6 +82,49 @@ def test_a_factorized_reduction_reads_all_pixels():
         [np.einsum("oc,nchw->nohw", even, x[:, :, ::2, ::2]), np.einsum("oc,nchw->nohw", odd, x[:, :, 1::2, 1::2])], 1
     )
     np.testing.assert_allclose(block(mx.nd.array(x)).asnumpy() * np.sqrt(1 + 1e-5), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.fast
+def test_the_rule_that_chooses_edges():
+    """Two edges for each node, by their strongest operation; 'none' counts in the softmax, but is never chosen."""
+    operations = ("none", "max_pool_3x3", "skip_connect")
+    weights = [
+        [9, 1, 0],  # nearly all is for none: the weakest edge of its node, but one of only two
+        [0, 2, 1],
+        [0, 0, 3],
+        [0, 1, 1],  # of equals the first one
+        [8, 7, 0],  # the largest weight, but not the largest share
+    ]
+    expected = (
+        Edge("max_pool_3x3", 1),
+        Edge("max_pool_3x3", 0),
+        Edge("skip_connect", 0),
+        Edge("max_pool_3x3", 1),
+    )
+    assert chosen_edges(np.array(weights, np.float32), operations) == expected
+    assert chosen_edges(np.zeros((2, 3)), operations) == (Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1))
+
+
+def test_a_search_network_of_decided_weights_is_the_chosen_network():
+    """Both cells then have one operation on every edge: that of the largest weight."""
+    net = initialized("darts_search", space="darts_sandglass", nodes=1, **TINY)
+    for param, place in zip(net.architecture, (3, 1)):
+        values = np.full(param.shape, -40.0)
+        values[:, place] = 40
+        param.set_data(mx.nd.array(values))
+    assert net.genotype.as_dict() == {
+        "normal": [["skip_connect", 0], ["skip_connect", 1]],
+        "reduce": [["max_pool_3x3", 0], ["max_pool_3x3", 1]],
+    }
+    chosen = initialized("darts_cells", genotype=net.genotype, **TINY)
+    of_search = net._collect_params_with_prefix()
+    for key, param in chosen._collect_params_with_prefix().items():
+        same = of_search.get(key)
+        if same is not None:
+            same.set_data(param.data())
+    x = images()
+    # A search puts BN behind pooling, which at running statistics of 0 and 1 divides by sqrt(1 + epsilon) alone.
+    np.testing.assert_allclose(net(x).asnumpy(), chosen(x).asnumpy(), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.fast
@@ -154,6 +196,7 @@ def test_bad_sizes(options, message):
 
 def test_the_auxiliary_classifier_trains_beside_the_network():
     net, x = initialized("darts_tiny", auxiliary=True, **TINY), images(2, 32)
+    net.train_auxiliary()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         net.hybridize(static_alloc=True, static_shape=True)
