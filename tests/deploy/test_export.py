@@ -27,7 +27,7 @@ from gluon_effnets.deploy import (
     measure_latency,
     open_exported,
 )
-from gluon_effnets.deploy.compare import Question, float_logits
+from gluon_effnets.deploy.compare import Question, float_logits, largest_difference, relative_difference
 from gluon_effnets.deploy.formats import FORMATS
 from gluon_effnets.deploy.graph.inference import network_graph, static_block
 from gluon_effnets.deploy.graph.static import static_graph
@@ -570,3 +570,13 @@ def test_files_without_a_name_are_refused(prefix, format, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match="is no beginning of file names"):
         export(initialized("idle_tiny"), prefix, 32, format=format)
     assert not list(tmp_path.iterdir())
+
+
+def test_logits_of_any_size_are_compared():
+    exact = np.array([[1e30, -1e30, 3e30]], np.float32)
+    with np.errstate(all="raise"):
+        for measure in (largest_difference, relative_difference):
+            assert measure(exact, exact) == 0
+            assert measure(exact * np.float32(1.01), exact) == pytest.approx(
+                measure(exact * np.float32(1e-30) * 1.01, exact * np.float32(1e-30)), rel=1e-3
+            )
