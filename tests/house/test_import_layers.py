@@ -160,15 +160,17 @@ def test_the_package_itself_imports_neither_train_nor_options():
 
 
 def test_optional_packages_are_imported_where_they_are_used():
+    alone = ("torch_modules.py", "torchvision_export.py")  # run where PyTorch is, without the package
     eager = [
         f"{path.relative_to(PACKAGE)}: {name}"
         for path, _ in rooms()
         for name in imported(path, top_level_only=True)
-        if name.split(".")[0] in OPTIONAL and path.name != "torch_modules.py"
+        if name.split(".")[0] in OPTIONAL and path.name not in alone
     ]
     assert not eager
-    # That one has to run alone where PyTorch is. Within the package, whoever imports it has asked for PyTorch before.
-    users = [path.name for path, _ in rooms() if "gluon_effnets.benchmarks.torch_modules.build" in imported(path)]
+    # Within the package, whoever imports them has asked for PyTorch before.
+    names = tuple(f"gluon_effnets.benchmarks.{Path(name).stem}." for name in alone)
+    users = [path.name for path, _ in rooms() if any(name.startswith(names) for name in imported(path))]
     assert users == ["torch_reference.py"]
 
 
