@@ -396,6 +396,7 @@ TABLES = {
     "condensenet": lambda: models_table("condensenet", "condensenetv2"),
     "condensenet_costs": lambda: condensed_table("condensenet", "condensenetv2"),
     "published_condensenet": lambda: published_table("condensenet"),
+    "darts": lambda: models_table("darts"),
     "dsnet_widths": lambda: widths_table("dsnet"),
     "evidence_dsnet": dsnet_evidence_table,
     "evidence_condensenet": lambda: evidence_table("condensenet"),
