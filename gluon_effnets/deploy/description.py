@@ -16,6 +16,7 @@ from ..models import Preprocessing
 from ..models.card import complete_preprocessing
 from ..models.preprocessing import CHANNEL_ORDERS
 from ..runtime.files import named
+from .forms import ONNX_FORMS
 
 __all__ = ["Description", "Route", "as_metadata", "facts_of", "read_names", "sha256"]
 
@@ -69,6 +70,8 @@ class Description:
     task : 'detection' of a detector, whose images are resized to `image_size` in both directions; None of a classifier.
     outputs : of a detector, the names of what its graph gives, in their order.
     selection : of a detector, how detections are chosen of all boxes; `Choice.of_table` reads it.
+    runtime : what an ONNX file in float32 is to be fast in: 'onnxruntime', 'openvino', or 'portable' for both.
+    blocks : channels in the blocks in which an ONNX file has its IdleBlocks, zeros in some; None: as they stand.
     """
 
     format: str
@@ -103,6 +106,8 @@ class Description:
     task: Optional[str] = None
     outputs: Tuple[str, ...] = ()
     selection: Optional[Dict[str, Any]] = None
+    runtime: Optional[str] = None
+    blocks: Optional[int] = None
 
     @classmethod
     def of(cls, net, image_size: int, **rest: Any) -> Description:
@@ -121,6 +126,15 @@ class Description:
         channels = self.input_shape[1]
         assert channels is not None, "files take images of one number of channels"
         return channels
+
+    @property
+    def form(self) -> Optional[str]:
+        """Which form an ONNX file has, in words; None of other files."""
+        if self.runtime is None:
+            return None
+        aligned = "aligned" if self.aligned else "the network's own graph"
+        blocks = f", IdleBlocks in whole blocks of {self.blocks} channels" if self.blocks else ""
+        return f"{self.runtime}, for {ONNX_FORMS[self.runtime].fast_in}: {aligned}{blocks}"
 
     @property
     def speed(self) -> Optional[str]:
@@ -244,7 +258,7 @@ _PLAIN_KEYS = (
 _LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
 _NEWER_KEYS: Tuple[str, ...] = (
     *("tvm", "fusion_refused", "license", "crop_first", "origin", "sha256"),
-    *("task", "outputs", "selection"),
+    *("task", "outputs", "selection", "runtime", "blocks"),
 )
 _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
@@ -304,6 +318,8 @@ _CHECKS: Dict[str, Check] = {
     "task": one_of("detection"),
     "outputs": list_of(text(100), 1, 10),
     "selection": record(_SELECTION),
+    "runtime": one_of(*ONNX_FORMS),
+    "blocks": optional(whole(1, 1000)),
 }
 
 

@@ -75,6 +75,8 @@ def _architecture(about: Description) -> List[str]:
 def _facts(about: Description, license: Optional[str]) -> str:
     rows: List[Tuple[str, str]] = [("files", ", ".join(f"`{name}`" for name in _files(about)))]
     rows.append(("runs in", _RUNTIMES[about.format]))
+    if about.form:
+        rows.append(("form", about.form))
     rows += _costs(about)
     if about.int8:
         rows.append(("numbers", "8 bits; " + ", ".join(f"{key} {value}" for key, value in about.int8.items())))
