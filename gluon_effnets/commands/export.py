@@ -111,6 +111,7 @@ def run(args: argparse.Namespace) -> None:
     """Export, and print the files and how they compare with the network."""
     from ..deploy import export, export_subnet
     from ..deploy.description import Description
+    from ..deploy.forms import form_of
     from ..models.condense import condense
     from ..weights.conversion import weights_path
 
@@ -151,8 +152,9 @@ def run(args: argparse.Namespace) -> None:
     print(f"loaded again: {_comparison(about)}")
     if args.fold and not about.folded:
         print("BN is not folded in: the rounding would change the logits by more than is allowed")
-    if about.form:
-        print(f"form: {about.form}")
+    form = form_of(about)
+    if form:
+        print(f"form: {form}")
     if about.speed:
         print(about.speed)
 

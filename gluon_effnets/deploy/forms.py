@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple
+from typing import Dict, NamedTuple, Optional
 
 from ..models import ClassificationNet
 from ..models.condensenet import CondenseNet
 from ..models.shufflenetv1 import ShuffleNet
 from .aligned.shufflenet import has_reactivations, is_second_version
+from .description import Description
 from .to_onnx.idle_blocks import LANES
 
-__all__ = ["IN_8_BITS", "IN_MXNET", "ONNX_FORMS", "PORTABLE", "Form"]
+__all__ = ["IN_8_BITS", "IN_MXNET", "ONNX_FORMS", "PORTABLE", "Form", "form_of"]
 
 PORTABLE = "portable"
 
@@ -47,12 +48,24 @@ def _family(net: ClassificationNet) -> str:
     return "shufflenet_v2" if is_second_version(net) else "shufflenet_v1"
 
 
-# Measured by `benchmark latency NAME ... --runtimes onnxruntime onnxruntime-aligned onnxruntime-portable openvino
-# openvino-aligned openvino-portable --batch 1 32`; docs/latency.md has the table, and says what is within 3 %.
+# As `benchmark latency NAME ... --runtimes onnxruntime onnxruntime-aligned onnxruntime-portable openvino
+# openvino-aligned openvino-portable` measured; docs/latency.md has the tables. Portable is what is within 3 % of the
+# best for one image in both, or else what loses the least where it loses most.
 ONNX_FORMS: Dict[str, Form] = {
-    PORTABLE: Form("ONNX Runtime and OpenVINO", "onnx", LANES, {"condensenet": "openvino", "shufflenet_v2": "onnx"}),
+    PORTABLE: Form(
+        "ONNX Runtime and OpenVINO", "onnx", LANES, {"condensenet": "openvino", "shufflenet_v2": "openvino"}
+    ),
     "onnxruntime": Form("ONNX Runtime", "onnx", LANES, {"condensenet": "onnx", "shufflenet_v2": "onnx"}),
     "openvino": Form("OpenVINO", "openvino", 0, {"condensenet": "openvino", "shufflenet_v2": "openvino"}),
 }
 IN_8_BITS = Form("ONNX Runtime", "onnx", LANES, {"condensenet": "onnx"})
 IN_MXNET = Form("MXNet", "mxnet", 0, {"condensenet": "mxnet"})
+
+
+def form_of(about: Description) -> Optional[str]:
+    """Return which form an ONNX file has, in words; None of other files."""
+    if about.runtime is None:
+        return None
+    aligned = "aligned" if about.aligned else "the network's own graph"
+    blocks = f", IdleBlocks in whole blocks of {about.blocks} channels" if about.blocks else ""
+    return f"{about.runtime}, for {ONNX_FORMS[about.runtime].fast_in}: {aligned}{blocks}"

@@ -12,7 +12,7 @@ from gluon_effnets import get_model
 from gluon_effnets.__main__ import main
 from gluon_effnets.deploy import answers, export, open_exported
 from gluon_effnets.deploy.description import Description
-from gluon_effnets.deploy.forms import IN_8_BITS, IN_MXNET, ONNX_FORMS
+from gluon_effnets.deploy.forms import IN_8_BITS, IN_MXNET, ONNX_FORMS, form_of
 from gluon_effnets.deploy.model_card import model_card
 
 pytestmark = pytest.mark.fast
@@ -41,7 +41,7 @@ def test_every_form_gives_the_logits_and_is_described(networks, name, runtime, t
     assert about.blocks == (form.blocks or None if name.startswith("idle") else None)
     if name.startswith("idle"):
         assert ("Slice" in operators(onnx.load(str(exported.files[0])))) == (about.blocks is None)
-    assert f"| form | {about.form} |" in model_card(exported.description)
+    assert f"| form | {form_of(about)} |" in model_card(exported.description)
 
 
 def test_a_condensenet_is_planned_for_the_runtime(networks, tmp_path):
