@@ -62,7 +62,7 @@ setup(
     package_data={
         "gluon_effnets": [
             "py.typed",
-            "native/kernels.cc",
+            "native/*.cc",
             "native/inference/*.cc",
             "native/inference/*.h",
             "runtime/py.typed",

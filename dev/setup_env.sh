@@ -108,7 +108,7 @@ clean_environment() {
     export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 }
 
-key=$({ say "$root" && cat constraints.txt setup.py dev/setup_env.sh gluon_effnets/native/kernels.cc; } | sha256sum)
+key=$({ say "$root" && cat constraints.txt setup.py dev/setup_env.sh gluon_effnets/native/*.cc; } | sha256sum)
 finish_if_up_to_date
 usable || find_python
 mkdir -p .venv

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 import random
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -31,14 +32,31 @@ def _seeded(_seeded_module) -> None:
     _seed()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _memory_goes_back() -> Iterator[None]:
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol() -> Iterator[None]:
     """Networks refer to themselves, and the C library keeps what they leave: a process grew to many gigabytes."""
+    global _kept
     yield
+    if _resident() < _kept + GROWTH:
+        return
     gc.collect()
+    mx.nd.waitall()  # MXNet's threads give arrays back after their owner is gone
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of the GNU C library
     if trim is not None:
         trim(0)
+    _kept = _resident()
+
+
+GROWTH = 400 << 20  # bytes, after which a process looks for what nothing needs any more
+_kept = 0
+
+
+def _resident() -> int:
+    """Bytes of memory of this process, 0 where the system does not tell them in this way."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return 0
 
 
 def _seed() -> None:

@@ -228,6 +228,11 @@ def _add_detectors(parser: argparse.ArgumentParser) -> None:
         help="Pairs of a box and a class with a score above the limit (default: 1000).",
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="Threads of ONNX Runtime (default: 1).")
+    parser.add_argument(
+        "--torch-python",
+        metavar="PATH",
+        help="The Python that has torchvision, whose own detector is measured then (default: its structure).",
+    )
     parser.add_argument("--json", metavar="FILE", help="Also write all rows with their conditions to a file.")
     _repeats(parser, 50)
     clock_option(parser)
@@ -237,7 +242,8 @@ def _run_detectors(args: argparse.Namespace) -> None:
     from ..benchmarks.detectors import detectors_table, measure_detectors
     from ..files.write import write_text
 
-    result = measure_detectors(args.names, args.classes, args.pairs, args.repeats, args.threads, clock(args))
+    options = {"clock": clock(args), "torch_python": args.torch_python}
+    result = measure_detectors(args.names, args.classes, args.pairs, args.repeats, args.threads, **options)
     for line in result["left_out"]:
         print(line, file=sys.stderr, flush=True)
     if args.json:

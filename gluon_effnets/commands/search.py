@@ -29,7 +29,9 @@ def add_idle_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--most", type=int, default=4, metavar="N", help="Appended behind one block (default: 4).")
     parser.add_argument(
-        "--score", metavar="NAME", help="one_shot, log_synflow, naswot, params or madds (default: log_synflow)."
+        "--score",
+        metavar="NAME",
+        help="Of placements: one_shot, log_synflow, naswot, params or madds (default: log_synflow).",
     )
     parser.add_argument(
         "--supernet", type=Path, metavar="RUN", help="The run folder of a one-shot network; the score is then one_shot."

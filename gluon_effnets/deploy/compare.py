@@ -116,11 +116,13 @@ class Findings(NamedTuple):
 
 def largest_difference(found: np.ndarray, exact: np.ndarray) -> float:
     """Return the largest difference of logits, in standard deviations of the exact ones."""
+    found, exact = np.asarray(found, np.float64), np.asarray(exact, np.float64)  # squares of 1e20 are none in float32
     return float(np.abs(found - exact).max() / (exact.std() or 1))
 
 
 def relative_difference(found: np.ndarray, exact: np.ndarray) -> float:
     """Return the root mean square of the difference of logits, in standard deviations of the exact ones."""
+    found, exact = np.asarray(found, np.float64), np.asarray(exact, np.float64)
     return float(np.sqrt(((found - exact) ** 2).mean()) / (exact.std() or 1))
 
 

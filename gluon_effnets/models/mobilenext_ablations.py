@@ -51,14 +51,20 @@ RATIO_4 = (
 )
 
 
-def _official_places() -> Iterator[Place]:
-    """The blocks of MobileNeXt 1.0."""
-    stem, stages = widened(1.0)
-    return places(stem, stages, at_least_a_sixth)
+def _sandglasses(row: Callable[[Place], BlockRow], width: float = 1.0, **options) -> MobileNeXt:
+    """A MobileNeXt of this width with other blocks.
+
+    Args:
+        row: From the place of each block to what stands there.
+        width: Multiplier of all widths but 1280 below 1, as `mobilenext` takes it.
+        options: Those of `StagedNet`.
+    """
+    stem, stages = widened(width)
+    return _network(map(row, places(stem, stages, at_least_a_sixth)), stem, **options)
 
 
-def _network(rows: Iterable[BlockRow], **options) -> MobileNeXt:
-    return MobileNeXt(Table(32, tuple(rows)), **options)
+def _network(rows: Iterable[BlockRow], stem: int = 32, **options) -> MobileNeXt:
+    return MobileNeXt(Table(stem, tuple(rows)), **options)
 
 
 def _chain(units: Iterable[Unit], residual: bool = True) -> BlockRow:
@@ -75,7 +81,7 @@ def _in_bottleneck(num_depthwise: Callable[[Place], int], **options) -> MobileNe
                 yield Unit(place.hidden, 3, act=None if left else "relu6", depthwise=True)
         yield Unit(place.stage.out, stride=place.stride, act="relu6")
 
-    return _network((_chain(units(place), place.residual) for place in _official_places()), **options)
+    return _sandglasses(lambda place: _chain(units(place), place.residual), **options)
 
 
 @register_model(
@@ -93,18 +99,18 @@ def mobilenext_fig4b(**options) -> MobileNeXt:
 
 
 @register_model(family="mobilenext", paper=PAPER)
-def mobilenext_fig4c(**options) -> MobileNeXt:
+def mobilenext_fig4c(*, width: float = 1.0, **options) -> MobileNeXt:
     """Figure 4 (c): MobileNetV2 with depthwise convolutions at the thin ends of the block. 3.46 M, 295.6 M MAdds."""
 
-    def units(width: int, row: Row) -> Tuple[Unit, ...]:
+    def units(inputs: int, row: Row) -> Tuple[Unit, ...]:
         end = Unit(row.out, 3, act="relu6", depthwise=True)
         if not row.expand:
-            first = Unit(width, 3, depthwise=True)
+            first = Unit(inputs, 3, depthwise=True)
             return first, first._replace(stride=row.stride, act="relu6"), Unit(row.out)
-        first = Unit(width, 3, act="relu6", depthwise=True)
+        first = Unit(inputs, 3, act="relu6", depthwise=True)
         return first, Unit(row.hidden, act="relu6"), Unit(row.out, stride=row.stride), end
 
-    return MobileNeXt(_from_table_2(units), **{"dropout": 0.0, **options})
+    return MobileNeXt(_from_table_2(units, width), **{"dropout": 0.0, **options})
 
 
 @register_model(
@@ -112,23 +118,23 @@ def mobilenext_fig4c(**options) -> MobileNeXt:
     paper=PAPER,
     reconstruction="place of the convolution and activation behind it: commented lines of the official code, and ours",
 )
-def mobilenet_v2_extra_dw(*, extra_act: Optional[str] = "relu6", **options) -> MobileNeXt:
+def mobilenet_v2_extra_dw(*, extra_act: Optional[str] = "relu6", width: float = 1.0, **options) -> MobileNeXt:
     """MobileNetV2 with one more depthwise convolution before that of every block: 3.58 M parameters, 334.4 M MAdds."""
 
-    def units(width: int, row: Row) -> Iterator[Unit]:
+    def units(inputs: int, row: Row) -> Iterator[Unit]:
         if row.expand:
             yield Unit(row.hidden, act="relu6")
         yield Unit(row.hidden, 3, act=extra_act, depthwise=True)
         yield Unit(row.hidden, 3, row.stride, "relu6", depthwise=True)
         yield Unit(row.out)
 
-    table = _from_table_2(units)._replace(definition={"extra_act": extra_act})
+    table = _from_table_2(units, width)._replace(definition={"extra_act": extra_act})
     return MobileNeXt(table, **options)
 
 
-def _from_table_2(units: Callable) -> Table:
-    arch = table_2()
-    rows = tuple(_chain(units(width, row)) for width, row in zip(arch.inputs(), arch.rows))
+def _from_table_2(units: Callable, width: float) -> Table:
+    arch = table_2(width)
+    rows = tuple(_chain(units(inputs, row)) for inputs, row in zip(arch.inputs(), arch.rows))
     return Table(arch.stem, rows, head=arch.head)
 
 
@@ -145,21 +151,19 @@ def mobilenext_extra_1x1(**options) -> MobileNeXt:
     def middle(place: Place) -> Tuple[Unit, ...]:
         return () if place.stage.ratio == 2 else (Unit(place.hidden),)
 
-    return _network((sandglass_row(place, middle=middle(place)) for place in _official_places()), **options)
+    return _sandglasses(lambda place: sandglass_row(place, middle=middle(place)), **options)
 
 
 @register_model(family="mobilenext", paper=PAPER)
 def mobilenext_bottleneck_se(**options) -> MobileNeXt:
     """MobileNeXt 1.0 with squeeze-and-excitation of every bottleneck, with BN inside: 3.91 M, 311.7 M MAdds."""
-    rows = (sandglass_row(place, middle=(SqueezeUnit(place.hidden),)) for place in _official_places())
-    return _network(rows, **options)
+    return _sandglasses(lambda place: sandglass_row(place, middle=(SqueezeUnit(place.hidden),)), **options)
 
 
 @register_model(family="mobilenext", paper=PAPER)
 def mobilenext_without_first_dw(**options) -> MobileNeXt:
     """MobileNeXt 1.0 without depthwise convolutions before bottlenecks but the first: 3.46 M, 300.8 M MAdds."""
-    rows = (sandglass_row(place._replace(first=place.stage.ratio == 2)) for place in _official_places())
-    return _network(rows, **options)
+    return _sandglasses(lambda place: sandglass_row(place._replace(first=place.stage.ratio == 2)), **options)
 
 
 @register_model(family="mobilenext", paper=PAPER)
@@ -170,8 +174,8 @@ def mobilenext_low_shortcut(**options) -> MobileNeXt:
     """
     rows: List[BlockRow] = []
     row: List[Place] = []
-    width = 32
-    for place in _official_places():
+    width, stages = widened(1.0)
+    for place in places(width, stages, at_least_a_sixth):
         joins = place.residual and place.stage.out == width
         row.append(place)
         if not joins:

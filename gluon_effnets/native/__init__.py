@@ -26,8 +26,8 @@ __all__ = ["build", "library", "load", "remedy", "switched_off"]
 
 SWITCH = "GLUON_EFFNETS_NATIVE"
 FOLDER = Path(__file__).parent
-# `kernels.cc` is for training, `inference/` for whole networks.
-SOURCES = [FOLDER / "kernels.cc", *sorted((FOLDER / "inference").glob("*.cc"))]
+# `kernels.cc` is for training, `inference/` for whole networks, `messages.cc` for both.
+SOURCES = [FOLDER / "kernels.cc", FOLDER / "messages.cc", *sorted((FOLDER / "inference").glob("*.cc"))]
 HEADERS = sorted((FOLDER / "inference").glob("*.h"))
 MXNET = Path(mx.__file__).parent
 
@@ -37,6 +37,8 @@ FLAGS = ["-shared", "-fPIC", "-std=c++14", "-O3", "-fno-math-errno", "-fno-trapp
 # Horovod makes what MXNet contains visible to all: without this the library would take older forms of the standard
 # library's templates from there, and end with an error of arithmetic.
 FLAGS += ["-Wl,-Bsymbolic"] if sys.platform == "linux" else []
+# Functions of MXNet's lib_api.cc in whose place are those of messages.cc.
+FLAGS += ["-D_msgSize=replaced_msgSize", "-D_msgGet=replaced_msgGet"]
 FLAGS += ["-march=native", "-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
 
 

@@ -157,7 +157,7 @@ def _compare(net: ClassificationNet, target: str, state: Mapping[str, np.ndarray
     side = net.info.input_size if net.info else 224
     images = np.random.RandomState(0).standard_normal((2, net.in_channels, side, side)).astype(np.float32)
     with torch.no_grad():
-        wanted = theirs.eval()(torch.from_numpy(images)).numpy()
+        wanted = theirs.eval()(torch.from_numpy(images)).numpy().astype(np.float64)  # its squares may be large
     context = net.output.weight.list_ctx()[0]
     ours = net(mx.nd.array(images, ctx=context)).asnumpy()
     difference = float(np.abs(ours - wanted).max() / max(wanted.std(), 1e-12))

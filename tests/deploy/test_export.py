@@ -15,7 +15,7 @@ import pytest
 from images import photo
 from networks import EVERY_NETWORK, initialized, trained
 
-from gluon_effnets import get_model
+from gluon_effnets import get_model, native
 from gluon_effnets.__main__ import main
 from gluon_effnets.benchmarks.idle_variants import VARIANTS, compare_variants, variants_table
 from gluon_effnets.deploy import (
@@ -27,7 +27,7 @@ from gluon_effnets.deploy import (
     measure_latency,
     open_exported,
 )
-from gluon_effnets.deploy.compare import Question, float_logits
+from gluon_effnets.deploy.compare import Question, float_logits, largest_difference, relative_difference
 from gluon_effnets.deploy.formats import FORMATS
 from gluon_effnets.deploy.graph.inference import network_graph, static_block
 from gluon_effnets.deploy.graph.static import static_graph
@@ -159,6 +159,7 @@ def test_the_faster_variant_is_recorded_and_used(faster, tmp_path, monkeypatch):
         return {name: Latency(2.0 - (name == faster), 3.0) for name in calls}
 
     monkeypatch.setattr(flow, "time_interleaved", measured)
+    monkeypatch.setattr(native, "load", lambda: False)  # compiled operators would run the network in place of either
     net = trained("idle_tiny", classes=3)
     written = export(net, tmp_path / "m", 32)
     content = json.loads(written.description.read_text())
@@ -570,3 +571,13 @@ def test_files_without_a_name_are_refused(prefix, format, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match="is no beginning of file names"):
         export(initialized("idle_tiny"), prefix, 32, format=format)
     assert not list(tmp_path.iterdir())
+
+
+def test_logits_of_any_size_are_compared():
+    exact = np.array([[1e30, -1e30, 3e30]], np.float32)
+    with np.errstate(all="raise"):
+        for measure in (largest_difference, relative_difference):
+            assert measure(exact, exact) == 0
+            assert measure(exact * np.float32(1.01), exact) == pytest.approx(
+                measure(exact * np.float32(1e-30) * 1.01, exact * np.float32(1e-30)), rel=1e-3
+            )

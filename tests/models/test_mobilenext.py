@@ -72,6 +72,21 @@ BLOCKS += [(43904, 8.43), *[(58496, 10.99)] * 3, (99840, 18.32), *[(124608, 5.93
 BLOCKS += [(248000, 12.04), *[(330560, 15.90)] * 2, (493536, 23.82)]
 
 
+ABLATIONS = ["fig4a", "fig4b", "low_identity", "extra_1x1", "bottleneck_se", "without_first_dw"]
+
+
+@pytest.mark.parametrize(
+    "name, whole",
+    [
+        *((f"mobilenext_{name}", "mobilenext_x0_35") for name in ABLATIONS),
+        *((name, "mobilenet_v2_x0_35") for name in ("mobilenext_fig4c", "mobilenet_v2_extra_dw")),
+    ],
+)
+def test_ablations_have_the_widths_of_the_network_they_change(name, whole):
+    widths = [net.tap_info(range(5)) for net in (get_model(name, width=0.35), get_model(whole))]
+    assert widths[0] == widths[1] != get_model(name).tap_info(range(5))
+
+
 # Networks of which outputs of every block are given: model, options, source.
 TAPS = {
     "mobilenext_w100": ("mobilenext_x1_0", {}, "mobilenext"),

@@ -120,6 +120,15 @@ def test_what_the_operators_refuse():
         mx.nd.effnets_depthwise(mx.nd.ones((1, 3, 9, 9)), mx.nd.ones((3, 1, 4, 4)), *three, kernel=4)
 
 
+def test_a_failure_tells_nothing_of_an_earlier_one():
+    """MXNet's library keeps what failed once, and copies all of it at every later call."""
+    x, three = mx.nd.ones((1, 3, 4, 4)), [mx.nd.ones(3) for _ in range(4)]
+    for act in ("first", "second"):
+        with pytest.raises(mx.MXNetError, match=f"act is {act}") as failure:
+            mx.nd.effnets_bn_act(x, *three, act=act)
+    assert "first" not in str(failure.value)
+
+
 @pytest.mark.parametrize(
     "attributes, message",
     [
