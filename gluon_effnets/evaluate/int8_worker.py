@@ -66,7 +66,7 @@ def main() -> None:
     """Answer the parent's requests until its end of the pipe closes."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not mix with the answers
-    runtime, runs = sys.argv[1], {}
+    runtime, runs = sys.argv[1], {}  # type: str, dict
     for line in sys.stdin:
         job = json.loads(line)
         try:
