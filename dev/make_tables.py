@@ -22,6 +22,7 @@ import detection_tables
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.benchmarks.detectors import detectors_table as detectors_latency_table
 from gluon_effnets.benchmarks.latency import latency_tables, measured_tables, memory_table
+from gluon_effnets.benchmarks.latency.tables import conditions_line, rows_table
 from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
 from gluon_effnets.claims import PAPERS, claims_table, read_ledger, score_table
 from gluon_effnets.complexity import RULES, condensed_options, count
@@ -298,6 +299,11 @@ def latency_table() -> str:
     return measured_tables(measured)
 
 
+def rows_and_conditions(measured) -> str:
+    """A measurement of `benchmark latency --json` without its comparisons."""
+    return f"{rows_table(measured)}\n\n{conditions_line(measured['conditions'])}"
+
+
 def profile_table() -> str:
     """What `benchmark profile --all-families --json results/profile.json` measured."""
     if not (ROOT / "results" / "profile.json").is_file():
@@ -407,6 +413,8 @@ TABLES = {
     "evidence_precision": lambda: evidence_table("precision"),
     "latency": latency_table,
     "compiled": lambda: latency_tables(results("compiled")),
+    "forms": lambda: rows_and_conditions(results("forms")),
+    "forms_batch": lambda: rows_and_conditions(results("forms_batch")),
     "memory": lambda: memory_table(results("memory")),
     "profile": profile_table,
     "worker_faults": worker_faults_table,
