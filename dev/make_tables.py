@@ -19,7 +19,7 @@ from typing import Dict, Sequence
 
 import detection_tables
 
-from gluon_effnets import get_model, list_models, model_info
+from gluon_effnets import get_model, list_models, model_info, timing
 from gluon_effnets.benchmarks.detectors import detectors_table as detectors_latency_table
 from gluon_effnets.benchmarks.latency import latency_tables, measured_tables, memory_table
 from gluon_effnets.benchmarks.latency.tables import conditions_line, rows_table
@@ -30,7 +30,6 @@ from gluon_effnets.detection import detector_info, get_detector, list_detectors
 from gluon_effnets.files.write import write_text
 from gluon_effnets.models import SlimmableNet
 from gluon_effnets.tables import Table
-from gluon_effnets.timing import conditions_line
 
 ROOT = Path(__file__).resolve().parent.parent
 # Many networks of one paper; the table of all models leaves them to that paper's page.
@@ -374,7 +373,7 @@ def first_run_table() -> str:
     rows = [[row["step"], f"`{row['command']}`", row["seconds"], row["since_clone"]] for row in found["rows"]]
     table = Table(["step", "command", ("seconds", ".0f"), ("since the clone", ".0f")], rows).markdown()
     packages = "in pip's cache" if found["pip_cache"] else "downloaded"
-    return f"{table}\n\n{conditions_line(found['conditions'])}; packages {packages}."
+    return f"{table}\n\n{timing.conditions_line(found['conditions'])}; packages {packages}."
 
 
 def claims_of(paper: str) -> str:

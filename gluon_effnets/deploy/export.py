@@ -73,8 +73,8 @@ def export(
             does.
         image_size: H and W; None: that of the weights, or of the model. An ONNX file takes this size alone, MXNet's any
             that the network takes.
-        align: The graph of `aligned`; None: where it was measured to be the faster one in the runtime (for MXNet, and in
-            8 bits, of condensed CondenseNets alone), unless its rounding is more than allowed.
+        align: The graph of `aligned`; None: where it was measured to be the faster one in the runtime (for MXNet, and
+            in 8 bits, of condensed CondenseNets alone), unless its rounding is more than allowed.
         format: 'mxnet' or 'onnx' (opset 18; needs the packages onnx and onnxruntime).
         batch: A fixed N, for ONNX alone; None: any.
         raw_input: The graph takes pixels of 0..255 (float32, in the channel order of the weights), and normalizes
@@ -91,8 +91,8 @@ def export(
         license: Of the weights, for the JSON file and the metadata of an ONNX file; that of the weights' origin if it
             is not given.
         all_boxes: Of detectors, for runtimes that cannot suppress: all boxes (N, P, 4) with scores (N, P, num_classes).
-        runtime: What an ONNX file in float32 is to be fastest in: 'onnxruntime' or 'openvino'; 'portable', or None: fast
-            in both. Every file runs in either, with equal answers; docs/latency.md says what is gained.
+        runtime: What an ONNX file in float32 is to be fastest in: 'onnxruntime' or 'openvino'; 'portable', or None:
+            fast in both. Every file runs in either, with equal answers; docs/latency.md says what is gained.
 
     Raises ValueError for what cannot be exported so, ExportError if a logit is not finite, or differs from that of
     the network in float64 by more than 2e-5 of the logits' standard deviation (where float32 alone does more to the
