@@ -247,7 +247,7 @@ def trained_table() -> str:
 
 
 def evidence_table(group: str) -> str:
-    """The runs of dev/small_scale_evidence.py, a line per network, a column per seed."""
+    """The runs of a group of results/trained.json, a line per network, a column per seed."""
     runs = [row for row in results("trained")["rows"] if row.get("group") == group]
     seeds = sorted({row["seed"] for row in runs})
     timed = any("images_per_s" in row for row in runs)

@@ -1,14 +1,14 @@
-"""Trains networks for a few epochs on CIFAR-10 to compare them, and collects the results.
+"""Trains DS-Nets and their gates for a few epochs on CIFAR-10 to compare them, and collects the results.
 
-    python dev/small_scale_evidence.py DIR [--group idle] [--out runs/evidence] [--seeds 0 1]
-    python dev/small_scale_evidence.py DIR [--group idle] [--out runs/evidence] [--seeds 0 1] --collect
+    python dev/small_scale_evidence.py DIR [--group dsnet] [--out runs/evidence] [--seeds 0 1]
+    python dev/small_scale_evidence.py DIR [--group dsnet] [--out runs/evidence] [--seeds 0 1] --collect
 
 The first trains what is not finished; the second writes what is into results/: trained.json, logs, a picture.
+All other comparisons are experiments (`python -m gluon_effnets experiment`). These are not: several gates begin from
+the supernet of one run, some of them with other layers.
 
 A small-scale check of the training code and of the direction of claims, not a reproduction of them: 32 x 32 images,
-stem stride 2, a few epochs, two seeds. The groups fine_tuning and fine_tuning_lite0 train on the first 5,000 images
-alone, shown at 96 x 96 pixels, and need published weights of their networks where `pretrained=True` finds them
-(docs/weights.md).
+stem stride 2, a few epochs, two seeds.
 """
 
 from __future__ import annotations
@@ -36,12 +36,11 @@ class Run(NamedTuple):
 
     model: str
     options: dict = {}
-    settings: tuple = ("duration=2ep",)
+    settings: tuple = ()
     recipe: str = ""
     gate_of: str = ""
 
 
-PRUNED = ("duration=3ep", "hooks.sparsify={}")
 STAGES = (
     "stages.supernet.duration=3ep",
     "stages.supernet.evaluate_every=0.25ep",
@@ -57,48 +56,7 @@ SPREAD_STAGES = (*STAGES[:3], "stages.gate.duration=2ep", STAGES[-1])
 # In a thousand updates the authors' average is that of the random start: a teacher that knows nothing.
 SLOW = ("stages.supernet.hooks={ema: {decay: 0.997, warmup: false}}",)
 DISTILL = ("stages.supernet.task_options.targets=distill", "stages.supernet.hooks={}")
-# On a part of the data, as those who fine-tune have few images.
-FEW = {"train": 5000, "test": 2000}
-SUBSETS = {"fine_tuning": FEW, "fine_tuning_lite0": FEW}
-FEW_IMAGES = (
-    "data.image_size=96",
-    "data.batch_size=64",
-    "data.eval_batch_size=250",
-    "data.augment=small",
-    "duration=5ep",
-    "schedule.warmup=0.5ep",
-)
-TEACHER = "WEIGHTS"  # of the comparison "fine-tuned" with the same seed
-TAUGHT = f"task_options={{teacher: mobilenet_v1_x0_25, weights: {TEACHER}, label_smoothing: 0.1}}"
-FINE_TUNE = {"model": "mobilenet_v1_x0_25", "recipe": "configs/fine_tune.yaml"}
-SHORT = ("duration=200it", "evaluate_every=200it", "schedule.warmup=40it")
 GROUPS: Dict[str, Dict[str, Run]] = {
-    "idle": {
-        "baseline": Run("mobilenet_v3_large"),
-        "equal cost": Run("idle_mbv3"),
-        "maximum": Run("idle_mbv3_maximum"),
-        "equal cost, right": Run("idle_mbv3", {"order": "right"}),
-        "equal cost, shuffle": Run("idle_mbv3", {"shuffle": True}),
-        "equal cost, alternate": Run("idle_mbv3", {"order": "alternate"}),
-    },
-    "precision": {
-        "float32": Run("mobilenet_v3_small", settings=SHORT),
-        "bfloat16": Run("mobilenet_v3_small", settings=(*SHORT, "precision=bfloat16")),
-    },
-    "fine_tuning": {
-        "from scratch": Run("mobilenet_v1_x0_25", settings=FEW_IMAGES),
-        "fine-tuned": Run(**FINE_TUNE, settings=FEW_IMAGES),
-        "from scratch, taught": Run("mobilenet_v1_x0_25", settings=(*FEW_IMAGES, "task=distill", TAUGHT)),
-        "classifier alone": Run(**FINE_TUNE, settings=(*FEW_IMAGES, "freeze=backbone")),
-    },
-    "fine_tuning_lite0": {
-        "Lite0 from scratch": Run("efficientnet_lite0", settings=FEW_IMAGES),
-        "Lite0 fine-tuned": Run("efficientnet_lite0", recipe="configs/fine_tune.yaml", settings=FEW_IMAGES),
-    },
-    "condensenet": {
-        "CondenseNet": Run("condensenet_small", settings=PRUNED),
-        "CondenseNetV2": Run("condensenet_v2_small", settings=PRUNED),
-    },
     "dsnet": {
         "IEB, SGS": Run(**DS_NET, settings=STAGES),
         "IEB, slow average, SGS": Run(**DS_NET, settings=(*STAGES, *SLOW)),
@@ -122,8 +80,7 @@ def command(run: Run, seed: int, source: str, out: Path) -> list:
     """The training command of one run."""
     options = {"stem_stride": 2, **run.options}
     settings = [f"model_options.{key}={json.dumps(value)}" for key, value in options.items()]
-    teacher = out.parent / _folder("fine-tuned", seed) / "mobilenet_v1_x0_25.params"
-    settings += [*(setting.replace(TEACHER, str(teacher)) for setting in run.settings), f"seed={seed}"]
+    settings += [*run.settings, f"seed={seed}"]
     recipe = run.recipe
     if run.gate_of:
         other = out.parent / _folder(run.gate_of, seed)
@@ -150,21 +107,6 @@ def _supernet(run: Run, seed: int, out: Path) -> Path:
     return out.with_name(out.name + ".start.params") if run.options else trained
 
 
-def subset(source: Path, out: Path, numbers: Dict[str, int]) -> Path:
-    """Write the first images of each part of RecordIO files into a folder of their own, and return it."""
-    from mxnet.recordio import MXIndexedRecordIO
-
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source / "classes.txt", out / "classes.txt")
-    for part, number in numbers.items():
-        paths = [(str(folder / f"{part}.idx"), str(folder / f"{part}.rec")) for folder in (source, out)]
-        reader, writer = (MXIndexedRecordIO(*pair, mode) for pair, mode in zip(paths, "rw"))
-        for key in reader.keys[:number]:
-            writer.write_idx(key, reader.read_idx(key))
-        writer.close()
-    return out
-
-
 def start_elsewhere(run: Run, seed: int, out: Path) -> None:
     """Write a trained supernet into the file of a network with other gates; these get new weights."""
     import mxnet as mx
@@ -183,12 +125,6 @@ def start_elsewhere(run: Run, seed: int, out: Path) -> None:
     net.save_parameters(str(path))
 
 
-def _data(group: str) -> str:
-    if group not in SUBSETS:
-        return "CIFAR-10, stem stride 2"
-    return "CIFAR-10, the first {train:,} training and {test:,} test images, stem stride 2".format(**SUBSETS[group])
-
-
 def _folder(comparison: str, seed: int) -> str:
     return f"{comparison.replace(', ', '_').replace(' ', '_')}.{seed}"
 
@@ -203,7 +139,8 @@ def runs(group: str, out: Path, seeds):
 def collect(group: str, out: Path, seeds) -> None:
     """Write the finished runs into results/trained.json, their logs into results/logs/, and draw their curves."""
     path, logs = ROOT / "results" / "trained.json", ROOT / "results" / "logs"
-    kept = [row for row in json.loads(path.read_text())["rows"] if row.get("group") != group]
+    content = json.loads(path.read_text())
+    kept = [row for row in content["rows"] if row.get("group") != group]
     logs.mkdir(exist_ok=True)
     curves = {}
     for comparison, run, seed, folder in runs(group, out, seeds):
@@ -216,28 +153,25 @@ def collect(group: str, out: Path, seeds) -> None:
         lines = [json.loads(line) for line in (logs / log).read_text().splitlines()]
         curves[comparison, seed] = lines
         row = {"group": group, "comparison": comparison, "model": run.model, "options": run.options, "seed": seed}
-        row["data"] = _data(group)
+        row["data"] = "CIFAR-10, stem stride 2"
         row["recipe"] = ", ".join([recipe_of(run, seed), *run.settings])
         row["madds"], row["top1"] = result["madds"], round(100 * result["top1"], 2)
         row["images_per_s"] = round(
             statistics.median(line["images_per_s"] for line in lines if line["kind"] == "train")
         )
-        if group == "condensenet":
-            row.update(reuse(run, folder, logs / f"cifar10.{folder.name}.reuse.png"))
-        if group in ("dsnet", "dsnet_spread"):
-            row.update(widths_and_routes(folder, result))
-            if run.recipe:
-                # What is compared are the supernets; the gates' log has few lines.
-                supernet = logs / f"cifar10.{folder.name}.supernet.jsonl"
-                shutil.copy(folder / "supernet" / "log.jsonl", supernet)
-                curves[comparison, seed] = [json.loads(line) for line in supernet.read_text().splitlines()]
-            else:
-                del curves[comparison, seed]
+        row.update(widths_and_routes(folder, result))
+        if run.recipe:
+            # What is compared are the supernets; the gates' log has few lines.
+            supernet = logs / f"cifar10.{folder.name}.supernet.jsonl"
+            shutil.copy(folder / "supernet" / "log.jsonl", supernet)
+            curves[comparison, seed] = [json.loads(line) for line in supernet.read_text().splitlines()]
+        else:
+            del curves[comparison, seed]
         row["log"] = log
         row["commit"] = json.loads((last / "run.json").read_text())["commit"]
         row["command"] = shlex.join(["python", *command(run, seed, "cifar10:DIR", Path("OUT"))])
         kept.append(row)
-    write_text(path, json.dumps({"rows": kept}, indent=1) + "\n")
+    write_text(path, json.dumps({**content, "rows": kept}, indent=1) + "\n")
     draw(curves, logs / f"cifar10.{group}.png")
 
 
@@ -250,17 +184,6 @@ def widths_and_routes(folder: Path, result: dict) -> dict:
         scores = json.loads(widths.read_text())
         found["widths_top1"] = {key[5:]: round(100 * scores[key], 2) for key in scores if key.startswith("top1_")}
     return found
-
-
-def reuse(run: Run, folder: Path, picture: Path) -> dict:
-    """Draw the reuse map of a trained CondenseNet; return its early-feature share and that of uniform use, in %."""
-    from gluon_effnets import get_model
-    from gluon_effnets.evaluate.feature_reuse import draw_reuse, early_feature_share
-
-    net = get_model(run.model, pretrained=str(folder / f"{run.model}.params"), **run.options)
-    draw_reuse(net, picture, title=f"{run.model}, {folder.name}")
-    early = early_feature_share(net)
-    return {"early_share": round(100 * early.share, 2), "early_share_uniform": round(100 * early.uniform, 2)}
 
 
 def draw(curves: dict, picture: Path) -> None:
@@ -296,7 +219,7 @@ def main() -> None:
     """Train what is not finished, or collect what is."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", help="CIFAR-10, see docs/data.md")
-    parser.add_argument("--group", choices=GROUPS, default="idle")
+    parser.add_argument("--group", choices=GROUPS, default="dsnet")
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--collect", action="store_true")
@@ -305,8 +228,6 @@ def main() -> None:
         collect(args.group, args.out, args.seeds)
         return
     source = Path(args.folder)
-    if args.group in SUBSETS:
-        source = subset(source, args.out.resolve() / "images", SUBSETS[args.group])
     for _, run, seed, folder in runs(args.group, args.out, args.seeds):
         if not (folder / "result.json").exists():
             if run.gate_of and run.options:

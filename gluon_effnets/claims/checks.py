@@ -5,7 +5,8 @@ A check is a mapping with one of these kinds:
     cost     what (params, madds), model [, options, rule, condensed, width]: a number in millions
     change   the same of `model` against `base`, in %
     test     name: a test of this repository that shows the behavior
-    seeds    group, this, other [, key, file]: the paired difference of runs with equal seeds in results/trained.json
+    seeds    group, this, other [, key, file]: the paired difference of runs with equal seeds in results/trained.json;
+             file experiments/NAME without a group: in what `experiment NAME --collect` wrote
     latency  model, base, runtime [, threads, batch]: how many times as fast model is, paired, in results/latency/
     result   file, where, key: a number that stands in results/<file>.json
 
@@ -102,8 +103,9 @@ def _test(check: Mapping[str, Any], anew: bool) -> Finding:
 
 
 def _seeds(check: Mapping[str, Any], anew: bool) -> Finding:
-    file, key = check.get("file", "trained"), check.get("key", "top1")
-    rows = [row for row in _resources.results(file).get("rows", []) if row.get("group") == check["group"]]
+    file = check.get("file", "trained")
+    key = check.get("key", "score" if file.startswith("experiments/") else "top1")
+    rows = [row for row in _resources.results(file).get("rows", []) if row.get("group") == check.get("group")]
     runs = [
         {row["seed"]: _part(row, key) for row in rows if row["comparison"] == check[name]} for name in ("this", "other")
     ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ..intervals import mean_interval
 from ..pictures import load_pyplot, save_picture
 
-__all__ = ["COSTS", "curve_points", "draw_curve"]
+__all__ = ["COSTS", "curve_points", "draw_curve", "half_width"]
 
 # Keys of the collected rows, with what they are called in the picture.
 COSTS = {"params": "thousand parameters as deployed", "madds": "thousand multiply-adds"}
@@ -28,8 +29,16 @@ def curve_points(rows: Sequence[Mapping[str, Any]], cost: str) -> Dict[str, Tupl
     return found
 
 
+def half_width(scores: Sequence[float]) -> Optional[float]:
+    """Half of the mean's 95 % interval; None for a single score, which has none."""
+    interval = mean_interval(scores)
+    return interval.high - interval.mean if len(scores) > 1 else None
+
+
 def draw_curve(rows: Sequence[Mapping[str, Any]], cost: str, score: str, picture: Path) -> None:
-    """Draw every seed of each comparison over its cost, and a line through the means.
+    """Draw every seed of each comparison over its cost, and its mean with the 95 % interval if there are several seeds.
+
+    The means are joined where every comparison has a cost of its own: networks of equal cost are no curve.
 
     Args:
         rows: Of `collect`.
@@ -41,9 +50,13 @@ def draw_curve(rows: Sequence[Mapping[str, Any]], cost: str, score: str, picture
     found = curve_points(rows, cost)
     places = [amount / 1e3 for amount, _ in found.values()]
     means = [statistics.mean(scores) for _, scores in found.values()]
-    axes.plot(places, means, color="C0", lw=1)
+    if len(set(places)) == len(places):
+        axes.plot(places, means, color="C0", lw=1, alpha=0.5)
     for (name, (_, scores)), place, mean in zip(found.items(), places, means):
-        axes.plot([place] * len(scores), scores, "o", color="C0", ms=4)
+        axes.plot([place] * len(scores), scores, "o", color="C0", ms=4, alpha=0.5)
+        half = half_width(scores)
+        if half is not None:
+            axes.errorbar(place, mean, yerr=half, fmt="_", color="C0", ms=10, capsize=3, lw=1)
         axes.annotate(name, (place, mean), xytext=(5, 4), textcoords="offset points", fontsize=8)
     axes.set(xlabel=COSTS[cost], ylabel=f"{score} of held-out images, %")
     axes.grid(alpha=0.3)

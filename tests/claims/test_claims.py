@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from gluon_effnets import _resources
 from gluon_effnets.__main__ import main
@@ -60,6 +61,31 @@ def evidence(monkeypatch, these, others):
 )
 def test_a_direction_needs_three_seeds_and_an_interval_beyond_zero(these, others, verdict, monkeypatch):
     assert evidence(monkeypatch, these, others).verdict == verdict
+
+
+def test_runs_of_an_experiment_are_compared_by_their_score(monkeypatch):
+    files = {}
+    monkeypatch.setattr(_resources, "results", lambda name: files.get(name, {}))
+    check = {"kind": "seeds", "file": "experiments/e", "this": "a", "other": "b"}
+    assert find(check) == ("no runs yet", "open")
+    files["experiments/e"] = {
+        "rows": [
+            {"comparison": name, "seed": seed, "score": score + seed, "scores": {"top1": 0.0}}
+            for name, score in (("a", 61.0), ("b", 60.0))
+            for seed in range(3)
+        ]
+    }
+    assert find(check) == ("+1.00 points (+1.00 to +1.00), 3 seeds", "direction shown")
+    assert find({**check, "key": "scores.top1"}).verdict == "not shown: noise"
+
+
+def test_checks_name_networks_that_their_experiments_have():
+    checks = [claim.check for _, claim in CLAIMS if (claim.check or {}).get("file", "").startswith("experiments/")]
+    assert len(checks) >= 9
+    for check in checks:
+        content = (_resources.folder("configs") / f"{check['file']}.yaml").read_text()
+        names = yaml.safe_load(content)["comparisons"]
+        assert check["this"] in names and check["other"] in names
 
 
 @pytest.mark.parametrize(

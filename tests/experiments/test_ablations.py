@@ -11,8 +11,10 @@ import pytest
 from gluon_effnets import get_model
 from gluon_effnets.complexity import condensed_options, count
 from gluon_effnets.experiments import read_experiment
-from gluon_effnets.experiments.curve import curve_points, draw_curve
+from gluon_effnets.experiments.curve import curve_points, draw_curve, half_width
+from gluon_effnets.train.config import load_recipe
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 pytestmark = pytest.mark.fast
 ABLATIONS = ("condensenet_modules", "condensenet_factors", "sfr_shufflenet", "idle_efficientnet")
 
@@ -60,6 +62,27 @@ def test_a_curve_has_all_seeds_from_the_least_cost(tmp_path):
     assert list(points.items()) == [("S = 4", (100, [58.0])), ("S = 1", (300, [61.0, 63.0]))]
     draw_curve(rows, "params", "top1", tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_a_point_has_the_interval_of_its_mean():
+    assert half_width([1.0, 2.0, 3.0]) == pytest.approx(2.484, abs=1e-3)  # 4.303 / sqrt(3)
+    assert half_width([5.0]) is None
+
+
+def test_all_warm_ups_end_at_the_same_rate():
+    experiment, rates = read_experiment("large_batch"), {}
+    for one in experiment.comparisons.values():
+        overrides = experiment.overrides(one, 0, "")
+        recipe = load_recipe(
+            str(CONFIGS / experiment.recipe), [*overrides, f"model={one.model}", "data.source=cifar10:DIR"]
+        )
+        optimizer, batch = recipe.optimizer, recipe.data.batch_size * recipe.accumulate
+        rate = optimizer.lr * (batch / optimizer.lr_for_batch if optimizer.lr_for_batch else 1)
+        rates[one.name] = round(rate * optimizer.options.get("batch_scale", 1), 6)
+        warm = optimizer.options.get("warmup_strategy", "lars") == "lars"
+        assert recipe.schedule.warmup == ("3ep" if warm and "no warm-up" not in one.name else "0ep")
+    assert rates.pop("NAG, small batch") == 0.1
+    assert set(rates.values()) == {0.8} and len(rates) == 6
 
 
 def test_a_curve_over_something_else_is_refused(tmp_path):

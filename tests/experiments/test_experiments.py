@@ -201,7 +201,7 @@ def test_the_command_lists_and_tells(capsys, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["nothing"], "there is no experiment 'nothing'; there are condensenet_factors, "),
+        (["nothing"], "there is no experiment 'nothing'; there are condensenet, condensenet_factors, "),
         (["digits", "--only", "other"], "digits has no network 'other'; it has 'without'"),
         (["idle"], "idle needs cifar10 images: name their folder by --data DIR"),
         (["digits", "--side-by-side", "0"], "at least one run trains at a time"),
