@@ -133,7 +133,8 @@ pip=(.venv/bin/python -m pip)
 horovod=$(grep '^horovod==' constraints.txt)
 step "pip, setuptools, wheel" "${pip[@]}" install --no-deps -r <(grep -E '^(pip|setuptools|wheel)==' constraints.txt)
 step "packages of constraints.txt" "${pip[@]}" install --no-deps -r <(grep -v '^horovod==' constraints.txt)
-step "gluon_effnets" "${pip[@]}" install --no-deps --no-build-isolation -e .
+# Without "compat", Python takes the clone itself for the package wherever the folder above it is the current one.
+step "gluon_effnets" "${pip[@]}" install --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 step "start of MXNet" .venv/bin/python -W ignore -c 'import mxnet'
 say "  operators for training"
 .venv/bin/python -W ignore -m gluon_effnets native >>"$log" 2>&1 </dev/null ||

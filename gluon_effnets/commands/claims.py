@@ -10,7 +10,7 @@ from .command import Command
 from .options import table_format
 
 if TYPE_CHECKING:
-    from ..claims import Paper
+    from ..claims import Claim, Paper
 
 __all__ = ["COMMAND"]
 
@@ -54,7 +54,21 @@ def _listed(paper: Paper) -> str:
         lines.append(f"[{claim.verdict}] {claim.id}: {claim.claim} ({claim.place})")
         lines.append("    " + "; ".join(part for part in numbers if part))
         lines += [f"    {text}" for text in (claim.note, claim.needs and f"It takes {claim.needs}.") if text]
+        again = _again(paper, claim)
+        if again:
+            lines.append(f"    again: {again}")
     return "\n".join(lines) + "\n"
+
+
+def _again(paper: Paper, claim: Claim) -> str:
+    """The command with which a reader finds the value again; empty where nothing here can."""
+    if claim.command:
+        return claim.command
+    if claim.check is None:
+        return ""
+    if claim.check["kind"] == "test":
+        return f"make test ARGS={claim.check['name']}"
+    return f"python -m gluon_effnets claims --paper {paper.name} --rerun cheap"
 
 
 def _rerun(papers: List[Paper]) -> int:

@@ -46,6 +46,9 @@ def _models(args: argparse.Namespace) -> List[str]:
     for pattern in args.patterns:
         if not list_models(pattern):
             raise ValueError(f"no model matches {pattern!r}; python -m gluon_effnets list shows all")
+    families = sorted({model_info(name).family for name in list_models()})
+    if args.family and args.family not in families:
+        raise ValueError(f"unknown family {args.family!r}; there are {', '.join(families)}")
     filters = {"family": args.family, "has_recipe": args.has_recipe or None, "pretrained": args.pretrained or None}
     names = list_models(args.patterns, **filters)
     if not names:

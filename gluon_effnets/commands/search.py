@@ -85,7 +85,9 @@ def add_darts_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--space", default="darts", metavar="NAME", help="The operations: darts (default) or darts_sandglass."
     )
-    parser.add_argument("--data", required=True, metavar="KIND[:PATH]", help="Images: cifar10:DIR, digits or synthetic[:N].")
+    parser.add_argument(
+        "--data", required=True, metavar="KIND[:PATH]", help="Images: cifar10:DIR, digits or synthetic[:N]."
+    )
     parser.add_argument(
         "--order", type=int, default=1, metavar="N", help="Of the gradient of the architecture, 1 or 2 (default: 1)."
     )

@@ -130,6 +130,10 @@ def test_the_command(capsys):
     assert "[refuted] code_differs: " in capsys.readouterr().out
     assert main(["claims", "--paper", "shufflenet", "--format", "json"]) == 0
     assert all(claim["verdict"] in VERDICTS for claim in json.loads(capsys.readouterr().out))
+    assert main(["claims", "--paper", "mobilenext"]) == 0
+    told = capsys.readouterr().out
+    assert "again: python -m gluon_effnets claims --paper mobilenext --rerun cheap\n" in told
+    assert "again: make test ARGS=tests/models/test_mobilenext.py::test_every_block_gives_the_official_output\n" in told
     assert main(["claims", "--paper", "nothing"]) == 1
     assert "no claims of 'nothing'; there are claims of idleblock" in capsys.readouterr().err
 

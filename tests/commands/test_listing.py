@@ -36,6 +36,7 @@ def test_list_takes_several_wildcards_and_filters(capsys):
     [
         (["idle_*", "nothing*"], "no model matches 'nothing*'"),
         (["idle_*", "--pretrained"], "no model of 'idle_*' is left by --pretrained"),
+        (["--family", "mobilenxt"], "unknown family 'mobilenxt'; there are alexnet, "),
         (["--detectors", "--pretrained"], "--family and --pretrained are for models"),
         (["--detectors", "ssdlite*", "none*"], "no detector matches 'none*'"),
     ],
@@ -76,3 +77,10 @@ def test_a_comparison_is_a_table_in_every_format(monkeypatch, capsys):
     assert main(["benchmark", "slicing"]) == 0
     table, _, below = capsys.readouterr().out.partition("\n\n")
     assert table.startswith("| variant |") and below.startswith("one image, 20 repetitions in turn; ")
+
+
+def test_recipes_are_told_in_whole_sentences(capsys):
+    assert main(["recipes", "--format", "json"]) == 0
+    told = {row["recipe"]: row["what it is"] for row in json.loads(capsys.readouterr().out)}
+    assert all(text.endswith((".", ")")) for text in told.values()), told
+    assert told["sfr_shufflenet_v2_x1_0.yaml"] == "SFR-ShuffleNetV2 1x (figure 5 of arXiv 2104.04382): our own choice."
