@@ -72,7 +72,7 @@ def _best(rows: np.ndarray, limit: Limit, part: np.ndarray) -> np.ndarray:
 
 
 # Boxes of a detector that has diverged are endless, and overlap by what is no number: no limit is below that.
-endless = np.errstate(over="ignore", invalid="ignore")
+endless: Any = np.errstate(over="ignore", invalid="ignore")
 
 
 @endless
