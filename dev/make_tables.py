@@ -19,9 +19,10 @@ from typing import Dict, Sequence
 
 import detection_tables
 
-from gluon_effnets import get_model, list_models, model_info
+from gluon_effnets import get_model, list_models, model_info, timing
 from gluon_effnets.benchmarks.detectors import detectors_table as detectors_latency_table
 from gluon_effnets.benchmarks.latency import latency_tables, measured_tables, memory_table
+from gluon_effnets.benchmarks.latency.tables import conditions_line, rows_table
 from gluon_effnets.benchmarks.profile.tables import machine_line, summary_table
 from gluon_effnets.claims import PAPERS, claims_table, read_ledger, score_table
 from gluon_effnets.complexity import RULES, condensed_options, count
@@ -29,7 +30,6 @@ from gluon_effnets.detection import detector_info, get_detector, list_detectors
 from gluon_effnets.files.write import write_text
 from gluon_effnets.models import SlimmableNet
 from gluon_effnets.tables import Table
-from gluon_effnets.timing import conditions_line
 
 ROOT = Path(__file__).resolve().parent.parent
 # Many networks of one paper; the table of all models leaves them to that paper's page.
@@ -298,6 +298,11 @@ def latency_table() -> str:
     return measured_tables(measured)
 
 
+def rows_and_conditions(measured) -> str:
+    """A measurement of `benchmark latency --json` without its comparisons."""
+    return f"{rows_table(measured)}\n\n{conditions_line(measured['conditions'])}"
+
+
 def profile_table() -> str:
     """What `benchmark profile --all-families --json results/profile.json` measured."""
     if not (ROOT / "results" / "profile.json").is_file():
@@ -368,7 +373,7 @@ def first_run_table() -> str:
     rows = [[row["step"], f"`{row['command']}`", row["seconds"], row["since_clone"]] for row in found["rows"]]
     table = Table(["step", "command", ("seconds", ".0f"), ("since the clone", ".0f")], rows).markdown()
     packages = "in pip's cache" if found["pip_cache"] else "downloaded"
-    return f"{table}\n\n{conditions_line(found['conditions'])}; packages {packages}."
+    return f"{table}\n\n{timing.conditions_line(found['conditions'])}; packages {packages}."
 
 
 def claims_of(paper: str) -> str:
@@ -396,6 +401,7 @@ TABLES = {
     "condensenet": lambda: models_table("condensenet", "condensenetv2"),
     "condensenet_costs": lambda: condensed_table("condensenet", "condensenetv2"),
     "published_condensenet": lambda: published_table("condensenet"),
+    "darts": lambda: models_table("darts"),
     "dsnet_widths": lambda: widths_table("dsnet"),
     "evidence_dsnet": dsnet_evidence_table,
     "evidence_condensenet": lambda: evidence_table("condensenet"),
@@ -406,6 +412,8 @@ TABLES = {
     "evidence_precision": lambda: evidence_table("precision"),
     "latency": latency_table,
     "compiled": lambda: latency_tables(results("compiled")),
+    "forms": lambda: rows_and_conditions(results("forms")),
+    "forms_batch": lambda: rows_and_conditions(results("forms_batch")),
     "memory": lambda: memory_table(results("memory")),
     "profile": profile_table,
     "worker_faults": worker_faults_table,

@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import importlib.util
 import json
+import os
 import platform
 import re
 import shutil
@@ -27,6 +29,8 @@ import numpy as np
 # a wrong layer is off by 1e-1 and more.
 TOLERANCE = 1e-3
 CONVERSION_S = 600
+ROOT = Path(__file__).resolve().parents[1]
+ARM_COMPILER = "aarch64-linux-gnu-g++"
 Answers = List[np.ndarray]
 
 
@@ -224,10 +228,52 @@ def run_litert(files: List[Path], data: np.ndarray, expected: Answers) -> Answer
     return sorted(got, key=lambda answer: [wanted.size for wanted in expected].index(answer.size))
 
 
+# -- TVM, for 64-bit ARM, emulated -------------------------------------------------------------------------------------
+
+
+def convert_tvm(path: Path, out: Path) -> List[Path]:
+    """A library for any 64-bit ARM processor."""
+    compiler = module_of(ROOT / "gluon_effnets" / "deploy" / "to_tvm" / "compile.py")
+    target = out / f"{path.stem}.aarch64.so"
+    compiler.build_for(path, compiler.AARCH64).export_library(str(target), cc=ARM_COMPILER)
+    return [target]
+
+
+def run_tvm(files: List[Path], data: np.ndarray, expected: Answers) -> Answers:
+    """The logits, by the runtime of the wheels for ARM, in docs/examples/run_tvm.cc under qemu-user."""
+    if len(expected) > 1:
+        raise ValueError("run_tvm.cc gives one output; detectors have several")
+    if "TVM_AARCH64" not in os.environ:
+        raise ValueError("TVM_AARCH64 must name the folder with the two wheels for ARM unpacked; see docs/phones.md")
+    wheels, out = Path(os.environ["TVM_AARCH64"]).resolve(), files[0].parent
+    libraries = [wheels / name / "lib" for name in ("tvm_ffi", "tvm")]
+    program, images, logits = (out / name for name in ("run_tvm", "images.f32", "logits.f32"))
+    includes = [f"-I{wheels / name / 'include'}" for name in ("tvm_ffi", "tvm")]
+    source = str(ROOT / "docs" / "examples" / "run_tvm.cc")
+    links = [f"-L{libraries[0]}", "-ltvm_ffi", "-ldl"]
+    called([ARM_COMPILER, "-O1", "-std=c++17", *includes, source, "-o", str(program), *links], out, [program])
+    data.tofile(str(images))
+    command = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-E", f"LD_LIBRARY_PATH={':'.join(map(str, libraries))}"]
+    command += ["-E", "TVM_NUM_THREADS=1", str(program), str(files[0]), str(images), str(logits)]
+    called([*command, *map(str, data.shape)], out, [logits])
+    return [np.fromfile(str(logits), np.float32)]
+
+
+def module_of(path: Path):
+    """A file of the package as a module, without the package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look for it
+    spec.loader.exec_module(module)
+    return module
+
+
 RUNTIMES = {
     "mnn": (("mnn",), convert_mnn, run_mnn),
     "ncnn": (("ncnn", "pnnx"), convert_ncnn, run_ncnn),
     "litert": (("ai-edge-litert", "onnx2tf"), convert_litert, run_litert),
+    "tvm-aarch64": (("apache-tvm",), convert_tvm, run_tvm),
 }
 
 if __name__ == "__main__":

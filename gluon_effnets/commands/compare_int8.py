@@ -33,8 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtimes",
         nargs="+",
-        choices=("mxnet", "onnxruntime"),
-        help="Where to compare (default: in all runtimes that are installed).",
+        choices=("mxnet", "onnxruntime", "openvino", "onnxruntime-nncf", "openvino-nncf"),
+        help="Where to compare, also OpenVINO, and files that NNCF makes (default: MXNet and ONNX Runtime).",
+    )
+    parser.add_argument(
+        "--onnx-python", metavar="PATH", help="The Python that has OpenVINO and NNCF (default: this one)."
     )
     table_format(parser, ("markdown", "text", "csv", "json"))
 
@@ -47,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
 
     files = dict(pair.partition("=")[::2] for pair in args.networks)
     files = {name: weights_path(name, weights) for name, weights in files.items()}
-    rows = validate_in_8_bits(files, args.data, args.overrides, args.images, args.mode, args.runtimes)
+    rows = validate_in_8_bits(files, args.data, args.overrides, args.images, args.mode, args.runtimes, args.onnx_python)
     exact = args.format in ("csv", "json")
     print((Table(QuantizedRow._fields, rows) if exact else int8_table(rows)).written(args.format))
 

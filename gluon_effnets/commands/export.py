@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Leave IdleBlocks in ONNX as they are, for TVM; ONNX Runtime is faster without this.",
     )
     parser.add_argument(
+        "--for",
+        dest="runtime",
+        choices=("onnxruntime", "openvino", "portable"),
+        help="What an ONNX file is to be fastest in (default: portable, fast in both).",
+    )
+    parser.add_argument(
         "--all-boxes",
         action="store_true",
         help="Of a detector: write all boxes with their scores, for runtimes that cannot suppress.",
@@ -93,8 +99,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--aligned",
         action="store_true",
-        help="Write an equal graph of a ShuffleNet or CondenseNet that runs faster on a CPU.",
+        default=None,
+        help="Write the equal graph of a ShuffleNet or CondenseNet for CPUs (default: where it was measured faster).",
     )
+    parser.add_argument("--no-aligned", dest="aligned", action="store_false", help="Write the network's own graph.")
     condensing_options(parser)
     network_options(parser)
 
@@ -103,6 +111,7 @@ def run(args: argparse.Namespace) -> None:
     """Export, and print the files and how they compare with the network."""
     from ..deploy import export, export_subnet
     from ..deploy.description import Description
+    from ..deploy.forms import form_of
     from ..models.condense import condense
     from ..weights.conversion import weights_path
 
@@ -126,7 +135,7 @@ def run(args: argparse.Namespace) -> None:
     exported = write(
         args.out,
         args.image_size,
-        args.aligned or None,
+        args.aligned,
         format=args.format,
         batch=args.batch,
         raw_input=args.raw_input,
@@ -135,6 +144,7 @@ def run(args: argparse.Namespace) -> None:
         int8=images,
         license=args.license,
         all_boxes=args.all_boxes,
+        runtime=args.runtime,
     )
     print("\n".join(map(str, [*exported.files, exported.description])))
     print(f"input: {'pixels of 0..255, then inside ' if args.raw_input else ''}{net.preprocessing}")
@@ -142,6 +152,9 @@ def run(args: argparse.Namespace) -> None:
     print(f"loaded again: {_comparison(about)}")
     if args.fold and not about.folded:
         print("BN is not folded in: the rounding would change the logits by more than is allowed")
+    form = form_of(about)
+    if form:
+        print(f"form: {form}")
     if about.speed:
         print(about.speed)
 
@@ -224,8 +237,9 @@ def _export_routed(net, args) -> None:
     from ..deploy import export_routed
     from ..deploy.description import Description
 
-    others = ("aligned", "condense", "condense_classifier", "raw_input", "batch", "license", "all_boxes", "int8")
-    if not (args.fold and args.blocks) or args.width is not None or any(getattr(args, name) for name in others):
+    others = ("condense", "condense_classifier", "raw_input", "batch", "license", "all_boxes", "int8", "runtime")
+    given = [getattr(args, name) for name in others] + [args.width is not None, args.aligned is not None]
+    if not (args.fold and args.blocks) or any(given):
         raise ValueError(
             "--routed goes with --format, --single-file, --image-size, --names, --classes and --option alone"
         )

@@ -1,4 +1,4 @@
-"""The commands `search idle` and `search correlation`."""
+"""The commands `search idle`, `search darts` and `search correlation`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,53 @@ def run_idle(args: argparse.Namespace) -> None:
         print("\n".join(["", *found.lines, f"winner: {found.winner.label} -> {request.out / 'winner.yaml'}"]))
 
 
+def add_darts_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `search darts`."""
+    parser.add_argument(
+        "--space", default="darts", metavar="NAME", help="The operations: darts (default) or darts_sandglass."
+    )
+    parser.add_argument("--data", required=True, metavar="KIND[:PATH]", help="Images: cifar10:DIR, digits or synthetic[:N].")
+    parser.add_argument(
+        "--order", type=int, default=1, metavar="N", help="Of the gradient of the architecture, 1 or 2 (default: 1)."
+    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="Length of the search (default: 50).")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="Of weights and batches (default: 0).")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="Change a key of the recipe, configs/darts_search.yaml; it may be repeated.",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="The run folder (default: runs/search/NAME).")
+    network_options(parser)
+    table_format(parser)
+
+
+def run_darts(args: argparse.Namespace) -> int:
+    """Search, or go on with a search, and print the cells; return the exit code."""
+    from ..search.cell_search import CellRequest, search_cells
+    from ..search.report import search_table
+
+    if args.epochs is not None and args.epochs < 1:
+        raise ValueError(f"--epochs is {args.epochs}; it must be at least 1")
+    out = args.out or Path("runs/search") / args.space
+    options = read_options(args.option)
+    code, found = search_cells(
+        CellRequest(args.space, args.data, out, args.order, args.epochs, args.seed, options, args.overrides)
+    )
+    if found is not None:
+        print(search_table(found.rows, "share", "cells").written(args.format))
+        if args.format in ("text", "markdown"):
+            print(
+                "\n".join(
+                    ["", *found.lines, f"winner: {out / 'genotype.yaml'}, to be trained by {out / 'winner.yaml'}"]
+                )
+            )
+    return code
+
+
 def add_correlation_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `search correlation`."""
     parser.add_argument("experiment", help="The experiment that trained them, e.g. idle_search, or its YAML file.")
@@ -110,6 +157,12 @@ COMMANDS = Group(
             "Search where IdleBlocks stand; the same command goes on after any stop.",
             add_idle_arguments,
             run_idle,
+        ),
+        Command(
+            "darts",
+            "Search for the cells of a network by gradients; the same command goes on after any stop.",
+            add_darts_arguments,
+            run_darts,
         ),
         Command(
             "correlation",

@@ -13,7 +13,6 @@ from ..detection.detector import Detector
 from ..detection.faster_rcnn import FasterRCNN
 from ..models import ClassificationNet
 from ..models.card import usual_size
-from ..models.condensenet import CondenseNet
 from ..runtime.detections import Choice, choose
 from .aligned.select import aligned
 from .compare import UNUSABLE, Question, agreement, float_logits, largest_difference
@@ -80,13 +79,16 @@ class Logits:
         """The side of the images: what is asked for, or usual."""
         return image_size or usual_size(self.net)
 
-    def aligned(self, align: Optional[bool]) -> bool:
-        """Whether the aligned graph is written: what is asked for, or usual."""
-        return isinstance(self.net, CondenseNet) and self.net.condensed if align is None else align
+    def aligned(self, align: Optional[bool], pays: Callable[[ClassificationNet], bool]) -> bool:
+        """Whether the aligned graph is written: what is asked for, or what pays."""
+        return pays(self.net) if align is None else align
 
-    def graphs(self, format: str, align: bool, chooses: bool) -> Graphs:
-        """The graphs of a format; `chooses`: whether it has an operator of its own that chooses detections."""
-        return Graphs(network_graph(aligned(self.net, format=format) if align else self.net))
+    def graphs(self, align: Optional[str], chooses: bool) -> Graphs:
+        """The graphs of files; `align`: None, or the `format` of `aligned` for the graph that is written.
+
+        `chooses`: whether the files have an operator of their own that chooses detections.
+        """
+        return Graphs(network_graph(aligned(self.net, format=align) if align else self.net))
 
     def facts(self) -> Dict[str, Any]:
         """What a description says of the answers."""
@@ -136,12 +138,12 @@ class Detections(Logits):
             raise ValueError(f"the anchors of this detector are for images of {own} x {own}, not of {image_size}")
         return own
 
-    def aligned(self, align: Optional[bool]) -> bool:
+    def aligned(self, align: Optional[bool], pays: Callable[[ClassificationNet], bool]) -> bool:
         if align:
             raise ValueError("detectors have no aligned form; leave out align (--aligned)")
         return False
 
-    def graphs(self, format: str, align: bool, chooses: bool) -> Graphs:
+    def graphs(self, align: Optional[str], chooses: bool) -> Graphs:
         net = self.detector
         whole = every_graph(net) if self.all_boxes or chooses else network_graph(net)
         heads = whole._replace(symbol=inference_graph(net.predictor))
@@ -181,7 +183,7 @@ class TwoStages(Detections):
 
     inner = (PROPOSED,)
 
-    def graphs(self, format: str, align: bool, chooses: bool) -> Graphs:
+    def graphs(self, align: Optional[str], chooses: bool) -> Graphs:
         net = self.detector
         graph = _plain(two_stage_graph(net, self.all_boxes, in_parts=chooses))
         choice = self.choice if chooses and not self.all_boxes else None

@@ -69,6 +69,8 @@ class Description:
     task : 'detection' of a detector, whose images are resized to `image_size` in both directions; None of a classifier.
     outputs : of a detector, the names of what its graph gives, in their order.
     selection : of a detector, how detections are chosen of all boxes; `Choice.of_table` reads it.
+    runtime : what an ONNX file in float32 is to be fast in: 'onnxruntime', 'openvino', or 'portable' for both.
+    blocks : channels in the blocks in which an ONNX file has its IdleBlocks, zeros in some; None: as they stand.
     """
 
     format: str
@@ -103,6 +105,8 @@ class Description:
     task: Optional[str] = None
     outputs: Tuple[str, ...] = ()
     selection: Optional[Dict[str, Any]] = None
+    runtime: Optional[str] = None
+    blocks: Optional[int] = None
 
     @classmethod
     def of(cls, net, image_size: int, **rest: Any) -> Description:
@@ -244,7 +248,7 @@ _PLAIN_KEYS = (
 _LATER_KEYS = ("folded", "fused", "milliseconds", "int8")
 _NEWER_KEYS: Tuple[str, ...] = (
     *("tvm", "fusion_refused", "license", "crop_first", "origin", "sha256"),
-    *("task", "outputs", "selection"),
+    *("task", "outputs", "selection", "runtime", "blocks"),
 )
 _ROUTED_KEYS = (
     *("format", "model", "options", "head", "routes", "in_channels", "num_classes", "image_size", "crop"),
@@ -304,6 +308,8 @@ _CHECKS: Dict[str, Check] = {
     "task": one_of("detection"),
     "outputs": list_of(text(100), 1, 10),
     "selection": record(_SELECTION),
+    "runtime": one_of("portable", "onnxruntime", "openvino"),
+    "blocks": optional(whole(1, 1000)),
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -57,6 +58,7 @@ def export(
     int8: Optional[Sequence[np.ndarray]] = None,
     license: Optional[str] = None,
     all_boxes: bool = False,
+    runtime: Optional[str] = None,
 ) -> Exported:
     """Write a network for use without this package, load it in its runtime and compare.
 
@@ -71,9 +73,9 @@ def export(
             does.
         image_size: H and W; None: that of the weights, or of the model. An ONNX file takes this size alone, MXNet's any
             that the network takes.
-        align: The graph of `aligned(net, format=format)`; None: of condensed CondenseNets alone, which runs up to twice
-            as fast with MXNet and ONNX Runtime.
-        format: 'mxnet' or 'onnx' (opset 13; needs the packages onnx and onnxruntime).
+        align: The graph of `aligned`; None: where it was measured to be the faster one in the runtime (for MXNet, and
+            in 8 bits, of condensed CondenseNets alone), unless its rounding is more than allowed.
+        format: 'mxnet' or 'onnx' (opset 18; needs the packages onnx and onnxruntime).
         batch: A fixed N, for ONNX alone; None: any.
         raw_input: The graph takes pixels of 0..255 (float32, in the channel order of the weights), and normalizes
             itself.
@@ -81,14 +83,16 @@ def export(
         fold: BN becomes part of the convolution before it, and what does not depend on images is computed. False: the
             network's own graph, to train on or for `get_model(pretrained=...)`; for MXNet alone. A network that
             rounding changes by more than is allowed keeps its own graph.
-        blocks: Of ONNX files: runs of IdleBlocks in whole blocks of 16 channels, zeros in some, as ONNX Runtime is
-            fastest with. False: as they are, for runtimes that multiply with those zeros, such as TVM.
+        blocks: Of ONNX files: runs of IdleBlocks in whole blocks of channels, zeros in some, where `runtime` is faster
+            so. False: as they are, for runtimes that multiply with those zeros, such as TVM.
         int8: Batches (N, in_channels, H, W) of normalized training images: files in 8 bits, calibrated with three
             quarters of the images. With the rest they are compared; <prefix>.json says how often the classes are the
             same.
         license: Of the weights, for the JSON file and the metadata of an ONNX file; that of the weights' origin if it
             is not given.
         all_boxes: Of detectors, for runtimes that cannot suppress: all boxes (N, P, 4) with scores (N, P, num_classes).
+        runtime: What an ONNX file in float32 is to be fastest in: 'onnxruntime' or 'openvino'; 'portable', or None:
+            fast in both. Every file runs in either, with equal answers; docs/latency.md says what is gained.
 
     Raises ValueError for what cannot be exported so, ExportError if a logit is not finite, or differs from that of
     the network in float64 by more than 2e-5 of the logits' standard deviation (where float32 alone does more to the
@@ -99,10 +103,10 @@ def export(
 
     Example: `export(get_model("idle_mbv3", pretrained="w.params"), "out/net", format="onnx", batch=1)`
     """
-    options = Options(batch, raw_input, names, fold, blocks, license, all_boxes)
-    target = Target.checked(net, image_size, align, find_format(format, int8 is not None), options)
+    options = Options(batch, raw_input, names, fold, blocks, license, all_boxes, runtime)
+    ways = _ways(net, (net, image_size, align, find_format(format, int8 is not None), options), int8)
     with not_left_empty(Path(prefix).parent):
-        return _write(ways_of(target, net, int8), prefix)
+        return _write(ways, prefix)
 
 
 def export_subnet(
@@ -129,9 +133,9 @@ def export_subnet(
     """
     require_weights(net)
     static, chosen = static_subnet(net, which), find_format(format, int8 is not None)
-    target = Target.checked(static, image_size, align, chosen, Options(**options))
+    ways = _ways(net.subnet(which), (static, image_size, align, chosen, Options(**options)), int8)
     with not_left_empty(Path(prefix).parent):
-        return _write(ways_of(target, net.subnet(which), int8), prefix)
+        return _write(ways, prefix)
 
 
 def export_routed(
@@ -176,7 +180,19 @@ def export_routed(
         return _write([way], prefix).description
 
 
-def _write(ways: Sequence[Way], prefix) -> Exported:
+def _ways(exact: Net, what: Tuple[Any, ...], int8: Optional[Sequence[np.ndarray]]) -> Iterable[Way]:
+    """How `what`, the arguments of `Target.checked`, can be written to have the answers of the network `exact`."""
+    target = Target.checked(*what)
+    net, size, align, *rest = what
+
+    def in_its_own_graph() -> Iterator[Way]:
+        if target.aligned and align is None:  # which nobody asked for
+            yield from ways_of(Target.checked(net, size, False, *rest), exact, int8)
+
+    return itertools.chain(ways_of(target, exact, int8), in_its_own_graph())
+
+
+def _write(ways: Iterable[Way], prefix) -> Exported:
     """Write -> load -> compare -> describe -> move into place, by the first way that gives the network's answers."""
     where, prefix = prefix, Path(prefix)
     if prefix.name in ("", ".."):

@@ -18,6 +18,7 @@ from ..files.schema import check_type
 from ..files.text import shortened
 from ..runtime.detections import Choice, choose, on_original
 from .description import Description
+from .forms import IN_8_BITS, IN_MXNET, ONNX_FORMS, PORTABLE, Form
 from .graph.inference import Array, StaticGraph, as_numpy
 from .to_mxnet.files import symbol_block, write_symbol_files
 from .to_mxnet.int8 import write_int8_symbol_files
@@ -61,6 +62,7 @@ class Options:
     blocks: bool = True
     license: Optional[str] = None
     all_boxes: bool = False
+    runtime: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Content:
     heads: Optional[StaticGraph] = None
     tail: Optional[StaticGraph] = None
     stages: Optional[Stages] = None
-    blocks: bool = True
+    blocks: int = 0
     calibration: Optional[np.ndarray] = None
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -119,6 +121,7 @@ class Format:
     asks_for_trust : whether `load` takes `trust`, since what it loads may run code.
     num_files : of a graph.
     chooses : whether writing adds the choice of detections.
+    forms : of the files, by the runtime that they are to be fast in; the first is the usual one.
     """
 
     name: str
@@ -133,18 +136,25 @@ class Format:
     asks_for_trust: bool = False
     num_files: int = 1
     chooses: bool = False
+    forms: Mapping[str, Form] = dataclasses.field(default_factory=dict)
 
     def check(self, options: Options) -> None:
         """Raise ValueError for options that these files cannot have."""
         for field in dataclasses.fields(options):
             if field.name in self.refuses and getattr(options, field.name) != field.default:
                 raise ValueError(self.refuses[field.name])
+        if options.runtime is not None and options.runtime not in list(self.forms):
+            raise ValueError(f"runtime is {shortened(options.runtime)}; choose one of {', '.join(self.forms)}")
         check_type("batch", options.batch, int, type(None), words="a whole number, or None")
         # MXNet takes memory for a whole batch while it infers shapes.
         if options.batch is not None and not 1 <= options.batch <= _MOST_IMAGES:
             raise ValueError(f"batch is {shortened(options.batch)}; it must be at least 1, and at most {_MOST_IMAGES}")
         if options.names is not None and not all(isinstance(name, str) for name in options.names):
             raise TypeError(f"names is {shortened(options.names)}; it must be a list of texts")
+
+    def form(self, runtime: Optional[str]) -> Form:
+        """Return the form of files for a runtime; None: the usual one."""
+        return self.forms[runtime or next(iter(self.forms))]
 
     def versions(self) -> Dict[str, str]:
         """Return the versions of the packages that write the files. Raises ImportError if one is missing."""
@@ -204,7 +214,7 @@ def _write_onnx(content: Content, prefix: Path) -> Written:
 def _write_int8_onnx(content: Content, prefix: Path) -> Written:
     graph, images, batch = content.graph, content.images, content.batch
     if content.heads is not None:
-        whole = partial(_write_onnx, dataclasses.replace(content, blocks=False))
+        whole = partial(_write_onnx, dataclasses.replace(content, blocks=0))
         path, float_layers = write_int8_onnx_detector(
             content.heads, lambda prefix: whole(prefix).files[0], images, prefix, batch
         )
@@ -218,19 +228,26 @@ def _write_library(content: Content, prefix: Path) -> Written:
 
 
 _BLOCKS = "only ONNX files in float32 have their channels in blocks, or not"
-_IN_FLOAT = {"fold": "8-bit files always have BN folded in; a graph with BN is in float32", "blocks": _BLOCKS}
+_RUNTIME = "only ONNX files in float32 have forms for several runtimes; leave out runtime (--for)"
+_IN_FLOAT = {"fold": "8-bit files always have BN folded in; a graph with BN is in float32"}
+_IN_FLOAT.update(blocks=_BLOCKS, runtime=_RUNTIME)
 
 _MXNET = Format(
     "mxnet",
     symbol_block,
     _write_symbol,
     mx.nd.array,
-    {"batch": "the files for MXNet take any number of images; a fixed batch is for format 'onnx'", "blocks": _BLOCKS},
+    {
+        "batch": "the files for MXNet take any number of images; a fixed batch is for format 'onnx'",
+        "blocks": _BLOCKS,
+        "runtime": _RUNTIME,
+    },
     folds=False,
     has_variants=True,
     takes_any_size=True,
     asks_for_trust=True,
     num_files=2,
+    forms={"mxnet": IN_MXNET},
 )
 _ONNX = Format(
     "onnx",
@@ -239,6 +256,7 @@ _ONNX = Format(
     refuses={"fold": "ONNX files always have BN folded in; a graph with BN is for format 'mxnet'"},
     packages={"onnx": "export to ONNX", "onnxruntime": "compare what is exported to ONNX"},
     chooses=True,
+    forms=ONNX_FORMS,
 )
 _TVM = Format("tvm", tvm_runner, _write_library, asks_for_trust=True)
 
@@ -247,7 +265,9 @@ INT8_FORMATS: Dict[str, Format] = {
     "mxnet": dataclasses.replace(
         _MXNET, write=_write_int8_symbol, refuses={**_MXNET.refuses, **_IN_FLOAT}, folds=True, has_variants=False
     ),
-    "onnx": dataclasses.replace(_ONNX, write=_write_int8_onnx, refuses={**_IN_FLOAT, **_ONNX.refuses}),
+    "onnx": dataclasses.replace(
+        _ONNX, write=_write_int8_onnx, refuses={**_IN_FLOAT, **_ONNX.refuses}, forms={PORTABLE: IN_8_BITS}
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from ..detection.registry import described_detector, described_detector_info
 from ..models.registry import described_info, described_network
 from ..tables import Table
 from .description import Description
+from .forms import form_of
 
 __all__ = ["model_card"]
 
@@ -75,6 +76,9 @@ def _architecture(about: Description) -> List[str]:
 def _facts(about: Description, license: Optional[str]) -> str:
     rows: List[Tuple[str, str]] = [("files", ", ".join(f"`{name}`" for name in _files(about)))]
     rows.append(("runs in", _RUNTIMES[about.format]))
+    form = form_of(about)
+    if form:
+        rows.append(("form", form))
     rows += _costs(about)
     if about.int8:
         rows.append(("numbers", "8 bits; " + ", ".join(f"{key} {value}" for key, value in about.int8.items())))

@@ -13,11 +13,13 @@ from ..detection.detector import Detector
 from ..files.schema import check_type, whole
 from ..files.text import shortened
 from ..models import ClassificationNet
+from ..nn import IdleRun
 from ..timing import time_interleaved
 from .answers import Answers, Asked, Graphs, answers_of
 from .compare import Findings, Judgement, questions, split_images
 from .description import Description, as_metadata, facts_of
 from .formats import Content, Format, Options, Runner, Written
+from .forms import PORTABLE
 from .graph.inference import Normalization, StaticGraph
 from .graph.static import static_graph
 from .to_mxnet.variants import fusion_is_available, try_fusion
@@ -95,10 +97,24 @@ class Target:
         if options.names is not None and len(options.names) != net.num_classes:
             raise ValueError(f"there are {len(options.names)} names, but {net.num_classes} classes")
         versions, answers = format.versions(), answers_of(net, options.all_boxes)
-        size, align = answers.size(image_size), answers.aligned(align)
-        graphs = answers.graphs(format.name, align, format.chooses)
+        size, form = answers.size(image_size), format.form(options.runtime)
+        align = answers.aligned(align, form.aligns)
+        graphs = answers.graphs(form.format_of(net) if align else None, format.chooses)
         graphs = graphs.behind(Normalization.of(net) if options.raw_input else None)
         return cls(net, answers, graphs, size, align, format, options, versions)
+
+    @property
+    def blocks(self) -> int:
+        """Channels in the blocks of IdleBlocks in ONNX files, as in `write_onnx_file`."""
+        return self.format.form(self.options.runtime).blocks if self.options.blocks else 0
+
+    @property
+    def form(self) -> Dict[str, Any]:
+        """What a description says of the form of ONNX files."""
+        if "runtime" in self.format.refuses:
+            return {}
+        blocks = self.blocks or None
+        return {"runtime": self.options.runtime or PORTABLE, "blocks": blocks if _has_idle_runs(self.net) else None}
 
     def given(self, images: np.ndarray) -> np.ndarray:
         """Normalized images as the files take them."""
@@ -131,7 +147,7 @@ class Target:
             heads=self.graphs.heads,
             tail=self.graphs.tail,
             stages=self.graphs.stages,
-            blocks=options.blocks,
+            blocks=self.blocks,
             calibration=calibration,
             metadata=as_metadata(self.facts),
         )
@@ -155,9 +171,14 @@ class Target:
             compared_on=found.compared_on,
             versions=self.versions,
             folded=folded,
+            **self.form,
             **self.facts,
             **found.details,
         )
+
+
+def _has_idle_runs(block: Any) -> bool:
+    return isinstance(block, IdleRun) or any(map(_has_idle_runs, block._children.values()))
 
 
 def require_weights(net: Any) -> None:

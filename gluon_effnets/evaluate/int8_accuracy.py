@@ -1,12 +1,13 @@
-"""What 8 bits cost a trained network: accuracy and agreement with float32, in MXNet and in ONNX Runtime."""
+"""What 8 bits cost a trained network: accuracy and agreement with float32, in several runtimes."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -22,12 +23,15 @@ from ..deploy.to_onnx.int8 import quantize_onnx
 from ..models import ClassificationNet
 from ..tables import Table
 from ..timing import time_interleaved
+from .int8_processes import Int8Worker
 
 __all__ = ["INT8_RUNTIMES", "QuantizedRow", "compare_quantized", "installed_runtimes", "int8_table", "quantized_table"]
 
 log = logging.getLogger(__name__)
 
-INT8_RUNTIMES = ("mxnet", "onnxruntime")
+# Those that stand behind the first two run in a process, perhaps of another interpreter: the file of `export --int8`,
+# or what NNCF makes of the file in float32.
+INT8_RUNTIMES = ("mxnet", "onnxruntime", "openvino", "onnxruntime-nncf", "openvino-nncf")
 
 _REPEATS = 30
 
@@ -56,13 +60,13 @@ class QuantizedRow(NamedTuple):
 
 
 def installed_runtimes() -> Tuple[str, ...]:
-    """Those of `INT8_RUNTIMES` that can quantize here; a warning says what the other needs."""
+    """The first two of `INT8_RUNTIMES`, if they can quantize here; a warning says what the second needs."""
     try:
         optional_import("onnxruntime.quantization", "onnx", "8 bits in ONNX Runtime")
     except ImportError as error:
         log.warning("%s", error)
         return INT8_RUNTIMES[:1]
-    return INT8_RUNTIMES
+    return INT8_RUNTIMES[:2]
 
 
 def compare_quantized(
@@ -71,12 +75,13 @@ def compare_quantized(
     evaluation: Batches,
     calibration_mode: str = "naive",
     runtimes: Sequence[str] = ("mxnet",),
+    python: Optional[str] = None,
 ) -> List[QuantizedRow]:
     """Quantize every network, for MXNet in both granularities, and compare with float32 on labelled batches.
 
     `evaluation`: pairs (images, class numbers), gone through once for each row. `calibration_mode` is MXNet's alone.
-    `runtimes`: some of `INT8_RUNTIMES`. In ONNX Runtime all layers are in 8 bits. Raises what `quantize` raises,
-    ImportError for a runtime that is not installed.
+    `runtimes`: some of `INT8_RUNTIMES`. In ONNX Runtime all layers are in 8 bits. `python`: the interpreter that has
+    OpenVINO and NNCF; None: this one. Raises what `quantize` raises, ImportError for a runtime that is not installed.
     """
     batches = [(data.asnumpy(), label.asnumpy().astype(int)) for data, label in evaluation]
     labels = np.concatenate([label for _, label in batches])
@@ -85,12 +90,11 @@ def compare_quantized(
         exact = _logits(inference_copy(net))
         expected = np.concatenate([exact(data) for data, _ in batches])
         for runtime in runtimes:
-            for form in _FORMS[runtime](net, calibration, calibration_mode):
+            forms = _FORMS.get(runtime) or partial(_forms_elsewhere, runtime=runtime, python=python)
+            for form in forms(net, calibration, calibration_mode):
                 seen = np.concatenate([form.logits(data) for data, _ in batches])
                 found, exactly = seen.argmax(axis=1), expected.argmax(axis=1)
-                calls = {"int8": form.logits, "float": form.float_logits}
-                image = batches[0][0][:1]
-                times = time_interleaved({key: partial(call, image) for key, call in calls.items()}, _REPEATS)
+                milliseconds, float_milliseconds = form.times(batches[0][0][:1])
                 row = QuantizedRow(
                     name,
                     form.granularity,
@@ -101,19 +105,29 @@ def compare_quantized(
                     runtime=runtime,
                     size=form.size,
                     float_size=form.float_size,
-                    milliseconds=times["int8"].minimum,
-                    float_milliseconds=times["float"].minimum,
+                    milliseconds=milliseconds,
+                    float_milliseconds=float_milliseconds,
                 )
                 rows.append(row)
     return rows
 
 
 class _Form(NamedTuple):
+    """A network in 8 bits. `times`: of an image, in 8 bits and in float32 in the same runtime, in milliseconds."""
+
     granularity: str
     logits: Callable[[np.ndarray], np.ndarray]
-    float_logits: Callable[[np.ndarray], np.ndarray]  # of the same runtime
+    times: Callable[[np.ndarray], Tuple[float, float]]
     size: int
     float_size: int
+
+
+def _times_here(logits: Callable, float_logits: Callable) -> Callable[[np.ndarray], Tuple[float, float]]:
+    def times(image: np.ndarray) -> Tuple[float, float]:
+        found = time_interleaved({"int8": partial(logits, image), "float": partial(float_logits, image)}, _REPEATS)
+        return found["int8"].minimum, found["float"].minimum
+
+    return times
 
 
 def _logits(block: Block) -> Callable[[np.ndarray], np.ndarray]:
@@ -133,7 +147,8 @@ def _mxnet_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterat
                 sizes.append(_size(write_symbol_files(*network_graph(block), Path(folder) / "net")))
         for block in blocks:
             block.hybridize(static_alloc=True, static_shape=True)
-        yield _Form(granularity, _logits(blocks[1]), _logits(blocks[0]), sizes[1], sizes[0])
+        exact, rounded = map(_logits, blocks)
+        yield _Form(granularity, rounded, _times_here(rounded, exact), sizes[1], sizes[0])
 
 
 def _onnx_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterator[_Form]:
@@ -142,7 +157,31 @@ def _onnx_forms(net, calibration: Sequence[mx.nd.NDArray], mode: str) -> Iterato
         exact = write_onnx_file(*network_graph(net), Path(folder) / "net", images[0].shape[1:])
         path = quantize_onnx(exact, Path(folder) / "int8.onnx", images)
         # One range for all weights of a convolution ruins depthwise ones, and is no faster here.
-        yield _Form("channel-wise", onnx_runner(path), onnx_runner(exact), _size([path]), _size([exact]))
+        run = onnx_runner(path)
+        yield _Form("channel-wise", run, _times_here(run, onnx_runner(exact)), _size([path]), _size([exact]))
+
+
+def _forms_elsewhere(
+    net, calibration: Sequence[mx.nd.NDArray], mode: str, runtime: str, python: Optional[str]
+) -> Iterator[_Form]:
+    images = np.concatenate([batch.asnumpy() for batch in calibration])
+    name, _, recipe = runtime.partition("-")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        exact, path = write_onnx_file(*network_graph(net), place / "net", images.shape[1:]), place / "int8.onnx"
+        if recipe:
+            with contextlib.closing(Int8Worker("nncf", python, place)) as worker:
+                worker.ask("quantize", images, file=str(exact), out=str(path))
+        else:
+            quantize_onnx(exact, path, [images])
+        with contextlib.closing(Int8Worker(name, python, place)) as worker:
+            worker.ask("open", files={"int8": str(path), "float": str(exact)})
+
+            def times(image: np.ndarray) -> Tuple[float, float]:
+                found = worker.ask("time", image, repeats=_REPEATS)
+                return found["int8"], found["float"]
+
+            yield _Form("channel-wise", worker.logits, times, _size([path]), _size([exact]))
 
 
 _FORMS = {"mxnet": _mxnet_forms, "onnxruntime": _onnx_forms}

@@ -143,12 +143,14 @@ def validate_in_8_bits(
     images: int = 256,
     mode: str = "naive",
     runtimes: Optional[Sequence[str]] = None,
+    python: Optional[str] = None,
 ) -> List[QuantizedRow]:
     """Compare trained networks {name: weights} with themselves after 8-bit quantization, on evaluation images.
 
     The ranges are calibrated with `images` training images, not augmented, or where there are none with so many of the
     evaluation images, which are left out of the comparison; `mode`, for MXNet, is 'naive' or 'entropy'.
-    `runtimes` are some of `INT8_RUNTIMES` of int8_accuracy; None: those that are installed.
+    `runtimes` are some of `INT8_RUNTIMES` of int8_accuracy; None: MXNet and ONNX Runtime, if it is installed. `python`
+    is the interpreter that has OpenVINO and NNCF, if not this one.
     Raises what `open_pair` raises, ImportError for a given runtime that is not installed.
     """
     if runtimes is None:
@@ -161,5 +163,5 @@ def validate_in_8_bits(
         # MXNet's 8-bit kernels are those of the CPU.
         net.collect_params().reset_ctx(mx.cpu())
         calibration, evaluation = _parted(data, images)
-        rows += compare_quantized({name: net}, calibration, evaluation, mode, runtimes)
+        rows += compare_quantized({name: net}, calibration, evaluation, mode, runtimes, python)
     return rows

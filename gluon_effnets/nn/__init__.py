@@ -2,6 +2,7 @@
 
 from .. import _mxnet  # noqa: F401  before all that needs it
 from .activations import HardSigmoid, HardSwish, ReLU6, Swish, make_activation
+from .cell_operations import OPERATIONS, FactorizedReduce, make_operation
 from .channels import ChannelShuffle, concat_channels, select_channels
 from .condensed import CondensedConv, CondensedLinear, CondensedReactivation
 from .conv import ConvBN, Norm
@@ -23,6 +24,9 @@ from .shuffle import ShuffleUnit, ShuffleUnitV2
 from .slimmable import BottleneckUnit, ChannelGroupNorm, SeparableUnit, WidthStatistics
 
 __all__ = [
+    "OPERATIONS",
+    "FactorizedReduce",
+    "make_operation",
     "BlockStyle",
     "BottleneckUnit",
     "ChannelGroupNorm",

@@ -32,23 +32,25 @@ def check_divisors(what: str, channels: int, *divisors: int) -> None:
             )
 
 
-def concat_channels(F, left, right, merged: bool = True):
-    """Concatenate two maps along their channels.
+def concat_channels(F, left, right, *more, merged: bool = True):
+    """Concatenate maps along their channels.
 
     Args:
         F: `mx.nd` or `mx.sym`, as `hybrid_forward` gets it.
         left: Map (N, C1, H, W).
         right: Map (N, C2, H, W).
+        more: Further maps.
         merged: Whether the spatial axes are folded into one for the concatenation. The plain 4-D form cannot be trained
-            on a CPU unless C1 and C2 are multiples of 16 (oneDNN: "could not construct a sub-memory"), but it is the
-            one that ONNX can express.
+            on a CPU unless all numbers of channels are multiples of 16 (oneDNN: "could not construct a sub-memory"),
+            but it is the one that ONNX can express.
 
     Returns:
-        The map (N, C1 + C2, H, W).
+        The map (N, C1 + C2 + ..., H, W).
     """
+    maps = (left, right, *more)
     if not merged:
-        return F.concat(left, right, dim=1)
-    flat = F.concat(F.reshape(left, (0, 0, -3)), F.reshape(right, (0, 0, -3)), dim=1)
+        return F.concat(*maps, dim=1)
+    flat = F.concat(*(F.reshape(part, (0, 0, -3)) for part in maps), dim=1)
     return F.reshape_like(flat, left, lhs_begin=2, lhs_end=3, rhs_begin=2, rhs_end=4)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-__all__ = ["Choice", "Limit", "choose", "on_original", "overlaps"]
+__all__ = ["Choice", "Limit", "choose", "endless", "on_original", "overlaps"]
 
 
 _TOGETHER = 256
@@ -71,6 +71,11 @@ def _best(rows: np.ndarray, limit: Limit, part: np.ndarray) -> np.ndarray:
     return found.reshape(part.shape)
 
 
+# Boxes of a detector that has diverged are endless, and overlap by what is no number: no limit is below that.
+endless = np.errstate(over="ignore", invalid="ignore")
+
+
+@endless
 def common_areas(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return the areas that a box (4,), or each of several (M, 4), shares with boxes (N, 4): (N,) or (M, N)."""
     low = np.maximum(box[..., None, :2], boxes[:, :2])
@@ -78,6 +83,7 @@ def common_areas(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return np.clip(high - low, 0, None).prod(axis=-1)
 
 
+@endless
 def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return intersection over union of a box (4,), or of each of several (M, 4), with boxes (N, 4): (N,) or (M, N)."""
     common = common_areas(box, boxes)

@@ -16,7 +16,7 @@ from .journal import Journal
 from .latency import LatencyTable, kept_table
 from .oneshot import OneShot, read_run
 from .proxies import PROXIES
-from .report import Row, draw_search, front, search_table, write_winner
+from .report import Found, Row, draw_search, front, search_table, write_winner
 from .space import Choice
 from .strategies import Evolution, enumerate_all, evolve
 
@@ -52,16 +52,6 @@ class Request:
     latency: Optional[str] = None
     repeats: int = 40
     evolution: Evolution = Evolution()
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """What a search found: all rows within the budget, the front, the winner, and lines to be said about them."""
-
-    rows: List[Row]
-    front: List[Row]
-    winner: Row
-    lines: List[str]
 
 
 def make_scorer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -12,7 +13,7 @@ from ..pictures import load_pyplot, save_picture
 from ..tables import Table
 from ..train.config import Recipe
 
-__all__ = ["Row", "draw_search", "front", "search_table", "write_winner"]
+__all__ = ["Found", "Row", "draw_search", "front", "search_table", "write_winner"]
 
 
 class Row(NamedTuple):
@@ -31,6 +32,16 @@ class Row(NamedTuple):
         return self.madds / 1e6 if self.latency_ms is None else self.latency_ms
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a search found: all rows within the budget, the front, the winner, and lines to be said about them."""
+
+    rows: List[Row]
+    front: List[Row]
+    winner: Row
+    lines: List[str]
+
+
 def front(rows: Sequence[Row]) -> List[Row]:
     """The networks with a higher score than all cheaper ones, the cheapest first."""
     found: List[Row] = []
@@ -40,10 +51,10 @@ def front(rows: Sequence[Row]) -> List[Row]:
     return found
 
 
-def search_table(rows: Sequence[Row], score: str) -> Table:
-    """The rows as a table; a column for latency where it is known."""
+def search_table(rows: Sequence[Row], score: str, label: str = "IdleBlocks") -> Table:
+    """The rows as a table, `label` above what tells them apart; a column for latency where it is known."""
     timed = any(row.latency_ms is not None for row in rows)
-    columns: List[Any] = ["IdleBlocks", ("params, M", ".3f"), ("MAdds, M", ".2f")]
+    columns: List[Any] = [label, ("params, M", ".3f"), ("MAdds, M", ".2f")]
     columns += [("latency, ms", ".2f")] if timed else []
     columns += [(score, ".4f"), "rule"]
     values = [
@@ -93,5 +104,5 @@ def write_winner(recipe: Recipe, choice: Dict[str, Any], label: str, path: Path)
     text = yaml.safe_dump(content, sort_keys=False)
     write_text(
         path,
-        f"# The winner of a search for IdleBlocks: {label}.\n#   python train_imagenet.py --config {path.name}\n{text}",
+        f"# The winner of a search: {label}.\n#   python train_imagenet.py --config {path.name}\n{text}",
     )

@@ -37,7 +37,7 @@ class Space:
         raise NotImplementedError
 
     def cost(self, choice: Choice) -> Cost:
-        """What the network of a choice costs, without building it."""
+        """What the network of a choice costs; without building it where that is possible."""
         raise NotImplementedError
 
     def recipe(self, choice: Choice) -> Dict[str, Any]:

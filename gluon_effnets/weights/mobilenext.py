@@ -50,8 +50,9 @@ def _flat(units, at: str) -> Named:
 def _halves(block: ConvChain, at: str) -> Named:
     """What comes before the end of the bottleneck, and what comes behind it, are counted apart."""
     units = list(block.units)
-    yield from _flat(units[: block.num_reducing], at + "1")
-    yield from _flat(units[block.num_reducing :], at + "2")
+    end = getattr(block, "num_reducing", len(units))  # a chain that is no SandGlass has no such end
+    yield from _flat(units[:end], at + "1")
+    yield from _flat(units[end:], at + "2")
 
 
 def _nested(block: ConvChain, at: str) -> Named:

@@ -102,7 +102,7 @@ def test_what_pytorch_cannot_export_is_told_and_files_are_kept(tmp_path, capsys)
     assert f"left out: torch-onnx of idle_tiny: {reason}" in err
     [folder] = (tmp_path / "kept").iterdir()
     # What lies there is taken as it is: our file stands in for the one of PyTorch's exporter.
-    (folder / "torch-plain-1.onnx").write_bytes((folder / "None-1.onnx").read_bytes())
+    (folder / "torch-plain-1.onnx").write_bytes((folder / "None-1-onnxruntime.onnx").read_bytes())
     assert main([*command, "--files", str(tmp_path / "kept"), "--json", str(tmp_path / "out.json")]) == 0
     out, err = capsys.readouterr()
     assert "left out" not in err and "| torch-onnx |" in out

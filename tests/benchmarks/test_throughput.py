@@ -257,6 +257,7 @@ WITHOUT_TORCH = {
     "alexnet": "AlexNet",
     "condensenet": "CondenseNet",
     "condensenetv2": "CondenseNet",
+    "darts": "DartsNet",
     "dsnet": "SlimmableMobileNet",
     "sfr_shufflenetv2": "SparseFeatureReactivation",
     "structure_units": "ResidualUnit",

@@ -30,7 +30,7 @@ def written(net, path, batch=None):
     paths = []
     for name in ("plain", "blocked"):
         # Both under one name, which stands in the file.
-        prefix, blocks = path / name / "net", name == "blocked"
+        prefix, blocks = path / name / "net", LANES if name == "blocked" else 0
         prefix.parent.mkdir()
         paths.append(write_onnx_file(inference_graph(net), arrays, prefix, (3, SIZE, SIZE), batch, blocks=blocks))
     return paths

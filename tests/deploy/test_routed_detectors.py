@@ -5,6 +5,7 @@ import json
 import mxnet as mx
 import numpy as np
 import pytest
+from boxed import drawn, write_voc
 from detectors import NAMES
 
 from gluon_effnets.__main__ import main
@@ -124,6 +125,18 @@ def test_predict_takes_them_and_the_command_writes_them(net, written, tmp_path, 
     command = ["export", "fssd300_ds_mobilenet_v1", str(tmp_path / "w.params"), str(tmp_path / "out")]
     assert main([*command, "--routed", "--format", "onnx"]) in (0, None)
     assert "out-width3.onnx" in capsys.readouterr().out and load(tmp_path / "out.json").facts.num_classes == 3
+
+
+def test_validate_scores_them_as_the_detector_itself(net, written, tmp_path, capsys):
+    root = write_voc(tmp_path / "VOC2007", {"train": drawn(1), "val": drawn(4)}, NAMES)
+    (root / "classes.txt").write_text("\n".join(NAMES) + "\n")
+    net.save_parameters(str(tmp_path / "w.params"))
+    found = []
+    for words in (["fssd300_ds_mobilenet_v1", tmp_path / "w.params"], *([written[format]] for format in FORMATS)):
+        assert main(["validate", *map(str, words), "--data", f"voc:{root}", "--format", "json"]) == 0
+        [row] = json.loads(capsys.readouterr().out)
+        found.append([row[key] for key in ("map", "map_low", "map_high", "images")])
+    assert found[0] == found[1] == found[2] and found[0][0] > 0
 
 
 def test_what_it_does_not_take_is_one_sentence(net, tmp_path):

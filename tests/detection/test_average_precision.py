@@ -9,6 +9,7 @@ import pytest
 
 from gluon_effnets.detection import DetectionScores, Truth
 from gluon_effnets.detection.average_precision import KINDS, overlaps
+from gluon_effnets.runtime.detections import overlaps as runtime_overlaps
 
 pytestmark = pytest.mark.fast
 
@@ -387,3 +388,11 @@ def test_weights_of_the_bootstrap_are_repeated_images():
         for label in range(3):
             mine = np.mean(result._class_areas(result._counted(label), weights))
             assert mine == pytest.approx(expected.by_class[str(label)], abs=1e-12, nan_ok=True)
+
+
+def test_endless_boxes_overlap_nothing_and_warn_of_nothing():
+    """As a detector has them that has diverged."""
+    endless = np.array([[-np.inf, -np.inf, np.inf, np.inf], [0, 0, 4, 4], [-3e38, -3e38, 3e38, 3e38]], np.float32)
+    with np.errstate(all="raise"):
+        assert not (runtime_overlaps(endless[0], endless[1:]) > 0.5).any()
+        assert not (overlaps(endless, endless[1:2]) > 0.5)[[0, 2]].any()

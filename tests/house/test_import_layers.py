@@ -38,6 +38,7 @@ DEPLOY = [
     ["two_stages"],
     ["answers"],
     ["to_mxnet", "to_onnx", "to_tvm"],
+    ["forms"],
     ["formats"],
     ["routed", "ways"],
     ["export", "model_card"],

@@ -74,6 +74,23 @@ def test_rows_say_what_became_of_a_file(run, error, script, exported, tmp_path, 
 
 
 @pytest.mark.fast
+def test_tvm_needs_its_runtime_for_arm(script, tmp_path, monkeypatch):
+    monkeypatch.delenv("TVM_AARCH64", raising=False)
+    with pytest.raises(ValueError, match="TVM_AARCH64 must name the folder"):
+        script.run_tvm([tmp_path / "net.so"], np.zeros((1, 3, 8, 8), np.float32), [np.zeros((1, 5))])
+    with pytest.raises(ValueError, match="one output"):
+        script.run_tvm([tmp_path / "net.so"], np.zeros((1, 3, 8, 8), np.float32), [np.zeros((1, 5))] * 2)
+
+
+@pytest.mark.fast
+def test_tvm_builds_for_arm_by_the_file_of_the_package(script):
+    """The file is loaded without the package; TVM is not asked for before something is compiled."""
+    compiler = script.module_of(script.ROOT / "gluon_effnets" / "deploy" / "to_tvm" / "compile.py")
+    assert compiler.AARCH64.triple == "aarch64-linux-gnu" and compiler.AARCH64.lanes == 4
+    assert callable(compiler.build_for)
+
+
+@pytest.mark.fast
 def test_any_number_of_images_is_refused_and_the_other_files_go_on(script, exported, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(script.RUNTIMES, "mnn", (("numpy",), *RUNS["right"]))
     files = [str(exported / "any.onnx"), str(exported / "net.onnx")]

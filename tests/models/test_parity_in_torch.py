@@ -1,5 +1,7 @@
 """In PyTorch's arithmetic our graphs give the official logits to 1e-5 of their deviation over the classes.
 
+Those computed in float64 they give to the last digit that is written.
+
 MXNet and PyTorch round differently, by up to 3e-3 in these ill-conditioned networks; here the same arithmetic runs on
 both sides, so nothing has to be allowed for. The same arithmetic means the same order of sums, too: one thread, on a
 processor with AVX-512 or AVX2. Two threads alone are 4e-5 apart from one, and 4e-3 in `mobilenext_s`.
@@ -41,7 +43,11 @@ def test_graph_gives_the_official_logits(name):
     reference, data = REFERENCES[name], references.read(name)
     net = get_model(reference.model, **reference.options)
     load_official(net, references.official(name), reference.source if reference.source.startswith("timm") else None)
-    dtype = torch.float64 if data.get("precision") == "float64" else torch.float32
+    dtype, official = getattr(torch, data.get("precision", "float32")), np.array(data["logits"])
     with torch.no_grad():
         logits = torch_graph.run(net, detrand.images(**data["input"]), dtype)
-    assert deviation(logits, np.array(data["logits"])) < TOLERANCES.get(name, 1e-5)
+    if dtype == torch.float64:
+        # With six digits, of which some were rounded from seven: to 0.55 units of the sixth.
+        assert (np.abs(logits - official) < 0.551 * 10.0 ** (np.floor(np.log10(np.abs(official))) - 5)).all()
+    else:
+        assert deviation(logits, official) < TOLERANCES.get(name, 1e-5)

@@ -17,11 +17,20 @@ from gluon_effnets.train.tasks import TASKS
 
 DSNET = ["model=ds_mobilenet_tiny"]
 OVERRIDES = {
+    "auxiliary": ["model=darts_tiny", "model_options={{channels: 4, auxiliary: true}}", "data.image_size=32"],
     "classification": [],
+    "darts": [
+        "model=darts_search",
+        "model_options={{space: darts, channels: 4, layers: 5, nodes: 1}}",
+        "data.source=synthetic:64",
+        "data.kept_back=0.5",
+        "hooks={{architecture: {{}}}}",
+    ],
     "detection": ["model=detector_tiny", "data.source=scattered_digits:32", "data.image_size=64"],
     "distill": ["task_options={{teacher: idle_tiny, weights: {weights}}}"],
     "gate": [*DSNET, "task_options.noise=true"],
     "recalibrate": DSNET,
+    "single_path": ["model=mobilenet_v3_small", "model_options={{multiplier: 0.25}}"],
     "slimmable": [*DSNET, "task_options.targets=ensemble", "hooks.ema.decay=0.9"],
 }
 

@@ -25,7 +25,8 @@ RECIPES = sorted((Path(gluon_effnets.__file__).resolve().parents[1] / "configs")
 # Recipes for any model take the smallest one here.
 ANY_MODEL, ANY_DETECTOR = "model=idle_tiny", "model=detector_tiny"
 # What takes half a minute for an update of four sub-networks has a small one of its kind.
-SMALL_OF = {"ds_resnet50": "ds_resnet_tiny"}
+SMALL_OF = {"ds_resnet50": "ds_resnet_tiny", "cifar_darts_v2": "darts_tiny"}
+SMALL_OPTIONS = {"darts_search": {"channels": 4, "layers": 5, "nodes": 1}}
 IMAGES = 1_281_167
 assert ANY_DETECTOR.endswith(detector_tiny.__name__)
 
@@ -90,6 +91,8 @@ def test_one_update(path, name, tmp_path):
     overrides += ["hooks.recompute_statistics.duration=1it"] if "recompute_statistics:" in path.read_text() else []
     recipe = load_stage(path, name, *overrides, "accumulate=1")
     recipe = dataclasses.replace(recipe, model=SMALL_OF.get(recipe.model, recipe.model))
+    options = {**recipe.model_options, **SMALL_OPTIONS.get(recipe.model, {})}
+    recipe = dataclasses.replace(recipe, model_options=options)
     small = dataclasses.replace(recipe.data, batch_size=2, normalization="own")
     recipe = dataclasses.replace(recipe, data=small, precision="float32", pretrained=None)
     state, task, hooks = build(recipe, tmp_path, Workers())

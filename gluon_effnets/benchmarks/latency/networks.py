@@ -13,6 +13,7 @@ from ... import native
 from ...complexity import count, count_params
 from ...deploy.aligned.select import aligned, aligned_forms
 from ...deploy.compiled.graph import compiled_graph
+from ...deploy.forms import ONNX_FORMS, PORTABLE, Form
 from ...deploy.graph.inference import StaticGraph, network_graph
 from ...deploy.routed.router import static_subnet
 from ...deploy.to_mxnet.files import write_symbol_files
@@ -27,6 +28,9 @@ from ...nn import masked_layers
 from ..torch_outline import outline
 
 __all__ = ["LATENCY_RUNTIMES", "Job", "Network", "Runtime", "find_jobs"]
+
+
+_FOR_TVM = Form("TVM", "onnx", 0, {})
 
 
 class Runtime(NamedTuple):
@@ -48,9 +52,11 @@ LATENCY_RUNTIMES = {
     "mxnet-aligned": Runtime("mxnet", "aligned"),
     "onnxruntime": Runtime("onnxruntime", "plain"),
     "onnxruntime-aligned": Runtime("onnxruntime", "aligned"),
+    "onnxruntime-portable": Runtime("onnxruntime", "portable"),
     "onnxruntime-int8": Runtime("onnxruntime", "int8", int8=True),
     "openvino": Runtime("openvino", "plain"),
     "openvino-aligned": Runtime("openvino", "aligned"),
+    "openvino-portable": Runtime("openvino", "portable"),
     "tvm": Runtime("tvm", "plain"),
     **{
         name: Runtime(kind, form, is_peer=True)
@@ -135,12 +141,13 @@ class Network:
             raise ValueError("no aligned form" + (f" {align!r}" if aligned_forms(self.net) else ""))
         if runtime.kind == "tvm":
             tvm = {"database": self.database, "tvm_files": tvm_compiler.__file__}
-            return {**shape, **tvm, "files": [str(self._onnx(batch, align, blocks=False))]}
-        if runtime.kind == "openvino":  # whole blocks of 16 channels are for ONNX Runtime alone
-            return {**shape, "files": [str(self._onnx(batch, align, blocks=False))]}
-        if runtime.kind == "onnxruntime":
-            files = [self._int8(batch) if runtime.int8 else self._onnx(batch, align)]
-            return {**shape, "files": [str(path) for path in files]}
+            return {**shape, **tvm, "files": [str(self._onnx(batch, align, "tvm"))]}
+        if runtime.form == "portable":
+            align = "auto" if ONNX_FORMS[PORTABLE].aligns(self.net) else None
+            return {**shape, "files": [str(self._onnx(batch, align, PORTABLE))]}
+        if runtime.kind in ONNX_FORMS:
+            path = self._int8(batch) if runtime.int8 else self._onnx(batch, align, runtime.kind)
+            return {**shape, "files": [str(path)]}
         if runtime.form == "compiled":
             library, written = str(native.library()), [str(path) for path in self._compiled()]
             return {**shape, "form": "compiled", "library": library, "files": written}
@@ -186,15 +193,18 @@ class Network:
             *compiled_graph(self._graph(None, "mxnet"), self.image).graph, self.folder / "compiled"
         )
 
-    def _onnx(self, batch: int, align: Optional[str], blocks: bool = True) -> Path:
-        path = self.folder / f"{align}-{batch}{'' if blocks else '-unblocked'}.onnx"
+    def _onnx(self, batch: int, align: Optional[str], runtime: str) -> Path:
+        """The file of `export --for`; for TVM without zeros."""
+        path = self.folder / f"{align}-{batch}-{runtime}.onnx"
         if path.is_file():
             return path
-        return write_onnx_file(*self._graph(align, "onnx"), path.with_suffix(""), self.image, batch, blocks=blocks)
+        form = ONNX_FORMS.get(runtime, _FOR_TVM)
+        graph = self._graph(align, form.format_of(self.net))
+        return write_onnx_file(*graph, path.with_suffix(""), self.image, batch, blocks=form.blocks)
 
     def _int8(self, batch: int) -> Path:
         """The ranges are of random images: times do not depend on them, and accuracy is not asked for."""
-        path = self._onnx(batch, None)
+        path = self._onnx(batch, None, "onnxruntime")
         image = np.random.RandomState(0).standard_normal((batch, *self.image)).astype(np.float32)
         return quantize_onnx(path, path.with_name(f"{path.stem}-int8.onnx"), [image])
 

@@ -22,23 +22,26 @@ Channel = Tuple[int, int]  # number of the branch that makes it, index there
 Readers = Sequence[Sequence[Channel]]
 
 
-def stage_in_pieces(branches: Sequence[Sequence[Filter]], readers: Readers, slots: Slots) -> Tuple[HybridBlock, Slots]:
+def stage_in_pieces(
+    branches: Sequence[Sequence[Filter]], readers: Readers, slots: Slots, block: int = BLOCK
+) -> Tuple[HybridBlock, Slots]:
     """A stage, (N, len(slots), H, W) -> (N, len(result), H / 2, W / 2), and the slots of its output.
 
     branches : of every unit, from its first convolution to its last. The first two, the sides of the unit with stride,
         read the stage's input, whose channels stand in `slots`.
     readers : the channels that every further branch reads, in order, and at last those that leave the stage. No
         channel has two readers.
+    block : channels that are kept together. 1: the pieces are of any size, and cut from one convolution's result.
     """
-    cuts = _Cuts.of(readers)
+    cuts = _Cuts.of(readers, block)
     standing = [slots, slots, *(cuts.standing(number, channels) for number, channels in enumerate(readers))]
-    made = [_Branch(*parts) for parts in zip(branches, standing, cuts.written)]
+    made = [_Branch(*parts, block) for parts in zip(branches, standing, cuts.written)]
     return _Stage(made, cuts.joined), standing[-1]
 
 
 def pieces_pay(readers: Readers, format: str) -> bool:
     """Whether the zeros in the pieces enlarge the 1x1 convolutions of units without stride little enough."""
-    cuts, half = _Cuts.of(readers), _up(len(readers[0]))
+    cuts, half = _Cuts.of(readers, BLOCK), _up(len(readers[0]), BLOCK)
     read = sum(len(cuts.standing(number, channels)) for number, channels in enumerate(readers[:-1]))
     written = sum(len(piece) for pieces in cuts.written[2:] for piece in pieces)
     return read + written <= GROWTH[format] * 2 * half * (len(readers) - 1)
@@ -53,12 +56,12 @@ class _Cuts(NamedTuple):
     joined: List[List[int]]
 
     @classmethod
-    def of(cls, readers: Readers) -> _Cuts:
+    def of(cls, readers: Readers, block: int) -> _Cuts:
         by_branch = [
             [[index for made_by, index in channels if made_by == branch] for channels in readers]
             for branch in range(len(readers) + 1)
         ]
-        written = [_cut(by_reader) for by_reader in by_branch]
+        written = [_cut(by_reader, block) for by_reader in by_branch]
         joined: List[List[int]] = [[] for _ in readers]
         number = 0
         for by_reader, pieces in zip(by_branch, written):
@@ -77,50 +80,55 @@ class _Cuts(NamedTuple):
         return np.array([column.get((branch, index), EMPTY) for branch, piece in read for index in piece])
 
 
-def _cut(by_reader: Sequence[Sequence[int]]) -> List[Slots]:
+def _cut(by_reader: Sequence[Sequence[int]], block: int) -> List[Slots]:
     """Pieces of whole blocks, one for every reader of a branch; readers of few channels share one."""
     pieces: List[List[int]] = []
     shared: List[int] = []
     for channels in by_reader:
-        if len(channels) > BLOCK // 2:
+        if len(channels) > block // 2:
             pieces.append(list(channels))
         elif channels:
-            if not shared or len(shared) + len(channels) > BLOCK:
+            if not shared or len(shared) + len(channels) > block:
                 shared = []
                 pieces.append(shared)
             shared += channels
-    return [_whole(piece) for piece in pieces]
+    return [_whole(piece, block) for piece in pieces]
 
 
-def _up(number: int) -> int:
-    return -(-number // BLOCK) * BLOCK
+def _up(number: int, block: int) -> int:
+    return -(-number // block) * block
 
 
-def _whole(channels: Sequence[int]) -> Slots:
-    return np.pad(np.array(channels), (0, _up(len(channels)) - len(channels)), constant_values=EMPTY)
+def _whole(channels: Sequence[int], block: int) -> Slots:
+    return np.pad(np.array(channels), (0, _up(len(channels), block) - len(channels)), constant_values=EMPTY)
 
 
 class _Branch(HybridBlock):
     """(N, len(slots), H, W) -> the pieces that its last convolution writes, a list of (N, len(piece), H', W')."""
 
-    def __init__(self, filters: Sequence[Filter], slots: Slots, pieces: Sequence[Slots]):
+    def __init__(self, filters: Sequence[Filter], slots: Slots, pieces: Sequence[Slots], block: int):
         super().__init__()
         *first, last = filters
+        self._ends = [] if block > 1 else np.cumsum([len(piece) for piece in pieces]).tolist()
+        written = [np.concatenate(pieces)] if self._ends else pieces
         with self.name_scope():
             self.first, self.pieces = nn.HybridSequential(), nn.HybridSequential()
             for folded in first:
                 if folded.groups > 1:
                     self.first.add(folded.channelwise(slots).layer())
                 else:
-                    hidden = _whole(range(len(folded.bias)))
+                    hidden = _whole(range(len(folded.bias)), block)
                     self.first.add(folded.reading(slots).writing(hidden).layer())
                     slots = hidden
-            for piece in pieces:
+            for piece in written:
                 self.pieces.add(last.reading(slots).writing(piece).layer())
 
     def hybrid_forward(self, F, x):
         y = self.first(x)
-        return [piece(y) for piece in self.pieces._children.values()]
+        made = [piece(y) for piece in self.pieces._children.values()]
+        if len(self._ends) < 2:
+            return made
+        return [F.slice_axis(made[0], axis=1, begin=a, end=b) for a, b in zip([0, *self._ends], self._ends)]
 
 
 class _Stage(HybridBlock):

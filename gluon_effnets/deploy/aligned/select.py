@@ -36,8 +36,8 @@ def aligned(net: ClassificationNet, form: str = "auto", format: str = "mxnet") -
             'pieces' (V2 alone) cuts the last convolutions into one for every later reader, which joins what it reads,
             so that nothing is shuffled or split; 'auto' takes what was measured to be faster (docs/shufflenet.md).
         format: 'mxnet' or 'onnx', in whose runtime the network is to be fast: the choices of 'auto' for V2 differ, and
-            ONNX Runtime wants a stem with a multiple of 16 channels. 'openvino': an ONNX file that is to be fast there;
-            ShuffleNets are as for 'onnx'.
+            ONNX Runtime wants a stem with a multiple of 16 channels. 'openvino': an ONNX file that is to be fast there,
+            in 'auto' with the pieces of V2 cut from one convolution's result, without zeros.
 
     Raises ValueError for another form, format or network, and for unfinished pruning.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from functools import partial
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -14,7 +15,7 @@ from ...nn import ConvBN, ShuffleUnit, ShuffleUnitV2, SqueezeExcite, add_shortcu
 from .filters import EMPTY, Filter, Slots, place
 from .pieces import BLOCK, pieces_pay, stage_in_pieces
 
-__all__ = ["is_second_version", "shufflenet_blocks"]
+__all__ = ["has_reactivations", "is_second_version", "shufflenet_blocks"]
 
 # Below 8 channels in a group oneDNN has no vectorized kernel.
 LANES = 8
@@ -24,13 +25,13 @@ def shufflenet_blocks(net: ShuffleNet, form: str, format: str) -> Iterator[Hybri
     """The blocks of `aligned(net, form, format)`. Raises ValueError for a network with reactivations."""
     *stages, head = net.features._children.values()
     blocks = [block for stage in stages for block in stage._children.values()]
-    units = [block for block in blocks if isinstance(block, (ShuffleUnit, ShuffleUnitV2))]
+    units = _units(net)
     second = is_second_version(net)
-    if any(getattr(unit, "update", None) is not None for unit in units):
+    if has_reactivations(net):
         raise ValueError("a ShuffleNet with reactivations has no aligned form; export it as it is")
     stem = Filter.of(blocks[0])
     # ONNX Runtime pools whole blocks alone without a change of layout. V1 passes the stem's channels on, without zeros.
-    multiple = BLOCK if format == "onnx" and second else LANES
+    multiple = 1 if format == "openvino" else BLOCK if format == "onnx" and second else LANES
     slots = _filled(range(len(stem.bias)), _up(len(stem.bias), multiple))
     yield stem.writing(slots).layer()
     for _ in blocks[1 : -len(units)]:
@@ -53,9 +54,19 @@ def shufflenet_blocks(net: ShuffleNet, form: str, format: str) -> Iterator[Hybri
     yield _classifier(net.output, slots)
 
 
+def _units(net: ShuffleNet) -> List[Union[ShuffleUnit, ShuffleUnitV2]]:
+    blocks = [block for stage in net.stages for block in stage._children.values()]
+    return [block for block in blocks if isinstance(block, (ShuffleUnit, ShuffleUnitV2))]
+
+
+def has_reactivations(net: ShuffleNet) -> bool:
+    """Whether a network is a ShuffleNetV2 with reactivations, which has no aligned form."""
+    return any(getattr(unit, "update", None) is not None for unit in _units(net))
+
+
 def is_second_version(net: ShuffleNet) -> bool:
     """Whether a network is a ShuffleNetV2."""
-    return any(isinstance(block, ShuffleUnitV2) for stage in net.stages for block in stage._children.values())
+    return any(isinstance(unit, ShuffleUnitV2) for unit in _units(net))
 
 
 def _classifier(dense: nn.Dense, slots: Slots) -> nn.Dense:
@@ -221,12 +232,18 @@ def _units_v2(units: Sequence[ShuffleUnitV2], slots: Slots, form: str, format: s
     stages = [units[start:end] for start, end in zip(starts, [*starts[1:], None])]
     histories = [_history(stage) for stage in stages]
     if form == "auto":
-        form = "pieces" if all(pieces_pay(history.readers, format) for history in histories) else "grouped"
+        form = _fastest(histories, format)
     result: List[HybridBlock] = []
     for stage, history in zip(stages, histories):
         made, slots = STAGES_V2[form](_branches(stage), history, slots)
         result += made
     return result, slots
+
+
+def _fastest(histories: Sequence[_History], format: str) -> str:
+    if format == "openvino":
+        return "cut"
+    return "pieces" if all(pieces_pay(history.readers, format) for history in histories) else "grouped"
 
 
 class _History(NamedTuple):
@@ -338,12 +355,20 @@ def _folded_stage_v2(branches: Sequence[Sequence[Filter]], history: _History, sl
     return result, np.array([position.get(channel, EMPTY) for channel in standing])
 
 
-def _stage_of_pieces_v2(branches: Sequence[Sequence[Filter]], history: _History, slots: Slots) -> StageV2:
-    stage, slots = stage_in_pieces(branches, history.readers, slots)
+def _stage_of_pieces_v2(
+    branches: Sequence[Sequence[Filter]], history: _History, slots: Slots, block: int = BLOCK
+) -> StageV2:
+    stage, slots = stage_in_pieces(branches, history.readers, slots, block)
     return [stage], slots
 
 
-STAGES_V2 = {"grouped": _stage_v2, "dense": _folded_stage_v2, "pieces": _stage_of_pieces_v2}
+STAGES_V2: Dict[str, Callable[..., StageV2]] = {
+    "grouped": _stage_v2,
+    "dense": _folded_stage_v2,
+    "pieces": _stage_of_pieces_v2,
+    # OpenVINO computes with the channels of a pixel together, in any number, so that nothing has to be whole blocks.
+    "cut": partial(_stage_of_pieces_v2, block=1),
+}
 
 
 def _projection(filters: Sequence[Filter], read: Slots, written: Slots) -> List[Filter]:

@@ -17,7 +17,7 @@ from ...runtime.detections import Choice, Limit
 from ..graph.inference import StaticGraph
 from ..graph.nodes import read_graph, simplify
 from .files import write_model
-from .idle_blocks import block_idle_runs
+from .idle_blocks import LANES, block_idle_runs
 from .operators import OnnxNodes
 
 __all__ = ["OUTPUTS", "Candidates", "Choosing", "detection_results", "write_onnx_detector"]
@@ -33,7 +33,7 @@ def write_onnx_detector(
     image: Tuple[int, ...],
     batch: Optional[int],
     choice: Choice,
-    blocks: bool = True,
+    blocks: int = LANES,
     metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write <prefix>.onnx, checked: `data` (N, *image) -> `boxes` (N, K, 4), `scores` (N, K), `classes` (N, K).
@@ -47,7 +47,7 @@ def write_onnx_detector(
     Raises as `write_onnx_file` does.
     """
     ends = simplify(read_graph(*graph, image, batch))
-    entries = dict(zip(_ALL, block_idle_runs(ends) if blocks else ends))
+    entries = dict(zip(_ALL, block_idle_runs(ends, blocks)))
     made = OnnxNodes(entries, taken=set(OUTPUTS))
     made.release(OUTPUTS)
     anchors, classes = (entries["all_scores"].size(axis) for axis in (1, 2))

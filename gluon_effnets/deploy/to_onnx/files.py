@@ -18,7 +18,7 @@ from ...files.text import shown
 from ...files.write import write_bytes
 from ..graph.inference import StaticGraph, network_graph
 from ..graph.nodes import Entry, read_graph, simplify
-from .idle_blocks import block_idle_runs
+from .idle_blocks import LANES, block_idle_runs
 from .operators import OnnxNodes
 
 __all__ = [
@@ -47,7 +47,7 @@ def write_onnx_file(
     image: Tuple[int, ...],
     batch: Optional[int] = None,
     outputs: Sequence[str] = ("logits",),
-    blocks: bool = True,
+    blocks: int = LANES,
     metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write <prefix>.onnx, checked: `data` (N, *image) -> `logits` (N, classes).
@@ -60,13 +60,13 @@ def write_onnx_file(
     image : shape of one image, or of one map.
     batch : a fixed N; None: any.
     outputs : names of the graph's outputs.
-    blocks : runs of IdleBlocks become those of `block_idle_runs`.
+    blocks : channels in the blocks of `block_idle_runs`; 0: IdleBlocks stay as they are.
     metadata : the file's `metadata_props`.
 
     Raises ValueError naming the operator that ONNX cannot express, ImportError without the package onnx.
     """
     ends = simplify(read_graph(symbol, arrays, image, batch))
-    entries = dict(zip(outputs, block_idle_runs(ends) if blocks else ends))
+    entries = dict(zip(outputs, block_idle_runs(ends, blocks)))
     made = OnnxNodes(entries)
     results = [value_info(name, entry) for name, entry in entries.items()]
     return write_model(prefix, made, [batch, *image], results, metadata)

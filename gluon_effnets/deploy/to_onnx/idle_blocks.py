@@ -1,4 +1,4 @@
-"""IdleBlocks in whole blocks of 16 channels, in which ONNX Runtime computes: nothing is split, no layout is changed."""
+"""IdleBlocks in whole blocks of channels, in which ONNX Runtime computes: nothing is split, no layout is changed."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class _Joined(NamedTuple):
     sums: List[Node]
 
 
-def block_idle_runs(outputs: Sequence[Entry]) -> Sequence[Entry]:
+def block_idle_runs(outputs: Sequence[Entry], lanes: int = LANES) -> Sequence[Entry]:
     """Return the outputs of an equal graph, as `simplify` gives it, changed in place.
 
-    In every run of IdleBlocks the active part takes in as many idle channels as fill its last block of 16, with weights
-    of zero, so that only the shortcuts touch them; the other idle channels are filled up with zeros. The convolution
-    before the run then makes the two parts at once, as two convolutions, or two that select them follow a sum. The
-    layers behind the run take the joined channels in their new order.
+    In every run of IdleBlocks the active part takes in as many idle channels as fill its last block of `lanes`, with
+    weights of zero, so that only the shortcuts touch them; the other idle channels are filled up with zeros. The
+    convolution before the run then makes the two parts at once, as two convolutions, or two that select them follow a
+    sum. The layers behind the run take the joined channels in their new order.
 
     Runs of other kinds stay as they are: active on both sides, without a shortcut, shuffled, joined after each of their
-    blocks, or so narrow that nothing is left idle.
+    blocks, or so narrow that nothing is left idle. So do all runs with `lanes` of 0.
     """
     # From the end: a run behind another one must be done with its slices, which would stop the search for the layers
     # between the two.
-    for join in reversed(sorted_nodes(outputs)):
+    for join in reversed(sorted_nodes(outputs)) if lanes else ():
         if join.op == "Concat" and join.get("dim") == 1 and len(join.inputs) == 2:
-            _block_run(join, _readers(outputs))
+            _block_run(join, _readers(outputs), lanes)
     return outputs
 
 
@@ -62,14 +62,14 @@ def _readers(outputs: Sequence[Entry]) -> Readers:
     return found
 
 
-def _block_run(join: Node, readers: Readers) -> None:
+def _block_run(join: Node, readers: Readers, lanes: int) -> None:
     joined = _joined(join, readers)
     for idle, active in (join.inputs, join.inputs[::-1]):
         if joined is None or not _is_slice(idle.node) or readers[idle] != [join]:
             continue
         branches = _branches(active, join, readers)
         if branches is not None and branches.slice.inputs == idle.node.inputs and branches.sums:
-            _rewrite(join, idle.node, branches, joined, readers)
+            _rewrite(join, idle.node, branches, joined, readers, lanes)
             return
 
 
@@ -110,15 +110,15 @@ def _joined(join: Node, readers: Readers) -> Optional[_Joined]:
     return found
 
 
-def _rewrite(join: Node, idle: Node, branches: _Branches, joined: _Joined, readers: Readers) -> None:
+def _rewrite(join: Node, idle: Node, branches: _Branches, joined: _Joined, readers: Readers, lanes: int) -> None:
     [source] = idle.inputs
     channels = range(source.size(1))
     own, others = (list(channels[node.get("begin") : node.get("end")]) for node in (branches.slice, idle))
-    spare = -len(own) % LANES
+    spare = -len(own) % lanes
     first, rest = (own + others[:spare], others[spare:])
     if sorted(own + others) != list(channels) or not rest or not (_is_dense(source.node) or source.node.op in _SUMS):
         return
-    rest += [_ZEROS] * (-len(rest) % LANES)
+    rest += [_ZEROS] * (-len(rest) % lanes)
     is_cut = _is_dense(source.node) and all(node in (branches.slice, idle) for node in readers[source])
     for part, index, name in ((branches.slice, first, "active"), (idle, rest, "idle")):
         _become_convolution(part, source, index, f"{source.node.name}/{name}" if is_cut else None)

@@ -121,7 +121,7 @@ def write_int8_onnx_detector(
     path = prefix.with_name(f"{prefix.name}.onnx")
     with tempfile.TemporaryDirectory() as folder:
         outputs = ("logits", "offsets")
-        exact = write_onnx_file(*heads, Path(folder) / "heads", images.shape[1:], batch, outputs, blocks=False)
+        exact = write_onnx_file(*heads, Path(folder) / "heads", images.shape[1:], batch, outputs, blocks=0)
         nodes = _load(exact).graph.node
         # Every map's own range serves it better than one of all maps, which what joins them would give.
         joining = _behind_layers(nodes, outputs)

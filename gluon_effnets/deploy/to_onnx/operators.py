@@ -78,6 +78,18 @@ class OnnxNodes:
             self.initializers.append(self._to_tensor(array, self._constants[key]))
         return self._constants[key]
 
+    def bias(self, conv: Node) -> List[str]:
+        """The name of an initializer for the bias of a convolution, which has one, of its own.
+
+        OpenVINO takes a bias into the convolution only if nothing else reads it, and many are equal: those of BN before
+        training, those of a head that several maps share.
+        """
+        if len(conv.inputs) < 3 or conv.inputs[2].node.op != CONSTANT:
+            return []
+        name = self._free(f"{conv.name}_bias")
+        self.initializers.append(self._to_tensor(conv.inputs[2].node.array, name))
+        return [name]
+
     def integers(self, values: Union[int, Sequence[int]], name: str) -> str:
         """The name of an initializer with whole numbers, or a single one without an axis."""
         return self.constant(np.array(values, np.int64), name)
@@ -133,7 +145,7 @@ def _convolution(graph: OnnxNodes, node: Node, inputs: List[str]) -> str:
     pad = node.get("pad", (0, 0))
     return graph.add(
         "Conv",
-        inputs,
+        [*inputs[:2], *(graph.bias(node) or inputs[2:])],
         node.name,
         kernel_shape=node.get("kernel"),
         strides=node.get("stride", (1, 1)),

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 import numpy as np
 
-__all__ = ["Compiled", "compile_onnx", "tvm_runner"]
+__all__ = ["AARCH64", "Compiled", "build_for", "compile_onnx", "tvm_runner"]
 
 # The rule of deploy/compare.py, which this file cannot import, since users copy it to where TVM is: in standard
 # deviations of the expected answer, or so many times what float32 alone does to the network.
@@ -61,11 +61,15 @@ def host_name() -> str:
 
 
 class Processor(NamedTuple):
-    """The processor's name for LLVM, float32 values in one of its vectors, and vector registers."""
+    """The processor's name for LLVM, float32 values in one of its vectors, and vector registers.
+
+    `triple`: LLVM's name of another kind of machine than this one.
+    """
 
     name: str
     lanes: int
     registers: int
+    triple: Optional[str] = None
 
     @classmethod
     def host(cls) -> Processor:
@@ -84,7 +88,11 @@ class Processor(NamedTuple):
         """The target of the compiler."""
         from tvm.target import Target
 
-        return Target({"kind": "llvm", "mcpu": self.name})
+        return Target({"kind": "llvm", "mcpu": self.name, **({"mtriple": self.triple} if self.triple else {})})
+
+
+# Any 64-bit ARM processor: vectors of NEON, which all of them have.
+AARCH64 = Processor("generic", 4, 32, "aarch64-linux-gnu")
 
 
 class Tile(NamedTuple):
@@ -174,6 +182,19 @@ def compile_onnx(
         estimate_ms=_milliseconds(operators) if tuned == len(operators) else None,
         difference=difference,
     )
+
+
+def build_for(path, processor: Processor):
+    """Return TVM's executable of an ONNX file of `export --batch N` for a processor, perhaps another one than this.
+
+    Schedules are by rule, for one thread. Its `export_library` takes the linker, such as cc="aarch64-linux-gnu-g++".
+    Raises as `compile_onnx`.
+    """
+    require_tvm()
+    module = _lowered(Path(path), processor)
+    operators = [operator for operator in _operators(module, processor) if operator.tiles]
+    scheduled = {op.name: _applied(op, _schedule(op, op.tiles[0], processor).trace, parallel=False) for op in operators}
+    return _built(module, scheduled, processor)
 
 
 def tvm_runner(library, processor: Optional[str] = None, trust: bool = False) -> Callable[[np.ndarray], np.ndarray]:
@@ -528,8 +549,8 @@ def refusal(difference: float, rounding: float) -> Optional[str]:
     return f"TVM's library differs by {difference:.1e} of the logits' standard deviation; {allowed:.0e} is allowed"
 
 
-def _write(module, scheduled, processor: Processor, library: Path, expected, rounding: float) -> Optional[float]:
-    """Build the library, load it again, and put it in its place; the difference from the expected answer."""
+def _built(module, scheduled, processor: Processor):
+    """TVM's executable of a module with functions that are scheduled."""
     import tvm
     from tvm import relax
 
@@ -538,7 +559,12 @@ def _write(module, scheduled, processor: Processor, library: Path, expected, rou
             function = scheduled[variable.name_hint].without_attr("global_symbol")
             module[variable] = function.with_attr("tirx.is_scheduled", True)
     with tvm.transform.PassContext(opt_level=3):
-        built = relax.build(module, processor.target)
+        return relax.build(module, processor.target)
+
+
+def _write(module, scheduled, processor: Processor, library: Path, expected, rounding: float) -> Optional[float]:
+    """Build the library, load it again, and put it in its place; the difference from the expected answer."""
+    built = _built(module, scheduled, processor)
     library.parent.mkdir(parents=True, exist_ok=True)
     written = library.with_name(f".{library.stem}-{os.getpid()}.so")
     try:

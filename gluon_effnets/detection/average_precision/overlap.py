@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...runtime.detections import common_areas
+from ...runtime.detections import common_areas, endless
 
 __all__ = ["box_areas", "overlaps"]
 
 
+@endless
 def box_areas(boxes: np.ndarray) -> np.ndarray:
     """Return the areas of boxes (N, 4), 0 for those whose corners are in the wrong order."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     return sides[:, 0] * sides[:, 1]
 
 
+@endless
 def overlaps(boxes: np.ndarray, others: np.ndarray, crowd=None) -> np.ndarray:
     """Return the intersection over union of every pair of boxes.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Iterator, NamedTuple
+from typing import Iterator, NamedTuple, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -18,7 +18,7 @@ from . import augment as aug
 from .base import Data, Shard, to_batch
 from .labels import read_class_names
 from .records import RecordFile, read_images, scan_records
-from .sampling import AUGMENT, epoch_order, private_random, step_positions, val_share
+from .sampling import AUGMENT, KEPT_BACK, epoch_order, private_random, step_positions, val_share
 from .settings import PLAIN, Batch, DataSettings, missing_path_message
 
 # Mean and standard deviation of the digits of the training part, resized to 32 pixels, on the scale 0..255.
@@ -51,6 +51,7 @@ class ArrayData(Data):
         num_classes: int,
         class_names: list[str] | None = None,
     ):
+        train, self._kept_back = _divided(train, shard.settings)
         sizes = (len(train.labels), len(val.labels))
         super().__init__(shard, num_classes, *sizes, class_names, in_channels=train.images.shape[3])
         self._train, self._val = train, val
@@ -61,10 +62,24 @@ class ArrayData(Data):
         for step in range(first_step, self.steps_per_epoch):
             chosen = order[step_positions(step, size, self.rank, self.world)]
             random = private_random(AUGMENT, self.seed, epoch, step, self.rank)
-            pixels = self._pixels(self._augment(self._train.images[chosen], random), self._train_interpolation)
-            for image in pixels:
-                aug.erase(image, self.settings, random)
-            yield to_batch(pixels, self._train.labels[chosen], size)
+            yield self._train_batch(self._train, chosen, random)
+
+    def _train_batch(self, images: ImageArray, chosen: np.ndarray, random: np.random.RandomState) -> Batch:
+        pixels = self._pixels(self._augment(images.images[chosen], random), self._train_interpolation)
+        for image in pixels:
+            aug.erase(image, self.settings, random)
+        return to_batch(pixels, images.labels[chosen], self.settings.batch_size)
+
+    def kept_back_batch(self, number: int) -> Batch:
+        kept, size = len(self._kept_back.labels), self.settings.batch_size
+        if not kept:
+            return super().kept_back_batch(number)
+        if kept < size:
+            raise ValueError(
+                f"data.kept_back keeps {kept} images of {self.settings.source} back, fewer than a batch, {size}."
+            )
+        random = private_random(KEPT_BACK, self.seed, number, self.rank)
+        return self._train_batch(self._kept_back, random.choice(kept, size, replace=False), random)
 
     def _val_batches(self) -> Iterator[Batch]:
         share = val_share(self.num_val, self.rank, self.world)
@@ -94,6 +109,18 @@ class ArrayData(Data):
         if images.shape[1:3] != (side, side):
             images = np.stack([aug.resize(image, side, side, interpolation) for image in images])
         return to_input(images, self.settings)
+
+
+def _divided(train: ImageArray, settings: DataSettings) -> Tuple[ImageArray, ImageArray]:
+    """The images to train with, and those that are kept back from it, both in the order of the source."""
+    number = len(train.labels)
+    kept = np.zeros(number, bool)
+    shuffled = private_random(KEPT_BACK, settings.kept_back_seed).permutation(number)
+    kept[shuffled[: round(settings.kept_back * number)]] = True
+    if not kept.any():
+        return train, ImageArray(train.images[:0], train.labels[:0])
+    used, others = (ImageArray(train.images[part], train.labels[part]) for part in (~kept, kept))
+    return used, others
 
 
 def held_out_digits(labels: np.ndarray) -> np.ndarray:

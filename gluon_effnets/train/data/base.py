@@ -164,6 +164,19 @@ class Data:
             raise ValueError(f"first_step is {first_step}; an epoch has {self.steps_per_epoch} steps.")
         return self._train_batches(epoch, first_step)
 
+    def kept_back_batch(self, number: int) -> Batch:
+        """A batch of the images that `kept_back` keeps from training, augmented as these.
+
+        It is drawn anew, without an image twice, and depends on (seed, number, rank) alone.
+
+        Args:
+            number: Of the batch, for instance of the update that it is for.
+
+        Raises:
+            ValueError: No images, or fewer than a batch, are kept back.
+        """
+        raise ValueError(f"{self.settings.source} keeps no images back: set data.kept_back, for instance to 0.5.")
+
     def val_batches(self) -> Iterator[Batch]:
         """This worker's share of the evaluation images, in fixed order; all workers see each image once.
 

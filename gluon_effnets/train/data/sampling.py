@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 # Separates the streams drawn from the same (seed, epoch, ...).
-ORDER, AUGMENT, ENGINE, SUBSTITUTE, SCATTER = 1, 2, 3, 4, 5
+ORDER, AUGMENT, ENGINE, SUBSTITUTE, SCATTER, KEPT_BACK = 1, 2, 3, 4, 5, 6
 
 
 def private_random(stream: int, *key: int) -> np.random.RandomState:

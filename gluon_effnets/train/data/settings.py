@@ -27,6 +27,7 @@ IMAGENET_VARIABLE = "GLUON_EFFNETS_IMAGENET"
 # Of images with boxes, for detectors.
 DETECTION_KINDS = ("voc", "coco", "detrec", "scattered_digits")
 KINDS = ("digits", "cifar10", "folder", "recordio", "synthetic", *DETECTION_KINDS)
+IN_MEMORY = ("digits", "cifar10", "synthetic")
 KINDS_TEXT = (
     "digits, cifar10:DIR, folder:DIR, recordio:DIR, synthetic[:N]; "
     "for detectors voc:DIR, coco:DIR, detrec:DIR, scattered_digits[:N]"
@@ -100,6 +101,9 @@ class DataSettings:
         on_error: ``raise`` or ``skip``: what an unreadable image does.
         held_out: Of class folders without ``train`` and ``val``: the share of each class that is evaluated; 1: all.
         held_out_seed: Another number chooses other images.
+        kept_back: Share of the training images that is kept from training, for the architecture of the task ``darts``;
+            of ``digits``, ``cifar10`` and ``synthetic`` alone.
+        kept_back_seed: Another number keeps other images back.
         train_parts, eval_parts: Of images with boxes: the parts of the source, as ``2007_trainval``; None: the usual.
         bad_boxes: ``drop`` or ``raise``: what a box does that cannot be meant so.
     """
@@ -130,6 +134,8 @@ class DataSettings:
     on_error: str = "raise"
     held_out: float = 0.2
     held_out_seed: int = 0
+    kept_back: float = 0.0
+    kept_back_seed: int = 0
     train_parts: Optional[Tuple[str, ...]] = None
     eval_parts: Optional[Tuple[str, ...]] = None
     bad_boxes: str = "drop"
@@ -165,6 +171,8 @@ class DataSettings:
             raise ValueError(f"data.random_erasing is {self.random_erasing}; it must be a probability, 0 to 1.")
         if not 0 < self.held_out <= 1:
             raise ValueError(f"data.held_out is {self.held_out}; it must be above 0 and at most 1.")
+        if not 0 <= self.kept_back < 1:
+            raise ValueError(f"data.kept_back is {self.kept_back}; it must be at least 0 and below 1.")
         if not 0 < self.eval_crop <= 1:
             raise ValueError(f"data.eval_crop is {self.eval_crop}; it must be above 0 and at most 1.")
         for name, limit in (("crop_area", 1.0), ("crop_aspect", float("inf"))):
@@ -309,6 +317,8 @@ def check_purpose(settings: DataSettings, kind: str) -> None:
     for name in ("rand_augment", "random_erasing") if with_boxes else ("train_parts", "eval_parts"):
         if getattr(settings, name):
             raise ValueError(f"data.{name} has no meaning for {kind}; leave it out.")
+    if settings.kept_back and kind not in IN_MEMORY:
+        raise ValueError(f"data.kept_back is for {', '.join(IN_MEMORY)}; of {kind} no images can be kept back.")
 
 
 def parse_source(source: str) -> Source:

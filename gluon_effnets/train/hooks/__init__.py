@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Dict, List
 
 from ..registry import Registry
+from .architecture import Architecture
 from .base import Hook
 from .clip_gradients import ClipGradients
+from .drop_path import DropPath
 from .ema import EMA
 from .mixup import CutMix, Mixup
 from .mlflow_runs import MLflow
@@ -20,8 +22,10 @@ __all__ = ["HOOKS", "Hook", "make_hooks"]
 HOOKS: Registry[Hook] = Registry(
     "hook",
     {
+        "architecture": Architecture,
         "clip_gradients": ClipGradients,
         "cutmix": CutMix,
+        "drop_path": DropPath,
         "ema": EMA,
         "mixup": Mixup,
         "mlflow": MLflow,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from ..registry import Registry
+from .auxiliary import Auxiliary
 from .base import Task
 from .classification import Classification
+from .darts import Darts
 from .detection import Detection
 from .distill import Distill
 from .gate import Gate
@@ -16,7 +18,9 @@ from .slimmable import Slimmable
 
 __all__ = [
     "TASKS",
+    "Auxiliary",
     "Classification",
+    "Darts",
     "Detection",
     "Distill",
     "Gate",
@@ -30,7 +34,9 @@ __all__ = [
 TASKS: Registry[Task] = Registry(
     "task",
     {
+        "auxiliary": Auxiliary,
         "classification": Classification,
+        "darts": Darts,
         "detection": Detection,
         "distill": Distill,
         "gate": Gate,
