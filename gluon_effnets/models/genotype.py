@@ -7,7 +7,6 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Tuple, Union
 
 from ..files.schema import list_of, record
 from ..files.text import shortened
-from ..files.yaml_text import read_yaml
 from ..nn import OPERATIONS
 
 __all__ = ["Edge", "Genotype", "read_genotype"]
@@ -66,6 +65,8 @@ def read_genotype(given: Union[str, PurePath, Mapping[str, Any], Genotype], wher
         where = str(given)
         if not PurePath(where).suffix:
             raise ValueError(f"genotype is {shortened(where)}; it must be a YAML or JSON file, or two lists of edges")
+        from ..files.yaml_text import read_yaml  # networks without a file need no YAML
+
         given = read_yaml(where, "genotype")
     plain: Any = {key: _lists(value) for key, value in given.items()} if isinstance(given, Mapping) else given
     _FILE(plain, where)

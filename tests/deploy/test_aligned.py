@@ -157,7 +157,7 @@ def test_every_runtime_measures_the_graph_that_is_exported_for_it(tmp_path):
     [path] = network.request(LATENCY_RUNTIMES["onnxruntime-aligned"], 1, "pieces")["files"]
     assert "Split" not in [node.op_type for node in onnx.load(path).graph.node]
     [path] = network.request(LATENCY_RUNTIMES["onnxruntime-aligned"], 1, "auto")["files"]
-    exported = export(network.net, tmp_path / "net", 64, True, format="onnx", batch=1)
+    exported = export(network.net, tmp_path / "net", 64, True, format="onnx", batch=1, runtime="onnxruntime")
     measured, written = (onnx.load(str(file)).graph for file in (path, exported.files[0]))
     assert [node.op_type for node in measured.node] == [node.op_type for node in written.node]
     assert [array.dims for array in measured.initializer] == [array.dims for array in written.initializer]

@@ -323,6 +323,7 @@ def test_the_description_says_what_the_files_are(tmp_path):
         "files": ["net.onnx"],
         "model": "mobilenet_v3_small",
         "aligned": False,
+        "runtime": "portable",
         "input_shape": [4, 3, 64, 64],
         "num_classes": 3,
         "image_size": 64,
