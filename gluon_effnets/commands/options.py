@@ -81,17 +81,16 @@ def condensing_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def settings_option(parser: argparse.ArgumentParser, text: str, key: str = "KEY") -> None:
+    """Add --set, whose values are `args.overrides`; `text` begins its help."""
+    text = f"{text}; it may be repeated."
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar=f"{key}=VALUE", help=text)
+
+
 def data_options(parser: argparse.ArgumentParser, required: bool = True, use: str = "The data set") -> None:
     """Add --data and --set; `use` begins the help of --data."""
     parser.add_argument("--data", required=required, metavar="KIND[:PATH]", help=f"{use}: {DATA_KINDS}.")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="data.KEY=VALUE",
-        help="A setting of the data, e.g. data.image_size=32; it may be repeated.",
-    )
+    settings_option(parser, "A setting of the data, e.g. data.image_size=32", "data.KEY")
 
 
 def table_format(

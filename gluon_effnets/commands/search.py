@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .command import Command, Group
-from .options import network_options, read_options, table_format
+from .options import network_options, read_options, settings_option, table_format
 
 __all__ = ["COMMANDS"]
 
@@ -93,14 +93,7 @@ def add_darts_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="Length of the search (default: 50).")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="Of weights and batches (default: 0).")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="Change a key of the recipe, configs/darts_search.yaml; it may be repeated.",
-    )
+    settings_option(parser, "Change a key of the recipe, configs/darts_search.yaml")
     parser.add_argument("--out", type=Path, metavar="DIR", help="The run folder (default: runs/search/NAME).")
     network_options(parser)
     table_format(parser)

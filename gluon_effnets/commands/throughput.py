@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, List, Optional
 
 from ..files.write import write_text
 from .command import Command
+from .options import settings_option
 
 if TYPE_CHECKING:
     from ..train.config import Recipe
@@ -73,14 +74,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser, steps: int) -> None:
     parser.add_argument(
         "--batch", type=int, metavar="N", help="Images per worker and step (default: the recipe's value)."
     )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="Change a key of the recipe; it may be repeated.",
-    )
+    settings_option(parser, "Change a key of the recipe")
     parser.add_argument(
         "--steps",
         type=int,

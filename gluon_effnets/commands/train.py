@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 
 from ..files.mistakes import sentence
 from .command import Command, Parser
-from .options import DATA_KINDS
+from .options import DATA_KINDS, settings_option
 
 __all__ = ["COMMAND", "main", "parse"]
 
@@ -24,14 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipes = "configs/<model>.<data>.yaml, <data>.yaml or <model>.yaml"
     parser.add_argument("--config", metavar="FILE", help=f"The recipe (default: the first that exists of {recipes}).")
     parser.add_argument("--data", metavar="KIND[:PATH]", help=f"The data: {DATA_KINDS} (default: as the recipe says).")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="Change a key of the recipe, e.g. optimizer.lr=0.1; it may be repeated.",
-    )
+    settings_option(parser, "Change a key of the recipe, e.g. optimizer.lr=0.1")
     parser.add_argument("--hvd", action="store_true", help="Train with Horovod; start with horovodrun -np N.")
     parser.add_argument("--out", metavar="DIR", help="The run folder (default: runs/<model>.<recipe>).")
     parser.add_argument(

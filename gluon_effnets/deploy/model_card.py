@@ -10,7 +10,8 @@ import yaml
 
 from ..complexity import count
 from ..detection.registry import described_detector, described_detector_info
-from ..models.registry import described_info, described_network
+from ..models.catalog import described_info
+from ..models.registry import described_network
 from ..tables import Table
 from .description import Description
 from .forms import form_of

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from ..class_names import identifier
 from ..models import model_info
-from ..models.registry import described_info
+from ..models.catalog import described_info
 from ..train.data import Data
 from ..weights.published import published_weights
 from .subject import Subject

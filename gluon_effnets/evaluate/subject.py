@@ -17,8 +17,9 @@ from ..deploy.compiled.run import compiled_network
 from ..deploy.description import Description
 from ..models import ClassificationNet, Preprocessing, get_model, model_info, params
 from ..models.card import compare_names, order_of
+from ..models.catalog import described_info
 from ..models.info import ModelInfo
-from ..models.registry import described_info, described_network
+from ..models.registry import described_network
 from ..train.build import model_options
 from ..train.config import load_recipe
 from ..train.data import Batch, Data, DataSettings, open_data, parse_source

@@ -6,11 +6,12 @@ import pkgutil
 from .. import _mxnet  # noqa: F401  before all that needs it
 from .base import ClassificationNet, StageInfo
 from .card import Card
+from .catalog import families, list_models, model_info, small_model
 from .features import Backbone, FeatureInfo, FeatureMaps, FeatureNet
 from .gluoncv_zoo import register_with_gluoncv
 from .info import Deployment, ModelInfo
 from .preprocessing import Preprocessing
-from .registry import families, get_model, list_models, model_info, register_model, small_model
+from .registry import get_model, register_model
 from .slimmable import DynamicOutput, SlimmableNet
 from .slimmable_views import SubNet
 

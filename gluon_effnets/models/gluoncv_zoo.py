@@ -6,7 +6,8 @@ import functools
 from typing import List
 
 from .._gluoncv import import_gluoncv
-from .registry import get_model, list_models
+from .catalog import list_models
+from .registry import get_model
 
 __all__ = ["register_with_gluoncv"]
 

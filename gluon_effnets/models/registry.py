@@ -1,20 +1,19 @@
-"""The registry: networks by name, as GluonCV's model zoo gives them."""
+"""The registry: networks by name, as GluonCV's model zoo gives them; `catalog.py` lists them."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import fnmatch
 import functools
 import logging
 import math
 import os
 from pathlib import Path, PurePath
-from typing import Any, Callable, Dict, List, Literal, Mapping, Optional, Sequence, Tuple, Union, overload
+from typing import Any, Callable, Dict, Literal, Mapping, Optional, Sequence, Tuple, Union, overload
 
 import mxnet as mx
 
-from .. import _foreign, _resources
+from .. import _foreign
 from ..files.mistakes import as_mistakes
 from ..files.schema import check_type
 from ..files.text import shortened, shown
@@ -28,15 +27,13 @@ from .option_bounds import check_options
 from .taps import Tap
 
 __all__ = [
-    "described_info",
+    "Entry",
     "described_network",
-    "families",
+    "entries",
     "get_model",
-    "list_models",
     "load_stored",
-    "model_info",
     "register_model",
-    "small_model",
+    "resolve",
     "stored_weights",
 ]
 
@@ -44,13 +41,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Entry:
+class Entry:
+    """What makes a network, what is known of it, and whether lists leave it out."""
+
     build: Callable[..., ClassificationNet]
     info: ModelInfo
     hidden: bool
 
 
-_entries: Dict[str, _Entry] = {}
+_entries: Dict[str, Entry] = {}
 _aliases: Dict[str, str] = {}
 
 
@@ -119,7 +118,7 @@ def register_model(
             small=small,
             torch=torch and TorchCounterpart(*torch),
         )
-        _entries[name] = _Entry(build, info, hidden)
+        _entries[name] = Entry(build, info, hidden)
         _aliases.update(dict.fromkeys(aliases, name))
 
         @functools.wraps(build)
@@ -135,7 +134,17 @@ def register_model(
 _OBTAIN = "gluon_effnets.weights.conversion:obtain"
 
 
-def _resolve(name: str) -> str:
+def entries() -> Mapping[str, Entry]:
+    """Return what is registered, by full name."""
+    return _entries
+
+
+def resolve(name: str) -> str:
+    """Return the full name of a model that a user names: by an alias, in GluonCV's spelling, or as 'module:name'.
+
+    Raises:
+        ValueError: For an unknown name.
+    """
     check_type("name", name, str, words="a name of list_models()")
     if _foreign.is_foreign(name):
         _entries[name] = _foreign_entry(name)
@@ -151,7 +160,7 @@ def _resolve(name: str) -> str:
     )
 
 
-def _foreign_entry(name: str) -> _Entry:
+def _foreign_entry(name: str) -> Entry:
     """What 'module:name' stands for, which a recipe, a command line or a call names, but never a file of weights."""
     build = _foreign.load_foreign(name, "model")
     if not callable(build):
@@ -164,7 +173,7 @@ def _foreign_entry(name: str) -> _Entry:
         return net
 
     summary = (build.__doc__ or "").strip().split("\n")[0]
-    return _Entry(checked, ModelInfo(name, build.__module__, summary, paper=""), hidden=True)
+    return Entry(checked, ModelInfo(name, build.__module__, summary, paper=""), hidden=True)
 
 
 @overload
@@ -233,7 +242,7 @@ def get_model(
     Example:
         >>> net = get_model("idle_mbv3", classes=10, dropout=0.1)
     """
-    name = _resolve(name)
+    name = resolve(name)
     check_type("pretrained", pretrained, bool, str, PurePath, type(None), words="False, True or a path")
     check_type("classes", classes, int, type(None), words="a number of classes or None")
     check_type("weights", weights, str, PurePath, type(None), words="a path or None")
@@ -349,100 +358,6 @@ def stored_weights(name: str, root: Optional[str] = None) -> Path:
     return path
 
 
-def list_models(
-    pattern: Union[str, Sequence[str]] = "*",
-    *,
-    family: Optional[str] = None,
-    has_recipe: Optional[bool] = None,
-    exclude: Union[str, Sequence[str]] = (),
-    pretrained: Optional[bool] = None,
-) -> List[str]:
-    """List the names of the registered models that match a wildcard.
-
-    Args:
-        pattern: With `*` and `?`, in any case; or several, of which one must match.
-        family: Only models of this family.
-        has_recipe: Only models with (True) or without (False) a recipe in configs/.
-        exclude: A wildcard of names to leave out, or several.
-        pretrained: Only models with (True) or without (False) published weights, as `weights` lists them.
-
-    Returns:
-        The names, sorted.
-
-    Example:
-        >>> list_models(["mobilenet_v3_*", "efficientnet_b?"])
-        ['efficientnet_b0', 'mobilenet_v3_large', 'mobilenet_v3_small']
-    """
-    wanted, unwanted = _wildcards("pattern", pattern), _wildcards("exclude", exclude)
-    check_type("family", family, str, type(None), words="a name of families() or None")
-    check_type("has_recipe", has_recipe, bool, type(None), words="True, False or None")
-    check_type("pretrained", pretrained, bool, type(None), words="True, False or None")
-    published = {row["model"] for row in _resources.results("weights").get("weights", ())}
-    return [
-        name
-        for name, entry in sorted(_entries.items())
-        if not entry.hidden
-        and any(fnmatch.fnmatch(name, one) for one in wanted)
-        and not any(fnmatch.fnmatch(name, one) for one in unwanted)
-        and family in (None, entry.info.family)
-        and has_recipe in (None, bool(_resources.recipes(name)))
-        and pretrained in (None, name in published)
-    ]
-
-
-def _wildcards(argument: str, given: Union[str, Sequence[str]]) -> List[str]:
-    check_type(argument, given, str, list, tuple, words="a wildcard or a list of them")
-    several = [given] if isinstance(given, str) else given
-    for one in several:
-        check_type(argument, one, str, words="a wildcard or a list of them")
-    return [one.lower() for one in several if one]
-
-
-def families() -> List[str]:
-    """Sorted names of the families that have listed networks."""
-    return sorted({entry.info.family for entry in _entries.values() if not entry.hidden})
-
-
-def small_model(family: str) -> str:
-    """Return the name of the network that stands for its family in tests.
-
-    Args:
-        family: As in `families()`.
-
-    Raises:
-        ValueError: For a family that has none.
-    """
-    check_type("family", family, str, words="a name of families()")
-    for name, entry in _entries.items():
-        if entry.info.family == family and entry.info.small:
-            return name
-    raise ValueError(f"no network stands for the family {family!r}: register one of it with small=True")
-
-
-def model_info(name: str) -> ModelInfo:
-    """Return the facts about a model, without building it.
-
-    Args:
-        name: As for `get_model`.
-
-    Raises:
-        ValueError: For an unknown name.
-
-    Example:
-        >>> model_info("efficientnet_b0").params
-        5288548
-    """
-    return _facts(_resolve(name))
-
-
-def described_info(name: str) -> ModelInfo:
-    """Return the facts about the model that a file names; of one that is not known here, the usual ones.
-
-    A file may be a stranger's: unlike `model_info` and `get_model`, this imports nothing that it names.
-    """
-    return _facts(name) if name in _entries else ModelInfo(name, family="", summary="", paper="")
-
-
 def described_network(name: str, classes: int, options: Mapping[str, Any]) -> Optional[ClassificationNet]:
     """Build the network that a file describes, without weights; None if it cannot be built here. Nothing is imported.
 
@@ -457,15 +372,3 @@ def described_network(name: str, classes: int, options: Mapping[str, Any]) -> Op
         return _build(name, classes, dict(options))
     except (TypeError, ValueError):  # options of another version, or a stranger's
         return None
-
-
-def _facts(name: str) -> ModelInfo:
-    computed: Dict[str, Any] = _resources.results("computed").get(name, {})
-    published = tuple(row for row in _resources.results("published").get("rows", ()) if row.get("model") == name)
-    return dataclasses.replace(
-        _entries[name].info,
-        params=computed.get("params"),
-        madds=computed.get("madds"),
-        published=published,
-        recipes=tuple(path.name for path in _resources.recipes(name)),
-    )

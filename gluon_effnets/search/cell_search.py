@@ -23,6 +23,7 @@ from ..train.run_folder import read_json
 from .cell_pictures import draw_architecture, draw_cells
 from .cells import CellSpace, share_of
 from .report import Found, Row, front, search_table, write_winner
+from .runs import recipe_of
 from .space import Choice
 
 __all__ = ["CellRequest", "found_cells", "search_cells"]
@@ -91,12 +92,7 @@ def found_cells(out: Path) -> Found:
         FileNotFoundError: There is no such run, or it has not ended its first epoch.
         ValueError: It is of another task.
     """
-    if not (out / "recipe.yaml").is_file():
-        raise FileNotFoundError(f"{out} is no run folder: search darts --out {out} makes it")
-    with as_mistakes("the recipe cannot be read"):
-        recipe = load_recipe(out / "recipe.yaml")
-    if recipe.task != "darts":
-        raise ValueError(f"{out} was trained by the task {recipe.task}, not by darts")
+    recipe = recipe_of(out, "darts", f"search darts --out {out} makes it")
     history = read_json(out / HISTORY)
     if history is None:
         raise FileNotFoundError(f"{out} has no {HISTORY}: its first epoch has not ended")

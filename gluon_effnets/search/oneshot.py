@@ -13,7 +13,7 @@ from ..files.mistakes import as_mistakes
 from ..models import get_model
 from ..models.idle_paths import IdlePaths
 from ..train.build import model_options
-from ..train.config import Recipe, load_recipe
+from ..train.config import Recipe
 from ..train.data import open_data
 from ..train.dist import Workers
 from ..train.evaluation import evaluate
@@ -22,6 +22,7 @@ from ..train.path_statistics import path_statistics, with_statistics
 from ..train.pretrained import data_settings
 from ..train.tasks.single_path import SIDES_OF
 from .idle import IdleSpace
+from .runs import recipe_of
 from .space import Choice
 
 __all__ = ["OneShot", "read_run"]
@@ -34,12 +35,7 @@ def read_run(run: Path) -> Recipe:
         FileNotFoundError: There is no run, or it is not finished.
         ValueError: It is of another task.
     """
-    if not (run / "recipe.yaml").is_file():
-        raise FileNotFoundError(f"{run} is no run folder: train one by the task single_path first (docs/search.md)")
-    with as_mistakes("the recipe cannot be read"):
-        recipe = load_recipe(run / "recipe.yaml")
-    if recipe.task != "single_path":
-        raise ValueError(f"{run} was trained by the task {recipe.task}, not by single_path (docs/search.md)")
+    recipe = recipe_of(run, "single_path", "train one by the task single_path first (docs/search.md)")
     if not (run / f"{recipe.file_name}.params").is_file():
         raise FileNotFoundError(f"the run in {run} is not finished: the command that began it goes on with it")
     return recipe

@@ -10,8 +10,8 @@ import pytest
 
 from gluon_effnets.deploy import condense, export, export_routed, export_subnet, initialize_like_trained, load_exported
 from gluon_effnets.files.symbol_file import check_graph, load_symbol
+from gluon_effnets.models import families, get_model, small_model
 from gluon_effnets.models.condensenet import CondenseNet
-from gluon_effnets.models.registry import families, get_model, small_model
 from gluon_effnets.models.slimmable import SlimmableNet
 
 

@@ -8,10 +8,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_effnets.models import get_model, model_info, small_model
+from gluon_effnets.models import families, get_model, model_info, small_model
 from gluon_effnets.models.adapted import adapt_to_channels
 from gluon_effnets.models.preprocessing import RAW_BGR, TORCH_IMAGENET, Preprocessing
-from gluon_effnets.models.registry import families
 
 MODEL = "mobilenet_v3_small"
 

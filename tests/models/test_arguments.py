@@ -6,7 +6,7 @@ import pytest
 from gluon_effnets import get_model, list_models, model_info
 from gluon_effnets.complexity import count
 from gluon_effnets.deploy import export, export_routed, export_subnet
-from gluon_effnets.models.registry import small_model
+from gluon_effnets.models import small_model
 from gluon_effnets.weights import load_official
 
 pytestmark = pytest.mark.fast
